@@ -1,0 +1,102 @@
+"""The exception tree: each branch answers who has to act.
+
+::
+
+    EdgeError
+    ├── ConfigError          the operator: the file is wrong (exit code 2)
+    │   └── AddressError     a tag address its driver cannot read
+    ├── DeviceError          time: the device or its link may come back by itself
+    │   ├── DeviceTimeoutError
+    │   └── DeviceRefusedError   the device answered no (exception, access denied)
+    ├── WriteRejectedError   the caller: this write is not allowed or not possible now
+    ├── ModelError           the ML engineer: this model cannot be served (M5xx)
+    ├── SecurityError        nobody: refuse
+    ├── ControlError         a process of ours did not answer
+    └── BusError             the shared table is not what this version expects
+"""
+
+from __future__ import annotations
+
+
+class EdgeError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ConfigError(EdgeError):
+    """The configuration is wrong; the operator has to mend it."""
+
+
+class AddressError(ConfigError):
+    """A tag address does not follow its driver's grammar.
+
+    Args:
+        message: One sentence in the user's words.
+        hint: What to do about it, or an empty string.
+        code: Stable code of the T2xx family.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "T211") -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.code = code
+
+
+class DeviceError(EdgeError):
+    """A device or its link does not work; time or the plant may heal it."""
+
+
+class DeviceTimeoutError(DeviceError):
+    """The device did not answer in time; a write may still land."""
+
+
+class DeviceRefusedError(DeviceError):
+    """The device answered, and the answer is no.
+
+    Args:
+        message: What was refused and why, in the user's words.
+        status: OPC UA StatusCode the affected rows get.
+        code: Stable code of the D3xx family.
+    """
+
+    def __init__(self, message: str, *, status: int, code: str = "D340") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class WriteRejectedError(EdgeError):
+    """A write was refused before it left the box.
+
+    Args:
+        message: The reason, in the user's words.
+        status: OPC UA StatusCode of the answer.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ModelError(EdgeError):
+    """A model cannot be served.
+
+    Args:
+        message: The reason, naming input, shape or hash.
+        code: Stable code of the M5xx family.
+    """
+
+    def __init__(self, message: str, *, code: str = "M500") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class SecurityError(EdgeError):
+    """Refused for a security reason; the exact reason is for the log, never for the wire."""
+
+
+class ControlError(EdgeError):
+    """A process of ours did not answer on the control channel."""
+
+
+class BusError(EdgeError):
+    """The shared memory is not a bus, or one of another layout version."""
