@@ -1,0 +1,1 @@
+"""What every room stands on: the tag bus, quality, time, workers and the control channel."""

@@ -1,0 +1,494 @@
+"""The tag bus: blocks of columns in shared memory, one writer each, any number of readers.
+
+Layout of the memfd (version 1, native byte order, every part aligned to 64 bytes)::
+
+    preamble   magic, layout version, length of the declaration
+    declaration (JSON: the BlockSpecs and the eventfd numbers)
+    per block: head   [newest, beat_ns, epoch, writer_pid]           counters, uint64
+               slot 0 … slot depth-1, each one batch image
+
+A batch image is the head of :data:`_HEAD` followed by the columns. A writer fills a private image, copies
+it into the slot and publishes ``newest`` last. A reader copies the slot and then verifies sequence and
+CRC on its private copy: that is what makes it right without memory fences, on x86 and Arm alike, and
+what catches a writer that was overtaken or killed in mid-copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.core.quality import Link, effective
+from edge_opcua.core.values import (
+    BAD_WAITING_FOR_INITIAL_DATA,
+    Array,
+    BlockSpec,
+    Policy,
+    Scalar,
+    TagSpec,
+    Value,
+)
+from edge_opcua.errors import BusError
+
+_MAGIC: Final = b"EDGEBUS\0"
+_LAYOUT_VERSION: Final = 1
+_PREAMBLE: Final = struct.Struct("=8sIIQ")
+_ALIGN: Final = 64
+
+# Counters of a block's head, as indices of a uint64 view.
+_NEWEST, _BEAT, _EPOCH, _PID = range(4)
+_BLOCK_HEAD_BYTES: Final = 64
+
+# Head of a batch image, as indices of a uint64 view; the CRC covers everything behind it.
+_CRC, _SEQUENCE, _BATCH_EPOCH, _STAMP, _REFRESHED, _LINK, _LINK_SINCE = range(7)
+_HEAD_BYTES: Final = 64
+_CRC_BYTES: Final = 8
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGN) * _ALIGN
+
+
+class BlockLayout:
+    """Where each row of a block lies inside a batch image.
+
+    Args:
+        spec: The block's declaration.
+    """
+
+    def __init__(self, spec: BlockSpec) -> None:
+        self.spec = spec
+        self.rows: Mapping[str, int] = MappingProxyType({tag.name: i for i, tag in enumerate(spec.tags)})
+        n = len(spec.tags)
+        offset = _HEAD_BYTES
+        self.status_at, offset = offset, offset + _aligned(4 * n)
+        self.source_at, offset = offset, offset + _aligned(8 * n)
+        self.server_at, offset = offset, offset + _aligned(8 * n)
+        self.columns: dict[Scalar, tuple[int, int]] = {}
+        self.places: list[tuple[Scalar, int]] = [(tag.type, -1) for tag in spec.tags]
+        for scalar in Scalar:
+            members = [i for i, tag in enumerate(spec.tags) if tag.type is scalar and tag.length == 0]
+            if not members:
+                continue
+            for place, row in enumerate(members):
+                self.places[row] = (scalar, place)
+            self.columns[scalar] = (offset, len(members))
+            offset += _aligned(scalar.dtype.itemsize * len(members))
+        self.slots: dict[int, int] = {}
+        for row, tag in enumerate(spec.tags):
+            if tag.length:
+                self.slots[row] = offset
+                offset += _aligned(8 + tag.type.dtype.itemsize * tag.length)
+        self.image_bytes = offset
+        self.block_bytes = _BLOCK_HEAD_BYTES + spec.depth * self.image_bytes
+
+
+class TagBatch:
+    """One batch of one block: columns over one contiguous buffer that belongs to its holder alone.
+
+    Attributes:
+        layout: Where the rows lie.
+        status: StatusCode as the writer saw it, uint32, shape ``(n_tags,)``.
+        source_ns: When the device said it, ns UTC, int64, shape ``(n_tags,)``.
+        server_ns: When we took it, ns UTC, int64, shape ``(n_tags,)``.
+        view: The whole image; ``head`` its counters, ``checked`` what the CRC covers.
+    """
+
+    def __init__(self, layout: BlockLayout) -> None:
+        self.layout = layout
+        n = len(layout.spec.tags)
+        self.image = bytearray(layout.image_bytes)
+        self.view = memoryview(self.image)
+        self.head = self.view[:_HEAD_BYTES].cast("Q")
+        self.checked = self.view[_CRC_BYTES:]
+        self.status: npt.NDArray[np.uint32] = self._vector(layout.status_at, np.dtype(np.uint32), n)
+        self.source_ns: npt.NDArray[np.int64] = self._vector(layout.source_at, np.dtype(np.int64), n)
+        self.server_ns: npt.NDArray[np.int64] = self._vector(layout.server_at, np.dtype(np.int64), n)
+        self._columns: dict[Scalar, Array] = {
+            scalar: self._vector(at, scalar.dtype, count) for scalar, (at, count) in layout.columns.items()
+        }
+        self._lengths: dict[int, npt.NDArray[np.uint64]] = {}
+        self._arrays: dict[int, Array] = {}
+        for row, at in layout.slots.items():
+            tag = layout.spec.tags[row]
+            self._lengths[row] = self._vector(at, np.dtype(np.uint64), 1)
+            self._arrays[row] = self._vector(at + 8, tag.type.dtype, tag.length)
+        self.status[:] = BAD_WAITING_FOR_INITIAL_DATA
+
+    def _vector(self, offset: int, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
+        return np.frombuffer(self.image, dtype, count, offset)
+
+    @property
+    def sequence(self) -> int:
+        """Number of this batch in its block, from 1."""
+        return self.head[_SEQUENCE]
+
+    @property
+    def epoch(self) -> int:
+        """Number of the writer, from 1; grows when a block gets a new writer."""
+        return self.head[_BATCH_EPOCH]
+
+    @property
+    def stamp_ns(self) -> int:
+        """Monotonic time of publication, ns."""
+        return self.head[_STAMP]
+
+    @property
+    def refreshed_ns(self) -> int:
+        """Monotonic time of the last batch that held fresh values, ns; 0 if there was none."""
+        return self.head[_REFRESHED]
+
+    @property
+    def link(self) -> Link:
+        """State of the source behind the block at publication."""
+        return Link(self.head[_LINK])
+
+    @property
+    def link_since_ns(self) -> int:
+        """Monotonic time of the last change of :attr:`link`, ns."""
+        return self.head[_LINK_SINCE]
+
+    def row(self, name: str) -> int:
+        """Return the row of a tag; KeyError if the block has none of this name."""
+        return self.layout.rows[name]
+
+    def place(self, row: int) -> tuple[Scalar, int]:
+        """Return type and index in its column of a scalar row; the index is -1 for arrays and strings."""
+        return self.layout.places[row]
+
+    def column(self, scalar: Scalar) -> Array:
+        """Return the scalar rows of one type, shape ``(k,)``, in row order; empty if there are none."""
+        found = self._columns.get(scalar)
+        return found if found is not None else np.empty(0, scalar.dtype)
+
+    def array(self, row: int) -> Array:
+        """Return a view of the elements an array row holds now, shape ``(length,)``."""
+        return self._arrays[row][: int(self._lengths[row][0])]
+
+    def set_array(self, row: int, elements: npt.ArrayLike) -> None:
+        """Store up to the capacity of elements in an array row; ValueError if there are more."""
+        source = np.asarray(elements)
+        target = self._arrays[row]
+        if source.ndim != 1 or source.size > target.size:
+            tag = self.layout.spec.tags[row]
+            raise ValueError(f"{tag.name}: shape {source.shape} does not fit a capacity of {tag.length}")
+        target[: source.size] = source
+        self._lengths[row][0] = source.size
+
+    def text(self, row: int) -> str:
+        """Return the text of a STRING row; bytes cut in mid-character become U+FFFD."""
+        return self.array(row).tobytes().decode("utf-8", "replace")
+
+    def set_text(self, row: int, text: str) -> None:
+        """Store a text in a STRING row, cut at a character border if it exceeds the capacity."""
+        capacity = self.layout.spec.tags[row].length
+        encoded = text.encode("utf-8", "replace")
+        if len(encoded) > capacity:
+            encoded = encoded[:capacity].decode("utf-8", "ignore").encode("utf-8")
+        self.set_array(row, np.frombuffer(encoded, np.uint8))
+
+    def value(self, row: int) -> Value:
+        """Return the value of one row as a Python object (a copy for arrays), whatever its status."""
+        scalar, place = self.layout.places[row]
+        if place >= 0:
+            value: bool | int | float = self._columns[scalar][place].item()
+            return value
+        if scalar is Scalar.STRING:
+            return self.text(row)
+        return self.array(row).copy()
+
+    def set(self, row: int, value: Any) -> None:
+        """Store one value; TypeError, ValueError or OverflowError if it does not fit the row's type."""
+        scalar, place = self.layout.places[row]
+        if place >= 0:
+            self._columns[scalar][place] = value
+        elif scalar is Scalar.STRING:
+            self.set_text(row, value)
+        else:
+            self.set_array(row, value)
+
+    def copy_from(self, other: TagBatch) -> None:
+        """Take over the image of another batch of the same block."""
+        self.view[:] = other.view
+
+
+class BlockWriter:
+    """The one writer of a block.
+
+    ``batch`` is the staging image: its values stay from one publication to the next, so that a poll
+    touches only what it read. A new writer starts from the last good batch of the former one.
+    """
+
+    def __init__(self, bus: Bus, layout: BlockLayout, offset: int) -> None:
+        self._clock = bus.clock
+        self._layout = layout
+        self._memory = bus.memory
+        self._head = bus.memory[offset : offset + _BLOCK_HEAD_BYTES].cast("Q")
+        self._slots_at = offset + _BLOCK_HEAD_BYTES
+        self._wakes = bus.wake_fds(layout.spec.name)
+        self.batch = TagBatch(layout)
+        last = BlockReader(bus, layout, offset).latest()
+        if last is not None:
+            self.batch.copy_from(last)
+        self._head[_EPOCH] += 1
+        self._head[_PID] = os.getpid()
+        self._batch_head = self.batch.head
+        self._batch_head[_BATCH_EPOCH] = self._head[_EPOCH]
+        self.beat()
+
+    @property
+    def sequence(self) -> int:
+        """Sequence of the newest batch, 0 before the first."""
+        return self._head[_NEWEST]
+
+    def publish(self, *, link: Link = Link.UP, refreshed: bool = True) -> int:
+        """Publish the staging batch and return its sequence.
+
+        Args:
+            link: State of the source behind the block.
+            refreshed: Whether values were read just now; False repeats known ones, e.g. at a link loss.
+        """
+        now_ns = self._clock.monotonic_ns()
+        head = self._batch_head
+        sequence = self._head[_NEWEST] + 1
+        head[_SEQUENCE] = sequence
+        head[_STAMP] = now_ns
+        if refreshed:
+            head[_REFRESHED] = now_ns
+        if head[_LINK] != link or not head[_LINK_SINCE]:
+            head[_LINK] = link
+            head[_LINK_SINCE] = now_ns
+        batch = self.batch
+        head[_CRC] = zlib.crc32(batch.checked)
+        size = self._layout.image_bytes
+        at = self._slots_at + (sequence % self._layout.spec.depth) * size
+        self._memory[at : at + size] = batch.view
+        self._head[_BEAT] = now_ns
+        self._head[_NEWEST] = sequence
+        for fd in self._wakes:
+            os.eventfd_write(fd, 1)
+        return sequence
+
+    def beat(self) -> None:
+        """Say that the writer lives although it has nothing new."""
+        self._head[_BEAT] = self._clock.monotonic_ns()
+
+
+class BlockReader:
+    """A reader with its own cursor: it sees every batch or counts what it lost.
+
+    Attributes:
+        cursor: Sequence of the last batch seen; may be set to go on where another reader stopped.
+        lost: Batches overwritten before this reader came to them.
+    """
+
+    def __init__(self, bus: Bus, layout: BlockLayout, offset: int) -> None:
+        self._clock = bus.clock
+        self._layout = layout
+        self._memory = bus.memory
+        self._head = bus.memory[offset : offset + _BLOCK_HEAD_BYTES].cast("Q")
+        self._slots_at = offset + _BLOCK_HEAD_BYTES
+        self._wakes = bus.wake_fds(layout.spec.name)
+        self._batch = TagBatch(layout)
+        self.spec = layout.spec
+        self.cursor = 0
+        self.lost = 0
+
+    @property
+    def newest(self) -> int:
+        """Sequence of the newest published batch, 0 before the first."""
+        return self._head[_NEWEST]
+
+    @property
+    def beat_ns(self) -> int:
+        """Monotonic time at which the writer last showed that it lives, ns; 0 if there was none yet."""
+        return self._head[_BEAT]
+
+    @property
+    def epoch(self) -> int:
+        """Number of writers the block has had."""
+        return self._head[_EPOCH]
+
+    def wake_fd(self, index: int) -> int:
+        """Return the eventfd of the deadline reader ``index``; written at every publication."""
+        return self._wakes[index]
+
+    def poll(self) -> Iterator[TagBatch]:
+        """Yield every batch since the cursor; each is valid until the next step.
+
+        A batch that does not verify although it was not overwritten ends the loop; it is tried again at
+        the next poll (its bytes may not have arrived at this core yet).
+        """
+        while (newest := self._head[_NEWEST]) > self.cursor:
+            wanted = self.cursor + 1
+            oldest = max(1, newest - self._layout.spec.depth + 1)
+            if wanted < oldest:
+                self.lost += oldest - wanted
+                self.cursor = oldest - 1
+                continue
+            if self._take(wanted):
+                self.cursor = wanted
+                yield self._batch
+            elif self._head[_NEWEST] - wanted < self._layout.spec.depth - 1:
+                return
+
+    def latest(self) -> TagBatch | None:
+        """Return the newest batch that verifies, or None; the cursor stays. Valid until the next call."""
+        newest = self._head[_NEWEST]
+        for sequence in range(newest, max(0, newest - self._layout.spec.depth), -1):
+            if self._take(sequence):
+                return self._batch
+        return None
+
+    def effective(self, batch: TagBatch) -> npt.NDArray[np.uint32]:
+        """Return the effective status of each row now (architecture §4), shape ``(n_tags,)``."""
+        return effective(
+            batch,
+            self._layout.spec.policy,
+            beat_ns=max(self._head[_BEAT], batch.stamp_ns),
+            now_ns=self._clock.monotonic_ns(),
+        )
+
+    def _take(self, sequence: int) -> bool:
+        size = self._layout.image_bytes
+        at = self._slots_at + (sequence % self._layout.spec.depth) * size
+        batch = self._batch
+        batch.view[:] = self._memory[at : at + size]
+        head = batch.head
+        return head[_SEQUENCE] == sequence and head[_CRC] == zlib.crc32(batch.checked)
+
+
+class Bus:
+    """The shared memory of one server; made by the supervisor, attached by its children.
+
+    Args:
+        fd: File descriptor of the memfd; the bus owns it.
+        clock: Clock for stamps and ages.
+    """
+
+    def __init__(self, fd: int, *, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.fd = fd
+        size = os.fstat(fd).st_size
+        if size < _PREAMBLE.size:
+            raise BusError(f"descriptor {fd} holds {size} bytes: not a tag bus")
+        self._map = mmap.mmap(fd, size)
+        self.memory = memoryview(self._map)
+        magic, version, declaration_bytes, _ = _PREAMBLE.unpack_from(self._map)
+        if magic != _MAGIC:
+            raise BusError(f"descriptor {fd} is not a tag bus")
+        if version != _LAYOUT_VERSION:
+            raise BusError(f"the tag bus has layout version {version}, this program speaks {_LAYOUT_VERSION}")
+        declared = json.loads(bytes(self.memory[_PREAMBLE.size : _PREAMBLE.size + declaration_bytes]))
+        self._wake_fds: dict[str, tuple[int, ...]] = {
+            name: tuple(fds) for name, fds in declared["wakes"].items()
+        }
+        self._layouts: dict[str, BlockLayout] = {}
+        self._offsets: dict[str, int] = {}
+        offset = _aligned(_PREAMBLE.size + declaration_bytes)
+        for raw in declared["blocks"]:
+            layout = BlockLayout(_spec_from_json(raw))
+            self._layouts[layout.spec.name] = layout
+            self._offsets[layout.spec.name] = offset
+            offset += layout.block_bytes
+        if offset > size:
+            raise BusError(f"the tag bus holds {size} bytes, its blocks need {offset}")
+        self.blocks: Mapping[str, BlockSpec] = MappingProxyType(
+            {name: layout.spec for name, layout in self._layouts.items()}
+        )
+
+    @classmethod
+    def create(cls, specs: Sequence[BlockSpec], *, clock: Clock | None = None) -> Bus:
+        """Make a bus that holds the given blocks; nothing of it appears in a file system.
+
+        Raises:
+            BusError: Two blocks have the same name.
+        """
+        names = [spec.name for spec in specs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise BusError(f"two blocks are called {twice[0]}")
+        wakes = {
+            spec.name: [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(spec.wakes)]
+            for spec in specs
+            if spec.wakes
+        }
+        declaration = json.dumps({"blocks": [_spec_to_json(spec) for spec in specs], "wakes": wakes}).encode()
+        size = _aligned(_PREAMBLE.size + len(declaration))
+        size += sum(BlockLayout(spec).block_bytes for spec in specs)
+        fd = os.memfd_create("edge_opcua.bus", os.MFD_CLOEXEC)
+        os.ftruncate(fd, size)
+        os.pwrite(fd, _PREAMBLE.pack(_MAGIC, _LAYOUT_VERSION, len(declaration), 0) + declaration, 0)
+        return cls(fd, clock=clock)
+
+    @classmethod
+    def attach(cls, fd: int, *, clock: Clock | None = None) -> Bus:
+        """Open a bus that another process made and passed on."""
+        return cls(fd, clock=clock)
+
+    @property
+    def pass_fds(self) -> tuple[int, ...]:
+        """Descriptors a child must inherit under the same numbers."""
+        return (self.fd, *(fd for fds in self._wake_fds.values() for fd in fds))
+
+    def wake_fds(self, block: str) -> tuple[int, ...]:
+        """Return the eventfds of a block's deadline readers."""
+        return self._wake_fds.get(block, ())
+
+    def layout(self, block: str) -> BlockLayout:
+        """Return where the rows of a block lie; BusError if there is none of this name."""
+        try:
+            return self._layouts[block]
+        except KeyError:
+            raise BusError(f"the tag bus has no block {block}") from None
+
+    def writer(self, block: str) -> BlockWriter:
+        """Become the writer of a block, of which the caller is the only one; its epoch grows by one."""
+        layout = self.layout(block)
+        return BlockWriter(self, layout, self._offsets[block])
+
+    def reader(self, block: str, *, from_newest: bool = True) -> BlockReader:
+        """Return a new reader; its cursor stands at the newest batch, or at the oldest one kept."""
+        layout = self.layout(block)
+        reader = BlockReader(self, layout, self._offsets[block])
+        newest = reader.newest
+        reader.cursor = newest if from_newest else max(0, newest - layout.spec.depth)
+        return reader
+
+    def close(self) -> None:
+        """Close the descriptors; the memory goes with the last process that maps it."""
+        for fd in self.pass_fds:
+            os.close(fd)
+        self._wake_fds = {}
+        self.fd = -1
+
+
+def _spec_to_json(spec: BlockSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "depth": spec.depth,
+        "wakes": spec.wakes,
+        "policy": dataclasses.asdict(spec.policy),
+        "tags": [[tag.name, int(tag.type), tag.length, tag.substitute] for tag in spec.tags],
+    }
+
+
+def _spec_from_json(raw: Mapping[str, Any]) -> BlockSpec:
+    return BlockSpec(
+        name=raw["name"],
+        depth=raw["depth"],
+        wakes=raw["wakes"],
+        policy=Policy(**raw["policy"]),
+        tags=tuple(TagSpec(name, Scalar(kind), length, sub) for name, kind, length, sub in raw["tags"]),
+    )

@@ -1,0 +1,47 @@
+"""The only place that reads a clock: monotonic for deadlines and staleness, UTC for stamps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time as our code sees it; ``edge_opcua.testing.ManualClock`` is the other implementation."""
+
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds that never jump, comparable between the processes of one machine."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return :meth:`monotonic_ns` in seconds."""
+        ...
+
+    def utc_ns(self) -> int:
+        """Return nanoseconds since 1970-01-01 UTC; may jump when the clock is set."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait for ``delay_s`` seconds of monotonic time."""
+        ...
+
+
+class SystemClock:
+    """The clocks of the machine (CLOCK_MONOTONIC and CLOCK_REALTIME)."""
+
+    def monotonic_ns(self) -> int:
+        """See :class:`Clock`."""
+        return time.monotonic_ns()
+
+    def monotonic_s(self) -> float:
+        """See :class:`Clock`."""
+        return time.monotonic()
+
+    def utc_ns(self) -> int:
+        """See :class:`Clock`."""
+        return time.time_ns()
+
+    async def sleep(self, delay_s: float) -> None:
+        """See :class:`Clock`."""
+        await asyncio.sleep(delay_s)

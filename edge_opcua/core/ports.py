@@ -1,0 +1,91 @@
+"""The seams plugins fill: what a driver and an inference backend must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.core.values import GOOD, Scalar
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+class Address(Protocol):
+    """Where a tag lies in its device, as a driver read it from the tag table."""
+
+    @property
+    def scalar(self) -> Scalar:
+        """Type of the value, or of one element."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """0 for a scalar; elements of an array, bytes of a string."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """Whether the area can be written at all."""
+        ...
+
+    @property
+    def canonical(self) -> str:
+        """The address in its one canonical spelling, as ``check`` prints it."""
+        ...
+
+
+class DriverPlugin(Protocol):
+    """Entry point of group ``edge_opcua.drivers``: the class that config and io look up by name."""
+
+    Config: ClassVar[type[BaseModel]]
+
+    @classmethod
+    def parse_address(cls, text: str) -> Address:
+        """Read one address; AddressError with a hint if it does not follow the grammar."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOutcome:
+    """What a device really did with a write.
+
+    Args:
+        status: OPC UA StatusCode (architecture §4): Good only after the value was read back.
+        reason: One sentence for people; empty when Good.
+    """
+
+    status: int = GOOD
+    reason: str = ""
+
+
+class Backend(Protocol):
+    """Entry point of group ``edge_opcua.backends``: runs one loaded model with pre-bound buffers."""
+
+    @classmethod
+    def load(cls, path: Path, *, provider: str, input_shapes: Mapping[str, Sequence[int]]) -> Backend:
+        """Load a model file by path; ModelError if it cannot run on exactly this provider."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Bound input buffers by name; write into them, then :meth:`run`."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Bound output buffers by name; valid until the next :meth:`run`."""
+        ...
+
+    def run(self) -> None:
+        """Run the model once on the bound buffers; ModelError if it fails."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return provider, opset and load time in ms, for ``status``."""
+        ...

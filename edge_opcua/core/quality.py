@@ -1,0 +1,146 @@
+"""The only table of quality: what a reader sees when links, writers and devices fail (architecture §4)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.core.values import (
+    BAD_COMMUNICATION_ERROR,
+    BAD_CONFIGURATION_ERROR,
+    BAD_DEVICE_FAILURE,
+    BAD_NO_COMMUNICATION,
+    BAD_OUT_OF_SERVICE,
+    BAD_SENSOR_FAILURE,
+    BAD_TIMEOUT,
+    BAD_WAITING_FOR_INITIAL_DATA,
+    GOOD,
+    UNCERTAIN_EU_EXCEEDED,
+    UNCERTAIN_LAST_USABLE,
+    UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
+    UNCERTAIN_SUBNORMAL,
+    UNCERTAIN_SUBSTITUTE,
+    Policy,
+    bad_rows,
+)
+
+if TYPE_CHECKING:
+    from edge_opcua.core.bus import TagBatch
+
+
+class Link(enum.IntEnum):
+    """State of the source behind a block, as its writer sees it."""
+
+    CONNECTING = 0
+    UP = 1
+    LOST = 2
+    FAILED = 3
+    DISABLED = 4
+
+
+class Verdict(enum.IntEnum):
+    """Judgement of one result; the numbers are those of ResultEvaluationEnum (OPC 40001-101)."""
+
+    UNDEFINED = 0
+    OK = 1
+    NOT_OK = 2
+    NOT_DECIDABLE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the table, for people and for the reference page."""
+
+    situation: str
+    status: int
+    value: str
+
+
+TABLE = (
+    Rule("never read yet, link coming up", BAD_WAITING_FOR_INITIAL_DATA, "null"),
+    Rule("never read, link cannot be made", BAD_NO_COMMUNICATION, "null"),
+    Rule("read in time", GOOD, "value"),
+    Rule(
+        "not refreshed within `stale_after_s`, link alive",
+        UNCERTAIN_LAST_USABLE,
+        "last, source time unchanged",
+    ),
+    Rule(
+        "link or writer lost, within `hold_s` (may be unlimited)",
+        UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
+        "last, source time unchanged",
+    ),
+    Rule("… `hold_s` over, a substitute is configured", UNCERTAIN_SUBSTITUTE, "the substitute"),
+    Rule("… `hold_s` over, none configured", BAD_COMMUNICATION_ERROR, "null"),
+    Rule("address, type or configuration fault", BAD_CONFIGURATION_ERROR, "null"),
+    Rule("device fault", BAD_DEVICE_FAILURE, "null"),
+    Rule("sensor fault", BAD_SENSOR_FAILURE, "null"),
+    Rule("outside EURange", UNCERTAIN_EU_EXCEEDED, "value, with limit bits"),
+    Rule("disabled", BAD_OUT_OF_SERVICE, "null"),
+    Rule("result from inputs of which some are Uncertain", UNCERTAIN_SUBNORMAL, "value"),
+    Rule(
+        "result whose required input is Bad",
+        UNCERTAIN_SUBSTITUTE,
+        "the fail-safe value; without one the input's status and null. The verdict is NotDecidable",
+    ),
+    Rule("result late", UNCERTAIN_SUBSTITUTE, "the fail-safe value"),
+    Rule("result late, no fail-safe value", BAD_TIMEOUT, "null"),
+)
+
+_SECOND_NS = 1e9
+
+
+def effective(batch: TagBatch, policy: Policy, *, beat_ns: int, now_ns: int) -> npt.NDArray[np.uint32]:
+    """Return the status a reader must show for each row of a batch, now.
+
+    A row's own Bad status (address, device or sensor fault) outlives any state of the link: it is the more
+    exact reason. Everything else is overlaid by what is known of link and writer.
+
+    Args:
+        batch: The newest batch of the block.
+        policy: The block's staleness and hold times.
+        beat_ns: Monotonic time at which the writer last showed that it lives.
+        now_ns: Monotonic time of the question.
+
+    Returns:
+        StatusCodes, uint32, shape ``(n_tags,)``. The value of a row is readable if its status is not Bad;
+        it is the row's substitute if the status is UncertainSubstituteValue and the row's own is not.
+    """
+    link = batch.link
+    status = batch.status
+    if link is Link.DISABLED:
+        return np.full(status.shape, BAD_OUT_OF_SERVICE, np.uint32)
+    writer_lost = now_ns - beat_ns > policy.writer_lost_s * _SECOND_NS
+    if link in (Link.LOST, Link.FAILED) or writer_lost:
+        since_ns = min(batch.link_since_ns, beat_ns) if link is not Link.UP else beat_ns
+        return _without_source(batch, held=now_ns - since_ns <= policy.hold_s * _SECOND_NS)
+    if link is Link.UP and now_ns - batch.refreshed_ns <= policy.stale_after_s * _SECOND_NS:
+        return status.copy()
+    stale = np.where(bad_rows(status), status, np.uint32(UNCERTAIN_LAST_USABLE))
+    return stale.astype(np.uint32, copy=False)
+
+
+def _without_source(batch: TagBatch, *, held: bool) -> npt.NDArray[np.uint32]:
+    """Overlay the rows of a block whose link or writer is lost."""
+    own = batch.status
+    shown: npt.NDArray[np.uint32]
+    if held:
+        shown = np.full(own.shape, UNCERTAIN_NO_COMMUNICATION_LAST_USABLE, np.uint32)
+    else:
+        shown = np.where(
+            substitutes(batch), np.uint32(UNCERTAIN_SUBSTITUTE), np.uint32(BAD_COMMUNICATION_ERROR)
+        ).astype(np.uint32, copy=False)
+    bad = bad_rows(own)
+    shown[bad] = own[bad]
+    never_read = own == BAD_WAITING_FOR_INITIAL_DATA
+    shown[never_read] = BAD_NO_COMMUNICATION
+    return shown
+
+
+def substitutes(batch: TagBatch) -> npt.NDArray[np.bool_]:
+    """Return which rows have a substitute configured, shape ``(n_tags,)``."""
+    return np.array([tag.substitute is not None for tag in batch.layout.spec.tags], np.bool_)
