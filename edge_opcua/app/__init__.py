@@ -1,0 +1,1 @@
+"""Composition root and supervisor: the only place that builds, connects, restarts and reconfigures things."""

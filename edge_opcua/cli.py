@@ -1,0 +1,165 @@
+"""The command line: arguments in, one function call out; nothing is decided here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from edge_opcua import __version__
+
+CONFIG_PLACES = (Path("edge-opcua.toml"), Path("/etc/edge-opcua/edge-opcua.toml"))
+
+
+def default_state_dir() -> Path:
+    """Return where a server keeps everything it needs: systemd's state directory, or the XDG one."""
+    service = os.environ.get("STATE_DIRECTORY")
+    if service:
+        return Path(service.split(":")[0])
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "edge-opcua"
+
+
+def find_config(named: Path | None) -> Path:
+    """Return the configuration to use: the one named, the environment's, or the first that exists."""
+    if named is not None:
+        return named
+    from_environment = os.environ.get("EDGE_OPCUA_CONFIG")
+    if from_environment:
+        return Path(from_environment)
+    return next((place for place in CONFIG_PLACES if place.exists()), CONFIG_PLACES[0])
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state", type=Path, default=None, metavar="DIR", help="state directory (keys, models, journal)"
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=Path, default=None, metavar="FILE", help="configuration file")
+    parser.add_argument("-c", "--config", type=Path, default=None, metavar="FILE", help="the same as FILE")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command; the reference page is made from it."""
+    parser = argparse.ArgumentParser(
+        prog="edge-opcua",
+        description="PLC data in, model verdicts out, over OPC UA.",
+        epilog="Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration, "
+        "3 refused, 4 the server is not running, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"edge-opcua {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the server until it is told to stop")
+    _add_config(run)
+    _add_common(run)
+
+    check = commands.add_parser(
+        "check", help="print what will be polled, written and exposed, and every error"
+    )
+    _add_config(check)
+    check.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+    explain = commands.add_parser("explain", help="explain an error code")
+    explain.add_argument("code", metavar="CODE")
+
+    doctor = commands.add_parser("doctor", help="say what runs on this machine, and why not")
+    _add_common(doctor)
+    doctor.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    doctor.add_argument("--nagios", action="store_true", help="one line and the exit code of a Nagios plugin")
+    doctor.add_argument("--port", type=int, default=4840, help="OPC UA port to test (default 4840)")
+
+    status = commands.add_parser("status", help="what the running server does")
+    _add_common(status)
+    status.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+    watch = commands.add_parser("watch", help="live values of the running server")
+    _add_common(watch)
+    watch.add_argument("--bad", action="store_true", help="only what is not Good")
+    watch.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
+    watch.add_argument(
+        "--for", type=float, default=None, dest="for_s", metavar="S", help="end after S seconds"
+    )
+
+    trust = commands.add_parser("trust", help="list the clients that knocked, and trust one of them")
+    _add_common(trust)
+    trust.add_argument("selector", nargs="?", metavar="N|THUMBPRINT", help="whom to trust")
+    trust.add_argument("--list", action="store_true", help="list who is trusted")
+    trust.add_argument("--remove", action="store_true", help="no longer trust it")
+    trust.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+    bench = commands.add_parser("bench", help="measure, against a peer or a floor")
+    bench.add_argument("name", nargs="?", metavar="NAME", help="which benchmark; none lists them")
+    bench.add_argument(
+        "--json", type=Path, default=None, metavar="FILE", help="also write one line per figure"
+    )
+
+    demo = commands.add_parser("demo", help="a press cell, a server and a client, in one minute")
+    demo.add_argument("--keep", action="store_true", help="run on, and say how to connect")
+    demo.add_argument("--state", type=Path, default=None, metavar="DIR", help="keep the state there")
+    demo.add_argument("--plain", action="store_true", help="plain lines even on a terminal")
+
+    sim = commands.add_parser("sim", help="the simulated press cell alone, on real protocols")
+    sim.add_argument("arguments", nargs=argparse.REMAINDER, help="see edge-opcua sim --help")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (experience of the field: 0, 1, 2, 3, 4, 130)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["sim"]:
+        return _call("edge_opcua.sim.cell", "main", arguments[1:])
+    args = build_parser().parse_args(arguments)
+    try:
+        return _COMMANDS[args.command](args, getattr(args, "state", None) or default_state_dir())
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _config(args: argparse.Namespace) -> Path:
+    return find_config(args.file or args.config)
+
+
+def _call(module: str, function: str, *arguments: object, **named: object) -> int:
+    """Import a command's module only when it is wanted, so that ``--help`` stays quick."""
+    code: int = getattr(import_module(module), function)(*arguments, **named)
+    return code
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
+    "run": lambda args, state: _call("edge_opcua.app.commands", "run", _config(args), state),
+    "check": lambda args, _: _call("edge_opcua.app.commands", "check", _config(args), as_json=args.json),
+    "explain": lambda args, _: _call("edge_opcua.app.commands", "explain", args.code),
+    "status": lambda args, state: _call("edge_opcua.app.console", "status", state, as_json=args.json),
+    "watch": lambda args, state: _call(
+        "edge_opcua.app.console", "watch", state, bad=args.bad, as_json=args.json, for_s=args.for_s
+    ),
+    "trust": lambda args, state: _call(
+        "edge_opcua.app.commands",
+        "trust",
+        state,
+        args.selector,
+        show_trusted=args.list,
+        remove=args.remove,
+        as_json=args.json,
+    ),
+    "doctor": lambda args, state: _call(
+        "edge_opcua.doctor", "main", state_dir=state, port=args.port, as_json=args.json, nagios=args.nagios
+    ),
+    "bench": lambda args, _: _call("edge_opcua.bench", "main", args.name, args.json),
+    "demo": lambda args, _: _call(
+        "edge_opcua.demo", "main", keep=args.keep, state_dir=args.state, plain=args.plain
+    ),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

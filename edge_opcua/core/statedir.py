@@ -1,0 +1,85 @@
+"""The state directory: everything a running server keeps, and the lock that lets only one use it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_opcua.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class StateDir:
+    """Names of what lies in the state directory; back it up whole.
+
+    Args:
+        root: The directory itself.
+    """
+
+    root: Path
+
+    @property
+    def pki(self) -> Path:
+        """Own key and certificate, and who is trusted."""
+        return self.root / "pki"
+
+    @property
+    def models(self) -> Path:
+        """The model repository, ``<name>/<version>/``."""
+        return self.root / "models"
+
+    @property
+    def active_models(self) -> Path:
+        """Which version of each pipeline's model a restart goes on with."""
+        return self.root / "active-models.json"
+
+    @property
+    def journal(self) -> Path:
+        """Numbered results, audit and job records (SQLite)."""
+        return self.root / "journal.sqlite"
+
+    @property
+    def identity_lock(self) -> Path:
+        """Namespace order and NodeIds promised to clients."""
+        return self.root / "identity.lock"
+
+    @property
+    def control_socket(self) -> Path:
+        """Local socket of ``status`` and ``watch``, mode 0600."""
+        return self.root / "run" / "control.sock"
+
+    def create(self) -> None:
+        """Make the directories, readable by the owner only.
+
+        Raises:
+            ConfigError: The place cannot be written.
+        """
+        try:
+            for place in (self.root, self.root / "run", self.models):
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"state directory {self.root} cannot be used: {exc.strerror}") from exc
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for one server; the lock goes with the process, however it ends.
+
+        Raises:
+            ConfigError: Another server holds it.
+        """
+        fd = os.open(self.root / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                if exc.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                raise ConfigError(f"another server already runs on the state directory {self.root}") from exc
+            yield
+        finally:
+            os.close(fd)
