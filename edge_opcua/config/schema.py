@@ -1,0 +1,472 @@
+"""The configuration as data: what every process gets as JSON, with nothing left to look up.
+
+A field marked ``RESOLVED`` is filled by the loader; in a file it is an unknown key.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator
+from pydantic_core import PydanticCustomError
+
+from edge_opcua.core.values import Policy, Scalar, TagSpec
+
+VERSION: Final = 1
+RESOLVED: Final[dict[str, JsonValue]] = {"resolved": True}
+DEFAULT_GROUP: Final = "default"
+SECURE_POLICIES: Final = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
+
+NAME_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*$"
+TAG_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
+REFERENCE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*/[A-Za-z_][A-Za-z0-9_.-]*$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
+TagName = Annotated[str, StringConstraints(pattern=TAG_PATTERN, max_length=128)]
+Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN, max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=500)]
+Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
+Seconds = Annotated[float, Field(ge=0)]
+TagValue = bool | int | float | str
+
+SecurityPolicy = Literal["None", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
+FailSafeVerdict = Literal["NotDecidable", "NotOk"]
+Access = Literal["r", "rw"]
+
+STRICT: Final = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", hide_input_in_errors=True)
+
+
+class SiteConfig(BaseModel):
+    """Which machine this is; the names become part of every NodeId and never change again."""
+
+    model_config = STRICT
+
+    name: Name = Field(description="Name of the plant; `urn:<name>:plant` is the namespace of all tags.")
+    machine: Name = Field(description="Name of the machine under Objects/Machines, e.g. `Press01`.")
+    manufacturer: Text = Field(default="", description="Manufacturer on the machine's name plate.")
+    model: Text = Field(default="", description="Model on the machine's name plate.")
+    serial_number: Text = Field(default="", description="Serial number on the machine's name plate.")
+    product_instance_uri: Text = Field(
+        default="", description="World-wide unique URI of this machine; `urn:<name>:<machine>` if left empty."
+    )
+    location: Text = Field(default="", description="Where the machine stands, for people.")
+
+    @property
+    def namespace_uri(self) -> str:
+        """URI of the namespace that holds the machine's own nodes."""
+        return f"urn:{self.name}:plant"
+
+    @property
+    def instance_uri(self) -> str:
+        """The machine's ProductInstanceUri, made from the names where none is given."""
+        return self.product_instance_uri or f"urn:{self.name}:{self.machine}"
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Return host and port of a ``host:port`` text; an IPv6 host stands in brackets.
+
+    Raises:
+        PydanticCustomError: The text is not ``host:port`` (C114), or the port is out of range (C103).
+    """
+    host, _, port_text = listen.rpartition(":")
+    if not host or not port_text.isascii() or not port_text.isdigit():
+        raise PydanticCustomError("C114", 'is not "host:port", e.g. "0.0.0.0:4840"')
+    port = int(port_text[:12])
+    if port > 65535:
+        raise PydanticCustomError("C103", "port {port} is out of range 1..65535", {"port": port_text[:20]})
+    return host.strip("[]"), port
+
+
+class OpcuaConfig(BaseModel):
+    """The OPC UA server: where it listens and how clients may connect."""
+
+    model_config = STRICT
+
+    listen: str = Field(
+        default="0.0.0.0:4840", description="Address and port of the endpoint; port 0 takes any free one."
+    )
+    advertised_urls: tuple[str, ...] = Field(
+        default=(),
+        description="Endpoint URLs told to clients, where this box has another name for them.",
+    )
+    security: tuple[SecurityPolicy, ...] = Field(
+        default=("Basic256Sha256",),
+        min_length=1,
+        description='Security policies offered, always SignAndEncrypt; "None" exists only if written here.',
+    )
+    anonymous: bool = Field(
+        default=False,
+        description='Lets clients without a trusted certificate read, never write; needs security "None".',
+    )
+    publish_ms: Annotated[int, Field(ge=5, le=10_000)] = Field(
+        default=20, description="Tick at which new values are taken from the bus and handed to subscriptions."
+    )
+    max_sessions: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=50, description="Sessions that may be open at once."
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _listen_is_host_and_port(cls, value: str) -> str:
+        split_listen(value)
+        return value
+
+    @field_validator("advertised_urls")
+    @classmethod
+    def _urls_are_opc_tcp(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            try:
+                parts = urlsplit(url)
+                usable = parts.scheme == "opc.tcp" and bool(parts.hostname) and (parts.port or 1) > 0
+            except ValueError:
+                usable = False
+            if not usable:
+                raise PydanticCustomError(
+                    "C114", '"{url}" is not an endpoint URL, e.g. "opc.tcp://press-edge:4840"', {"url": url}
+                )
+        return value
+
+    @property
+    def host(self) -> str:
+        """Address part of ``listen``."""
+        return split_listen(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        """Port part of ``listen``."""
+        return split_listen(self.listen)[1]
+
+    @property
+    def secure_policies(self) -> tuple[str, ...]:
+        """The offered policies without ``None``."""
+        return tuple(policy for policy in self.security if policy != "None")
+
+
+class ModelsConfig(BaseModel):
+    """Where models come from before anything was loaded by a client."""
+
+    model_config = STRICT
+
+    folder: Path | None = Field(
+        default=None,
+        description="Folder with delivered models, `<name>/<version>/model.onnx`; a version that the state "
+        "directory lacks is copied from here at start. `models` beside this file if that exists.",
+    )
+
+
+class GroupConfig(BaseModel):
+    """Tags of one device that are read together; one block on the bus."""
+
+    model_config = STRICT
+
+    name: Name = Field(description="Name that the `group` column of the tag table refers to.")
+    period_ms: Milliseconds = Field(description="Time from one poll of the group to the next.")
+    phase_ms: Annotated[int, Field(ge=0, le=3_600_000)] = Field(
+        default=0, description="Delay of the first poll, so that groups of one device do not fall together."
+    )
+
+
+class CaptureConfig(BaseModel):
+    """A waveform that a device records by itself and offers when it is complete; one block on the bus."""
+
+    model_config = STRICT
+
+    name: Name = Field(description="Name; pipelines refer to `<device>/<name>`.")
+    poll_ms: Milliseconds = Field(
+        default=20, description="Period at which `sequence` and `ready` are looked at."
+    )
+    sequence: str = Field(description="Address of the number that grows with each capture.")
+    ready: str | None = Field(
+        default=None, description="Address of a BOOL that is true while a capture may be read."
+    )
+    ready_ns: str | None = Field(
+        default=None,
+        description="Address of the device's own time of completion, ns UTC; else the time of the read.",
+    )
+    stroke: str | None = Field(
+        default=None, description="Address of the machine cycle this capture belongs to."
+    )
+    samples: str = Field(description="Address of the samples, an array such as `1/hr:100:INT[2000]`.")
+    scale: float = Field(default=1.0, description="Engineering value = raw value x scale + offset.")
+    offset: float = Field(default=0.0, description="See `scale`.")
+    sample_rate_hz: float = Field(gt=0, le=10_000_000, description="Samples per second.")
+    unit: Text = Field(default="", description="Unit of the engineering value.")
+    low: float | None = Field(default=None, description="Lower end of the range (EURange).")
+    high: float | None = Field(default=None, description="Upper end of the range (EURange).")
+    description: Text = Field(default="", description="What is measured, for people.")
+    sample_count: int = Field(default=0, description="Samples of one capture.", json_schema_extra=RESOLVED)
+
+
+class TagConfig(BaseModel):
+    """One row of a tag table, its address parsed to a type."""
+
+    model_config = STRICT
+
+    name: TagName
+    address: str
+    type: Scalar
+    length: int = 0
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    description: str = ""
+    group: str = DEFAULT_GROUP
+    scale: float = 1.0
+    offset: float = 0.0
+    deadband: float = 0.0
+    access: Access = "r"
+    historize: bool = False
+    node_id: str | None = None
+    substitute: TagValue | None = None
+    initial: TagValue | None = None
+    extra: dict[str, str] = {}
+    file: str = ""
+    line: int = 0
+
+    @property
+    def writable(self) -> bool:
+        """Whether clients with the right role may write this tag."""
+        return self.access == "rw"
+
+    @property
+    def spec(self) -> TagSpec:
+        """The row as the bus declares it."""
+        return TagSpec(self.name, self.type, self.length, self.substitute)
+
+
+class DeviceConfig(BaseModel):
+    """One PLC or sensor unit, and how its tags are read."""
+
+    model_config = STRICT
+
+    name: Name = Field(description="Name; a tag's public id is `<device>/<tag>`.")
+    driver: str = Field(description="Protocol driver, a plugin of the group `edge_opcua.drivers`.")
+    url: str = Field(description="Where the device is, e.g. `s7://192.168.0.10?rack=0&slot=1`.")
+    tags: tuple[TagConfig, ...] = Field(
+        default=(), description="Tag table (CSV), or a list of them; relative to this file."
+    )
+    timeout_ms: Milliseconds = Field(
+        default=1000, description="Deadline of one request; a device that takes longer is lost."
+    )
+    stale_after_s: Seconds | None = Field(
+        default=None,
+        description="Age at which values not refreshed become Uncertain although the link lives; "
+        "three periods of the group, at least 1 s, if not set.",
+    )
+    hold_s: Seconds = Field(
+        default=10.0,
+        description="How long the last value is shown as Uncertain after the link is lost; `inf` for ever.",
+    )
+    reconnect_max_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        default=10.0, description="Longest pause between two attempts to connect again."
+    )
+    max_requests_per_s: Annotated[float, Field(gt=0)] = Field(
+        default=200.0, description="Load on the device above which `check` warns."
+    )
+    groups: tuple[GroupConfig, ...] = Field(
+        default=(), description=f"Poll groups; without any there is one, `{DEFAULT_GROUP}`, of 1000 ms."
+    )
+    captures: tuple[CaptureConfig, ...] = Field(default=(), description="Triggered captures.")
+    options: dict[str, Any] = Field(default={}, description="Settings that belong to the driver.")
+
+    def group(self, name: str) -> GroupConfig:
+        """Return the poll group of that name.
+
+        Raises:
+            KeyError: The device has no such group.
+        """
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(name)
+
+    def tags_of(self, group: str) -> tuple[TagConfig, ...]:
+        """Return the tags of a poll group, in the order of the table; the rows of its block."""
+        return tuple(tag for tag in self.tags if tag.group == group)
+
+    def block_name(self, part: str) -> str:
+        """Return the bus name of a group's or capture's block."""
+        return f"{self.name}.{part}"
+
+    @property
+    def link_block(self) -> str:
+        """Bus name of the block with link state and counters."""
+        return f"{self.name}.link"
+
+    def policy(self, group: str) -> Policy:
+        """Return when the values of a group stop being trusted."""
+        stale_s = self.stale_after_s
+        if stale_s is None:
+            stale_s = max(1.0, 3 * self.group(group).period_ms / 1000)
+        return Policy(stale_after_s=stale_s, hold_s=self.hold_s)
+
+    @property
+    def capture_policy(self) -> Policy:
+        """A capture never grows stale by itself; after a loss of the link it is held like a tag."""
+        return Policy(stale_after_s=math.inf, hold_s=self.hold_s)
+
+
+class PipelineConfig(BaseModel):
+    """A capture and context tags that become features, go through a model, and come out as a verdict."""
+
+    model_config = STRICT
+
+    name: Name = Field(description="Name; its results are the block `<name>.result`.")
+    model: Name = Field(description="Name of the model in the model repository.")
+    version: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1,
+        description="Version that is active at the first start; `LoadModel` changes it at run time.",
+    )
+    backend: str = Field(
+        default="onnxruntime", description="What runs the model, a plugin of the group `edge_opcua.backends`."
+    )
+    capture: Reference = Field(description="Capture that triggers the pipeline, `<device>/<capture>`.")
+    context: tuple[Reference, ...] = Field(
+        default=(), description="Tags the model also looks at, `<device>/<tag>`, in the order of its inputs."
+    )
+    deadline_ms: Milliseconds = Field(
+        default=100,
+        description="Time from the capture being read to the verdict; later is the fail-safe verdict.",
+    )
+    fail_safe_verdict: FailSafeVerdict = Field(
+        default="NotDecidable", description="Verdict given out when a result is late or an input is Bad."
+    )
+
+    @property
+    def result_block(self) -> str:
+        """Bus name of the block with the results."""
+        return f"{self.name}.result"
+
+    @property
+    def lane_block(self) -> str:
+        """Bus name of the block with the health of the lane."""
+        return f"{self.name}.lane"
+
+
+class OutputConfig(BaseModel):
+    """A verdict that is written back to a PLC, with the handshake that lets the PLC fall safe."""
+
+    model_config = STRICT
+
+    name: Name = Field(description="Name; its state is the block `<name>.authority`.")
+    device: Name = Field(description="Device that gets the verdict.")
+    kind: Literal["mailbox"] = Field(
+        default="mailbox", description="`mailbox`: one write of heartbeat, authority, verdict and sequence."
+    )
+    db: Annotated[str, StringConstraints(pattern=r"^DB[0-9]{1,5}$")] = Field(
+        description="Data block that is the mailbox; nothing else may write it."
+    )
+    pipeline: Name = Field(description="Pipeline whose verdict is written.")
+    heartbeat_ms: Annotated[int, Field(ge=10, le=10_000)] = Field(
+        default=100, description="Period of the heartbeat; at most a fifth of the PLC's time-out."
+    )
+    plc_timeout_ms: Annotated[int, Field(ge=50, le=60_000)] = Field(
+        default=500, description="Time after which the PLC falls safe without a heartbeat; as set in the PLC."
+    )
+    acknowledge: Reference | None = Field(
+        default=None, description="Writable BOOL whose rising edge lets the PLC trust the verdict again."
+    )
+    plc_trusts: Reference | None = Field(
+        default=None, description="BOOL by which the PLC says that it uses the verdict."
+    )
+    ack_required: Reference | None = Field(
+        default=None, description="BOOL by which the PLC says that it waits for an acknowledge."
+    )
+    plc_heartbeat: Reference | None = Field(
+        default=None, description="Counter by which the PLC shows that it runs."
+    )
+    echo_heartbeat: Reference | None = Field(
+        default=None, description="Counter in which the PLC gives our heartbeat back."
+    )
+    grant: Reference | None = Field(
+        default=None,
+        description="BOOL by which the PLC grants authority; without it authority is always granted.",
+    )
+
+    @property
+    def authority_block(self) -> str:
+        """Bus name of the block with the output's authority state."""
+        return f"{self.name}.authority"
+
+
+class EdgeConfig(BaseModel):
+    """The whole configuration of one running server."""
+
+    model_config = STRICT
+
+    version: Literal[1] = Field(description="Version of the configuration format.")
+    site: SiteConfig = Field(description="The machine.")
+    opcua: OpcuaConfig = Field(default=OpcuaConfig(), description="The OPC UA server.")
+    models: ModelsConfig = Field(default=ModelsConfig(), description="The model repository.")
+    devices: tuple[DeviceConfig, ...] = Field(min_length=1, description="PLCs and sensor units.")
+    pipelines: tuple[PipelineConfig, ...] = Field(default=(), description="From captures to verdicts.")
+    outputs: tuple[OutputConfig, ...] = Field(default=(), description="Verdicts written back to PLCs.")
+    file: Path = Field(default=Path(), description="The file this came from.", json_schema_extra=RESOLVED)
+
+    def device(self, name: str) -> DeviceConfig:
+        """Return the device of that name.
+
+        Raises:
+            KeyError: There is no such device.
+        """
+        for device in self.devices:
+            if device.name == name:
+                return device
+        raise KeyError(name)
+
+    def pipeline(self, name: str) -> PipelineConfig:
+        """Return the pipeline of that name.
+
+        Raises:
+            KeyError: There is no such pipeline.
+        """
+        for pipeline in self.pipelines:
+            if pipeline.name == name:
+                return pipeline
+        raise KeyError(name)
+
+    def tag(self, reference: str) -> tuple[DeviceConfig, TagConfig]:
+        """Return device and tag of a public id ``<device>/<tag>``.
+
+        Raises:
+            KeyError: There is no such tag.
+        """
+        device_name, _, tag_name = reference.partition("/")
+        device = self.device(device_name)
+        for tag in device.tags:
+            if tag.name == tag_name:
+                return device, tag
+        raise KeyError(reference)
+
+    def capture(self, reference: str) -> tuple[DeviceConfig, CaptureConfig]:
+        """Return device and capture of a reference ``<device>/<capture>``.
+
+        Raises:
+            KeyError: There is no such capture.
+        """
+        device_name, _, capture_name = reference.partition("/")
+        device = self.device(device_name)
+        for capture in device.captures:
+            if capture.name == capture_name:
+                return device, capture
+        raise KeyError(reference)
+
+    @property
+    def tag_count(self) -> int:
+        """Number of tags of all devices."""
+        return sum(len(device.tags) for device in self.devices)
+
+
+def is_resolved(model: type[BaseModel], key: str) -> bool:
+    """Return whether the loader fills this field, so that a file may not set it."""
+    extra = model.model_fields[key].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("resolved"))
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text may name a device, group, capture, pipeline or output."""
+    return re.fullmatch(NAME_PATTERN[1:-1], text) is not None
