@@ -1,0 +1,35 @@
+"""What every test stands on: one event loop in debug mode in which nothing of ours may block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+from blockbuster import blockbuster_ctx
+
+# A property is about what holds, not about how long this computer takes for one example.
+hypothesis.settings.register_profile("edge", deadline=None)
+hypothesis.settings.load_profile("edge")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    # Debug mode names the coroutine that was never awaited and refuses calls from a foreign thread. It costs
+    # about 0.3 ms per round trip (each future records its stack), so nothing here may assert on speed.
+    return "asyncio", {"debug": True}
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call_in_the_loop() -> Iterator[None]:
+    """Fail a test in which code of this package blocks the event loop it runs on.
+
+    Only calls made *through* edge_opcua count: what a test itself reads from disk, or what a library does
+    on its own, is not this project's business. ``threading.Lock`` is left out: structlog, logging and numpy
+    take short locks everywhere, and a lock that hurts is found by the test's own timeout.
+    """
+    with blockbuster_ctx(scanned_modules=["edge_opcua"]) as guard:
+        for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
+            guard.functions[name].deactivate()
+        yield
