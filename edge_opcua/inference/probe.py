@@ -1,0 +1,190 @@
+"""Finds out which ONNX Runtime providers really run a model here, not which are merely listed.
+
+Run as a program it prints one JSON object: a broken driver may crash or hang the process that loads it, so
+whoever asks (``edge-opcua doctor``) does so through :func:`probe_in_child`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+CPU: Final = "CPUExecutionProvider"
+# Listed by every build, but it forwards to a cloud service: nothing that can be tried here.
+_NOT_LOCAL: Final = frozenset({"AzureExecutionProvider"})
+_LIBRARY: Final = {
+    "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
+    "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
+    "OpenVINOExecutionProvider": "libonnxruntime_providers_openvino.so",
+}
+# What NVIDIA and Intel install apart from us, and what therefore may be absent or of another version.
+_FOREIGN: Final = re.compile(
+    rb"\0(lib(?:nvinfer|nvonnxparser|cudart|cublas|cublasLt|cudnn|cufft|curand|openvino)\.so\.[0-9]+)\0"
+)
+_CHILD_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One execution provider of the installed ONNX Runtime.
+
+    Args:
+        name: Its ONNX Runtime name, e.g. ``CUDAExecutionProvider``.
+        usable: Whether it ran a model by itself, with the right result.
+        reason: Why not; empty when usable.
+        needs: Libraries of other vendors that it is linked against.
+        missing: Those of them that this machine cannot load.
+    """
+
+    name: str
+    usable: bool
+    reason: str = ""
+    needs: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The ONNX Runtime that Python imports.
+
+    Args:
+        version: Its version; empty if it cannot be imported.
+        providers: Every local provider that it lists, tried.
+        reason: Why it cannot be imported; empty when it can.
+    """
+
+    version: str
+    providers: tuple[Provider, ...] = ()
+    reason: str = ""
+
+
+def tiny_model() -> bytes:
+    """Return an ONNX model (opset 13, IR 8) that computes ``y = x + x`` for float32 ``x`` of shape (1, 4)."""
+    shape = _field(1, _field(1, 1)) + _field(1, _field(1, 4))
+    tensor = _field(1, _field(1, 1) + _field(2, shape))  # TypeProto.tensor_type: FLOAT
+    node = _field(1, b"x") + _field(1, b"x") + _field(2, b"y") + _field(4, b"Add")
+    graph = (
+        _field(1, node)
+        + _field(2, b"probe")
+        + _field(11, _field(1, b"x") + _field(2, tensor))
+        + _field(12, _field(1, b"y") + _field(2, tensor))
+    )
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, b"") + _field(2, 13))
+
+
+def _field(number: int, content: int | bytes) -> bytes:
+    """Return one protobuf field; all numbers and lengths of the tiny model are below 128 or two bytes."""
+    if isinstance(content, int):
+        return bytes([number << 3, content])
+    size = len(content)
+    length = bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
+    return bytes([number << 3 | 2]) + length + content
+
+
+def probe() -> Runtime:
+    """Import ONNX Runtime in this process and run a model on each of its providers alone."""
+    try:
+        import onnxruntime
+    except Exception as exc:  # noqa: BLE001 - a broken installation raises whatever its leftovers raise
+        return Runtime("", reason=_one_line(exc))
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # What uninstalling one of two distributions leaves behind: a package without its contents.
+        return Runtime("", reason="the onnxruntime folder is incomplete")
+    if hasattr(onnxruntime, "preload_dlls"):
+        _quietly(onnxruntime.preload_dlls)
+    names = [name for name in onnxruntime.get_available_providers() if name not in _NOT_LOCAL]
+    capi = Path(onnxruntime.__file__).parent / "capi"
+    found = [_try(onnxruntime, name, capi) for name in sorted(names, key=lambda name: name != CPU)]
+    return Runtime(onnxruntime.__version__, tuple(found))
+
+
+def probe_in_child(*, timeout_s: float = _CHILD_S) -> Runtime:
+    """Return :func:`probe` of another process, so that a crash or a hang of a driver stays there."""
+    command = [sys.executable, "-m", "edge_opcua.inference.probe"]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Runtime("", reason=f"loading it did not end within {timeout_s:.0f} s")
+    answer = done.stdout.decode(errors="replace").strip().rpartition("\n")[2]
+    if done.returncode != 0 or not answer.startswith("{"):
+        tail = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return Runtime("", reason=f"loading it ended the process (code {done.returncode}) {tail}".strip())
+    return _from_json(json.loads(answer))
+
+
+def _from_json(answer: dict[str, Any]) -> Runtime:
+    providers = (
+        Provider(**{**row, "needs": tuple(row["needs"]), "missing": tuple(row["missing"])})
+        for row in answer["providers"]
+    )
+    return Runtime(answer["version"], tuple(providers), answer["reason"])
+
+
+def _try(runtime: Any, name: str, capi: Path) -> Provider:
+    needs = tuple(sorted(_foreign_libraries(capi / _LIBRARY[name]))) if name in _LIBRARY else ()
+    missing = tuple(library for library in needs if not _loads(library))
+    try:
+        reason = _run_alone(runtime, name)
+    except Exception as exc:  # noqa: BLE001 - each provider raises its own errors; the text is the finding
+        reason = _one_line(exc)
+    return Provider(name, usable=not reason, reason=reason, needs=needs, missing=missing)
+
+
+def _run_alone(runtime: Any, name: str) -> str:
+    """Run the tiny model on this provider and no other; return why that is not what happened."""
+    import numpy as np
+
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    if name != CPU:  # ONNX Runtime refuses the pair of "CPU only" and "no CPU"
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session = runtime.InferenceSession(tiny_model(), options, providers=[name], enable_fallback=0)
+    active = session.get_providers()
+    if not active or active[0] != name:
+        return f"{', '.join(active) or 'nothing'} took its place"
+    x = np.arange(4, dtype=np.float32).reshape(1, 4)
+    (y,) = session.run(None, {"x": x})
+    return "" if np.array_equal(y, x + x) else f"1 + 1 = {y[0, 1]}"
+
+
+def _foreign_libraries(library: Path) -> Iterator[str]:
+    """Yield the vendor libraries (sonames) in the string table of a shared object."""
+    if library.is_file():
+        # Adjacent names share their NUL, hence the doubling: a match must not eat its neighbour's.
+        text = library.read_bytes().replace(b"\0", b"\0\0")
+        yield from {name.decode() for name in _FOREIGN.findall(text)}
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _quietly(load: Any) -> None:
+    """Load the vendors' libraries that came as Python packages; what is missing shows in the try itself."""
+    try:
+        load()
+    except Exception as exc:  # noqa: BLE001 - preload_dlls is a convenience of the library
+        sys.stderr.write(f"preload_dlls: {exc!r}\n")
+
+
+def _one_line(exc: BaseException) -> str:
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    return text if len(text) <= 240 else f"{text[:240]}…"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(probe())) + "\n")
