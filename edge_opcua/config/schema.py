@@ -31,6 +31,7 @@ Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN, max_leng
 Text = Annotated[str, StringConstraints(max_length=500)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
 Seconds = Annotated[float, Field(ge=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 TagValue = bool | int | float | str
 
 SecurityPolicy = Literal["None", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
@@ -191,12 +192,12 @@ class CaptureConfig(BaseModel):
         default=None, description="Address of the machine cycle this capture belongs to."
     )
     samples: str = Field(description="Address of the samples, an array such as `1/hr:100:INT[2000]`.")
-    scale: float = Field(default=1.0, description="Engineering value = raw value x scale + offset.")
-    offset: float = Field(default=0.0, description="See `scale`.")
+    scale: Finite = Field(default=1.0, description="Engineering value = raw value x scale + offset.")
+    offset: Finite = Field(default=0.0, description="See `scale`.")
     sample_rate_hz: float = Field(gt=0, le=10_000_000, description="Samples per second.")
     unit: Text = Field(default="", description="Unit of the engineering value.")
-    low: float | None = Field(default=None, description="Lower end of the range (EURange).")
-    high: float | None = Field(default=None, description="Upper end of the range (EURange).")
+    low: Finite | None = Field(default=None, description="Lower end of the range (EURange).")
+    high: Finite | None = Field(default=None, description="Upper end of the range (EURange).")
     description: Text = Field(default="", description="What is measured, for people.")
     sample_count: int = Field(default=0, description="Samples of one capture.", json_schema_extra=RESOLVED)
 
@@ -323,6 +324,10 @@ class PipelineConfig(BaseModel):
     )
     backend: str = Field(
         default="onnxruntime", description="What runs the model, a plugin of the group `edge_opcua.backends`."
+    )
+    provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = Field(
+        default="cpu",
+        description="Where the model runs; the start is refused if it cannot run exactly there.",
     )
     capture: Reference = Field(description="Capture that triggers the pipeline, `<device>/<capture>`.")
     context: tuple[Reference, ...] = Field(
