@@ -7,11 +7,15 @@ whoever asks (``edge-opcua doctor``) does so through :func:`probe_in_child`.
 from __future__ import annotations
 
 import ctypes
+import importlib
+import importlib.metadata
 import json
+import mmap
 import re
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,12 +26,11 @@ _NOT_LOCAL: Final = frozenset({"AzureExecutionProvider"})
 _LIBRARY: Final = {
     "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
     "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
-    "OpenVINOExecutionProvider": "libonnxruntime_providers_openvino.so",
 }
-# What NVIDIA and Intel install apart from us, and what therefore may be absent or of another version.
-_FOREIGN: Final = re.compile(
-    rb"\0(lib(?:nvinfer|nvonnxparser|cudart|cublas|cublasLt|cudnn|cufft|curand|openvino)\.so\.[0-9]+)\0"
-)
+# What NVIDIA installs apart from us, and what therefore may be absent or of another version.
+_FOREIGN: Final = re.compile(r"lib(nvinfer|nvonnxparser|cudart|cublas|cublasLt|cudnn|cufft|curand)\.so\.\d+")
+# Providers that come as packages of their own (OpenVINO, NVIDIA TensorRT for RTX) share this prefix.
+_PLUGIN_PREFIX: Final = "onnxruntime-ep-"
 _CHILD_S: Final = 60.0
 
 
@@ -102,6 +105,7 @@ def probe() -> Runtime:
     names = [name for name in onnxruntime.get_available_providers() if name not in _NOT_LOCAL]
     capi = Path(onnxruntime.__file__).parent / "capi"
     found = [_try(onnxruntime, name, capi) for name in sorted(names, key=lambda name: name != CPU)]
+    found += [provider for module in _plugin_modules() for provider in _try_plugin(onnxruntime, module)]
     return Runtime(onnxruntime.__version__, tuple(found))
 
 
@@ -130,8 +134,9 @@ def _from_json(answer: dict[str, Any]) -> Runtime:
 
 
 def _try(runtime: Any, name: str, capi: Path) -> Provider:
-    needs = tuple(sorted(_foreign_libraries(capi / _LIBRARY[name]))) if name in _LIBRARY else ()
-    missing = tuple(library for library in needs if not _loads(library))
+    library = capi / _LIBRARY.get(name, "")
+    needs = tuple(sorted(filter(_FOREIGN.fullmatch, needed_libraries(library)))) if library.is_file() else ()
+    missing = tuple(soname for soname in needs if not _loads(soname))
     try:
         reason = _run_alone(runtime, name)
     except Exception as exc:  # noqa: BLE001 - each provider raises its own errors; the text is the finding
@@ -139,7 +144,35 @@ def _try(runtime: Any, name: str, capi: Path) -> Provider:
     return Provider(name, usable=not reason, reason=reason, needs=needs, missing=missing)
 
 
-def _run_alone(runtime: Any, name: str) -> str:
+def _try_plugin(runtime: Any, module_name: str) -> Iterator[Provider]:
+    """Register the provider library of one package and try each provider in it on the devices it finds."""
+    names = [module_name]
+    try:
+        module = importlib.import_module(module_name)
+        names = list(module.get_ep_names())
+        runtime.register_execution_provider_library(module_name, module.get_library_path())
+    except Exception as exc:  # noqa: BLE001 - a package of another vendor may raise anything
+        yield from (Provider(name, usable=False, reason=_one_line(exc)) for name in names)
+        return
+    for name in names:
+        devices = [device for device in runtime.get_ep_devices() if device.ep_name == name]
+        try:
+            reason = (
+                _run_alone(runtime, name, devices) if devices else "it finds no device of its vendor here"
+            )
+        except Exception as exc:  # noqa: BLE001 - see above
+            reason = _one_line(exc)
+        yield Provider(name, usable=not reason, reason=reason)
+
+
+def _plugin_modules() -> list[str]:
+    names = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
+    return sorted(
+        name.replace("-", "_") for name in names if name.replace("_", "-").startswith(_PLUGIN_PREFIX)
+    )
+
+
+def _run_alone(runtime: Any, name: str, devices: Sequence[Any] = ()) -> str:
     """Run the tiny model on this provider and no other; return why that is not what happened."""
     import numpy as np
 
@@ -148,7 +181,11 @@ def _run_alone(runtime: Any, name: str) -> str:
     options.intra_op_num_threads = 1
     if name != CPU:  # ONNX Runtime refuses the pair of "CPU only" and "no CPU"
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    session = runtime.InferenceSession(tiny_model(), options, providers=[name], enable_fallback=0)
+    if devices:
+        options.add_provider_for_devices(devices, {})
+        session = runtime.InferenceSession(tiny_model(), options, enable_fallback=0)
+    else:
+        session = runtime.InferenceSession(tiny_model(), options, providers=[name], enable_fallback=0)
     active = session.get_providers()
     if not active or active[0] != name:
         return f"{', '.join(active) or 'nothing'} took its place"
@@ -157,12 +194,27 @@ def _run_alone(runtime: Any, name: str) -> str:
     return "" if np.array_equal(y, x + x) else f"1 + 1 = {y[0, 1]}"
 
 
-def _foreign_libraries(library: Path) -> Iterator[str]:
-    """Yield the vendor libraries (sonames) in the string table of a shared object."""
-    if library.is_file():
-        # Adjacent names share their NUL, hence the doubling: a match must not eat its neighbour's.
-        text = library.read_bytes().replace(b"\0", b"\0\0")
-        yield from {name.decode() for name in _FOREIGN.findall(text)}
+def needed_libraries(library: Path) -> list[str]:
+    """Return the libraries (DT_NEEDED) that a 64-bit little-endian ELF shared object is linked against.
+
+    Raises:
+        ValueError: The file is something else.
+
+    Source:
+        System V ABI, "Dynamic Section"; the loader looks for exactly these names.
+    """
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as elf:
+        if elf[:6] != b"\x7fELF\x02\x01":
+            raise ValueError(f"{library} is no 64-bit little-endian ELF file")
+        table, size, count = *struct.unpack_from("<Q", elf, 32), *struct.unpack_from("<HH", elf, 54)
+        segments = [struct.unpack_from("<IIQQQQ", elf, table + size * i) for i in range(count)]
+        loads = [(address, offset, length) for kind, _, offset, address, _, length in segments if kind == 1]
+        dynamic = next((offset, length) for kind, _, offset, _, _, length in segments if kind == 2)
+        entries = list(struct.iter_unpack("<qQ", elf[dynamic[0] : sum(dynamic)]))
+        strings_at = next(value for tag, value in entries if tag == 5)
+        strings = next(o + strings_at - a for a, o, length in loads if a <= strings_at < a + length)
+        starts = [strings + value for tag, value in entries if tag == 1]
+        return [elf[start : elf.find(b"\0", start)].decode() for start in starts]
 
 
 def _loads(library: str) -> bool:
