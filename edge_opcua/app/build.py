@@ -1,0 +1,40 @@
+"""From a configuration to the blocks of the bus: what every process must agree on before the first starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.values import BlockSpec
+from edge_opcua.drivers.planner import DevicePlan, plan_device
+from edge_opcua.inference.lane import result_blocks
+from edge_opcua.records.recorder import health_block
+from edge_opcua.writeback.executor import authority_block
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will run.
+
+    Args:
+        devices: How each device is read, in the order of the configuration.
+        blocks: Every block of the bus.
+    """
+
+    devices: tuple[DevicePlan, ...]
+    blocks: tuple[BlockSpec, ...]
+
+
+def plan(config: EdgeConfig) -> Plan:
+    """Return what will run; no I/O.
+
+    Raises:
+        ConfigError: A driver cannot read what its tags name.
+    """
+    devices = tuple(plan_device(device) for device in config.devices)
+    blocks = [block for device in devices for block in device.blocks]
+    for pipeline in config.pipelines:
+        blocks += result_blocks(pipeline)
+    blocks += [authority_block(output) for output in config.outputs]
+    blocks.append(health_block())
+    return Plan(devices, tuple(blocks))

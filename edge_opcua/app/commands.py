@@ -1,0 +1,158 @@
+"""What the commands ``run``, ``check``, ``explain`` and ``trust`` do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from edge_opcua.app.build import plan
+from edge_opcua.app.models import install_delivered
+from edge_opcua.app.supervisor import Supervisor, state_at
+from edge_opcua.config.codes import explain as explanation
+from edge_opcua.config.loader import Loaded, load
+from edge_opcua.config.report import check_json, check_text, problems_text
+from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.logs import configure_logging
+from edge_opcua.core.statedir import StateDir
+from edge_opcua.errors import ConfigError, EdgeError, SecurityError
+from edge_opcua.security.trust import Knock, Trusted, TrustList
+
+ANSWER_IS_NO = 1
+WRONG_USE = 2
+REFUSED = 3
+
+
+def say(line: str) -> None:
+    """Print a line for a person, at once even into a pipe."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """Print a line on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def run(config_file: Path, state_dir: Path) -> int:
+    """Run the server until SIGTERM or SIGINT.
+
+    Returns:
+        0; 2 if the configuration or state directory is wrong, 3 if security forbids to start.
+    """
+    loaded = load(config_file)
+    if loaded.problems:
+        complain(problems_text(loaded))
+    if loaded.config is None:
+        return WRONG_USE
+    configure_logging()
+    try:
+        state = state_at(state_dir)
+        with state.locked():
+            for refused in install_delivered(loaded.config, state):
+                complain(f"warn[M514] delivered model left out: {refused}")
+            say(
+                f"{config_file}   {len(loaded.config.devices)} devices, {loaded.config.tag_count} tags   {state.root}"
+            )
+            supervisor = Supervisor(
+                loaded.config, plan(loaded.config), state, clock=SystemClock(), announce=say
+            )
+            asyncio.run(supervisor.run())
+    except SecurityError as exc:
+        complain(f"error[S400] {exc}")
+        return REFUSED
+    except ConfigError as exc:
+        complain(f"error[C190] {exc}")
+        return WRONG_USE
+    say("stopped; outputs are released")
+    return 0
+
+
+def check(config_file: Path, *, as_json: bool) -> int:
+    """Print every error of a configuration at once, or what it will do. No I/O on any device."""
+    loaded = load(config_file)
+    plans = _plans(loaded)
+    if as_json:
+        say(json.dumps(check_json(loaded, plans)))
+    else:
+        say(check_text(loaded, plans))
+    return 0 if loaded.ok else WRONG_USE
+
+
+def _plans(loaded: Loaded) -> tuple[object, ...]:
+    return tuple(plan(loaded.config).devices) if loaded.config is not None and loaded.ok else ()
+
+
+def explain(code: str) -> int:
+    """Print the page of an error code."""
+    page = explanation(code)
+    if page is None:
+        complain(f'there is no code "{code}"; codes look like C103, T203, D331')
+        return WRONG_USE
+    say(page)
+    return 0
+
+
+def trust(state_dir: Path, selector: str | None, *, show_trusted: bool, remove: bool, as_json: bool) -> int:
+    """List the clients that were refused or are trusted, or change the trust in one of them.
+
+    Takes effect at the next connection, without a restart.
+    """
+    trusted = TrustList(StateDir(state_dir).pki)
+    try:
+        if selector is not None:
+            known = trusted.distrust(selector) if remove else trusted.trust(selector)
+            word = "no longer trusted" if remove else "trusted"
+            say(f"{word}: {known.name}   {known.application_uri}   {known.thumbprint}")
+            return 0
+        if show_trusted:
+            _print_trusted(trusted.trusted(), as_json=as_json)
+        else:
+            _print_knocks(trusted.rejected(), as_json=as_json)
+    except EdgeError as exc:
+        complain(str(exc))
+        return ANSWER_IS_NO
+    return 0
+
+
+def _print_trusted(clients: list[Trusted], *, as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {"name": c.name, "application_uri": c.application_uri, "thumbprint": c.thumbprint}
+            for c in clients
+        ]
+        say(json.dumps({"schema": "edge-opcua.trusted/1", "clients": rows}))
+        return
+    for client in clients:
+        say(f"{client.thumbprint}   {client.name}   {client.application_uri}   until {client.until:%Y-%m-%d}")
+    if not clients:
+        say("nobody is trusted yet; let a client connect, then edge-opcua trust")
+
+
+def _print_knocks(knocks: list[Knock], *, as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "number": k.number,
+                "name": k.name,
+                "application_uri": k.application_uri,
+                "thumbprint": k.thumbprint,
+                "address": k.address,
+                "when": k.when.isoformat(),
+                "reason": k.reason,
+                "code": k.code,
+            }
+            for k in knocks
+        ]
+        say(json.dumps({"schema": "edge-opcua.knocks/1", "clients": rows}))
+        return
+    for k in knocks:
+        say(
+            f"{k.number}  {k.name}   {k.thumbprint}   from {k.address}   refused {k.when:%H:%M:%S} UTC: {k.reason}"
+        )
+    if knocks:
+        say("compare the thumbprint with the one the client shows, then: edge-opcua trust N")
+    else:
+        say("nobody was refused.  Who is trusted: edge-opcua trust --list")

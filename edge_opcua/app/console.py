@@ -1,0 +1,197 @@
+"""``status`` and ``watch``: what the running server says of itself, for a person or as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.control import Reply, ask
+from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.values import is_good, status_name
+
+NOT_RUNNING = 4
+ANSWER_S = 3.0
+REFRESH_S = 0.5
+_CLEAR = "\x1b[H\x1b[J"
+
+
+def status(state_dir: Path, *, as_json: bool) -> int:
+    """Print what the server on this state directory does; exit code 4 if none runs, 1 if it has faults."""
+    reply = asyncio.run(_ask(state_dir, "status"))
+    if reply is None:
+        return NOT_RUNNING
+    body = reply.body
+    sys.stdout.write((json.dumps(body) if as_json else status_text(body)) + "\n")
+    return 1 if body["faults"] else 0
+
+
+def watch(state_dir: Path, *, bad: bool, as_json: bool, for_s: float | None) -> int:
+    """Show live values until interrupted or for ``for_s`` seconds; off a terminal, one line per change."""
+    return asyncio.run(_watch(state_dir, bad=bad, as_json=as_json, for_s=for_s))
+
+
+async def _ask(state_dir: Path, kind: str) -> Reply | None:
+    """Ask the server; None, with the reason on stderr, if it does not run or does not answer."""
+    place = StateDir(state_dir).control_socket
+    reply = await ask(place, "supervisor", kind, {}, timeout_s=ANSWER_S)
+    if is_good(reply.status):
+        return reply
+    sys.stderr.write(
+        f"no server answers on the state directory {state_dir}: {reply.reason}\n"
+        "help: start one with edge-opcua run FILE, or name its directory with --state DIR\n"
+    )
+    return None
+
+
+def status_text(body: Mapping[str, Any]) -> str:
+    """Return the answer to ``status`` as a page for people."""
+    endpoints = ", ".join(body["endpoints"]) or "not listening yet"
+    lines = [
+        f"{body['machine']}  running {duration(body['uptime_s'])}   OPC UA {endpoints}",
+        f"certificate  {body['thumbprint']}",
+    ]
+    lines += [_link_line(link) for link in body["links"]]
+    lines += [_pipeline_line(row) for row in body["pipelines"]]
+    lines += [_output_line(row) for row in body["outputs"]]
+    records = body["records"]
+    if records:
+        lines.append(
+            f"records  {records.get('written', 0)} written, {records.get('spooled', 0)} waiting, "
+            f"{records.get('lost', 0)} lost{_because(records.get('fault'))}"
+        )
+    lines.append("processes  " + "  ".join(_process_text(row) for row in body["processes"]))
+    sessions = body["sessions"]
+    names = ", ".join(f"{s.get('client', '?')} ({s.get('items', 0)} items)" for s in sessions)
+    lines.append(f"clients  {len(sessions)}" + (f": {names}" if names else ""))
+    lines += [f"attention  {f['source']}: {f['text']} ({f['code']})" for f in body["faults"]]
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in the two largest of days, hours, minutes and seconds."""
+    whole = int(seconds)
+    days, hours, minutes, rest = whole // 86400, whole // 3600 % 24, whole // 60 % 60, whole % 60
+    if days:
+        return f"{days} d {hours:02d} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _because(text: object) -> str:
+    return f"   {text}" if text else ""
+
+
+def _link_line(link: Mapping[str, Any]) -> str:
+    rtt = link.get("rtt_ms")
+    speed = f"   {rtt:.1f} ms" if isinstance(rtt, float) else ""
+    return (
+        f"{link['device']}  {link.get('state_text') or 'starting'}   {link['driver']}{speed}   "
+        f"{link.get('values_good') or 0} good, {link.get('values_bad') or 0} bad   "
+        f"{link.get('reconnects') or 0} reconnects{_because(link.get('last_error'))}"
+    )
+
+
+def _pipeline_line(row: Mapping[str, Any]) -> str:
+    lane, last, model = row["lane"], row["last"], row["model"]
+    text = f"{row['pipeline']}  {model['name']} {model['version']}  {lane.get('state') or 'starting'}"
+    if row["verdict"] is not None and last.get("score") is not None:
+        text += f"   last verdict {row['age_s']:.1f} s ago: {row['verdict']} {last['score']:.2f}"
+    elif row["verdict"] is not None:
+        text += f"   last verdict {row['age_s']:.1f} s ago: {row['verdict']}{_because(last.get('reason'))}"
+    return (
+        f"{text}   {lane.get('processed') or 0} judged, "
+        f"{lane.get('missed') or 0} missed, {lane.get('late') or 0} late"
+    )
+
+
+def _output_line(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['output']}  {row.get('state') or 'starting'}   heartbeat {row.get('heartbeat')}"
+        f"{_because(row.get('reason'))}"
+    )
+
+
+def _process_text(row: Mapping[str, Any]) -> str:
+    restarts = f" ({row['restarts']} restarts)" if row["restarts"] else ""
+    return f"{row['role']} {row['pid'] or 'restarting'}{restarts}"
+
+
+async def _watch(state_dir: Path, *, bad: bool, as_json: bool, for_s: float | None) -> int:
+    clock = SystemClock()
+    ends_s = None if for_s is None else clock.monotonic_s() + for_s
+    live = sys.stdout.isatty() and not as_json
+    seen: dict[str, tuple[object, object]] = {}
+    while ends_s is None or clock.monotonic_s() < ends_s:
+        reply = await _ask(state_dir, "snapshot")
+        if reply is None:
+            return NOT_RUNNING
+        rows = [row for row in reply.body["rows"] if not (bad and row.get("good"))]
+        if live:
+            width = shutil.get_terminal_size().columns
+            sys.stdout.write(_CLEAR + "\n".join(watch_table(reply.body, rows, width)) + "\n")
+        else:
+            _print_changes(rows, seen, as_json=as_json)
+        sys.stdout.flush()
+        await clock.sleep(REFRESH_S)
+    return 0
+
+
+def _print_changes(
+    rows: Sequence[Mapping[str, Any]], seen: dict[str, tuple[object, object]], *, as_json: bool
+) -> None:
+    for row in rows:
+        now = (row["value"], row["status"])
+        if seen.get(row["id"]) != now:
+            seen[row["id"]] = now
+            line = json.dumps(row) if as_json else "  ".join(_cells(row))
+            sys.stdout.write(line + "\n")
+
+
+def watch_table(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """Return the lines of the live table, cut to the terminal's width; the right-most columns go first."""
+    at = datetime.fromtimestamp(body["utc_ns"] / 1e9, UTC).strftime("%H:%M:%S")
+    links = "   ".join(f"{link['device']} {link.get('state_text') or 'starting'}" for link in body["links"])
+    lines = [f"{body['machine']} {at} UTC   {links}"]
+    header = (" ", "TAG", "VALUE", "UNIT", "QUALITY", "AGE", "SOURCE TIME")
+    table = [header, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(header))]
+    lines += [
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table
+    ]
+    return [line[:width] for line in lines]
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    status = row["status"]
+    mark = "x" if status is None or status & 0x80000000 else "?" if status & 0x40000000 else " "
+    quality = "no data yet" if status is None else status_name(status)
+    source_ns, age_s = row.get("source_ns"), row.get("age_s")
+    stamp = datetime.fromtimestamp(source_ns / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3] if source_ns else "-"
+    return (
+        mark,
+        row["id"],
+        value_text(row["value"]),
+        row.get("unit") or "",
+        quality,
+        f"{age_s:.1f} s" if age_s is not None else "-",
+        stamp,
+    )
+
+
+def value_text(value: object) -> str:
+    """Return a value as a person reads it; a dash for none (Bad has no value)."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return f"[{len(value)}]"
+    return str(value)

@@ -1,0 +1,109 @@
+"""LoadModel jobs: answered at once, done one after the other, every step told to those who watch."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from edge_opcua.app.lanes import LaneKeeper, ModelChoice
+from edge_opcua.app.models import ActiveModels
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.control import Reply
+from edge_opcua.core.values import BAD_INVALID_ARGUMENT, BAD_TOO_MANY_OPERATIONS, GOOD
+from edge_opcua.core.worker import Worker
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.lifecycle import Job, JobEvent
+
+_log = structlog.get_logger(__name__)
+
+MAX_WAITING = 4
+VERIFY_S = 30.0
+
+
+class ModelJobs:
+    """Changes models on request.
+
+    Args:
+        config: Which pipeline runs which model.
+        keepers: The lanes, by pipeline.
+        active: Remembers what was loaded.
+        tell: Gets the notice of every step.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        keepers: Mapping[str, LaneKeeper],
+        active: ActiveModels,
+        tell: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._config = config
+        self._keepers = keepers
+        self._active = active
+        self._tell = tell
+        self._worker = Worker("models")
+        self._numbers = itertools.count(1)
+        self._waiting: deque[Job] = deque()
+        self._arrived = asyncio.Event()
+        self.last: dict[str, Any] | None = None
+
+    def submit(self, body: Mapping[str, Any]) -> Reply:
+        """Take a request and answer with its job; nothing has been done yet.
+
+        Args:
+            body: ``name``, ``version``, ``sha256`` (may be empty) and ``user``.
+        """
+        name, version, sha256 = body.get("name"), body.get("version"), body.get("sha256") or ""
+        if not isinstance(name, str) or not isinstance(version, int) or not isinstance(sha256, str):
+            return Reply(BAD_INVALID_ARGUMENT, "LoadModel takes a name, a version number and a SHA-256")
+        if not self._pipelines(name):
+            known = ", ".join(sorted({pipeline.model for pipeline in self._config.pipelines}))
+            return Reply(BAD_INVALID_ARGUMENT, f'no pipeline runs a model "{name[:80]}"; there are: {known}')
+        if len(self._waiting) >= MAX_WAITING:
+            return Reply(BAD_TOO_MANY_OPERATIONS, f"{MAX_WAITING} jobs wait already")
+        job = Job(f"job-{next(self._numbers)}", name, version, sha256, str(body.get("user", "")))
+        self._waiting.append(job)
+        self._arrived.set()
+        self._publish(job)
+        return Reply(GOOD, "", {"job": job.number})
+
+    async def run(self) -> None:
+        """Do the jobs, for ever."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                await self._do(self._waiting.popleft())
+
+    async def _do(self, job: Job) -> None:
+        current = job
+
+        async def progress(event: JobEvent) -> None:
+            nonlocal current
+            current = current.after(event)
+            self._publish(current)
+
+        try:
+            asked = ModelChoice(job.name, job.version, job.sha256)
+            choice = await self._worker.call(self._active.verify, asked, timeout_s=VERIFY_S)
+            for pipeline in self._pipelines(job.name):
+                await self._keepers[pipeline].swap(choice, progress)
+                self._active.keep(pipeline, choice)
+            await progress(JobEvent.ACTIVE)
+        except (ModelError, OSError, TimeoutError) as exc:
+            code = f"{exc.code}: " if isinstance(exc, ModelError) else ""
+            current = current.after(JobEvent.FAILED, f"{code}{exc}" or "time-out")
+            self._publish(current)
+
+    def _pipelines(self, model: str) -> list[str]:
+        return [pipeline.name for pipeline in self._config.pipelines if pipeline.model == model]
+
+    def _publish(self, job: Job) -> None:
+        self.last = {**job.notice(), "sha256": job.sha256, "user": job.user}
+        _log.info("job.changed", **self.last)
+        self._tell(self.last)

@@ -1,0 +1,112 @@
+"""One child process: started with bus, configuration and control socket, and ended for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+
+from edge_opcua.core.bus import Bus
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What every child gets from the supervisor.
+
+    Args:
+        bus: The tag bus.
+        config_fd: memfd holding the checked configuration as JSON.
+        state_dir: State directory, as text for the command line.
+    """
+
+    bus: Bus
+    config_fd: int
+    state_dir: str
+
+
+class ChildProcess:
+    """A running child; made by :meth:`start`.
+
+    Attributes:
+        role: Name on the control channel.
+        control: Our end of its control socket.
+    """
+
+    def __init__(self, role: str, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+        self.role = role
+        self.control = control
+        self._process = process
+
+    @classmethod
+    async def start(cls, role: str, inheritance: Inheritance, *arguments: str) -> ChildProcess:
+        """Start ``python -m edge_opcua.app.child ROLE``; stdout goes nowhere, stderr where ours goes."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        fds = (*inheritance.bus.pass_fds, inheritance.config_fd, theirs.fileno())
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "edge_opcua.app.child",
+                role,
+                f"--bus-fd={inheritance.bus.fd}",
+                f"--control-fd={theirs.fileno()}",
+                f"--config-fd={inheritance.config_fd}",
+                f"--state={inheritance.state_dir}",
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                pass_fds=fds,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(role, process, ours)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """Return the exit code once it has ended; negative for a signal."""
+        return await self._process.wait()
+
+    async def end(self, *, grace_s: float) -> int:
+        """Ask it to stop, and kill it when ``grace_s`` is over; return the exit code."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace_s):
+                return await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            return await self._process.wait()
+
+    def kill(self) -> None:
+        """Kill it now, frozen or not."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+
+def config_memfd(config_json: str) -> int:
+    """Return a memfd that holds the configuration for the children to read."""
+    fd = os.memfd_create("edge_opcua.config", os.MFD_CLOEXEC)
+    os.write(fd, config_json.encode())
+    return fd
+
+
+def exit_text(code: int) -> str:
+    """Return in words how a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,315 @@
+"""Starts the processes of one server, keeps them alive, answers for them, ends them in the right order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from edge_opcua.app.build import Plan
+from edge_opcua.app.jobs import ModelJobs
+from edge_opcua.app.lanes import LaneKeeper
+from edge_opcua.app.models import ActiveModels
+from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd, exit_text
+from edge_opcua.app.view import BusView
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.bus import Bus
+from edge_opcua.core.clock import Clock
+from edge_opcua.core.control import Hub, Reply, Request
+from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.values import BAD_NOT_SUPPORTED, GOOD
+
+_log = structlog.get_logger(__name__)
+
+FIRST_DELAY_S = 0.2
+MAX_DELAY_S = 5.0
+RELEASE_S = 1.0
+END_S = 1.5
+SESSIONS_S = 1.0
+LOW_DISK_BYTES = 64 * 1024 * 1024
+DISK_CHECK_S = 2.0
+
+
+@dataclass(slots=True)
+class Seat:
+    """A role that always has a process, and the process that fills it."""
+
+    role: str
+    child: ChildProcess | None = None
+    restarts: int = 0
+
+
+@dataclass(slots=True)
+class Fault:
+    """Something a person has to know until it is over."""
+
+    source: str
+    code: str
+    text: str
+    since_ns: int
+
+
+@dataclass(slots=True)
+class Board:
+    """What the supervisor shows: where clients connect, and what is wrong now."""
+
+    endpoints: list[str] = field(default_factory=list)
+    thumbprint: str = ""
+    certificate: str = ""
+    faults: dict[str, Fault] = field(default_factory=dict)
+
+
+class Supervisor:
+    """One running server.
+
+    Args:
+        config: The checked configuration.
+        plan: Blocks of the bus, from :func:`edge_opcua.app.build.plan`.
+        state: State directory, locked by the caller.
+        clock: Clock of the machine.
+        announce: Prints a line for the operator.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        plan: Plan,
+        state: StateDir,
+        *,
+        clock: Clock,
+        announce: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._clock = clock
+        self._announce = announce
+        self._bus = Bus.create(plan.blocks, clock=clock)
+        self._view = BusView(config, self._bus, clock)
+        self._hub = Hub(self._handle)
+        self._inheritance = Inheritance(self._bus, config_memfd(config.model_dump_json()), str(state.root))
+        self._seats = {role: Seat(role) for role in ("io", "records", "opcua")}
+        self._active = ActiveModels(state, config)
+        self._keepers = {
+            pipeline.name: LaneKeeper(pipeline.name, self._active.choice(pipeline.name), self, clock)
+            for pipeline in config.pipelines
+        }
+        self._jobs = ModelJobs(config, self._keepers, self._active, self._on_job)
+        self._board = Board()
+        self._stopping = asyncio.Event()
+        self._group = asyncio.TaskGroup()
+        self._started_s = clock.monotonic_s()
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT; then outputs are released first, and every process ends."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            async with self._group:
+                tasks = [
+                    self._group.create_task(self._hub.run(), name="hub"),
+                    self._group.create_task(self._hub.serve_unix(self._state.control_socket), name="control"),
+                    self._group.create_task(self._jobs.run(), name="jobs"),
+                    self._group.create_task(self._watch_disk(), name="disk"),
+                ]
+                tasks += [
+                    self._group.create_task(self._keep(seat), name=f"keep.{seat.role}")
+                    for seat in self._seats.values()
+                ]
+                tasks += [
+                    self._group.create_task(keeper.run(), name=f"keep.{keeper.pipeline}")
+                    for keeper in self._keepers.values()
+                ]
+                await self._stopping.wait()
+                await self._end_children()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            self._bus.close()
+            os.close(self._inheritance.config_fd)
+
+    # What the keepers of lanes need (LaneHost).
+
+    async def start(self, role: str, *arguments: str) -> ChildProcess:
+        """Start a child and connect it to the control channel."""
+        child = await ChildProcess.start(role, self._inheritance, *arguments)
+        self._hub.attach(role, child.control)
+        return child
+
+    def disconnect(self, role: str) -> None:
+        """Forget a child that has ended."""
+        self._hub.detach(role)
+
+    async def request(self, to: str, kind: str, body: dict[str, Any], *, timeout_s: float) -> Reply:
+        """Ask a child."""
+        return await self._hub.request(to, kind, body, timeout_s=timeout_s)
+
+    def recorded_cursor(self, pipeline: str) -> int | None:
+        """Return the last capture a lane of this pipeline has dealt with."""
+        return self._view.recorded_cursor(pipeline)
+
+    def report_fault(self, source: str, code: str, text: str) -> None:
+        """Show a fault, and say it once."""
+        known = self._board.faults.get(source)
+        if known is not None and (known.code, known.text) == (code, text):
+            return
+        self._board.faults[source] = Fault(source, code, text, self._clock.utc_ns())
+        self._announce(f"error[{code}] {source}: {text}   explain: edge-opcua explain {code}")
+        _log.warning("fault.raised", source=source, code=code, text=text)
+
+    def clear_fault(self, source: str) -> None:
+        """Take a fault back, and say that it is over."""
+        fault = self._board.faults.pop(source, None)
+        if fault is not None:
+            seconds = (self._clock.utc_ns() - fault.since_ns) / 1e9
+            self._announce(f"{source}: over after {seconds:.1f} s ({fault.code})")
+            _log.info("fault.cleared", source=source, code=fault.code, duration_s=round(seconds, 3))
+
+    # Processes.
+
+    async def _keep(self, seat: Seat) -> None:
+        delay_s = FIRST_DELAY_S
+        while not self._stopping.is_set():
+            started_s = self._clock.monotonic_s()
+            seat.child = await self.start(seat.role)
+            code = await seat.child.wait()
+            self._hub.detach(seat.role)
+            pid, seat.child = seat.child.pid, None
+            if self._stopping.is_set():
+                return
+            seat.restarts += 1
+            _log.warning("process.ended", role=seat.role, pid=pid, how=exit_text(code))
+            if self._clock.monotonic_s() - started_s > MAX_DELAY_S:
+                delay_s = FIRST_DELAY_S
+            await self._clock.sleep(delay_s)
+            delay_s = min(2 * delay_s, MAX_DELAY_S)
+
+    async def _end_children(self) -> None:
+        """End the io process first: it writes the safe values while everything it needs still lives."""
+        io = self._seats["io"].child
+        if io is not None:
+            await io.end(grace_s=RELEASE_S)
+        async with asyncio.TaskGroup() as group:
+            for keeper in self._keepers.values():
+                group.create_task(keeper.end(), name=f"end.{keeper.pipeline}")
+            for seat in self._seats.values():
+                if seat.child is not None and seat.role != "io":
+                    group.create_task(seat.child.end(grace_s=END_S), name=f"end.{seat.role}")
+
+    async def _watch_disk(self) -> None:
+        while True:
+            free = shutil.disk_usage(self._state.root).free
+            if free < LOW_DISK_BYTES:
+                self.report_fault("disk", "R701", f"the disk of {self._state.root} is nearly full")
+            else:
+                self.clear_fault("disk")
+            await self._clock.sleep(DISK_CHECK_S)
+
+    # Control channel.
+
+    async def _handle(self, request: Request) -> Reply:
+        match request.kind:
+            case "ready" | "refused":
+                for keeper in self._keepers.values():
+                    keeper.on_notice(request.origin, request.kind, request.body)
+                return Reply(GOOD, "", {})
+            case "listening":
+                return self._on_listening(request.body)
+            case "fault":
+                body = request.body
+                self.report_fault(str(body["source"]), str(body["code"]), str(body["text"]))
+                return Reply(GOOD, "", {})
+            case "cleared":
+                self.clear_fault(str(request.body["source"]))
+                return Reply(GOOD, "", {})
+            case "load_model":
+                return self._jobs.submit(request.body)
+            case "status":
+                return Reply(GOOD, "", await self._status())
+            case "snapshot":
+                return Reply(GOOD, "", self._snapshot())
+            case _:
+                return Reply(BAD_NOT_SUPPORTED, f"the supervisor does not know {request.kind}", {})
+
+    def _on_listening(self, body: dict[str, Any]) -> Reply:
+        first = not self._board.endpoints
+        self._board.endpoints = [str(url) for url in body.get("endpoints", ())]
+        self._board.thumbprint = str(body.get("thumbprint", ""))
+        self._board.certificate = str(body.get("certificate", ""))
+        self.clear_fault("opcua")
+        if first:
+            for line in self._welcome(body):
+                self._announce(line)
+        return Reply(GOOD, "", {})
+
+    def _welcome(self, body: dict[str, Any]) -> list[str]:
+        ready_s = self._clock.monotonic_s() - self._started_s
+        lines = [f"{url}   {', '.join(self._config.opcua.security)}" for url in self._board.endpoints]
+        lines.append(f"certificate {self._board.thumbprint}   {self._board.certificate}")
+        lines += [f"warn[S431] {warning}" for warning in body.get("warnings", ())]
+        lines.append(f"ready in {ready_s:.1f} s.  Clients that knock: edge-opcua trust")
+        return lines
+
+    def _on_job(self, body: dict[str, Any]) -> None:
+        for role in ("opcua", "records"):
+            self._hub.notify(role, "job", body)
+
+    async def _status(self) -> dict[str, Any]:
+        sessions = await self._hub.request("opcua", "sessions", {}, timeout_s=SESSIONS_S)
+        uptime_s = self._clock.monotonic_s() - self._started_s
+        return {
+            "schema": "edge-opcua.status/1",
+            "machine": self._config.site.machine,
+            "uptime_s": uptime_s,
+            "endpoints": self._board.endpoints,
+            "thumbprint": self._board.thumbprint,
+            "processes": self._processes(),
+            "links": self._view.links(),
+            "pipelines": [
+                {**row, "model": self._keepers[row["pipeline"]].choice.as_json()}
+                for row in self._view.pipelines()
+            ],
+            "outputs": self._view.outputs(),
+            "records": self._view.block("records.health"),
+            "sessions": sessions.body.get("sessions", []),
+            "faults": [
+                {"source": fault.source, "code": fault.code, "text": fault.text, "since_ns": fault.since_ns}
+                for fault in self._board.faults.values()
+            ],
+            "last_job": self._jobs.last,
+        }
+
+    def _processes(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = [{"role": "supervisor", "pid": os.getpid(), "restarts": 0}]
+        rows += [
+            {"role": seat.role, "pid": seat.child.pid if seat.child else None, "restarts": seat.restarts}
+            for seat in self._seats.values()
+        ]
+        rows += [
+            {"role": f"lane/{keeper.pipeline}", "pid": keeper.pid, "restarts": keeper.restarts}
+            for keeper in self._keepers.values()
+        ]
+        return rows
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {
+            "schema": "edge-opcua.watch/1",
+            "machine": self._config.site.machine,
+            "utc_ns": self._clock.utc_ns(),
+            "rows": self._view.rows(),
+            "links": self._view.links(),
+        }
+
+
+def state_at(path: Path) -> StateDir:
+    """Return the state directory at a path, made if it is not there."""
+    state = StateDir(path)
+    state.create()
+    return state
