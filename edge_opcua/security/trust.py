@@ -1,0 +1,657 @@
+"""Whom this server believes: decided anew from the trust directory each time a channel opens.
+
+A certificate is trusted when it lies in ``trusted/`` itself, or when its issuers lead up to a root and one
+of them lies in ``trusted/`` (``issuers/`` only helps to build that chain). Everything else is refused with
+an exact reason in our log and kept in ``rejected/``, so that one command can trust it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.errors import SecurityError
+from edge_opcua.security.pki import application_uri, common_name, thumbprint, utc, write_atomic
+
+_T = TypeVar("_T")
+
+MIN_KEY_BITS: Final = 2048
+MAX_KEY_BITS: Final = 4096
+MAX_CHAIN_BYTES: Final = 32_768
+MAX_CHAIN: Final = 6
+MAX_REJECTED: Final = 100
+MAX_FILE_BYTES: Final = 65_536
+MAX_TEXT: Final = 200
+# A client that tries again every second shall not wear out the flash.
+QUIET: Final = dt.timedelta(seconds=10)
+MIN_THUMBPRINT_DIGITS: Final = 8
+
+CERTIFICATE_SUFFIXES: Final = frozenset({".der", ".crt", ".cer", ".pem"})
+REVOCATION_SUFFIX: Final = ".crl"
+STRONG_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+# What a certificate reader may raise on bytes that somebody else made.
+_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
+
+_log = structlog.get_logger(__name__)
+
+# Every reason to refuse, by its stable code: what happened, and what to do about it.
+REASONS: Final[dict[str, tuple[str, str]]] = {
+    "S401": ("not trusted", "compare its thumbprint with the client's own, then: edge-opcua trust N"),
+    "S402": ("expired", "renew the certificate in the client, then trust the new one"),
+    "S403": ("not valid yet", "set the clocks of both machines; the certificate begins in the future"),
+    "S404": ("its key is too weak", "make a new client certificate with an RSA key of 2048 to 4096 bits"),
+    "S405": ("signed with a weak hash", "make a new client certificate signed with SHA-256"),
+    "S406": ("cannot be read", "the client sent something that is no X.509 certificate; see its settings"),
+    "S407": ("its issuers are incomplete", "copy the missing issuer's certificate into pki/issuers"),
+    "S408": ("revoked by its issuer", "the issuer withdrew it; the client needs a new certificate"),
+    "S409": ("not made for this use", "the certificate must allow digital signatures and client use"),
+    "S410": ("names no ApplicationUri", "the client's certificate needs its ApplicationUri as URI name"),
+    "S411": ("no certificate was sent", "choose a client certificate in the client's connection settings"),
+    "S412": ("the client holds another certificate of this server", "let the client fetch endpoints anew"),
+    "S413": ("security policy not offered", "choose a policy of `security` in the [opcua] section"),
+    "S414": ("the trust list could not be read", "see the log of the server: directory pki and its disk"),
+    "S420": ("session certificate is not the channel's", "nobody does this by accident; look at who it is"),
+    "S421": ("ApplicationUri is not the certificate's", "make the client's certificate for its own URI"),
+    "S422": ("wrong session token", "nobody does this by accident; look at who it is"),
+    "S423": ("signature of the activation is wrong", "nobody does this by accident; look at who it is"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided about one client certificate.
+
+    Args:
+        trusted: Whether the channel may open.
+        code: Stable code of :data:`REASONS`; empty if trusted.
+        reason: One sentence for the log, never for the wire; empty if trusted.
+        leaf: The certificate itself (DER), without its issuers; empty if unreadable.
+        name: Common name of its subject.
+        application_uri: URI it was made for.
+        thumbprint: SHA-1 of the leaf.
+    """
+
+    trusted: bool
+    code: str
+    reason: str
+    leaf: bytes
+    name: str
+    application_uri: str
+    thumbprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """A client that was refused.
+
+    Args:
+        number: What ``edge-opcua trust N`` takes; never given to another certificate. 0: not kept.
+        name: Common name of its certificate.
+        application_uri: URI it was made for.
+        thumbprint: SHA-1 of the certificate.
+        address: Whence it came, ``host:port``.
+        when: Time of its latest try.
+        reason: Why it was refused, one sentence.
+        code: Stable code of the reason.
+        file: Where its certificate lies; None if it could not be kept.
+    """
+
+    number: int
+    name: str
+    application_uri: str
+    thumbprint: str
+    address: str
+    when: dt.datetime
+    reason: str
+    code: str
+    file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A certificate in the trust list.
+
+    Args:
+        name: Common name.
+        application_uri: URI it was made for.
+        thumbprint: SHA-1 of the certificate.
+        until: End of its validity.
+        authority: Whether it vouches for others.
+        file: Where it lies.
+    """
+
+    name: str
+    application_uri: str
+    thumbprint: str
+    until: dt.datetime
+    authority: bool
+    file: Path
+
+
+class TrustList:
+    """The trust directories of one server; the command line and the server work on the same files.
+
+    Every method blocks on the file system: in the server they run in a worker thread.
+
+    Args:
+        pki_dir: The ``pki`` directory.
+        clock: For validity and the time of a knock.
+    """
+
+    def __init__(self, pki_dir: Path, *, clock: Clock | None = None) -> None:
+        self._trusted_dir = pki_dir / "trusted"
+        self._issuers_dir = pki_dir / "issuers"
+        self._rejected_dir = pki_dir / "rejected"
+        self._clock = clock or SystemClock()
+
+    # --- the server's side ---------------------------------------------------------------------------
+
+    def decide(self, sent: bytes) -> Decision:
+        """Say whether a channel may open for the sender of this certificate; reads the lists anew.
+
+        Args:
+            sent: SenderCertificate of the OpenSecureChannel: the leaf, issuers may follow it.
+        """
+        if not sent:
+            return _refuse("S411")
+        try:
+            chain = split_chain(sent)
+        except _UNREADABLE:
+            return _refuse("S406")
+        leaf = chain[0]
+        try:
+            code, detail = self._examine(leaf, chain[1:])
+        except _UNREADABLE as exc:  # a field that is only parsed when somebody looks at it
+            code, detail = "S406", str(exc)
+        if code:
+            return _refuse(code, leaf, detail)
+        return _describe(leaf, trusted=True, code="", reason="")
+
+    def admit(self, sent: bytes, address: str) -> tuple[Decision, Knock | None]:
+        """Decide, and keep the certificate in ``rejected/`` if it is refused.
+
+        Args:
+            sent: As for :meth:`decide`.
+            address: The peer, ``host:port``.
+
+        Returns:
+            The decision, and the entry made for a refused peer (None if trusted).
+        """
+        decision = self.decide(sent)
+        return decision, None if decision.trusted else self.record(decision, address)
+
+    def record(self, decision: Decision, address: str) -> Knock:
+        """Keep a refused certificate, the newest :data:`MAX_REJECTED` of them.
+
+        A full list forgets the oldest entry of the address with the most entries, so that a flood from
+        one machine does not push out the client that somebody is waiting for.
+        """
+        knock = Knock(
+            number=0,
+            name=decision.name,
+            application_uri=decision.application_uri,
+            thumbprint=decision.thumbprint,
+            address=address,
+            when=utc(self._clock.utc_ns()),
+            reason=decision.reason,
+            code=decision.code,
+            file=None,
+        )
+        if not decision.leaf:
+            return knock
+        known = self.rejected()
+        before = next((k for k in known if k.thumbprint == knock.thumbprint), None)
+        if before and before.code == knock.code and knock.when - before.when < QUIET:
+            return before
+        number = (before.number if before else 0) or self._next(known)
+        file = self._rejected_dir / _file_name(knock.name, knock.thumbprint)
+        knock = replace(knock, number=number, file=file)
+        try:
+            self._make_room([k for k in known if k.thumbprint != knock.thumbprint])
+            write_atomic(file.with_suffix(".json"), _note(knock), mode=0o600)
+            write_atomic(file, decision.leaf, mode=0o644)
+        except OSError as exc:
+            _log.warning("trust.not_kept", file=str(file), error=exc.strerror)
+            return replace(knock, number=0, file=None)
+        return knock
+
+    # --- the operator's side -------------------------------------------------------------------------
+
+    def rejected(self) -> list[Knock]:
+        """Return who knocked and was refused, oldest number first."""
+        knocks = [self._knock(file, certificate) for file, certificate in _certificates(self._rejected_dir)]
+        return sorted(knocks, key=lambda knock: (knock.number, knock.thumbprint))
+
+    def trusted(self) -> list[Trusted]:
+        """Return who is trusted, by name."""
+        found = [_trusted(file, certificate) for file, certificate in _certificates(self._trusted_dir)]
+        return sorted(found, key=lambda item: (item.name.lower(), item.thumbprint))
+
+    def trust(self, selector: str | int) -> Trusted:
+        """Move a refused certificate to the trust list; its next channel opens.
+
+        Args:
+            selector: Number of the knock, or at least eight digits of the thumbprint.
+
+        Raises:
+            SecurityError: None, or more than one, is meant.
+        """
+        text = _digits(selector)
+        knocks = self.rejected()
+        if text.isdecimal() and len(text) < MIN_THUMBPRINT_DIGITS:
+            chosen = [knock for knock in knocks if knock.number == int(text)]
+        else:
+            chosen = [knock for knock in knocks if _is_meant(knock.thumbprint, text)]
+        file = _only(
+            chosen, f"no refused client is meant by {selector!r}", lambda knock: knock.thumbprint
+        ).file
+        assert file is not None, "a listed knock has its file"
+        return self.add(file.read_bytes(), forget=file)
+
+    def add(self, certificate_der: bytes, *, forget: Path | None = None) -> Trusted:
+        """Put a certificate into the trust list.
+
+        Args:
+            certificate_der: The certificate, DER or PEM.
+            forget: Its file in ``rejected/``, removed afterwards.
+
+        Raises:
+            SecurityError: It is no certificate.
+        """
+        try:
+            certificate = _load(certificate_der)
+        except _UNREADABLE as exc:
+            raise SecurityError("this is no X.509 certificate") from exc
+        der = _der(certificate)
+        file = self._trusted_dir / _file_name(_name(certificate), thumbprint(der))
+        write_atomic(file, der, mode=0o644)
+        if forget is not None:
+            _forget(forget)
+        _log.info("trust.added", name=_name(certificate), thumbprint=thumbprint(der))
+        return _trusted(file, certificate)
+
+    def distrust(self, selector: str) -> Trusted:
+        """Take a certificate out of the trust list; it shows up among the refused, to be trusted again.
+
+        New channels are refused at once, a channel that is open at its next renewal.
+
+        Args:
+            selector: At least eight digits of the thumbprint, or the exact name.
+
+        Raises:
+            SecurityError: None, or more than one, is meant.
+        """
+        text = _digits(selector)
+        chosen = [t for t in self.trusted() if t.name == selector or _is_meant(t.thumbprint, text)]
+        item = _only(chosen, f"no trusted client is meant by {selector!r}", lambda found: found.thumbprint)
+        certificate = _load(item.file.read_bytes())
+        decision = _refuse("S401", certificate, "trust was withdrawn")
+        self.record(decision, address="")
+        item.file.unlink(missing_ok=True)
+        _log.info("trust.withdrawn", name=item.name, thumbprint=item.thumbprint)
+        return item
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _examine(self, leaf: x509.Certificate, sent: Sequence[x509.Certificate]) -> tuple[str, str]:
+        """Return code and detail of the first objection, in the order of Part 4 §6.1.3, or ("", "")."""
+        if weak := _weakness(leaf):
+            return weak
+        trusted = [certificate for _, certificate in _certificates(self._trusted_dir)]
+        if leaf not in trusted:
+            objection = self._examine_issuers(leaf, sent, trusted)
+            if objection[0]:
+                return objection
+        if late := self._out_of_time(leaf):
+            return late
+        if not _may_sign_as_client(leaf):
+            return "S409", "key usage"
+        return ("", "") if application_uri(leaf) else ("S410", "")
+
+    def _examine_issuers(
+        self, leaf: x509.Certificate, sent: Sequence[x509.Certificate], trusted: list[x509.Certificate]
+    ) -> tuple[str, str]:
+        """Follow the issuers up to a root; one of them must be trusted, all of them sound."""
+        pool = [*trusted, *(found for _, found in _certificates(self._issuers_dir)), *sent]
+        lists = [*_revocations(self._trusted_dir), *_revocations(self._issuers_dir)]
+        believed, child = False, leaf
+        for below in range(MAX_CHAIN):
+            if _is_self_signed(child):
+                return ("", "") if believed else ("S401", "")
+            issuer = next((found for found in pool if _issued(found, child, below)), None)
+            if issuer is None:
+                name = child.issuer.rfc4514_string()[:120]
+                return ("S407", f"issuer {name} is unknown") if believed else ("S401", "")
+            if weak := _weakness(issuer):
+                return weak[0], f"issuer {_name(issuer)}: {weak[1]}"
+            if late := self._out_of_time(issuer):
+                return late[0], f"issuer {_name(issuer)}: {late[1]}"
+            if any(_revokes(revocations, issuer, child) for revocations in lists):
+                return "S408", f"by {_name(issuer)}"
+            believed = believed or issuer in trusted
+            child = issuer
+        return "S407", f"more than {MAX_CHAIN} issuers"
+
+    def _out_of_time(self, certificate: x509.Certificate) -> tuple[str, str] | None:
+        now = utc(self._clock.utc_ns())
+        if now > certificate.not_valid_after_utc:
+            return "S402", f"since {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+        if now < certificate.not_valid_before_utc:
+            return "S403", f"before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        return None
+
+    def _next(self, known: Sequence[Knock]) -> int:
+        """Take the next number; kept on disk so that no number ever means a second certificate."""
+        counter = self._rejected_dir / ".last-number"
+        try:
+            last = int(counter.read_text(encoding="ascii"))
+        except (OSError, ValueError):  # the first knock, or a file that was cut short
+            last = 0
+        number = max([last, *(knock.number for knock in known)]) + 1
+        try:
+            write_atomic(counter, str(number).encode("ascii"), mode=0o600)
+        except OSError as exc:
+            _log.warning("trust.number_not_kept", error=exc.strerror)
+        return number
+
+    def _make_room(self, known: list[Knock]) -> None:
+        while len(known) >= MAX_REJECTED:
+            crowd = Counter(_host(knock.address) for knock in known)
+            most = max(crowd.values())
+            oldest = min((k for k in known if crowd[_host(k.address)] == most), key=lambda k: k.when)
+            known.remove(oldest)
+            assert oldest.file is not None, "a listed knock has its file"
+            _forget(oldest.file)
+
+    def _knock(self, file: Path, certificate: x509.Certificate) -> Knock:
+        note = _read_note(file.with_suffix(".json"))
+        return Knock(
+            number=int(note.get("number", 0)),
+            name=_name(certificate),
+            application_uri=_uri(certificate),
+            thumbprint=thumbprint(_der(certificate)),
+            address=str(note.get("address", "")),
+            when=utc(int(note.get("when_ns", 0)) or file.stat().st_mtime_ns),
+            reason=str(note.get("reason", "")),
+            code=str(note.get("code", "")),
+            file=file,
+        )
+
+
+def split_chain(sent: bytes) -> list[x509.Certificate]:
+    """Return the certificates that lie one behind the other (Part 6 §6.2.6): leaf first.
+
+    Raises:
+        ValueError: It is too long, cut short, or no certificate at all.
+    """
+    if len(sent) > MAX_CHAIN_BYTES:
+        raise ValueError("chain is too long")
+    found: list[x509.Certificate] = []
+    rest = sent
+    while rest:
+        if len(found) >= MAX_CHAIN:
+            raise ValueError("chain is too long")
+        size = _der_size(rest)
+        found.append(x509.load_der_x509_certificate(rest[:size]))
+        rest = rest[size:]
+    if not found:
+        raise ValueError("no certificate")
+    return found
+
+
+def leaf_of(sent: bytes) -> bytes:
+    """Return the leaf (DER) of a certificate with or without its issuers; empty if it is unreadable."""
+    try:
+        return _der(split_chain(sent)[0])
+    except _UNREADABLE:
+        return b""
+
+
+def _der_size(data: bytes) -> int:
+    """Return how long the ASN.1 SEQUENCE at the start of the data says it is (X.690 §8.1.3)."""
+    if len(data) < 4 or data[0] != 0x30:
+        raise ValueError("no ASN.1 sequence")
+    if data[1] < 0x80:
+        size = 2 + data[1]
+    else:
+        digits = data[1] & 0x7F
+        if not 1 <= digits <= 3:
+            raise ValueError("impossible length")
+        size = 2 + digits + int.from_bytes(data[2 : 2 + digits], "big")
+    if size > len(data):
+        raise ValueError("cut short")
+    return size
+
+
+def _weakness(certificate: x509.Certificate) -> tuple[str, str] | None:
+    key = certificate.public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        return "S404", "not an RSA key"
+    if not MIN_KEY_BITS <= key.key_size <= MAX_KEY_BITS:
+        return "S404", f"{key.key_size} bits"
+    if not isinstance(certificate.signature_hash_algorithm, STRONG_HASHES):
+        used = certificate.signature_hash_algorithm
+        return "S405", used.name if used else "unknown"
+    return None
+
+
+def _may_sign_as_client(certificate: x509.Certificate) -> bool:
+    """Part 6 §6.2.2 demands both extensions; where one is missing there is nothing it forbids."""
+    try:
+        if not certificate.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature:
+            return False
+    except x509.ExtensionNotFound:
+        pass
+    try:
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    # Part 6 §6.2.2: serverAuth and/or clientAuth; a server that is also a client often has the first only.
+    return ExtendedKeyUsageOID.CLIENT_AUTH in purposes or ExtendedKeyUsageOID.SERVER_AUTH in purposes
+
+
+def _is_self_signed(certificate: x509.Certificate) -> bool:
+    return certificate.subject == certificate.issuer and _signed_by(certificate, certificate)
+
+
+def _signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        child.verify_directly_issued_by(issuer)
+    except (InvalidSignature, *_UNREADABLE):
+        return False
+    return True
+
+
+def _issued(issuer: x509.Certificate, child: x509.Certificate, below: int) -> bool:
+    """Whether ``issuer`` is an authority that signed ``child``, with ``below`` authorities under it."""
+    try:
+        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    if not constraints.ca or (constraints.path_length is not None and constraints.path_length < below):
+        return False
+    try:
+        if not issuer.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
+            return False
+    except x509.ExtensionNotFound:
+        pass
+    return _signed_by(child, issuer)
+
+
+def _revokes(
+    revocations: x509.CertificateRevocationList, issuer: x509.Certificate, child: x509.Certificate
+) -> bool:
+    if revocations.issuer != issuer.subject:
+        return False
+    key = issuer.public_key()
+    assert isinstance(key, rsa.RSAPublicKey), "_weakness() let no other key pass"
+    if not revocations.is_signature_valid(key):
+        return False
+    return revocations.get_revoked_certificate_by_serial_number(child.serial_number) is not None
+
+
+def _refuse(code: str, leaf: x509.Certificate | None = None, detail: str = "") -> Decision:
+    reason = f"{REASONS[code][0]} ({detail})" if detail else REASONS[code][0]
+    if leaf is None:
+        return Decision(
+            trusted=False, code=code, reason=reason, leaf=b"", name="", application_uri="", thumbprint=""
+        )
+    return _describe(leaf, trusted=False, code=code, reason=reason)
+
+
+def refusal(code: str, detail: str = "", *, of: Decision | None = None) -> Decision:
+    """Return a refusal for a reason found elsewhere, about the certificate of an earlier decision."""
+    bare = _refuse(code, None, detail)
+    return bare if of is None else replace(of, trusted=False, code=bare.code, reason=bare.reason)
+
+
+def _describe(leaf: x509.Certificate, *, trusted: bool, code: str, reason: str) -> Decision:
+    der = _der(leaf)
+    return Decision(
+        trusted=trusted,
+        code=code,
+        reason=reason,
+        leaf=der,
+        name=_name(leaf),
+        application_uri=_uri(leaf),
+        thumbprint=thumbprint(der),
+    )
+
+
+def _name(certificate: x509.Certificate) -> str:
+    return _printable(certificate, common_name)
+
+
+def _uri(certificate: x509.Certificate) -> str:
+    return _printable(certificate, application_uri)
+
+
+def _printable(certificate: x509.Certificate, field: Callable[[x509.Certificate], str]) -> str:
+    """Return a text that a stranger wrote, fit for a terminal: no control characters, no endless line."""
+    try:
+        text = field(certificate)
+    except _UNREADABLE:
+        return ""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_TEXT]
+
+
+def _trusted(file: Path, certificate: x509.Certificate) -> Trusted:
+    try:
+        authority = bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except (x509.ExtensionNotFound, *_UNREADABLE):
+        authority = False
+    return Trusted(
+        name=_name(certificate),
+        application_uri=_uri(certificate),
+        thumbprint=thumbprint(_der(certificate)),
+        until=certificate.not_valid_after_utc,
+        authority=authority,
+        file=file,
+    )
+
+
+def _certificates(directory: Path) -> Iterator[tuple[Path, x509.Certificate]]:
+    """Yield every certificate in a directory; what is none is logged and passed over."""
+    for file, content in _files(directory, CERTIFICATE_SUFFIXES):
+        try:
+            yield file, _load(content)
+        except _UNREADABLE:
+            _log.warning("trust.file_unreadable", file=str(file))
+
+
+def _revocations(directory: Path) -> Iterator[x509.CertificateRevocationList]:
+    for file, content in _files(directory, frozenset({REVOCATION_SUFFIX})):
+        try:
+            pem = content.lstrip().startswith(b"-----BEGIN")
+            yield x509.load_pem_x509_crl(content) if pem else x509.load_der_x509_crl(content)
+        except _UNREADABLE:
+            _log.warning("trust.file_unreadable", file=str(file))
+
+
+def _files(directory: Path, suffixes: frozenset[str]) -> Iterator[tuple[Path, bytes]]:
+    """Yield the files of a directory with one of the suffixes; drafts and what vanishes are passed over."""
+    if not directory.is_dir():
+        return
+    for file in sorted(directory.iterdir()):
+        if file.name.startswith(".") or file.suffix.lower() not in suffixes:
+            continue
+        try:
+            if file.stat().st_size <= MAX_FILE_BYTES:
+                yield file, file.read_bytes()
+        except FileNotFoundError:  # trusted or withdrawn by somebody else at this very moment
+            continue
+
+
+def _load(content: bytes) -> x509.Certificate:
+    if content.lstrip().startswith(b"-----BEGIN"):
+        return x509.load_pem_x509_certificate(content)
+    return x509.load_der_x509_certificate(content)
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def _file_name(name: str, print_: str) -> str:
+    readable = re.sub(r"[^A-Za-z0-9@._-]+", "_", name).strip("._")[:60] or "unnamed"
+    return f"{readable} [{print_}].der"
+
+
+def _note(knock: Knock) -> bytes:
+    return json.dumps(
+        {
+            "number": knock.number,
+            "address": knock.address,
+            "when_ns": round(knock.when.timestamp() * 1e9),
+            "code": knock.code,
+            "reason": knock.reason,
+        }
+    ).encode()
+
+
+def _read_note(file: Path) -> dict[str, Any]:
+    """Return what is remembered of a knock; a certificate that somebody put there by hand has none."""
+    try:
+        note = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _forget(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    file.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+def _digits(selector: str | int) -> str:
+    return re.sub(r"[\s:]", "", str(selector)).upper()
+
+
+def _is_meant(print_: str, text: str) -> bool:
+    return len(text) >= MIN_THUMBPRINT_DIGITS and print_.startswith(text)
+
+
+def _only(chosen: Sequence[_T], none: str, print_of: Callable[[_T], str]) -> _T:
+    if not chosen:
+        raise SecurityError(none)
+    if len({print_of(item) for item in chosen}) > 1:
+        raise SecurityError(f"{len(chosen)} certificates are meant; give more digits of the thumbprint")
+    return chosen[0]
