@@ -29,38 +29,42 @@ def substitute(value: Any, env: Mapping[str, str], report: Report) -> tuple[Any,
     Returns:
         The copy, and the paths of the texts that were one ``${…}`` and nothing else.
     """
-    whole: set[Path] = set()
+    walker = _Walker(env, report)
+    return walker.walk(value, ()), frozenset(walker.whole)
 
-    def walk(node: Any, path: Path) -> Any:
+
+class _Walker:
+    def __init__(self, env: Mapping[str, str], report: Report) -> None:
+        self.whole: set[Path] = set()
+        self._env = env
+        self._report = report
+
+    def walk(self, node: Any, path: Path) -> Any:
         if isinstance(node, dict):
-            return {key: walk(child, (*path, key)) for key, child in node.items()}
+            return {key: self.walk(child, (*path, key)) for key, child in node.items()}
         if isinstance(node, list):
-            return [walk(child, (*path, index)) for index, child in enumerate(node)]
+            return [self.walk(child, (*path, index)) for index, child in enumerate(node)]
         if not isinstance(node, str) or "$" not in node:
             return node
         match = _MARK.fullmatch(node)
         if match and match["end"]:
-            whole.add(path)
-        return _MARK.sub(lambda found: _replacement(found, path), node)
+            self.whole.add(path)
+        return _MARK.sub(lambda found: self._replacement(found, path), node)
 
-    def _replacement(match: re.Match[str], path: Path) -> str:
+    def _replacement(self, match: re.Match[str], path: Path) -> str:
         if match.group() == "$$":
             return "$"
         body = _BODY.fullmatch(match["body"]) if match["end"] else None
         if body is None:
-            report(path, _malformed(match.group()))
+            self._report(path, _malformed(match.group()))
             return match.group()
-        found = env.get(body["name"])
-        if body["kind"] is None and found is not None:
-            return found
-        if body["kind"] and found:
+        found = self._env.get(body["name"])
+        if found or (found is not None and body["kind"] is None):
             return found
         if body["kind"] == ":-":
             return body["rest"] or ""
-        report(path, _unset(body["name"], body["rest"] or ""))
+        self._report(path, _unset(body["name"], body["rest"] or ""))
         return match.group()
-
-    return walk(value, ()), frozenset(whole)
 
 
 def _malformed(text: str) -> Problem:

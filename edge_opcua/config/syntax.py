@@ -1,7 +1,7 @@
 """Reads a TOML file into a dictionary with places, and says in plain words what is wrong with its syntax.
 
-tomllib stops at its first fault. A line that is a whole setting is left out and the rest is read again, so that one
-missing quote does not hide the next.
+tomllib stops at its first fault. A line that is a whole setting is left out and the rest is read again, so
+that one missing quote does not hide the next.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from edge_opcua.config.problem import Place, Problem, quoted
 
 MAX_TOML_BYTES: Final = 4 * 2**20
 _MOST_FAULTS: Final = 20
+_MOST_LEVELS: Final = 50
 
 _POSITION: Final = re.compile(
     r"^(?P<text>.*?) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$"
@@ -29,7 +30,7 @@ _COLON: Final = re.compile(r"^\s*(?P<key>[\w\"'-]+)(?P<colon>\s*:)(?=\s|$)")
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?\d+,\d+")
 _LEADING_ZERO: Final = re.compile(r"[+-]?0\d+")
 _WITH_UNIT: Final = re.compile(r"(?P<number>[+-]?\d+(?:\.\d+)?)\s*(?P<unit>[A-Za-zµ°%][\w/]*)")
-_TYPOGRAPHIC: Final = "“”„‟‘’‚«»"
+_TYPOGRAPHIC: Final = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u00ab\u00bb"
 _TRUTH_WORDS: Final = {
     "true": "true",
     "yes": "true",
@@ -46,7 +47,7 @@ class Document:
 
     Args:
         file: Its name, as the user can open it.
-        text: Its text, lines ended by ``\\n``.
+        text: Its text, lines ended by a line feed.
         raw: What tomllib made of it; None if nothing could be made.
         places: Where its keys and values stand.
         problems: What is wrong with the syntax.
@@ -145,7 +146,7 @@ def parse_document(text: str, file: str) -> Document:
     """Parse the text of a TOML file, leaving out settings whose syntax is wrong.
 
     Args:
-        text: The text, lines ended by ``\\n``.
+        text: The text, lines ended by a line feed.
         file: Its name in messages.
     """
     document = Document(file, text=text)
@@ -161,8 +162,12 @@ def parse_document(text: str, file: str) -> Document:
         except ValueError as exc:  # tomllib lets int() refuse more than 4300 digits
             fault = Problem("C101", f"a number is too long: {exc}", place=Place(1, 1))
         else:
-            document.places = locate(remaining)
-            return document
+            if _is_deep(document.raw):
+                document.raw = None
+                fault = Problem("C101", "lists or tables are nested too deeply", place=Place(1, 1))
+            else:
+                document.places = locate(remaining)
+                return document
         document.problems.append(document.at(fault))
         line = fault.place.line
         if not (0 < line <= len(lines) and _is_whole_setting(lines[line - 1])):
@@ -170,6 +175,20 @@ def parse_document(text: str, file: str) -> Document:
         document.damaged |= fault.code != "C122"
         lines[line - 1] = ""
     return document
+
+
+def _is_deep(raw: Any) -> bool:
+    level = [raw]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _is_whole_setting(line: str) -> bool:
@@ -252,6 +271,15 @@ def _value_fault(key: str, value: str) -> tuple[str, str] | None:
         )
     if bare[0] in "\"'":
         return _string_fault(key, value)
+    if bare[0] in "[{":
+        return None
+    return _number_fault(key, bare) or (
+        f"{key}: {bare[:60]} is text; text needs quotes",
+        f'write {key} = "{bare[:60]}"',
+    )
+
+
+def _number_fault(key: str, bare: str) -> tuple[str, str] | None:
     truth = _TRUTH_WORDS.get(bare.casefold())
     if truth:
         return f"{key}: {bare} is not a truth value", f"write {key} = {truth}"
@@ -265,9 +293,7 @@ def _value_fault(key: str, value: str) -> tuple[str, str] | None:
             f"{key}: {quoted(bare)} has a unit; the unit belongs to the name of the key",
             f'write {key} = {with_unit["number"]}, or "{bare}" if it is a text',
         )
-    if bare[0] in "[{":
-        return None
-    return f"{key}: {bare[:60]} is text; text needs quotes", f'write {key} = "{bare[:60]}"'
+    return None
 
 
 def _string_fault(key: str, value: str) -> tuple[str, str] | None:
