@@ -333,6 +333,9 @@ class PipelineConfig(BaseModel):
     context: tuple[Reference, ...] = Field(
         default=(), description="Tags the model also looks at, `<device>/<tag>`, in the order of its inputs."
     )
+    part_id: Reference | None = Field(
+        default=None, description="Tag with the number of the part in the machine, told with each result."
+    )
     deadline_ms: Milliseconds = Field(
         default=100,
         description="Time from the capture being read to the verdict; later is the fail-safe verdict.",
