@@ -90,7 +90,7 @@ def encode(message: Mapping[str, Any]) -> bytes:
         ControlError: It holds something that JSON has no form for, or is too long.
     """
     try:
-        text = json.dumps({"v": VERSION, **message}, separators=(",", ":"), default=_plain).encode()
+        text = json.dumps({"v": VERSION, **message}, separators=(",", ":"), default=json_plain).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         raise ControlError(f"a message cannot be written as JSON: {exc}") from exc
     if len(text) > MAX_FRAME_BYTES:
@@ -98,7 +98,7 @@ def encode(message: Mapping[str, Any]) -> bytes:
     return _LENGTH.pack(len(text)) + text
 
 
-def _plain(value: object) -> object:
+def json_plain(value: object) -> object:
     """Return what JSON has a form for, instead of numpy's own types."""
     if isinstance(value, np.generic):
         return value.item()
