@@ -155,21 +155,23 @@ class ScadaClient:
                 return path
         raise EdgeError(f"the server has no node …/{ending}")
 
-    async def subscribe(self, paths: Mapping[str, str]) -> None:
+    async def subscribe(self, paths: Mapping[str, str], *, publish_ms: int = PUBLISH_MS) -> None:
         """Subscribe values, each under a short name of ours, and the events of the Server object.
 
         Args:
             paths: Short name by path.
+            publish_ms: Publishing interval.
         """
         client = self._connected()
-        subscription = await client.create_subscription(PUBLISH_MS, self)
+        subscription = await client.create_subscription(publish_ms, self)
         nodes = []
         for path, name in paths.items():
             node = self.nodes[path]
             self._names[node.nodeid] = name
             self.history[name] = deque(maxlen=2000)
             nodes.append(node)
-        await subscription.subscribe_data_change(nodes, queuesize=100)
+        if nodes:
+            await subscription.subscribe_data_change(nodes, queuesize=100)
         await subscription.subscribe_events(client.nodes.server, await self._event_types(), queuesize=1000)
 
     async def _event_types(self) -> list[Node]:
