@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import stat
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +48,7 @@ class Document:
 
     Args:
         file: Its name, as the user can open it.
-        text: Its text, lines ended by a line feed.
+        lines: Its lines.
         raw: What tomllib made of it; None if nothing could be made.
         places: Where its keys and values stand.
         problems: What is wrong with the syntax.
@@ -55,7 +56,7 @@ class Document:
     """
 
     file: str
-    text: str = ""
+    lines: list[str] = field(default_factory=list)
     raw: dict[str, Any] | None = None
     places: Places = field(default_factory=lambda: locate(""))
     problems: list[Problem] = field(default_factory=list)
@@ -63,13 +64,12 @@ class Document:
 
     def at(self, problem: Problem) -> Problem:
         """Return a problem with this file's name and the line that it speaks of."""
-        return replace(problem, file=self.file, excerpt=line_of(self.text, problem.place.line))
+        return replace(problem, file=self.file, excerpt=line_of(self.lines, problem.place.line))
 
 
-def line_of(text: str, line: int) -> str:
-    """Return one line of a text, counted from 1; an empty text if there is none."""
-    lines = text.split("\n")
-    return lines[line - 1].rstrip("\r") if 0 < line <= len(lines) else ""
+def line_of(lines: Sequence[str], line: int) -> str:
+    """Return one of the lines of a file, counted from 1; an empty text if there is none."""
+    return lines[line - 1] if 0 < line <= len(lines) else ""
 
 
 class UnreadableError(Exception):
@@ -149,8 +149,8 @@ def parse_document(text: str, file: str) -> Document:
         text: The text, lines ended by a line feed.
         file: Its name in messages.
     """
-    document = Document(file, text=text)
-    lines = text.split("\n")
+    document = Document(file, lines=text.split("\n"))
+    lines = list(document.lines)
     for _ in range(_MOST_FAULTS):
         remaining = "\n".join(lines)
         try:

@@ -77,12 +77,14 @@ class Source:
         root: The whole parsed file, for names in paths.
         places: Where its settings stand.
         filled: Paths of texts that came whole from the environment; these may be read as numbers.
+        unset: Paths of texts with a variable that is not set; what they are then means nothing.
         damaged: Whether settings are missing only because their syntax was wrong.
     """
 
     root: Mapping[str, Any]
     places: Places
     filled: frozenset[Path] = frozenset()
+    unset: frozenset[Path] = frozenset()
     damaged: bool = False
 
 
@@ -199,6 +201,8 @@ def _add(
     path = tuple(error["loc"])
     full = (*at, *path)
     result.bad.add(full)
+    if full in source.unset:
+        return
     kind = str(error["type"])
     if kind == "missing":
         if not source.damaged:

@@ -1,0 +1,361 @@
+"""Reads a configuration with its tag tables, finds all that is wrong in one run, and resolves the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+from edge_opcua.config.crosscheck import cross_check, split_url
+from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
+from edge_opcua.config.environment import substitute
+from edge_opcua.config.locate import Path
+from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
+from edge_opcua.config.schema import (
+    DEFAULT_GROUP,
+    CaptureConfig,
+    DeviceConfig,
+    EdgeConfig,
+    GroupConfig,
+    ModelsConfig,
+    OutputConfig,
+    PipelineConfig,
+)
+from edge_opcua.config.syntax import Document, read_document
+from edge_opcua.config.tagtable import TagTables
+from edge_opcua.config.validate import Checked, Source, check, type_word
+from edge_opcua.core.ports import Address, DriverPlugin
+from edge_opcua.core.values import Scalar
+from edge_opcua.errors import AddressError, ConfigError
+from edge_opcua.plugins import (
+    BACKENDS,
+    DRIVERS,
+    InstalledPlugins,
+    PluginBrokenError,
+    PluginNotFoundError,
+    Plugins,
+)
+
+DEFAULT_PERIOD_MS: Final = 1000
+_WHOLE: Final = frozenset(Scalar(number) for number in range(Scalar.SBYTE, Scalar.UINT64 + 1))
+_CAPTURE_TYPES: Final[dict[str, tuple[frozenset[Scalar], str]]] = {
+    "sequence": (_WHOLE, "a whole number"),
+    "ready": (frozenset({Scalar.BOOLEAN}), "BOOL"),
+    "ready_ns": (frozenset({Scalar.INT64, Scalar.UINT64}), "LINT or ULINT"),
+    "stroke": (_WHOLE, "a whole number"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of reading a configuration.
+
+    Args:
+        path: The file.
+        config: The configuration, or None if anything in it is wrong.
+        problems: Errors, warnings and notices, in the order of the files.
+    """
+
+    path: FilePath
+    config: EdgeConfig | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the server may start with it."""
+        return self.config is not None
+
+    def count(self, severity: Severity) -> int:
+        """Return how many problems of one severity there are."""
+        return sum(problem.severity is severity for problem in self.problems)
+
+
+def load(path: FilePath, *, env: Mapping[str, str] = os.environ, plugins: Plugins | None = None) -> Loaded:
+    """Read a configuration; everything wrong with it is reported at once.
+
+    Args:
+        path: The TOML file; its name stands in messages as it is given here.
+        env: The environment, for ``${…}``.
+        plugins: Where drivers and backends are looked up; the installed ones if None.
+
+    Returns:
+        The configuration if it is right, and all problems. Nothing is raised for what a file holds.
+    """
+    document = read_document(path, str(path))
+    if document.raw is None:
+        return Loaded(path, None, tuple(document.problems))
+    loader = _Loader(path, document, env, plugins or InstalledPlugins())
+    config = loader.run(document.raw)
+    problems = loader.sorted_problems()
+    return Loaded(path, None if any(problem.is_error for problem in problems) else config, problems)
+
+
+class _Loader:
+    def __init__(self, path: FilePath, document: Document, env: Mapping[str, str], plugins: Plugins) -> None:
+        self._path = path
+        self._document = document
+        self._env = env
+        self._plugins = plugins
+        self._files: list[str] = [document.file]
+        self._problems: list[Problem] = list(document.problems)
+        self._draft = Draft(document, {})
+
+    def run(self, parsed: dict[str, Any]) -> EdgeConfig | None:
+        """Return the configuration, which is to be thrown away if there are errors."""
+        unset: set[Path] = set()
+
+        def report(path: Path, problem: Problem) -> None:
+            unset.add(path)
+            self._draft.report(path, problem)
+
+        self._draft.raw = parsed
+        raw, filled = substitute(parsed, self._env, report)
+        self._draft.raw = raw
+        tag_files = [device.pop("tags", None) for device in tables_of(raw, "devices")]
+        source = Source(raw, self._document.places, filled, frozenset(unset), damaged=self._document.damaged)
+        checked = check(EdgeConfig, raw, source)
+        self._take(checked)
+        self._draft.config = checked.value
+        for index, table in enumerate(tables_of(raw, "devices")):
+            self._draft.devices.append(self._device(index, table, tag_files[index], checked, source))
+        self._typed(checked)
+        self._backends()
+        if not self._document.damaged:
+            cross_check(self._draft)
+        return self._resolved(self._draft.config)
+
+    def sorted_problems(self) -> tuple[Problem, ...]:
+        """Return all problems, each once, in the order of the files."""
+        found = [*self._problems, *self._draft.problems]
+        for device in self._draft.devices:
+            found += device.tables.problems
+        order = {file: number for number, file in enumerate(self._files)}
+        found.sort(
+            key=lambda problem: (order.get(problem.file, -1), problem.place.line, problem.place.column)
+        )
+        return tuple(dict.fromkeys(found))
+
+    def _take(self, checked: Checked) -> None:
+        self._problems += [self._document.at(problem) for problem in checked.problems]
+
+    def _device(
+        self, index: int, table: dict[str, Any], tag_files: Any, checked: Checked, source: Source
+    ) -> DeviceDraft:
+        path: Path = ("devices", index)
+        plugin = self._driver((*path, "driver"), text_of(table, "driver"))
+        groups = [name for group in tables_of(table, "groups") if (name := text_of(group, "name"))]
+        parse = plugin.parse_address if plugin else None
+        device = DeviceDraft(
+            index, text_of(table, "name"), TagTables(parse, groups or [DEFAULT_GROUP]), plugin
+        )
+        if checked.is_sound(path):
+            found = check(DeviceConfig, table, source, path)
+            device.config = found.value
+        self._options(device, table, source)
+        self._url((*path, "url"), text_of(table, "url"), plugin)
+        self._tag_tables(device, tag_files)
+        self._captures(device, table, checked, source)
+        return device
+
+    def _driver(self, path: Path, name: str) -> type[DriverPlugin] | None:
+        if not name:
+            return None
+        try:
+            plugin: type[DriverPlugin] = self._plugins.load(DRIVERS, name)
+        except PluginNotFoundError as exc:
+            self._not_a_plugin(path, name, exc.known)
+        except PluginBrokenError as exc:
+            message = f"the driver {quoted(name)} cannot be imported: {exc.reason}"
+            self._draft.report(
+                path, Problem("C113", message, help="install it again; edge-opcua doctor says more")
+            )
+        else:
+            return plugin
+        return None
+
+    def _not_a_plugin(self, path: Path, name: str, known: tuple[str, ...]) -> None:
+        message = f"{quoted(name)} is not one of {alternatives(known)}"
+        self._draft.report(path, Problem("C104", message, suggestion=nearest(name, known)))
+
+    def _backends(self) -> None:
+        known = self._plugins.names(BACKENDS)
+        for index, pipeline in self._draft.pipelines.items():
+            if pipeline.backend not in known:
+                self._not_a_plugin(("pipelines", index, "backend"), pipeline.backend, known)
+
+    def _options(self, device: DeviceDraft, table: dict[str, Any], source: Source) -> None:
+        options = table.get("options", {})
+        if device.plugin is None or not isinstance(options, dict):
+            return
+        checked = check(device.plugin.Config, options, source, (*device.path, "options"))
+        self._take(checked)
+        if checked.value is not None:
+            device.options = checked.value.model_dump(mode="json")
+
+    def _url(self, path: Path, url: str, plugin: type[DriverPlugin] | None) -> None:
+        if not url:
+            return
+        parts = split_url(url)
+        if parts is None:
+            message = f"{quoted(url)} is not a URL"
+            self._draft.report(path, Problem("C114", message, help="write e.g. modbus://192.168.0.20:502/1"))
+            return
+        if parts.password is not None:
+            message = "a URL must not hold a password; it would stand in logs"
+            self._draft.report(path, Problem("C114", message))
+            return
+        parse_url = getattr(plugin, "parse_url", None)
+        if parse_url is None:
+            return
+        try:
+            parse_url(url)
+        except ConfigError as exc:
+            code = getattr(exc, "code", "C114")
+            self._draft.report(
+                path, Problem(code if code[0] == "C" else "C114", str(exc), help=getattr(exc, "hint", ""))
+            )
+
+    def _tag_tables(self, device: DeviceDraft, tag_files: Any) -> None:
+        path: Path = (*device.path, "tags")
+        if tag_files is None:
+            return
+        names = [tag_files] if isinstance(tag_files, str) else tag_files
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            message = f"this is {type_word(tag_files)}; the name of a CSV file is needed, or a list of them"
+            self._draft.report(path, Problem("C105", message))
+            device.is_complete = False
+            return
+        for index, name in enumerate(names):
+            self._tag_table(device, path if isinstance(tag_files, str) else (*path, index), name)
+
+    def _tag_table(self, device: DeviceDraft, path: Path, name: str) -> None:
+        file = str(FilePath(os.path.dirname(self._document.file), name))  # noqa: PTH120 - keeps "./" as typed
+        if file not in self._files:
+            self._files.append(file)
+        before = len(device.tables.problems)
+        could_open = device.tables.read(self._path.parent / name, file)
+        found = device.tables.problems[before:]
+        device.is_complete &= not any(problem.code in {"T201", "T202", "T220"} for problem in found)
+        if not could_open:
+            del device.tables.problems[before:]
+            missing = found[-1]
+            folder = self._path.parent / name
+            near = nearest(folder.name, _csv_names(folder.parent)) if folder.name else ""
+            suggestion = str(FilePath(name).with_name(near)) if near else ""
+            self._draft.report(
+                path,
+                Problem(
+                    "T201", f"{quoted(name)}: {missing.message}", help=missing.help, suggestion=suggestion
+                ),
+            )
+
+    def _captures(self, device: DeviceDraft, table: dict[str, Any], checked: Checked, source: Source) -> None:
+        for index, capture_table in enumerate(tables_of(table, "captures")):
+            path: Path = (*device.path, "captures", index)
+            name = text_of(capture_table, "name")
+            capture: CaptureConfig | None = None
+            if checked.is_sound(path):
+                capture = check(CaptureConfig, capture_table, source, path).value
+            if device.plugin is not None:
+                capture = self._capture(device.plugin, path, capture_table, capture)
+            if name:
+                device.captures[name] = capture
+
+    def _capture(
+        self, plugin: type[DriverPlugin], path: Path, table: dict[str, Any], capture: CaptureConfig | None
+    ) -> CaptureConfig | None:
+        """Read the addresses of a capture; return it with its length, or None if one of them is wrong."""
+        is_sound = True
+        for key, (types, word) in _CAPTURE_TYPES.items():
+            text = text_of(table, key)
+            address = self._address(plugin, (*path, key), text) if text else None
+            is_sound &= address is not None or not text
+            if address is not None and (address.scalar not in types or address.length):
+                message = f"{quoted(text)} is {_type_text(address)}; {word} is needed"
+                self._draft.report((*path, key), Problem("C117", message))
+                is_sound = False
+        text = text_of(table, "samples")
+        samples = self._address(plugin, (*path, "samples"), text) if text else None
+        if samples is None:
+            return None
+        if not samples.length or samples.scalar in {Scalar.STRING, Scalar.BOOLEAN}:
+            message = f"{quoted(text)} is {_type_text(samples)}; an array of numbers is needed"
+            self._draft.report((*path, "samples"), Problem("C117", message, help="write e.g. INT[2000]"))
+            return None
+        if capture is None or not is_sound:
+            return None
+        return capture.model_copy(update={"sample_count": samples.length})
+
+    def _address(self, plugin: type[DriverPlugin], path: Path, text: str) -> Address | None:
+        try:
+            return plugin.parse_address(text)
+        except AddressError as exc:
+            message = str(exc) if text in str(exc) else f"{quoted(text)}: {exc}"
+            self._draft.report(path, Problem(exc.code, message, help=exc.hint))
+            return None
+
+    def _typed(self, checked: Checked) -> None:
+        """Take the pipelines and outputs that are right for themselves, whatever else is wrong."""
+        source = Source(self._draft.raw, self._document.places)
+        for index, table in enumerate(tables_of(self._draft.raw, "pipelines")):
+            if checked.is_sound(("pipelines", index)):
+                pipeline: PipelineConfig | None = check(
+                    PipelineConfig, table, source, ("pipelines", index)
+                ).value
+                if pipeline is not None:
+                    self._draft.pipelines[index] = pipeline
+        for index, table in enumerate(tables_of(self._draft.raw, "outputs")):
+            if checked.is_sound(("outputs", index)):
+                output: OutputConfig | None = check(OutputConfig, table, source, ("outputs", index)).value
+                if output is not None:
+                    self._draft.outputs[index] = output
+
+    def _resolved(self, config: EdgeConfig | None) -> EdgeConfig | None:
+        models = self._models(config.models if config else ModelsConfig())
+        if config is None:
+            return None
+        devices = tuple(
+            settings.model_copy(
+                update={
+                    "tags": tuple(device.tables.tags),
+                    "groups": settings.groups
+                    or (GroupConfig(name=DEFAULT_GROUP, period_ms=DEFAULT_PERIOD_MS),),
+                    "captures": tuple(capture for capture in device.captures.values() if capture),
+                    "options": device.options,
+                }
+            )
+            for settings, device in zip(config.devices, self._draft.devices, strict=True)
+        )
+        return config.model_copy(update={"devices": devices, "models": models, "file": self._path.absolute()})
+
+    def _models(self, models: ModelsConfig) -> ModelsConfig:
+        beside = self._path.absolute().parent
+        if models.folder is None:
+            default = beside / "models"
+            return ModelsConfig(folder=default if default.is_dir() else None)
+        folder = beside / models.folder
+        if not _is_folder(folder):
+            message = f"{quoted(str(models.folder))}: there is no such folder"
+            self._draft.report(("models", "folder"), Problem("C107", message))
+        return ModelsConfig(folder=folder)
+
+
+def _is_folder(path: FilePath) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _csv_names(folder: FilePath) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() == ".csv")
+    except (OSError, ValueError):
+        return []
+
+
+def _type_text(address: Address) -> str:
+    name = address.scalar.name
+    return f"an array of {name}" if address.length and address.scalar is not Scalar.STRING else name

@@ -1,0 +1,502 @@
+"""Reads tag tables: CSV as spreadsheets write it, every wrong cell reported at its place."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from edge_opcua.config.cells import SEPARATOR_NAMES, SHEET_FAULT, Cell, Sheet, split_sheet
+from edge_opcua.config.problem import Place, Problem, Severity, alternatives, nearest, quoted
+from edge_opcua.config.schema import TAG_PATTERN, TagConfig, TagValue
+from edge_opcua.config.syntax import UnreadableError, line_of, read_bytes
+from edge_opcua.core.ports import Address
+from edge_opcua.core.values import Scalar
+from edge_opcua.errors import AddressError
+
+MAX_TABLE_BYTES: Final = 16 * 2**20
+_TRANSLITERATED: Final = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"}
+)
+
+COLUMNS: Final[dict[str, str]] = {
+    "name": "Name of the tag; its public id is `<device>/<name>`. Required.",
+    "address": "Where the value lies in the device and of which type it is, as the driver has it. Required.",
+    "unit": "Engineering unit, e.g. `kN`, `°C`, `m/s²`; clients see it.",
+    "low": "Lower end of the range (EURange); a value outside is Uncertain, a write outside is refused.",
+    "high": "Upper end of the range.",
+    "description": "What it is, for people.",
+    "group": "Poll group of the device; the first one if empty.",
+    "scale": "Engineering value = raw value x scale + offset; a scaled value is a DOUBLE. 1 if empty.",
+    "offset": "See `scale`. 0 if empty.",
+    "deadband": "Change below which a new value is not reported to clients. 0 if empty.",
+    "access": "`r` (read, the default) or `rw` (clients with the right role may write).",
+    "historize": "`true` if history is kept of it.",
+    "node_id": "Identifier of its OPC UA node, where an older name has to live on.",
+    "substitute": "Value shown as Uncertain (substitute) after `hold_s` without a link; none: Bad.",
+    "initial": "Value a simulated device starts with.",
+}
+REQUIRED: Final = ("name", "address")
+
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_COMMA_NUMBER: Final = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_SHEET_NUMBER: Final = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d+", re.ASCII)
+_TRUTH: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on", "wahr", "x"), True),
+    **dict.fromkeys(("false", "0", "no", "off", "falsch", ""), False),
+}
+_ACCESS: Final = {"": "r", "r": "r", "ro": "r", "rw": "rw", "r/w": "rw"}
+_RANGES: Final[dict[Scalar, tuple[int, int]]] = {
+    Scalar.SBYTE: (-(2**7), 2**7 - 1),
+    Scalar.BYTE: (0, 2**8 - 1),
+    Scalar.INT16: (-(2**15), 2**15 - 1),
+    Scalar.UINT16: (0, 2**16 - 1),
+    Scalar.INT32: (-(2**31), 2**31 - 1),
+    Scalar.UINT32: (0, 2**32 - 1),
+    Scalar.INT64: (-(2**63), 2**63 - 1),
+    Scalar.UINT64: (0, 2**64 - 1),
+}
+_UNORDERED: Final = frozenset({Scalar.BOOLEAN, Scalar.STRING})
+
+ParseAddress = Callable[[str], Address]
+
+
+@dataclass(slots=True)
+class TagTables:
+    """The tag tables of one device.
+
+    Args:
+        parse: How the device's driver reads an address; None if the driver could not be loaded.
+        groups: Poll groups of the device, the first one being the default.
+        tags: Rows that are right.
+        names: Where each name stands first, also of rows that are wrong.
+        addresses: What the driver made of each tag's address.
+        cells: Place of each tag's cells, by name and column.
+        lines: Lines of each file.
+        canonical: Tag of each address, in the driver's own spelling.
+        node_ids: Tag of each configured node id.
+        problems: What is wrong, in the order of the rows.
+    """
+
+    parse: ParseAddress | None
+    groups: Sequence[str]
+    tags: list[TagConfig] = field(default_factory=list)
+    names: dict[str, tuple[str, int]] = field(default_factory=dict)
+    addresses: dict[str, Address] = field(default_factory=dict)
+    cells: dict[tuple[str, str], Place] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    canonical: dict[str, str] = field(default_factory=dict)
+    node_ids: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def read(self, path: Path, file: str) -> bool:
+        """Read one more table.
+
+        Args:
+            path: The file.
+            file: Its name in messages.
+
+        Returns:
+            Whether it could be opened at all; if not, the place that names it is to blame.
+        """
+        try:
+            data = read_bytes(path, limit_bytes=MAX_TABLE_BYTES)
+            text, notice = _as_text(data)
+        except UnreadableError as exc:
+            code = "T202" if path.is_file() and not str(exc).startswith("may not") else "T201"
+            self.problems.append(Problem(code, str(exc), file=file, help=exc.remedy))
+            return code == "T202"
+        if notice:
+            self.problems.append(replace(notice, file=file))
+        _Reader(self, file, text).run()
+        return True
+
+    def problem_at(self, tag: TagConfig, column: str, problem: Problem) -> Problem:
+        """Return a problem found later, e.g. against an output, with the place of a tag's cell."""
+        place = self.cells.get((tag.name, column)) or self.cells[tag.name, "name"]
+        return replace(problem, file=tag.file, place=place, excerpt=line_of(self.lines[tag.file], place.line))
+
+
+def _as_text(data: bytes) -> tuple[str, Problem | None]:
+    notice = None
+    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise UnreadableError("is an Excel workbook, not CSV", remedy='save it as "CSV UTF-8"')
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            text = data.decode("utf-16")
+        elif b"\x00" in data:
+            raise UnreadableError("is not a text file", remedy="is this the right file?")
+        else:
+            text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        text = data.decode("cp1252", errors="replace")
+        notice = Problem(
+            "T207",
+            f"is not UTF-8 (first in line {line}); read as Windows-1252, so check umlauts and °",
+            Severity.NOTICE,
+            help='save it as "CSV UTF-8"',
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n"), notice
+
+
+class _Reader:
+    """Reads one file into the tables of its device."""
+
+    def __init__(self, tables: TagTables, file: str, text: str) -> None:
+        self._tables = tables
+        self._file = file
+        self._lines = tables.lines[file] = text.split("\n")
+        self._sheet: Sheet = split_sheet(text)
+
+    def run(self) -> None:
+        rows = self._sheet.rows
+        if not rows:
+            self._tables.problems.append(
+                Problem(
+                    "T220",
+                    "the file is empty; its first row names the columns",
+                    file=self._file,
+                    help="begin it with: name,address,unit,low,high,description",
+                )
+            )
+            return
+        columns = self._columns(rows[0])
+        if columns is None:
+            return
+        if len(rows) == 1:
+            self._report(Problem("T222", "the table has no rows", Severity.WARNING, place=rows[0][0].place))
+        for row in rows[1:]:
+            self._row(columns, row, len(rows[0]))
+
+    def _columns(self, header: tuple[Cell, ...]) -> list[str] | None:
+        """Return the column name of each position; None if the table cannot be read without one."""
+        if self._has_open_quote(header):
+            return None
+        columns: list[str] = []
+        for cell in header:
+            name = cell.text.casefold().strip()
+            if name and name in columns:
+                self._report(Problem("T220", f"column {quoted(cell.text)} stands twice", place=cell.place))
+            elif name and name not in COLUMNS and not name.startswith("x_"):
+                self._unknown_column(cell)
+            columns.append(name)
+        lacking = [name for name in REQUIRED if name not in columns]
+        if not lacking:
+            return columns
+        self._report(
+            Problem(
+                "T220",
+                f"the first row has no column {' and '.join(quoted(name) for name in lacking)}",
+                place=header[0].place,
+                help=f"columns: {', '.join(COLUMNS)}",
+            )
+        )
+        return None
+
+    def _unknown_column(self, cell: Cell) -> None:
+        suggestion = nearest(cell.text, COLUMNS)
+        self._report(
+            Problem(
+                "T205",
+                f"unknown column {quoted(cell.text)} is not read",
+                Severity.WARNING,
+                place=cell.place,
+                suggestion=suggestion,
+                help="" if suggestion else "columns of your own begin with x_",
+            )
+        )
+
+    def _row(self, columns: list[str], row: tuple[Cell, ...], width: int) -> None:
+        if self._has_open_quote(row):
+            return
+        surplus = [cell for cell in row[width:] if cell.text]
+        if surplus:
+            self._report(self._too_many(row, width))
+            return
+        cells = {name: cell for name, cell in zip(columns, row, strict=False) if name}
+        _Row(self._tables, self._file, self._sheet.separator, cells, row[0].place, self._report).run()
+
+    def _has_open_quote(self, row: tuple[Cell, ...]) -> bool:
+        for cell in row:
+            if not cell.is_closed:
+                remedy = 'write "" for a quote inside a quoted cell'
+                message = "a quote begins here and never ends"
+                self._report(Problem("T202", message, place=cell.place, help=remedy))
+                return True
+        return False
+
+    def _too_many(self, row: tuple[Cell, ...], width: int) -> Problem:
+        comma = any(
+            _NUMBER.fullmatch(left.text) and right.text.isdigit() for left, right in itertools.pairwise(row)
+        )
+        help_text = "a cell that holds the separator needs quotes"
+        if comma and self._sheet.separator == ",":
+            help_text = 'a decimal comma? save as "CSV (semicolon)", or write decimal points'
+        return Problem(
+            "T231", f"{len(row)} cells, the first row has {width}", place=row[width].place, help=help_text
+        )
+
+    def _report(self, problem: Problem) -> None:
+        excerpt = line_of(self._lines, problem.place.line)
+        self._tables.problems.append(replace(problem, file=self._file, excerpt=excerpt))
+
+
+class _Row:
+    """Turns the cells of one row into a tag, reporting all that is wrong with it."""
+
+    def __init__(
+        self,
+        tables: TagTables,
+        file: str,
+        separator: str,
+        cells: Mapping[str, Cell],
+        start: Place,
+        report: Callable[[Problem], None],
+    ) -> None:
+        self._tables = tables
+        self._file = file
+        self._separator = separator
+        self._cells = cells
+        self._start = start
+        self._report = report
+        self._is_sound = True
+
+    def run(self) -> None:
+        name = self._name()
+        address = self._address(name)
+        scale, offset = self._number("scale", 1.0), self._number("offset", 0.0)
+        low, high = self._number("low", None), self._number("high", None)
+        values: dict[str, Any] = {
+            "unit": self._text("unit"),
+            "description": self._text("description"),
+            "group": self._group(),
+            "scale": scale,
+            "offset": offset,
+            "low": low,
+            "high": high,
+            "deadband": self._deadband(),
+            "access": self._access(address),
+            "historize": self._truth("historize"),
+            "node_id": self._node_id(name),
+        }
+        if low is not None and high is not None and low >= high:
+            self._wrong("T227", "high", f"range {low:g}..{high:g}: low must be below high")
+        if address is None:
+            return
+        self._check_linear(address, scale)
+        scalar = address.scalar if (scale, offset) == (1.0, 0.0) else Scalar.DOUBLE
+        values["substitute"] = self._value("substitute", address, scalar, low, high)
+        values["initial"] = self._value("initial", address, scalar, low, high)
+        if scalar in {Scalar.FLOAT, Scalar.DOUBLE} and not values["unit"]:
+            message = f"{name}: no unit; clients will show a bare number"
+            self._wrong("T210", "name", message, severity=Severity.WARNING)
+        if not self._is_sound:
+            return
+        extra = {key: cell.text for key, cell in self._cells.items() if key.startswith("x_") and cell.text}
+        self._tables.tags.append(
+            TagConfig(
+                name=name,
+                address=self._text("address"),
+                type=scalar,
+                length=address.length,
+                extra=extra,
+                file=self._file,
+                line=self._start.line,
+                **values,
+            )
+        )
+
+    def _text(self, column: str) -> str:
+        cell = self._cells.get(column)
+        return cell.text if cell else ""
+
+    def _wrong(
+        self,
+        code: str,
+        column: str,
+        message: str,
+        *,
+        remedy: str = "",
+        suggestion: str = "",
+        severity: Severity = Severity.ERROR,
+    ) -> None:
+        cell = self._cells.get(column)
+        place = cell.place if cell else self._start
+        self._report(Problem(code, message, severity, place=place, help=remedy, suggestion=suggestion))
+        self._is_sound &= severity is not Severity.ERROR
+
+    def _name(self) -> str:
+        name = self._text("name")
+        if not name:
+            self._wrong("T204", "name", "the row has no name")
+            return ""
+        if self._is_spreadsheet_damage("name", name):
+            return ""
+        if len(name) > 128 or not re.fullmatch(TAG_PATTERN, name):
+            plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name[:128].translate(_TRANSLITERATED)).strip("_.-")
+            suggestion = plain if re.fullmatch(TAG_PATTERN, plain) else ""
+            rule = "letters, digits, _ and -, beginning with a letter"
+            self._wrong("T209", "name", f"{quoted(name)} is not a tag name ({rule})", suggestion=suggestion)
+        first = self._tables.names.get(name)
+        if first:
+            row = f"row {first[1]}" if first[0] == self._file else f"{first[0]}:{first[1]}"
+            self._wrong("T203", "name", f"{quoted(name)} is defined twice (first in {row})")
+            return name
+        self._tables.names[name] = (self._file, self._start.line)
+        for column, cell in self._cells.items():
+            self._tables.cells[name, column] = cell.place
+        return name
+
+    def _address(self, name: str) -> Address | None:
+        text = self._text("address")
+        if not text:
+            self._wrong("T204", "address", f"{name or 'the row'} has no address")
+            return None
+        if self._tables.parse is None or self._is_spreadsheet_damage("address", text):
+            return None
+        try:
+            address = self._tables.parse(text)
+        except AddressError as exc:
+            message = str(exc) if text in str(exc) else f"{quoted(text)}: {exc}"
+            self._wrong(exc.code, "address", message, remedy=exc.hint)
+            return None
+        other = self._tables.canonical.setdefault(address.canonical, name)
+        if other != name:
+            message = f"{name} reads the same address as {other}"
+            self._wrong("T219", "address", message, severity=Severity.WARNING)
+        self._tables.addresses.setdefault(name, address)
+        return address
+
+    def _is_spreadsheet_damage(self, column: str, text: str) -> bool:
+        if SHEET_FAULT.fullmatch(text):
+            message = f"{column} {quoted(text)}: the spreadsheet could not show this cell"
+            self._wrong("T208", column, message, remedy="mend the cell there and save again")
+            return True
+        if _SHEET_NUMBER.fullmatch(text):
+            message = f"{column} {quoted(text)}: the spreadsheet turned this cell into a number"
+            self._wrong("T208", column, message, remedy='format the column as "Text" and enter it again')
+            return True
+        return False
+
+    def _number(self, column: str, default: float | None) -> Any:
+        text = self._text(column)
+        if not text:
+            return default
+        plain = text
+        if _COMMA_NUMBER.fullmatch(text):
+            plain = text.replace(",", ".")
+            if self._separator == ",":
+                named = SEPARATOR_NAMES[self._separator]
+                message = f"{column} {quoted(text)}: decimal comma; this file is separated by {named}"
+                self._wrong("T206", column, message, remedy=f'save as "CSV (semicolon)" or write {plain}')
+                return default
+        number = float(plain) if _NUMBER.fullmatch(plain) else math.nan
+        if not math.isfinite(number):
+            self._wrong("T206", column, f"{column} {quoted(text)} is not a number")
+            return default
+        return number
+
+    def _deadband(self) -> float:
+        deadband: float = self._number("deadband", 0.0)
+        if deadband < 0:
+            self._wrong("T224", "deadband", f"deadband {deadband:g} is negative; it must be 0 or more")
+            return 0.0
+        return deadband
+
+    def _group(self) -> str:
+        text = self._text("group")
+        if not text:
+            return self._tables.groups[0]
+        if text not in self._tables.groups:
+            suggestion = nearest(text, self._tables.groups)
+            known = "" if suggestion else f"groups of the device: {alternatives(self._tables.groups)}"
+            self._wrong(
+                "T230",
+                "group",
+                f"group {quoted(text)} is not one of the device",
+                remedy=known,
+                suggestion=suggestion,
+            )
+        return text
+
+    def _access(self, address: Address | None) -> str:
+        text = self._text("access")
+        access = _ACCESS.get(text.casefold())
+        if access is None:
+            self._wrong("T229", "access", f"access {quoted(text)} is not one of r, rw")
+            return "r"
+        if access == "rw" and address is not None and not address.writable:
+            self._wrong(
+                "T229", "access", f"{address.canonical} cannot be written: the device has it read-only"
+            )
+        return access
+
+    def _truth(self, column: str) -> bool:
+        text = self._text(column)
+        if text.casefold() not in _TRUTH:
+            self._wrong("T223", column, f"{column} {quoted(text)} is not true or false")
+        return _TRUTH.get(text.casefold(), False)
+
+    def _node_id(self, name: str) -> str | None:
+        text = self._text("node_id")
+        if not text:
+            return None
+        other = self._tables.node_ids.setdefault(text, name)
+        if other != name:
+            self._wrong("T225", "node_id", f"node_id {quoted(text)} belongs to {other} already")
+        if len(text) > 200 or not text.isprintable():
+            self._wrong("T225", "node_id", f"node_id {quoted(text)} is not a text of 1 to 200 characters")
+        return text
+
+    def _check_linear(self, address: Address, scale: float) -> None:
+        if address.scalar not in _UNORDERED:
+            if scale == 0:
+                self._wrong("T226", "scale", "scale 0 would make every value the same")
+            return
+        for column in ("scale", "offset", "low", "high", "deadband"):
+            if self._text(column):
+                kind = "text" if address.scalar is Scalar.STRING else "true or false"
+                self._wrong("T226", column, f"{column} is for numbers; {address.canonical} is {kind}")
+
+    def _value(
+        self, column: str, address: Address, scalar: Scalar, low: float | None, high: float | None
+    ) -> TagValue | None:
+        text = self._text(column)
+        if not text:
+            return None
+        if address.length and scalar is not Scalar.STRING:
+            self._wrong("T228", column, f"{column} is for single values; {address.canonical} is an array")
+            return None
+        value, rule = _as_value(text, scalar, address.length, comma=self._separator != ",")
+        if value is None:
+            self._wrong("T228", column, f"{column} {quoted(text)} is not {rule}")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            below, above = low is not None and value < low, high is not None and value > high
+            if below or above:
+                limits = f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
+                self._wrong("T228", column, f"{column} {text} is out of range {limits}")
+        return value
+
+
+def _as_value(text: str, scalar: Scalar, length: int, *, comma: bool) -> tuple[TagValue | None, str]:
+    """Return the value a text stands for, or None; and what it should be."""
+    if scalar is Scalar.STRING:
+        fits = len(text.encode()) <= length
+        return (text if fits else None), f"a text of at most {length} bytes"
+    if scalar is Scalar.BOOLEAN:
+        return _TRUTH.get(text.casefold()), "true or false"
+    plain = text.replace(",", ".") if comma and _COMMA_NUMBER.fullmatch(text) else text
+    if scalar in _RANGES:
+        low, high = _RANGES[scalar]
+        is_whole = re.fullmatch(r"[+-]?[0-9]{1,20}", plain)
+        number = int(plain) if is_whole else None
+        fits = number is not None and low <= number <= high
+        return (number if fits else None), f"a whole number in {low}..{high}"
+    real = float(plain) if _NUMBER.fullmatch(plain) else math.inf
+    limit = 3.4028234663852886e38 if scalar is Scalar.FLOAT else math.inf
+    return (real if math.isfinite(real) and abs(real) <= limit else None), "a number"
