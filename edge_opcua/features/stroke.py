@@ -23,7 +23,7 @@ BANDS: Final = (
     Band(800.0, 1_600.0),
     Band(1_600.0, 5_000.0),
 )
-"""Octaves round the modes of a small press: frame and drive lie in the lowest, punch and guides in the highest."""
+"""Octaves round the modes of a small press: frame and drive below, punch and guides on top."""
 
 
 @dataclass(frozen=True, slots=True)

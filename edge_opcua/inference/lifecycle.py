@@ -40,6 +40,7 @@ TABLE: Final = MappingProxyType(
         (JobState.STARTING, JobEvent.FAILED): JobState.FAILED,
         (JobState.VALIDATING, JobEvent.READY): JobState.SWITCHING,
         (JobState.VALIDATING, JobEvent.FAILED): JobState.FAILED,
+        (JobState.SWITCHING, JobEvent.STARTED): JobState.STARTING,  # the next pipeline with this model
         (JobState.SWITCHING, JobEvent.ACTIVE): JobState.DONE,
         (JobState.SWITCHING, JobEvent.FAILED): JobState.FAILED,
     }

@@ -1,0 +1,267 @@
+"""A model that is fit to serve: loaded, held against what it is fed, warmed, and proven on stored samples."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.core.clock import Clock
+from edge_opcua.core.ports import Backend
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.manifest import Golden, Manifest
+from edge_opcua.inference.repository import ModelFiles
+
+WARM_UP_RUNS: Final = 20
+MAX_GOLDEN_BYTES: Final = 256 * 2**20
+
+Floats = npt.NDArray[np.float32]
+
+
+class Extractor(Protocol):
+    """What turns a waveform and context values into the model's input; ``features.stroke`` has one."""
+
+    feature_set: str
+    sample_count: int
+    sample_rate_hz: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features in order."""
+        ...
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units of the features in order."""
+        ...
+
+    def extract(
+        self,
+        waveform: Floats,
+        sample_rate_hz: float,
+        context: npt.NDArray[np.float64],
+        out: Floats | None = None,
+    ) -> Floats:
+        """Return the feature vector, in ``out`` if given."""
+        ...
+
+
+LoadBackend = Callable[..., Backend]
+"""``Backend.load`` of the configured plugin."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyFacts:
+    """What is known of a model once it is ready.
+
+    Args:
+        load_ms: Time to load it.
+        p50_us: Median time of a run.
+        p99_us: 99th percentile of the time of a run.
+        samples: Reference samples it was proven on.
+        provider: What runs it.
+    """
+
+    load_ms: float
+    p50_us: float
+    p99_us: float
+    samples: int
+    provider: str
+
+    def notice(self) -> dict[str, Any]:
+        """Return the body of the lane's ``ready`` notice."""
+        return {
+            "validated": True,
+            "load_ms": self.load_ms,
+            "p50_us": self.p50_us,
+            "p99_us": self.p99_us,
+            "samples": self.samples,
+            "provider": self.provider,
+        }
+
+
+class ServedModel:
+    """A loaded model and views of its one input row and its four answers.
+
+    Args:
+        manifest: What it promises.
+        backend: What runs it.
+
+    Raises:
+        ModelError: An answer is missing or has another shape (M505).
+
+    Attributes:
+        features: Input, shape ``(k,)``; write into it, then :meth:`run`.
+        score: Answer, shape ``(1,)``; 1.0 is the limit.
+        confidence: Answer, shape ``(1,)``, 0..1.
+        expected: Answer, shape ``(k,)``, units of the features.
+        contributions: Answer, shape ``(k,)``, shares.
+    """
+
+    def __init__(self, manifest: Manifest, backend: Backend) -> None:
+        self.manifest = manifest
+        self.backend = backend
+        k = len(manifest.features)
+        self.features = backend.inputs[manifest.input_name].reshape(k)
+        self.score = self._answer("score", 1)
+        self.confidence = self._answer("confidence", 1)
+        self.expected = self._answer("expected", k)
+        self.contributions = self._answer("contributions", k)
+
+    def _answer(self, name: str, size: int) -> Floats:
+        found = self.backend.outputs.get(name)
+        if found is None:
+            raise ModelError(f'the model has no output "{name}"', code="M505")
+        if found.size != size:
+            raise ModelError(f'output "{name}" holds {found.size} values, not {size}', code="M505")
+        return found.reshape(size)
+
+    def run(self) -> None:
+        """Judge what is in ``features``.
+
+        Raises:
+            ModelError: The run failed, or an answer is not a finite number (M533).
+        """
+        self.backend.run()
+        for answer in (self.score, self.confidence, self.expected, self.contributions):
+            if not np.isfinite(answer).all():
+                raise ModelError("the model answered with something that is not a number", code="M533")
+
+
+def load(files: ModelFiles, load_backend: LoadBackend, *, provider: str) -> ServedModel:
+    """Load the verified files of a model.
+
+    Raises:
+        ModelError: What the backend raises, or an answer is missing (M505).
+    """
+    manifest = files.manifest
+    shape = (1, len(manifest.features))
+    backend = load_backend(files.model, provider=provider, input_shapes={manifest.input_name: shape})
+    return ServedModel(manifest, backend)
+
+
+def require_match(manifest: Manifest, extractor: Extractor) -> None:
+    """Refuse a model that was trained on other features than it would be fed with.
+
+    Raises:
+        ModelError: Number, names or order (M504), units or arithmetic (M511) differ.
+    """
+    wanted, mapped = manifest.names, extractor.names
+    if wanted != mapped:
+        missing = [name for name in wanted if name not in mapped]
+        unknown = [name for name in mapped if name not in wanted]
+        difference = "; ".join(
+            f"{word}: {', '.join(names)}"
+            for word, names in (("missing", missing), ("not wanted", unknown))
+            if names
+        )
+        raise ModelError(
+            f'input "{manifest.input_name}" wants float32[1,{len(wanted)}], {len(mapped)} features are '
+            f"mapped; {difference or 'their order differs'}",
+            code="M504",
+        )
+    if extractor.feature_set != manifest.feature_set:
+        raise ModelError(
+            f"the model was trained with the features {manifest.feature_set}, "
+            f"this program computes {extractor.feature_set}",
+            code="M511",
+        )
+    for feature, unit in zip(manifest.features, extractor.units, strict=True):
+        if feature.unit != unit:
+            raise ModelError(
+                f"{feature.name} is in {unit}, the model was trained in {feature.unit}", code="M511"
+            )
+    recorded = (extractor.sample_count, extractor.sample_rate_hz)
+    if recorded != (manifest.sample_count, manifest.sample_rate_hz):
+        raise ModelError(
+            f"a capture has {recorded[0]} samples at {recorded[1]:g} Hz, the model was trained on "
+            f"{manifest.sample_count} at {manifest.sample_rate_hz:g} Hz",
+            code="M511",
+        )
+
+
+def warm_up(model: ServedModel, clock: Clock) -> tuple[float, float]:
+    """Run the model until its first-run costs are over; return median and 99th percentile in µs."""
+    times_us = []
+    for _ in range(WARM_UP_RUNS):
+        started_ns = clock.monotonic_ns()
+        model.backend.run()
+        times_us.append((clock.monotonic_ns() - started_ns) / 1e3)
+    settled = np.array(times_us[WARM_UP_RUNS // 4 :])
+    return float(np.percentile(settled, 50)), float(np.percentile(settled, 99))
+
+
+def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:
+    """Hold features and answers on this machine against the trainer's; return the number of samples.
+
+    Raises:
+        ModelError: The samples are missing (M507) or unreadable (M513), or an answer is off (M512).
+    """
+    manifest = model.manifest
+    samples = _read_golden(golden, manifest)
+    for number, wanted in enumerate(samples["features"]):
+        found = extractor.extract(
+            samples["waveform"][number], manifest.sample_rate_hz, samples["context"][number]
+        )
+        _compare(number, manifest.names, found, wanted, manifest.golden)
+        model.features[:] = wanted
+        model.run()
+        for name in ("score", "confidence", "expected", "contributions"):
+            labels = manifest.names if name in {"expected", "contributions"} else ("",)
+            answer: Floats = getattr(model, name)
+            _compare(
+                number,
+                tuple(f"{name} {label}".strip() for label in labels),
+                answer,
+                samples[name][number].reshape(answer.shape),
+                manifest.golden,
+            )
+    return len(samples["features"])
+
+
+def _compare(number: int, labels: tuple[str, ...], found: Floats, wanted: Floats, golden: Golden) -> None:
+    off = np.flatnonzero(~np.isclose(found, wanted, rtol=golden.rtol, atol=golden.atol))
+    if off.size:
+        first = int(off[0])
+        raise ModelError(
+            f"reference sample {number + 1}: {labels[first]} is {found[first]:.6g} here, "
+            f"{wanted[first]:.6g} where the model was trained",
+            code="M512",
+        )
+
+
+def _read_golden(path: Path, manifest: Manifest) -> dict[str, npt.NDArray[Any]]:
+    k, m, n = len(manifest.features), len(manifest.context), manifest.sample_count
+    columns = {
+        "waveform": (n,),
+        "context": (m,),
+        "features": (k,),
+        "score": (),
+        "confidence": (),
+        "expected": (k,),
+        "contributions": (k,),
+    }
+    samples: dict[str, npt.NDArray[Any]] = {}
+    try:
+        if path.stat().st_size > MAX_GOLDEN_BYTES:
+            raise ModelError(f"{path.name} is larger than {MAX_GOLDEN_BYTES} bytes", code="M513")
+        with np.load(path, allow_pickle=False) as archive:
+            for name in columns:
+                samples[name] = archive[name]
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing", code="M507") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
+        raise ModelError(f"{path.name} cannot be read: {exc}", code="M513") from exc
+    rows = {len(array) if array.ndim else 0 for array in samples.values()}
+    for name, shape in columns.items():
+        array = samples[name]
+        if array.shape[1:] != shape or not np.issubdtype(array.dtype, np.floating):
+            raise ModelError(f"{path.name}: {name} has shape {array.shape}, not {('n', *shape)}", code="M513")
+    if len(rows) != 1 or rows == {0}:
+        raise ModelError(f"{path.name} holds no complete samples", code="M513")
+    return samples
