@@ -2,7 +2,7 @@
 
 Layout of the memfd (version 1, native byte order, every part aligned to 64 bytes)::
 
-    preamble   magic, layout version, length of the declaration
+    preamble   magic, layout version, length of the declaration, id of this bus
     declaration (JSON: the BlockSpecs and the eventfd numbers)
     per block: head   [newest, beat_ns, epoch, writer_pid]           counters, uint64
                slot 0 … slot depth-1, each one batch image
@@ -19,6 +19,7 @@ import dataclasses
 import json
 import mmap
 import os
+import secrets
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -328,19 +329,19 @@ class BlockReader:
         """Yield every batch since the cursor; each is valid until the next step.
 
         A batch that does not verify although it was not overwritten ends the loop; it is tried again at
-        the next poll (its bytes may not have arrived at this core yet).
+        the next poll (its bytes may not have arrived at this core yet). A reader never spins.
         """
+        kept = self._layout.spec.depth - 1  # the oldest slot is the one being written, or left half-written
         while (newest := self._head[_NEWEST]) > self.cursor:
             wanted = self.cursor + 1
-            oldest = max(1, newest - self._layout.spec.depth + 1)
+            oldest = newest - kept + 1
             if wanted < oldest:
                 self.lost += oldest - wanted
                 self.cursor = oldest - 1
-                continue
-            if self._take(wanted):
+            elif self._take(wanted):
                 self.cursor = wanted
                 yield self._batch
-            elif self._head[_NEWEST] - wanted < self._layout.spec.depth - 1:
+            elif self._head[_NEWEST] - wanted < kept:
                 return
 
     def latest(self) -> TagBatch | None:
@@ -375,7 +376,12 @@ class Bus:
     Args:
         fd: File descriptor of the memfd; the bus owns it.
         clock: Clock for stamps and ages.
+
+    Attributes:
+        id: Number of this bus; sequences count within one, so who stores a cursor stores the id with it.
     """
+
+    id: int
 
     def __init__(self, fd: int, *, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or SystemClock()
@@ -385,7 +391,7 @@ class Bus:
             raise BusError(f"descriptor {fd} holds {size} bytes: not a tag bus")
         self._map = mmap.mmap(fd, size)
         self.memory = memoryview(self._map)
-        magic, version, declaration_bytes, _ = _PREAMBLE.unpack_from(self._map)
+        magic, version, declaration_bytes, self.id = _PREAMBLE.unpack_from(self._map)
         if magic != _MAGIC:
             raise BusError(f"descriptor {fd} is not a tag bus")
         if version != _LAYOUT_VERSION:
@@ -429,7 +435,8 @@ class Bus:
         size += sum(BlockLayout(spec).block_bytes for spec in specs)
         fd = os.memfd_create("edge_opcua.bus", os.MFD_CLOEXEC)
         os.ftruncate(fd, size)
-        os.pwrite(fd, _PREAMBLE.pack(_MAGIC, _LAYOUT_VERSION, len(declaration), 0) + declaration, 0)
+        preamble = _PREAMBLE.pack(_MAGIC, _LAYOUT_VERSION, len(declaration), secrets.randbits(63))
+        os.pwrite(fd, preamble + declaration, 0)
         return cls(fd, clock=clock)
 
     @classmethod
@@ -463,7 +470,7 @@ class Bus:
         layout = self.layout(block)
         reader = BlockReader(self, layout, self._offsets[block])
         newest = reader.newest
-        reader.cursor = newest if from_newest else max(0, newest - layout.spec.depth)
+        reader.cursor = newest if from_newest else max(0, newest - layout.spec.depth + 1)
         return reader
 
     def close(self) -> None:

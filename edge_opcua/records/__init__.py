@@ -1,0 +1,1 @@
+"""The durable record of what was judged, decided and done; behind history, events and audit."""
