@@ -156,7 +156,7 @@ class PressProgram:
         self._scanned_s = now_s
         if first:
             self._phase = 1.0 - _FIRST_STROKE_S * self._time_factor * self._speed / 60.0
-        if now_s - self._beaten_s >= PLC_HEARTBEAT_S:
+        if now_s - self._beaten_s > PLC_HEARTBEAT_S - SCAN_S / 2:
             self._beaten_s = now_s
             self._heartbeat = self._heartbeat % 65_535 + 1
         flags = self._obey_setpoints()
