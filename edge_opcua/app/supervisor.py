@@ -34,6 +34,7 @@ RELEASE_S = 1.0
 END_S = 1.5
 SESSIONS_S = 1.0
 LOW_DISK_BYTES = 64 * 1024 * 1024
+LOW_DISK_SHARE = 0.02
 DISK_CHECK_S = 2.0
 
 
@@ -205,8 +206,8 @@ class Supervisor:
 
     async def _watch_disk(self) -> None:
         while True:
-            free = shutil.disk_usage(self._state.root).free
-            if free < LOW_DISK_BYTES:
+            disk = shutil.disk_usage(self._state.root)
+            if disk.free < min(LOW_DISK_BYTES, LOW_DISK_SHARE * disk.total):
                 self.report_fault("disk", "R701", f"the disk of {self._state.root} is nearly full")
             else:
                 self.clear_fault("disk")

@@ -1,0 +1,14 @@
+"""The plants of the system tests: one for all that leave it as they found it, own ones for the others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from plant import Plant
+
+
+@pytest.fixture(scope="module")
+async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
+    async with Plant(tmp_path_factory.mktemp("plant")) as running:
+        yield running

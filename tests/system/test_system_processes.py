@@ -1,0 +1,134 @@
+"""Killing each process of the running whole: the rest goes on, it comes back, and outputs are released."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from plant import Plant, alive, children, signal_process
+
+from edge_opcua.core.quality import Verdict
+from edge_opcua.core.values import is_good
+from edge_opcua.demo.client import ScadaClient
+from edge_opcua.demo.story import MACHINE
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+
+END_S = 1.0
+
+
+async def _judged(plant: Plant, within_s: float = 20.0) -> None:
+    since = plant.mark()
+    await plant.until(lambda: plant.results(since, Verdict.OK), "a stroke judged OK", within_s=within_s)
+
+
+async def test_the_io_process_killed_in_mid_work_comes_back(plant: Plant) -> None:
+    await _judged(plant)
+    pid = await plant.pid("io")
+    seen = plant.client.history["die_temp"]
+    seen.clear()
+    signal_process(pid, signal.SIGKILL)
+    await plant.until(lambda: [s for s in seen if not is_good(s.status)], "values that leave Good")
+    await plant.until(lambda: is_good(plant.now("die_temp").status), "values Good again", within_s=20)
+    assert await plant.pid("io") != pid
+    await _judged(plant)
+
+
+async def test_a_lane_killed_in_mid_work_comes_back_and_judges_every_stroke(plant: Plant) -> None:
+    await _judged(plant)
+    since = plant.mark()
+    signal_process(await plant.pid("lane/press-anomaly"), signal.SIGKILL)
+    await plant.until(lambda: len(plant.results(since)) > 6, "strokes judged by the new lane", within_s=20)
+    strokes = [int(row["Stroke"]) for row in plant.results(since) if row["Verdict"] != Verdict.NOT_DECIDABLE]
+    assert strokes == list(range(strokes[0], strokes[0] + len(strokes))), "a stroke was missed or doubled"
+
+
+async def test_the_records_process_killed_comes_back_and_nobody_notices(plant: Plant) -> None:
+    await _judged(plant)
+    pid = await plant.pid("records")
+    signal_process(pid, signal.SIGKILL)
+    since = plant.mark()
+    await plant.until(lambda: len(plant.results(since)) > 2, "results meanwhile")
+    assert await plant.pid("records") != pid
+
+
+async def test_the_opcua_process_killed_comes_back_under_the_same_address(
+    plant: Plant, tmp_path: Path
+) -> None:
+    await _judged(plant)
+    nodes = dict(plant.client.nodes)
+    pid = await plant.pid("opcua")
+    signal_process(pid, signal.SIGKILL)
+    client = ScadaClient(plant.server.endpoint, plant.home / "client", plant.clock)
+    for _ in range(60):
+        await plant.clock.sleep(0.25)
+        try:
+            await client.connect()
+            break
+        except Exception as exc:  # noqa: BLE001 - any refusal is what a client sees until it is back
+            last = exc
+    else:
+        raise AssertionError(f"the server did not come back: {last}\n{plant.log_tail()}")
+    await client.browse(MACHINE)
+    try:
+        assert {path: node.nodeid for path, node in client.nodes.items()} == {
+            path: node.nodeid for path, node in nodes.items()
+        }
+        await client.subscribe(plant.paths)
+        await plant.until(
+            lambda: [e for e in client.events if e.fields.get("Verdict") == Verdict.OK], "an OK stroke"
+        )
+    finally:
+        await client.disconnect()
+
+
+async def test_a_stopped_server_releases_its_outputs_and_leaves_nothing(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        await _authority(plant)
+        family = [plant.server.pid, *children(plant.server.pid)]
+        assert await plant.server.stop() == 0
+        await _released(plant)
+        _nothing_left(plant, family)
+        assert any("outputs are released" in line for line in plant.server.lines)
+
+
+async def test_a_killed_supervisor_takes_everything_with_it_within_a_second(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        await _authority(plant)
+        family = children(plant.server.pid)
+        assert len(family) >= 4
+        signal_process(plant.server.pid, signal.SIGKILL)
+        killed_s = plant.clock.monotonic_s()
+        while any(alive(pid) for pid in family):
+            assert plant.clock.monotonic_s() - killed_s < END_S + 0.5, [p for p in family if alive(p)]
+            await asyncio.sleep(0.01)
+        await _released(plant)
+        _nothing_left(plant, family)
+
+
+async def _authority(plant: Plant) -> None:
+    """Wait until the PLC trusts the verdicts."""
+    for _ in range(200):
+        if (await plant.cell.truth())["edge_trusted"]:
+            return
+        await plant.clock.sleep(0.05)
+    raise AssertionError(f"the PLC never trusted the edge\n{plant.log_tail()}")
+
+
+async def _released(plant: Plant) -> None:
+    """The PLC no longer trusts the edge, and waits for an acknowledge."""
+    for _ in range(40):
+        truth = await plant.cell.truth()
+        if not truth["edge_trusted"]:
+            assert truth["ack_required"]
+            return
+        await plant.clock.sleep(0.05)
+    raise AssertionError("the PLC still trusts an edge that is gone")
+
+
+def _nothing_left(plant: Plant, family: list[int]) -> None:
+    assert not [pid for pid in family if alive(pid)]
+    assert not [name for name in os.listdir("/dev/shm") if "edge" in name]  # noqa: PTH208

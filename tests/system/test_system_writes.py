@@ -1,0 +1,81 @@
+"""Writing from a client to the PLC: the answer is what the PLC did, and a slow one delays nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+from asyncua import ua
+from plant import Plant, signal_process
+
+from edge_opcua.core.values import BAD_OUT_OF_RANGE, BAD_TIMEOUT, is_bad
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+
+SET_POINT = "sp_strokes_per_min"
+CODE = 0xFFFF0000
+
+
+async def test_a_set_point_reaches_the_plc_and_is_read_back(plant: Plant) -> None:
+    path = plant.client.find(SET_POINT)
+    try:
+        assert await plant.client.write(path, 24.0, ua.VariantType.Float) == 0
+        await plant.until(lambda: plant.now("strokes_per_min").value > 20.0, "a faster press")
+    finally:
+        await plant.client.write(path, 18.0, ua.VariantType.Float)
+
+
+async def test_a_set_point_out_of_range_is_refused_and_changes_nothing(plant: Plant) -> None:
+    path = plant.client.find(SET_POINT)
+    before = await plant.client.read(path)
+    assert await plant.client.write(path, 1e6, ua.VariantType.Float) & CODE == BAD_OUT_OF_RANGE
+    assert await plant.client.read(path) == before
+
+
+async def test_a_measured_value_cannot_be_written(plant: Plant) -> None:
+    assert is_bad(await plant.client.write(plant.client.find("die_temp"), 1.0, ua.VariantType.Float))
+
+
+async def test_a_write_to_a_silent_plc_says_timeout_and_delays_no_other_answer(plant: Plant) -> None:
+    path, other = plant.client.find(SET_POINT), plant.client.find("rms_last")
+    await plant.cell.link("press", "freeze")
+    try:
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(plant.client.write(path, 20.0, ua.VariantType.Float))
+            await plant.clock.sleep(0.05)
+            assert not writing.done()
+            began_s = plant.clock.monotonic_s()
+            for _ in range(5):
+                await plant.client.read(other)
+            assert not writing.done(), "the reads have to overtake the write"
+            assert plant.clock.monotonic_s() - began_s < 1.0
+        assert is_bad(writing.result())
+        assert writing.result() & CODE == BAD_TIMEOUT
+    finally:
+        await plant.cell.link("press", "pass")
+        await plant.until(lambda: plant.now("die_temp").status == 0, "the PLC back", within_s=20)
+
+
+async def test_a_frozen_edge_loses_the_trust_of_the_plc_until_somebody_acknowledges(plant: Plant) -> None:
+    await _trusted(plant, wanted=True)
+    pid = await plant.pid("io")
+    signal_process(pid, signal.SIGSTOP)
+    try:
+        await _trusted(plant, wanted=False)
+    finally:
+        signal_process(pid, signal.SIGCONT)
+    await plant.clock.sleep(2.0)
+    truth = await plant.cell.truth()
+    assert truth["ack_required"], "nobody has acknowledged yet"
+    assert not truth["edge_trusted"]
+    await plant.client.write(plant.client.find("ack_edge"), True, ua.VariantType.Boolean)
+    await _trusted(plant, wanted=True)
+
+
+async def _trusted(plant: Plant, *, wanted: bool) -> None:
+    for _ in range(200):
+        if (await plant.cell.truth())["edge_trusted"] is wanted:
+            return
+        await plant.clock.sleep(0.05)
+    raise AssertionError(f"edge_trusted never became {wanted}\n{plant.log_tail()}")
