@@ -52,7 +52,7 @@ class Cell:
             caller's stdout, so a pipe behind it ends with the caller.
 
     Raises:
-        ControlError: A process did not start (on entry).
+        ControlError: A process did not start (on entry), for example because a port is taken.
     """
 
     def __init__(
@@ -221,9 +221,13 @@ class _Process:
     async def start(self, *arguments: str, shock_fd: int | None) -> dict[str, Any]:
         """Start the process and return what it says once it listens."""
         ours, theirs = socket.socketpair()
+        fds = [theirs.fileno()]
+        shock: tuple[str, ...] = ()
+        if shock_fd is not None:
+            fds.append(shock_fd)
+            shock = ("--shock-fd", str(shock_fd))
         with theirs:
-            fds = [theirs.fileno()] if shock_fd is None else [theirs.fileno(), shock_fd]
-            shock = () if shock_fd is None else ("--shock-fd", str(shock_fd))
+            self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT_BYTES)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -239,8 +243,10 @@ class _Process:
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
             )
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT_BYTES)
-        self.ready = (await self._next_line(START_S))["ready"]
+        said = await self._next_line(START_S)
+        if "failed" in said:
+            raise ControlError(f"the {self._name} process could not start: {said['failed']}")
+        self.ready = said["ready"]
         return self.ready
 
     async def ask(self, command: str, **arguments: object) -> dict[str, Any]:

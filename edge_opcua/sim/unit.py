@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -67,34 +68,43 @@ async def _run(unit: Unit, control_fd: int | None) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    control = None
     if control_fd is None:
         loop.add_signal_handler(signal.SIGINT, stopping.set)
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal is for the parent to handle
-    ready = {"ready": await unit.open()}
+        control = socket.socket(fileno=control_fd)
+    try:
+        ready = {"ready": await unit.open()}
+    except OSError as exc:  # a port that is taken, an address that is not ours
+        _tell(control, {"failed": str(exc)})
+        return 1
+    _tell(control, ready)
     async with asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(unit.run(), name="unit")
-        if control_fd is None:
-            sys.stdout.write(json.dumps(ready) + "\n")
-            sys.stdout.flush()
-            parent = None
-        else:
-            control = socket.socket(fileno=control_fd)
-            parent = tasks.create_task(_obey(control, ready, unit.commands, stopping), name="parent")
+        work = [tasks.create_task(unit.run(), name="unit")]
+        if control is not None:
+            obey = _obey(control, unit.commands, stopping)
+            work.append(tasks.create_task(obey, name="parent"))
         await stopping.wait()
-        work.cancel()
-        if parent is not None:
-            parent.cancel()
+        for task in work:
+            task.cancel()
     return 0
 
 
-async def _obey(
-    control: socket.socket, ready: dict[str, Any], commands: Mapping[str, Command], stopping: asyncio.Event
-) -> None:
+def _tell(control: socket.socket | None, message: dict[str, Any]) -> None:
+    """Say the first words; the parent waits for them, so they cannot block."""
+    if control is None:
+        sys.stdout.write(_line(message).decode())
+        sys.stdout.flush()
+        return
+    with suppress(ConnectionError):  # a parent that has gone is noticed when its commands end
+        control.sendall(_line(message))
+
+
+async def _obey(control: socket.socket, commands: Mapping[str, Command], stopping: asyncio.Event) -> None:
     """Answer the parent's commands, one JSON object per line, until it closes its end."""
     reader, writer = await asyncio.open_unix_connection(sock=control, limit=LINE_LIMIT_BYTES)
     try:
-        writer.write(_line(ready))
         while line := await reader.readline():
             writer.write(_line(await _answer(json.loads(line), commands)))
             await writer.drain()

@@ -123,7 +123,10 @@ class VibrationUnit:
             SimDevice(UNIT_ID, simdata=[registers], action=self._on_request),
             address=(self._arguments.host, self._arguments.port),
         )
-        await self._server.serve_forever(background=True)
+        try:
+            await self._server.serve_forever(background=True)
+        except RuntimeError as exc:  # pymodbus logs the OSError and forgets it
+            raise OSError(f"cannot listen on {self._arguments.host}:{self._arguments.port}") from exc
         listener = self._server.transport
         assert isinstance(listener, asyncio.Server)
         return {"port": listener.sockets[0].getsockname()[1]}
