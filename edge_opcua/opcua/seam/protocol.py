@@ -1,0 +1,143 @@
+"""Sockets: frames cut before they are stored, connections counted, every error an end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from typing import Any, Final
+
+import structlog
+from asyncua import ua
+from asyncua.common.utils import Buffer, ServiceError
+from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
+from asyncua.ua.ua_binary import header_from_binary
+
+from edge_opcua.opcua.seam.processor import Processor
+
+HEADER_BYTES: Final = {b"HEL": 8, b"OPN": 12, b"MSG": 12, b"CLO": 12}
+STOP_S: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Protocol(OPCUAProtocol):
+    """One TCP connection."""
+
+    processor: Processor | None
+    transport: asyncio.Transport | None
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a connection unless there are too many; the processor that asyncua made is replaced."""
+        host = _host(transport)
+        here = sum(_host(client.transport) == host for client in self.clients)
+        if here >= self.iserver.limits.per_address or len(self.clients) >= self.iserver.limits.connections:
+            _log.warning("connection.too_many", peer=host, connections=len(self.clients))
+            transport.abort()
+            return
+        super().connection_made(transport)
+        if self.processor is not None:
+            self.processor = Processor(self.iserver, transport, self.limits)
+            self.processor.set_policies(self.policies)
+        self._inbox = bytearray()
+        self._paused = False
+
+    def data_received(self, data: bytes) -> None:
+        """Cut the stream into chunks; a length that cannot be is the end before anything is stored."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        self._inbox += data
+        while len(self._inbox) >= 8:
+            kind, size = struct.unpack_from("<3sxI", self._inbox)
+            if kind not in HEADER_BYTES:
+                self._end(ua.StatusCodes.BadTcpMessageTypeInvalid, "no OPC UA message")
+                return
+            if not HEADER_BYTES[kind] < size <= self.limits.max_recv_buffer:
+                self._end(ua.StatusCodes.BadTcpMessageTooLarge, f"chunk of {size} bytes")
+                return
+            if len(self._inbox) < size:
+                return
+            packet = bytes(self._inbox[:size])
+            del self._inbox[:size]
+            buffer = Buffer(packet)
+            try:
+                self.messages.put_nowait((header_from_binary(buffer), buffer))
+            except asyncio.QueueFull:
+                self._end(ua.StatusCodes.BadTcpNotEnoughResources, "too many requests wait")
+                return
+        if not self._paused and self.messages.qsize() >= self.iserver.limits.waiting_messages:
+            self.transport.pause_reading()
+            self._paused = True
+
+    async def _process_received_message_loop(self) -> None:
+        """Read requests; writes and calls run as tasks in here and end with the connection."""
+        assert self.processor is not None, "started by connection_made"
+        async with asyncio.TaskGroup() as jobs:
+            self.processor.run_jobs_in(jobs)
+            await super()._process_received_message_loop()
+
+    async def _process_one_msg(self, header: Any, buf: Any) -> bool:
+        """Process one chunk; asyncua logs an error and goes on, Part 6 §6.7.2 wants the channel closed."""
+        try:
+            goes_on = bool(await super()._process_one_msg(header, buf))
+        except Exception as exc:  # noqa: BLE001 - boundary: whatever is wrong in a chunk ends its channel
+            code = exc.code if isinstance(exc, (ServiceError, ua.UaStatusCodeError)) else None
+            self._end(code or ua.StatusCodes.BadSecurityChecksFailed, repr(exc))
+            return False
+        if self._paused and self.messages.qsize() <= self.iserver.limits.waiting_messages // 2:
+            self._paused = False
+            if goes_on and self.transport is not None and not self.transport.is_closing():
+                self.transport.resume_reading()
+        return goes_on
+
+    async def _activation_watchdog(self) -> None:
+        """End a connection that stays without a session, or whose channel was not renewed."""
+        clock = self.iserver.clock
+        while self.processor is not None and self.transport is not None:
+            left_s = self.processor.deadline_s() - clock.monotonic_s()
+            if left_s <= 0:
+                self._end(ua.StatusCodes.BadTimeout, "no session, or no renewal, in time")
+                return
+            await clock.sleep(min(left_s, self.iserver.limits.activation_s))
+
+    def _end(self, code: int, reason: str) -> None:
+        _log.info("connection.ended", peer=str(self.peer_name), reason=reason[:200])
+        if self.processor is not None:
+            self.processor.end(code)
+
+
+class Listener(BinaryServer):
+    """Listens and makes a :class:`Protocol` for each connection."""
+
+    def _make_protocol(self) -> Protocol:
+        return Protocol(
+            iserver=self.iserver,
+            policies=self._policies,
+            clients=self.clients,
+            closing_tasks=self.closing_tasks,
+            limits=self.limits,
+        )
+
+    async def stop(self) -> None:
+        """Close every connection and wait until their tasks are over, then stop listening."""
+        if self._server is not None:
+            self._server.close()
+        tasks = [client._task for client in self.clients if client._task is not None]  # noqa: SLF001 - seam
+        for client in list(self.clients):
+            if client.transport is not None:
+                client.transport.close()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=STOP_S)
+            for client in list(self.clients) if stuck else ():
+                if client.transport is not None:
+                    client.transport.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                while self.clients:  # noqa: ASYNC110 - the list is asyncua's, nobody tells when it is empty
+                    await asyncio.sleep(0.005)
+        await super().stop()
+
+
+def _host(transport: Any) -> str:
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    return str(peer[0]) if isinstance(peer, tuple) else ""

@@ -1,0 +1,343 @@
+"""The server: asyncua's, put together from our parts."""
+
+from __future__ import annotations
+
+import copy
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import urlparse
+
+import structlog
+from asyncua import Node, Server, ua
+from asyncua.common.connection import TransportLimits
+from asyncua.common.utils import ServiceError
+from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.internal_server import InternalServer
+
+from edge_opcua import __version__
+from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.errors import ConfigError
+from edge_opcua.opcua.seam.events import Subscriptions
+from edge_opcua.opcua.seam.gate import Gate, ServerSecurity
+from edge_opcua.opcua.seam.protocol import Listener
+from edge_opcua.opcua.seam.services import Attributes, Methods
+from edge_opcua.opcua.seam.session import (
+    Client,
+    ServerLimits,
+    Session,
+    SessionSummary,
+    WriteHandler,
+)
+from edge_opcua.opcua.seam.types import SERVER, notifiers_above
+from edge_opcua.security.pki import names_in, utc
+
+__all__ = ["Core", "SecureServer", "ServerSecurity"]
+
+BUFFER_BYTES: Final = 65_535
+# Each of them only ever as SignAndEncrypt: who wants to read along can be given a certificate.
+POLICIES: Final = {
+    "Basic256Sha256": ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
+    "Aes128_Sha256_RsaOaep": ua.SecurityPolicyType.Aes128Sha256RsaOaep_SignAndEncrypt,
+    "Aes256_Sha256_RsaPss": ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
+}
+_NETLOC: Final = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
+
+_log = structlog.get_logger(__name__)
+
+
+class _AnonymousOnly:
+    """There are no users yet: nobody has a name, so nobody can be an administrator."""
+
+    def get_user(
+        self,
+        iserver: Any,  # noqa: ARG002 - asyncua's signature
+        username: str | None = None,  # noqa: ARG002
+        password: str | None = None,  # noqa: ARG002
+        certificate: Any = None,  # noqa: ARG002
+    ) -> User:
+        """Return the one user there is; other tokens were refused before."""
+        return User(role=UserRole.Anonymous)
+
+
+class Core(InternalServer):
+    """asyncua's internal server with our services in their places.
+
+    Args:
+        security: Who may connect.
+        limits: How much a client may take.
+        advertised_urls: What discovery answers; empty: the name under which the client asked.
+        clock: For deadlines and stamps.
+    """
+
+    method_service: Any
+
+    def __init__(
+        self, security: ServerSecurity, limits: ServerLimits, advertised_urls: Sequence[str], clock: Clock
+    ) -> None:
+        super().__init__(user_manager=_AnonymousOnly())
+        self.gate = Gate(security, clock)
+        self.clock = clock
+        self.limits = limits
+        self.advertised_urls = tuple(advertised_urls)
+        self.policies: list[Any] = []
+        self.certificate = security.pki.certificate
+        self.private_key = security.pki.private_key
+        self.allow_remote_admin = False
+        self.supported_tokens = (ua.AnonymousIdentityToken,)
+        self.attribute_service = Attributes(self.aspace, limits.write_s)
+        self.method_service.stop()  # the one that is replaced: its thread pool
+        self.method_service = Methods(self.aspace)
+        self.subscription_service = Subscriptions(self.aspace, self, limits)
+        # The internal session was made with the service that was just replaced.
+        self.isession.subscription_service = self.subscription_service
+        self.max_connections = limits.connections
+        self.max_subscriptions = limits.subscriptions
+        self.max_pending_activation_seconds = limits.activation_s
+        self.max_pending_messages_per_connection = 8 * limits.waiting_messages
+
+    def get_new_channel_id(self) -> int:
+        """Return a channel id that nobody can foresee (asyncua counts up from 6)."""
+        return secrets.randbelow((1 << 32) - 1) + 1
+
+    def create_client_session(self, name: str, client: Client, processor: Any) -> Session:
+        """Enter a new session.
+
+        Raises:
+            ServiceError: There are too many.
+        """
+        if len(self._external_sessions) >= self.limits.sessions:
+            _log.warning("session.too_many", sessions=len(self._external_sessions), peer=client.address)
+            raise ServiceError(ua.StatusCodes.BadTooManySessions)
+        return Session(self, name, client, processor, utc(self.clock.utc_ns()))
+
+    def sessions(self) -> list[Session]:
+        """Return the sessions of clients."""
+        return list(self._external_sessions.values())
+
+    def register_server(self, server: Any, conf: Any = None) -> None:  # noqa: ARG002 - asyncua's signature
+        """Refuse: this is no discovery server, and asyncua would let anybody write into FindServers."""
+        raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
+
+    async def get_endpoints(
+        self, params: Any = None, sockname: tuple[str, int] | None = None
+    ) -> list[ua.EndpointDescription]:
+        """Return the endpoints under the advertised URLs, or under the name the client used."""
+        found = await super().get_endpoints(params, sockname)
+        if not self.advertised_urls:
+            return list(found)
+        out = []
+        for url in self.advertised_urls:
+            for endpoint in found:
+                copied = copy.copy(endpoint)
+                copied.EndpointUrl = url
+                copied.Server = copy.copy(endpoint.Server)
+                copied.Server.DiscoveryUrls = list(self.advertised_urls)
+                out.append(copied)
+        return out
+
+    def find_servers(
+        self, params: Any, sockname: tuple[str, int] | None = None
+    ) -> list[ua.ApplicationDescription]:
+        """Return ourselves."""
+        found = [copy.copy(server) for server in super().find_servers(params, sockname)]
+        for server in found if self.advertised_urls else ():
+            server.DiscoveryUrls = list(self.advertised_urls)
+        return found
+
+    def _mangle_endpoint_url(
+        self, ep_url: str, params_ep_url: str | None = None, sockname: tuple[str, int] | None = None
+    ) -> str:
+        """Echo the client's name for us only if it can be a name."""
+        try:
+            netloc = urlparse(params_ep_url or "").netloc
+        except ValueError:
+            netloc = ""
+        usable = params_ep_url if _NETLOC.fullmatch(netloc) else None
+        return str(super()._mangle_endpoint_url(ep_url, usable, sockname))
+
+    async def stop(self) -> None:
+        """Stop, and let the thread of the trust list go."""
+        await super().stop()
+        self.gate.close()
+
+
+class SecureServer(Server):
+    """The OPC UA server that everything else is built on.
+
+    ``await init()``, build the address space, then ``async with server:``.
+
+    Args:
+        security: Own certificate, trust list and policies.
+        listen: ``host:port``; port 0 takes a free one.
+        advertised_urls: Endpoint URLs told to clients where this box has another name for them.
+        name: Application name for people.
+        product_uri: ProductUri of the build information.
+        manufacturer: Manufacturer of the build information.
+        limits: How much clients may take.
+        clock: For deadlines and stamps.
+    """
+
+    bserver: Listener | None
+
+    def __init__(  # noqa: PLR0913 - all but the first are settings with a default
+        self,
+        security: ServerSecurity,
+        *,
+        listen: str = "0.0.0.0:4840",
+        advertised_urls: Sequence[str] = (),
+        name: str = "edge_opcua",
+        product_uri: str = "urn:edge-opcua",
+        manufacturer: str = "edge_opcua",
+        limits: ServerLimits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.limits_of_clients = limits or ServerLimits()
+        self.clock = clock or SystemClock()
+        super().__init__(Core(security, self.limits_of_clients, advertised_urls, self.clock))
+        self.security = security
+        self.name = name
+        self.product_uri = product_uri
+        self.manufacturer_name = manufacturer
+        self.application_type = ua.ApplicationType.Server
+        self._application_uri = security.pki.application_uri
+        self._permission_ruleset = None  # the processor decides, per service
+        self._security_policy = [POLICIES[policy] for policy in security.policies]
+        if security.allow_none:
+            self._security_policy.append(ua.SecurityPolicyType.NoSecurity)
+        self.set_endpoint(f"opc.tcp://{listen}")
+        size = self.limits_of_clients.message_bytes
+        self.limits = TransportLimits(
+            max_recv_buffer=BUFFER_BYTES,
+            max_send_buffer=BUFFER_BYTES,
+            max_chunk_count=size // 8192 + 1,
+            max_message_size=size,
+        )
+        self.iserver.policies = self._policies
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; after start the true one."""
+        port = self.bserver.port if self.bserver is not None else self.endpoint.port
+        return int(port or 0)
+
+    @property
+    def url(self) -> str:
+        """An endpoint URL that works on this box."""
+        host = self.endpoint.hostname or "127.0.0.1"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+        return f"opc.tcp://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def urls(self) -> tuple[str, ...]:
+        """Return the endpoint URLs to print: the advertised ones, else one for each name we are known by."""
+        if self.iserver.advertised_urls:
+            return tuple(self.iserver.advertised_urls)
+        host = self.endpoint.hostname or ""
+        if host not in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
+            return (self.url,)
+        names = sorted(names_in(self.security.pki.certificate) - {"localhost", "127.0.0.1", "::1"})
+        return tuple(f"opc.tcp://{f'[{name}]' if ':' in name else name}:{self.port}" for name in names) or (
+            self.url,
+        )
+
+    async def init(self, shelf_file: Any = None) -> None:
+        """Load the standard address space (two seconds); namespace 1 is our ApplicationUri."""
+        await super().init(shelf_file)
+        await self.set_build_info(
+            self.product_uri,
+            self.manufacturer_name,
+            self.name,
+            __version__,
+            "",
+            utc(self.clock.utc_ns()).replace(tzinfo=None),
+        )
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: The address cannot be used, e.g. because another server has the port.
+        """
+        await self._setup_server_nodes()
+        await self.iserver.start()
+        host, port = self._get_bind_socket_info()
+        self.bserver = Listener(self.iserver, host, port, self.limits)
+        self.bserver.set_policies(self._policies)
+        try:
+            await self.bserver.start()
+        except OSError as exc:
+            self.bserver = None
+            await self.iserver.stop()
+            raise ConfigError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+        if not port:
+            self._tell_true_port()
+        _log.info("opcua.listening", urls=self.urls(), thumbprint=self.security.pki.thumbprint)
+
+    def _tell_true_port(self) -> None:
+        self.set_endpoint(f"opc.tcp://{self.endpoint.netloc.rpartition(':')[0]}:{self.port}")
+        for endpoint in self.iserver.endpoints:
+            endpoint.EndpointUrl = self.endpoint.geturl()
+            endpoint.Server.DiscoveryUrls = [self.endpoint.geturl()]
+
+    # --- for the rooms above -------------------------------------------------------------------------
+
+    def set_write_handler(self, handler: WriteHandler, node_ids: Iterable[ua.NodeId]) -> None:
+        """Send clients' writes of these nodes to ``handler``; the address space is not touched by them.
+
+        It runs as a task of the connection after type, access and channel were checked; the writes of one
+        session to one node keep their order; its StatusCode is the client's answer. Values come back
+        through whatever feeds the node.
+        """
+        self.iserver.attribute_service.set_handler(handler, node_ids)
+
+    async def make_notifier(self, node_id: ua.NodeId) -> None:
+        """Let clients subscribe to events of an object; its events reach Server as well (Part 3 §7.16)."""
+        node = self.get_node(node_id)
+        flags = {ua.EventNotifier.SubscribeToEvents}
+        await node.set_event_notifier(await node.read_event_notifier() | flags)
+        server = self.get_node(SERVER)
+        await server.set_event_notifier(await server.read_event_notifier() | flags)
+        if SERVER not in self._parents_by_notifier(node):
+            await server.add_reference(node, ua.ObjectIds.HasNotifier, forward=True, bidirectional=True)
+
+    def _parents_by_notifier(self, node: Node) -> list[ua.NodeId]:
+        notifier = ua.NodeId(ua.ObjectIds.HasNotifier)
+        references = self.iserver.aspace[node.nodeid].references
+        return [ref.NodeId for ref in references if ref.ReferenceTypeId == notifier and not ref.IsForward]
+
+    async def emit(self, event: Any, notifiers: Iterable[ua.NodeId] | None = None) -> None:
+        """Deliver an event to every item on the notifiers and on Server, to each item once.
+
+        Args:
+            event: asyncua's event object; EventId, Time, ReceiveTime and SourceNode are filled if empty.
+            notifiers: The nodes it is seen on; None: its emitting node and all notifiers above that.
+        """
+        now = utc(self.clock.utc_ns())
+        event.EventId = event.EventId or secrets.token_bytes(16)
+        event.Time = event.Time or now
+        event.ReceiveTime = event.ReceiveTime or now
+        event.SourceNode = event.SourceNode or event.emitting_node
+        if notifiers is None:
+            chosen = notifiers_above(self.iserver.aspace, event.emitting_node)
+        else:
+            chosen = (*notifiers, SERVER)
+        await self.iserver.subscription_service.deliver(event, chosen)
+
+    def sessions(self) -> list[SessionSummary]:
+        """Return who is connected, for ``edge-opcua status``."""
+        subscriptions = list(self.iserver.subscription_service.subscriptions.values())
+        out = []
+        for session in self.iserver.sessions():
+            own = [found for found in subscriptions if found.session_id == session.session_id]
+            out.append(
+                SessionSummary(
+                    name=session.name,
+                    client=session.client,
+                    since=session.since,
+                    activated=session.is_activated(),
+                    subscriptions=len(own),
+                    items=sum(len(found.monitored_item_srv._monitored_items) for found in own),  # noqa: SLF001
+                )
+            )
+        return out

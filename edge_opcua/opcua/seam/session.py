@@ -1,0 +1,346 @@
+"""A session that belongs to one channel and one client, and touches nobody else's subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import datetime as dt
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from asyncua import ua
+from asyncua.common.utils import ServiceError
+from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.internal_session import InternalSession
+
+if TYPE_CHECKING:
+    from edge_opcua.opcua.seam.processor import Processor
+
+_CALLER: contextvars.ContextVar[Session | None] = contextvars.ContextVar("opcua_caller", default=None)
+
+WriteHandler = Callable[["Session", ua.NodeId, ua.AttributeIds, ua.DataValue], Awaitable[ua.StatusCode]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """How much one server, and one client of it, may take.
+
+    Args:
+        connections: TCP connections at once.
+        per_address: TCP connections at once from one address.
+        sessions: Sessions at once.
+        subscriptions: Subscriptions at once, all sessions together.
+        message_bytes: Largest request of an activated session.
+        early_message_bytes: Largest request before that.
+        unread_bytes: Answers a client may leave unread before it is cut off.
+        waiting_messages: Requests of one connection that wait; then we read no more from it.
+        in_flight: Writes and calls of one connection at once; more get BadServerTooBusy.
+        activation_s: A connection without an activated session ends after this time.
+        min_lifetime_s: Shortest lifetime of a channel token.
+        max_lifetime_s: Longest lifetime of a channel token.
+        min_publishing_ms: Shortest publishing interval.
+        max_publishing_ms: Longest publishing interval.
+        write_s: Longest time for one value of a Write; then BadTimeout.
+        request_s: Longest time for a whole Write or Call.
+    """
+
+    connections: int = 200
+    per_address: int = 100
+    sessions: int = 100
+    subscriptions: int = 400
+    message_bytes: int = 4 * 1024 * 1024
+    early_message_bytes: int = 64 * 1024
+    unread_bytes: int = 32 * 1024 * 1024
+    waiting_messages: int = 64
+    in_flight: int = 32
+    activation_s: float = 15.0
+    min_lifetime_s: float = 10.0
+    max_lifetime_s: float = 3600.0
+    min_publishing_ms: float = 10.0
+    max_publishing_ms: float = 3_600_000.0
+    write_s: float = 30.0
+    request_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who opened a session.
+
+    Args:
+        application_uri: What it calls itself; equal to its certificate's URI on a secured channel.
+        application_name: Its name for people.
+        address: ``host:port`` of the connection that created the session.
+        certificate: Its certificate (DER); empty without security.
+        thumbprint: SHA-1 of that certificate; empty without security.
+        policy_uri: Security policy of the channel.
+        secured: Whether the channel is signed and encrypted for a trusted certificate.
+    """
+
+    application_uri: str
+    application_name: str
+    address: str
+    certificate: bytes
+    thumbprint: str
+    policy_uri: str
+    secured: bool
+
+    def is_same(self, other: Client) -> bool:
+        """Whether both are one application, proven by its certificate (Part 4 §5.7.3)."""
+        return (
+            self.secured
+            and other.secured
+            and self.certificate == other.certificate
+            and self.policy_uri == other.policy_uri
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """One row of ``edge-opcua status``.
+
+    Args:
+        name: Session name, chosen by the client.
+        client: Who it is.
+        since: When the session was created (UTC).
+        activated: Whether it may do anything.
+        subscriptions: How many it has.
+        items: Monitored items in all of them.
+    """
+
+    name: str
+    client: Client
+    since: dt.datetime
+    activated: bool
+    subscriptions: int
+    items: int
+
+
+class WriteOrder:
+    """Keeps the writes of one session to one node in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._last: dict[ua.NodeId, asyncio.Event] = {}
+
+    def enter(self, nodes: Iterable[ua.NodeId]) -> Turn:
+        """Take a place behind every earlier write to one of these nodes; leave it with ``turn.leave()``."""
+        chosen = tuple(dict.fromkeys(nodes))
+        ahead = tuple(self._last[node] for node in chosen if node in self._last)
+        done = asyncio.Event()
+        for node in chosen:
+            self._last[node] = done
+        return Turn(self._last, chosen, ahead, done)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A place in the order of writes."""
+
+    _last: dict[ua.NodeId, asyncio.Event]
+    _nodes: tuple[ua.NodeId, ...]
+    _ahead: tuple[asyncio.Event, ...]
+    _done: asyncio.Event
+
+    async def come(self) -> None:
+        """Wait until every earlier write to the same nodes is over."""
+        for earlier in self._ahead:
+            await earlier.wait()
+
+    def leave(self) -> None:
+        """Let the next one go; also after a failure or a cancellation."""
+        self._done.set()
+        for node in self._nodes:
+            if self._last.get(node) is self._done:
+                del self._last[node]
+
+
+class Session(InternalSession):
+    """A client's session: 32 random bytes as token, one channel, its own subscriptions only.
+
+    Args:
+        internal_server: The server core.
+        name: Session name, chosen by the client.
+        client: Who it is.
+        processor: The connection it belongs to.
+        since: Now (UTC).
+    """
+
+    def __init__(
+        self, internal_server: Any, name: str, client: Client, processor: Processor, since: dt.datetime
+    ) -> None:
+        # external=False: the base class would enter the session under its sequential token.
+        super().__init__(
+            internal_server,
+            internal_server.aspace,
+            internal_server.subscription_service,
+            name,
+            external=False,
+        )
+        self.external = True
+        self.session_id = ua.NodeId(uuid.uuid4(), 1)
+        self.auth_token = ua.NodeId(secrets.token_bytes(32), 0, ua.NodeIdType.ByteString)
+        self.client = client
+        self.owner: Processor | None = processor
+        self.since = since
+        self.order = WriteOrder()
+        self.user = User(role=UserRole.Anonymous)
+        internal_server.register_external_session(self)
+
+    @property
+    def who(self) -> str:
+        """Name for log and audit: application and address."""
+        return f"{self.client.application_name or self.client.application_uri} ({self.client.address})"
+
+    def activate_session(
+        self, params: ua.ActivateSessionParameters, peer_certificate: bytes | None
+    ) -> ua.ActivateSessionResult:
+        """Activate for the anonymous user; what he may do follows from the channel (roles are to come)."""
+        result = super().activate_session(params, peer_certificate)
+        role = UserRole.User if self.client.secured else UserRole.Anonymous
+        self.user = User(role=role, name=self.who)
+        return result
+
+    # --- values and methods --------------------------------------------------------------------------
+
+    async def write(self, params: ua.WriteParameters) -> list[ua.StatusCode]:
+        """Write one value after the other; each gets its own status."""
+        results: list[ua.StatusCode] = await self.iserver.attribute_service.write_for(self, params)
+        return results
+
+    async def call(self, params: list[ua.CallMethodRequest]) -> list[ua.CallMethodResult]:
+        """Call the methods one after the other; without security none."""
+        if not self.client.secured:
+            denied = ua.StatusCode(ua.StatusCodes.BadUserAccessDenied)
+            return [ua.CallMethodResult(StatusCode=denied) for _ in params]
+        results: list[ua.CallMethodResult] = await self.iserver.method_service.call(params)
+        return results
+
+    # --- subscriptions: each service first asks whose it is (asyncua lets any session touch any) --------
+
+    def owns(self, subscription_id: int) -> bool:
+        """Whether this session has the subscription."""
+        found = self.subscription_service.subscriptions.get(subscription_id)
+        return found is not None and found.session_id == self.session_id
+
+    def _mine(self, subscription_id: int) -> None:
+        if not self.owns(subscription_id):
+            raise ServiceError(ua.StatusCodes.BadSubscriptionIdInvalid)
+
+    async def create_subscription(
+        self,
+        params: ua.CreateSubscriptionParameters,
+        callback: Callable[..., Any],
+        request_callback: Callable[..., Any] | None = None,
+    ) -> ua.CreateSubscriptionResult:
+        """Create a subscription that remembers its client, for a later transfer."""
+        result = await super().create_subscription(params, callback, request_callback)
+        self.subscription_service.subscriptions[result.SubscriptionId].client = self.client
+        return result
+
+    def modify_subscription(self, params: ua.ModifySubscriptionParameters) -> ua.ModifySubscriptionResult:
+        """See Part 4 §5.14.3; only one's own."""
+        self._mine(params.SubscriptionId)
+        return super().modify_subscription(params)
+
+    async def create_monitored_items(
+        self, params: ua.CreateMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemCreateResult]:
+        """See Part 4 §5.13.2; only in one's own subscription."""
+        self._mine(params.SubscriptionId)
+        return list(await super().create_monitored_items(params))
+
+    async def modify_monitored_items(
+        self, params: ua.ModifyMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemModifyResult]:
+        """See Part 4 §5.13.3; only in one's own subscription."""
+        self._mine(params.SubscriptionId)
+        return list(await super().modify_monitored_items(params))
+
+    async def delete_monitored_items(self, params: ua.DeleteMonitoredItemsParameters) -> list[ua.StatusCode]:
+        """See Part 4 §5.13.6; only in one's own subscription."""
+        self._mine(params.SubscriptionId)
+        return list(await super().delete_monitored_items(params))
+
+    async def set_monitoring_mode(self, params: ua.SetMonitoringModeParameters) -> list[ua.StatusCode]:
+        """See Part 4 §5.13.4; only in one's own subscription."""
+        self._mine(params.SubscriptionId)
+        return list(await super().set_monitoring_mode(params))
+
+    async def set_publishing_mode(self, params: ua.SetPublishingModeParameters) -> list[ua.StatusCode]:
+        """See Part 4 §5.14.4; a foreign subscription does not exist for this session."""
+        wanted = list(params.SubscriptionIds)
+        params.SubscriptionIds = [i for i in wanted if self.owns(i)]
+        done = dict(zip(params.SubscriptionIds, await super().set_publishing_mode(params), strict=True))
+        return [done.get(i, _NO_SUBSCRIPTION) for i in wanted]
+
+    async def delete_subscriptions(self, ids: list[int]) -> list[ua.StatusCode]:
+        """See Part 4 §5.14.8; a foreign subscription does not exist for this session."""
+        own = [i for i in dict.fromkeys(ids) if self.owns(i)]
+        done = dict(zip(own, await super().delete_subscriptions(own), strict=True))
+        return [done.pop(i, _NO_SUBSCRIPTION) for i in ids]
+
+    def republish(self, params: ua.RepublishParameters) -> ua.NotificationMessage:
+        """See Part 4 §5.14.6; asyncua answers Good and nothing for what it does not have."""
+        self._mine(params.SubscriptionId)
+        message = super().republish(params)
+        if not message.SequenceNumber:
+            raise ServiceError(ua.StatusCodes.BadMessageNotAvailable)
+        return message
+
+    def publish(
+        self, acks: Iterable[ua.SubscriptionAcknowledgement] | None = None
+    ) -> tuple[int, list[ua.StatusCode]]:
+        """Acknowledge one's own notifications; returns how many subscriptions this session has."""
+        subscriptions = self.subscription_service.subscriptions
+        own = sum(found.session_id == self.session_id for found in subscriptions.values())
+        if not own:
+            raise ServiceError(ua.StatusCodes.BadNoSubscription)
+        results = []
+        for ack in acks or ():
+            if self.owns(ack.SubscriptionId):
+                subscriptions[ack.SubscriptionId].publish([ack.SequenceNumber])
+                results.append(ua.StatusCode())
+            else:
+                results.append(_NO_SUBSCRIPTION)
+        return own, results
+
+    async def transfer_subscriptions(
+        self,
+        params: ua.TransferSubscriptionsParameters,
+        callback: Callable[..., Any],  # noqa: ARG002 - asyncua's, one of the two that have to be moved
+    ) -> list[ua.TransferResult]:
+        """Take over a subscription of an earlier session of the same client (Part 4 §5.14.7)."""
+        return [self._take_over(int(subscription_id)) for subscription_id in params.SubscriptionIds]
+
+    def _take_over(self, subscription_id: int) -> ua.TransferResult:
+        found = self.subscription_service.subscriptions.get(subscription_id)
+        if found is None or self.owner is None:
+            return ua.TransferResult(StatusCode=_NO_SUBSCRIPTION)
+        before = getattr(found, "client", None)
+        if before is None or not self.client.is_same(before):
+            return ua.TransferResult(StatusCode=ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
+        found.session_id = self.session_id
+        self.owner.serve(found)
+        return ua.TransferResult(AvailableSequenceNumbers=sorted(found._not_acknowledged_results))  # noqa: SLF001 - seam
+
+
+_NO_SUBSCRIPTION = ua.StatusCode(ua.StatusCodes.BadSubscriptionIdInvalid)
+
+
+def caller() -> Session:
+    """Return the session whose Write or Call runs now.
+
+    Raises:
+        LookupError: Called from elsewhere.
+    """
+    session = _CALLER.get()
+    if session is None:
+        raise LookupError("no client's Write or Call runs here")
+    return session
+
+
+def set_caller(session: Session) -> None:
+    """Say for whom the present task works."""
+    _CALLER.set(session)
