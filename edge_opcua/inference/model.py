@@ -108,6 +108,8 @@ class ServedModel:
         self.backend = backend
         k = len(manifest.features)
         self.features = backend.inputs[manifest.input_name].reshape(k)
+        self._low = np.array([feature.low for feature in manifest.features], np.float32)
+        self._high = np.array([feature.high for feature in manifest.features], np.float32)
         self.score = self._answer("score", 1)
         self.confidence = self._answer("confidence", 1)
         self.expected = self._answer("expected", k)
@@ -120,6 +122,15 @@ class ServedModel:
         if found.size != size:
             raise ModelError(f'output "{name}" holds {found.size} values, not {size}', code="M505")
         return found.reshape(size)
+
+    def outside(self) -> str:
+        """Say which feature is outside what the model may judge; empty if none is."""
+        off = np.flatnonzero((self.features < self._low) | (self.features > self._high))
+        if not off.size:
+            return ""
+        feature = self.manifest.features[int(off[0])]
+        value = float(self.features[off[0]])
+        return f"{feature.name} {value:.4g} {feature.unit} is outside {feature.low:g}..{feature.high:g}"
 
     def run(self) -> None:
         """Judge what is in ``features``.

@@ -1,0 +1,644 @@
+"""A lane: takes every capture from the bus and publishes a verdict on it before its deadline, in any case.
+
+One stroke is dealt with in one go, without a pause in which anything else could happen: so a lane can be
+retired between any two strokes, and its successor goes on with the next one. What is not decided in time, or
+not from inputs that may be believed, comes out as the fail-safe verdict, never as a late or guessed Good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import structlog
+
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.bus import BlockReader, Bus, TagBatch
+from edge_opcua.core.clock import Clock
+from edge_opcua.core.quality import Link, Verdict
+from edge_opcua.core.values import (
+    BAD_CONFIGURATION_ERROR,
+    BAD_INTERNAL_ERROR,
+    BAD_NO_COMMUNICATION,
+    BAD_OUT_OF_RANGE,
+    BAD_SENSOR_FAILURE,
+    BAD_TIMEOUT,
+    GOOD,
+    UNCERTAIN_SUBNORMAL,
+    UNCERTAIN_SUBSTITUTE,
+    Scalar,
+    is_bad,
+    is_uncertain,
+    status_name,
+)
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.manifest import Manifest
+from edge_opcua.inference.model import (
+    Extractor,
+    LoadBackend,
+    ReadyFacts,
+    ServedModel,
+    load,
+    prove,
+    require_match,
+    warm_up,
+)
+from edge_opcua.inference.repository import ModelFiles
+from edge_opcua.inference.result import VERDICTS, Result, ResultWriter, result_blocks
+
+__all__ = ["ContextTag", "Handover", "Lane", "LaneSpec", "lane_spec", "result_blocks"]
+
+_log = structlog.get_logger(__name__)
+
+TICK_S: Final = 0.05
+HEALTH_PERIOD_NS: Final = 500_000_000
+LATENCY_WINDOW: Final = 1024
+NAMED_IN_REASON: Final = 2
+_MS: Final = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTag:
+    """A tag the model looks at besides the waveform.
+
+    Args:
+        reference: Its public id, ``<device>/<tag>``.
+        block: Block it lives in.
+        tag: Its name there.
+        unit: Its unit.
+    """
+
+    reference: str
+    block: str
+    tag: str
+    unit: str
+
+    @property
+    def name(self) -> str:
+        """Name of the feature: the tag without its device."""
+        return self.reference.partition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSpec:
+    """A pipeline as its lane needs it: where everything lies.
+
+    Args:
+        pipeline: Name of the pipeline.
+        capture: Public id of the capture, for messages.
+        capture_block: Block of the capture.
+        wake: Which of the capture's deadline readers this lane is.
+        sample_count: Samples of one capture.
+        sample_rate_hz: Samples per second.
+        waveform_unit: Unit of the samples.
+        context: Context tags in the order of the model's features.
+        part_id: Where the number of the part is found; None if nowhere.
+        result_block: Block of the results.
+        lane_block: Block of the lane's health.
+        deadline_ms: Longest time from the capture being on the bus to its verdict.
+        fail_safe: Verdict given out when there is none.
+    """
+
+    pipeline: str
+    capture: str
+    capture_block: str
+    wake: int
+    sample_count: int
+    sample_rate_hz: float
+    waveform_unit: str
+    context: tuple[ContextTag, ...]
+    part_id: ContextTag | None
+    result_block: str
+    lane_block: str
+    deadline_ms: float
+    fail_safe: Verdict
+
+    def ordered_for(self, manifest: Manifest) -> LaneSpec:
+        """Return the same pipeline with its context in the model's order.
+
+        Raises:
+            ModelError: The model wants other context tags (M504).
+        """
+        wanted = [feature.name for feature in manifest.context]
+        mapped = {tag.name: tag for tag in self.context}
+        missing = [name for name in wanted if name not in mapped]
+        unknown = [tag.reference for tag in self.context if tag.name not in wanted]
+        if missing or unknown or len(mapped) != len(self.context):
+            parts = (("missing", missing), ("not wanted", unknown))
+            difference = "; ".join(f"{word}: {', '.join(names)}" for word, names in parts if names)
+            k = len(manifest.features)
+            raise ModelError(
+                f'input "{manifest.input_name}" is float32[1,{k}], '
+                f"{k - len(wanted) + len(self.context)} features are mapped; "
+                f"{difference or 'one context tag is there twice'}",
+                code="M504",
+            )
+        return replace(self, context=tuple(mapped[name] for name in wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Where a retired lane stopped.
+
+    Args:
+        cursor: Bus sequence of the last capture it dealt with.
+        sequence: Bus sequence of its last result.
+    """
+
+    cursor: int
+    sequence: int
+
+
+def lane_spec(config: EdgeConfig, pipeline: str) -> LaneSpec:
+    """Return what the lane of a pipeline needs to know.
+
+    Raises:
+        KeyError: There is no such pipeline, or it refers to what is not there (``check`` refuses both).
+    """
+    chosen = config.pipeline(pipeline)
+    device, capture = config.capture(chosen.capture)
+    sharing = [other.name for other in config.pipelines if other.capture == chosen.capture]
+    return LaneSpec(
+        pipeline=chosen.name,
+        capture=chosen.capture,
+        capture_block=device.block_name(capture.name),
+        wake=sharing.index(chosen.name),
+        sample_count=capture.sample_count,
+        sample_rate_hz=capture.sample_rate_hz,
+        waveform_unit=capture.unit,
+        context=tuple(_context_tag(config, reference) for reference in chosen.context),
+        part_id=None if chosen.part_id is None else _context_tag(config, chosen.part_id),
+        result_block=chosen.result_block,
+        lane_block=chosen.lane_block,
+        deadline_ms=chosen.deadline_ms,
+        fail_safe=VERDICTS[chosen.fail_safe_verdict],
+    )
+
+
+def _context_tag(config: EdgeConfig, reference: str) -> ContextTag:
+    device, tag = config.tag(reference)
+    return ContextTag(reference, device.block_name(tag.group), tag.name, tag.unit)
+
+
+class Lane:
+    """Judges the captures of one pipeline with one model.
+
+    ``prepare`` and ``activate`` come before ``run``; only an active lane writes its blocks.
+
+    Args:
+        spec: The pipeline, its context in the model's order.
+        files: Verified files of the model.
+        bus: The tag bus.
+        clock: For stamps and ages.
+        extractor: Computes the features.
+        load_backend: ``load`` of the backend plugin.
+        provider: Execution provider to run on.
+    """
+
+    def __init__(
+        self,
+        spec: LaneSpec,
+        files: ModelFiles,
+        bus: Bus,
+        clock: Clock,
+        *,
+        extractor: Extractor,
+        load_backend: LoadBackend,
+        provider: str = "cpu",
+    ) -> None:
+        self._spec = spec
+        self._files = files
+        self._bus = bus
+        self._clock = clock
+        self._extractor = extractor
+        self._load_backend = load_backend
+        self._provider = provider
+        self._captures = bus.reader(spec.capture_block)
+        self._source = _Source(bus.reader(spec.capture_block), clock)
+        self._context = [_Input(bus, tag, clock) for tag in spec.context]
+        self._part = None if spec.part_id is None else _Input(bus, spec.part_id, clock)
+        self._values = np.empty(len(spec.context))
+        self._model: ServedModel | None = None
+        self._active: _Active | None = None
+        self._woken = asyncio.Event()
+        self._attached_to: asyncio.AbstractEventLoop | None = None
+
+    def prepare(self) -> ReadyFacts:
+        """Load, warm and prove the model; blocks for some 50 ms, so call it before the loop or in a worker.
+
+        Raises:
+            ModelError: The model cannot be served; nothing of it is kept.
+        """
+        manifest = self._files.manifest
+        require_match(manifest, self._extractor)
+        for tag in (*self._context, *([self._part] if self._part else [])):
+            tag.require_number()
+        model = load(self._files, self._load_backend, provider=self._provider)
+        p50_us, p99_us = warm_up(model, self._clock)
+        samples = prove(model, self._files.golden, self._extractor)
+        self._model = model
+        facts = model.backend.describe()
+        return ReadyFacts(float(facts["load_ms"]), p50_us, p99_us, samples, str(facts["provider"]))
+
+    def activate(self, cursor: int | None) -> None:
+        """Become the writer of the result, and go on behind the last capture that was dealt with.
+
+        Args:
+            cursor: Bus sequence of that capture; None begins with the next one to come.
+
+        Raises:
+            ModelError: The lane is not prepared, or active already (M534).
+        """
+        if self._model is None or self._active is not None:
+            raise ModelError(
+                "the lane is active already" if self._active else "the lane is not ready", code="M534"
+            )
+        if cursor is not None:
+            self._captures.cursor = min(cursor, self._captures.newest)
+        else:
+            self._captures.cursor = self._captures.newest
+        self._captures.lost = 0
+        first_id = self._clock.utc_ns() // 1_000_000  # grows over restarts of the server too
+        results = ResultWriter(self._bus.writer(self._spec.result_block), self._model, first_id)
+        health = _Health(self._bus, self._spec.lane_block, self._clock)
+        self._active = _Active(
+            self._model,
+            results,
+            health,
+            source_lost=results.about_loss,
+            last_captured_ns=results.last_captured_ns,
+        )
+        self.step()
+        health.publish(self._captures.cursor)
+
+    async def run(self) -> None:
+        """Judge captures as they come, until :meth:`retire`."""
+        self._attach()
+        try:
+            while self._active is not None:
+                self.step()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_S):
+                        await self._woken.wait()
+                self._woken.clear()
+        finally:
+            self._detach()
+
+    def retire(self) -> Handover:
+        """Stop between two strokes; from now on the blocks belong to the successor.
+
+        Raises:
+            ModelError: The lane is not active (M534).
+        """
+        active = self._active
+        if active is None:
+            raise ModelError("the lane is not active", code="M534")
+        active.health.publish(self._captures.cursor, state="Retired")
+        self._active = None
+        self._detach()
+        self._woken.set()
+        return Handover(self._captures.cursor, active.results.sequence)
+
+    def step(self) -> None:
+        """Deal with every capture that is there, look after the source, and show that the lane lives."""
+        active = self._active
+        if active is None:
+            return
+        lost_before = self._captures.lost
+        for capture in self._captures.poll():
+            if capture.refreshed_ns == capture.stamp_ns:  # otherwise only the link has changed
+                self._deal_with(active, capture)
+        if self._captures.lost != lost_before:
+            active.health.missed += self._captures.lost - lost_before
+            _log.warning(
+                "lane.missed", pipeline=self._spec.pipeline, captures=self._captures.lost - lost_before
+            )
+        self._look_after_source(active)
+        active.results.beat()
+        active.health.tend(self._captures.cursor)
+
+    def _deal_with(self, active: _Active, capture: TagBatch) -> None:
+        shot = _Shot(capture)
+        if active.is_repeated(shot):  # the io process was restarted and read the same capture again
+            return
+        started_ns = self._clock.monotonic_ns()
+        result = Result(
+            shot.captured_ns,
+            shot.stroke,
+            acquire_ms=max(0.0, (shot.server_ns - shot.captured_ns) / _MS),
+            queue_ms=max(0.0, (started_ns - capture.stamp_ns) / _MS),
+        )
+        oldest_ns = self._judge(active.model, capture, shot, result)
+        if self._part is not None:
+            value, result.part_status = self._part.read()
+            result.part_id = int(value)
+        utc_ns = self._clock.utc_ns()
+        result.input_age_ms = max(0.0, (utc_ns - oldest_ns) / _MS)
+        result.infer_ms = (self._clock.monotonic_ns() - started_ns) / _MS
+        late = result.queue_ms + result.infer_ms > self._spec.deadline_ms
+        if late and result.status != BAD_TIMEOUT:
+            self._fail_safe(result, BAD_TIMEOUT, self._late(result))
+        active.take(shot)
+        active.results.publish(result, utc_ns)
+        active.health.count(result.queue_ms + result.infer_ms, late=late)
+        active.health.publish(self._captures.cursor)
+        self._log_change(active, result)
+
+    def _judge(self, model: ServedModel, capture: TagBatch, shot: _Shot, result: Result) -> int:
+        """Fill in verdict, status and reason; return the source time of the oldest input."""
+        status = int(self._captures.effective(capture)[shot.waveform_row])
+        if is_bad(status):
+            self._fail_safe(result, status, f"{self._spec.capture}: {status_name(status)}")
+            return shot.captured_ns
+        waveform = capture.array(shot.waveform_row)
+        if waveform.size != self._spec.sample_count or shot.sample_rate_hz not in (
+            0.0,
+            self._spec.sample_rate_hz,
+        ):
+            self._fail_safe(
+                result,
+                BAD_CONFIGURATION_ERROR,
+                f"{self._spec.capture} has {waveform.size} samples at {shot.sample_rate_hz:g} Hz, not "
+                f"{self._spec.sample_count} at {self._spec.sample_rate_hz:g} Hz",
+            )
+            return shot.captured_ns
+        oldest_ns, uncertain, bad = self._read_context(shot.captured_ns, status)
+        if bad is not None:
+            self._fail_safe(result, bad[1], f"{bad[0]}: {status_name(bad[1])}")
+        elif result.queue_ms > self._spec.deadline_ms:  # what has expired is not run
+            self._fail_safe(result, BAD_TIMEOUT, self._late(result))
+        else:
+            self._extractor.extract(
+                waveform.astype(np.float32, copy=False),
+                self._spec.sample_rate_hz,
+                self._values,
+                model.features,
+            )
+            self._ask(model, result, uncertain=uncertain)
+        return oldest_ns
+
+    def _read_context(self, captured_ns: int, status: int) -> tuple[int, bool, tuple[str, int] | None]:
+        """Read the context; return oldest source time, whether an input is Uncertain, and the first Bad."""
+        oldest_ns, uncertain, bad = captured_ns, is_uncertain(status), None
+        for place, source in enumerate(self._context):
+            self._values[place], found = source.read()
+            if is_bad(found):
+                bad = bad or (source.tag.reference, found)
+                continue
+            uncertain = uncertain or is_uncertain(found)
+            oldest_ns = min(oldest_ns, source.source_ns)
+        return oldest_ns, uncertain, bad
+
+    def _ask(self, model: ServedModel, result: Result, *, uncertain: bool) -> None:
+        """Let the model judge its features if it may, and take its answer."""
+        result.features = model.features
+        if not np.isfinite(model.features).all():
+            self._fail_safe(
+                result, BAD_SENSOR_FAILURE, f"{self._spec.capture}: the waveform is flat or no number"
+            )
+            return
+        outside = model.outside()
+        if outside:
+            self._fail_safe(result, BAD_OUT_OF_RANGE, f"not learned: {outside}")
+            return
+        try:
+            model.run()
+        except ModelError as exc:
+            self._fail_safe(result, BAD_INTERNAL_ERROR, f"{exc.code}: {exc}")
+            return
+        result.status = UNCERTAIN_SUBNORMAL if uncertain else GOOD
+        if float(model.score[0]) < model.manifest.limit:
+            result.verdict = Verdict.OK
+        else:
+            result.verdict = Verdict.NOT_OK
+            result.reason = _shows_in(model)
+
+    def _fail_safe(self, result: Result, status: int, reason: str) -> None:
+        result.verdict, result.fail_safe = self._spec.fail_safe, True
+        result.status, result.reason = status, reason
+
+    def _late(self, result: Result) -> str:
+        spent_ms = result.queue_ms + result.infer_ms
+        return f"late: {spent_ms:.0f} ms after it was read, {self._spec.deadline_ms:g} ms allowed"
+
+    def _look_after_source(self, active: _Active) -> None:
+        """Publish, once per outage, that there is no verdict because the captures do not come any more."""
+        status = self._source.lost_status()
+        if status is not None and not active.source_lost:
+            now_ns = self._clock.utc_ns()
+            result = Result(now_ns, None)
+            self._fail_safe(result, status, f"{self._spec.capture}: no connection to the device")
+            active.results.publish(result, now_ns)
+            self._log_change(active, result)
+        active.source_lost = status is not None
+
+    def _log_change(self, active: _Active, result: Result) -> None:
+        if result.fail_safe != active.fail_safe:
+            active.fail_safe = result.fail_safe
+            event = "lane.fail_safe" if result.fail_safe else "lane.recovered"
+            _log.warning(event, pipeline=self._spec.pipeline, stroke=result.stroke, reason=result.reason)
+        active.health.state = "FailSafe" if result.fail_safe else "Active"
+
+    def _attach(self) -> None:
+        """Be woken by the io process; without an eventfd of its own a lane looks at every tick."""
+        wakes = self._bus.wake_fds(self._spec.capture_block)
+        if self._spec.wake >= len(wakes):
+            _log.warning("lane.no_wake", pipeline=self._spec.pipeline, tick_s=TICK_S)
+            return
+        self._attached_to = asyncio.get_running_loop()
+        self._attached_to.add_reader(wakes[self._spec.wake], self._wake, wakes[self._spec.wake])
+
+    def _wake(self, fd: int) -> None:
+        with contextlib.suppress(BlockingIOError):  # a predecessor was quicker
+            os.eventfd_read(fd)
+        self._woken.set()
+
+    def _detach(self) -> None:
+        if self._attached_to is not None:
+            self._attached_to.remove_reader(self._bus.wake_fds(self._spec.capture_block)[self._spec.wake])
+            self._attached_to = None
+
+
+class _Shot:
+    """The rows of one capture batch that say what it is; a capture need not have all of them."""
+
+    def __init__(self, capture: TagBatch) -> None:
+        rows = capture.layout.rows
+        self.waveform_row = rows["waveform"]
+        self.server_ns = int(capture.server_ns[self.waveform_row])
+        self.sequence = _whole(capture, "sequence")
+        ready_ns = _whole(capture, "ready_ns")
+        self.captured_ns = ready_ns or int(capture.source_ns[self.waveform_row])
+        self.has_device_time = ready_ns > 0
+        self.stroke = _whole(capture, "stroke" if "stroke" in rows else "sequence") & 0xFFFFFFFF
+        self.sample_rate_hz = float(_scalar(capture, "sample_rate_hz"))
+
+
+def _scalar(capture: TagBatch, name: str) -> int | float:
+    """Return a number of a capture; 0 where the row does not exist or was not read."""
+    row = capture.layout.rows.get(name)
+    if row is None or is_bad(int(capture.status[row])):
+        return 0
+    scalar, place = capture.place(row)
+    value: int | float = capture.column(scalar)[place].item()
+    return value
+
+
+def _whole(capture: TagBatch, name: str) -> int:
+    return int(_scalar(capture, name))
+
+
+class _Active:
+    """What an active lane carries from stroke to stroke."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        results: ResultWriter,
+        health: _Health,
+        *,
+        source_lost: bool,
+        last_captured_ns: int,
+    ) -> None:
+        self.model = model
+        self.results = results
+        self.health = health
+        self.source_lost = source_lost
+        self.fail_safe = source_lost
+        self._last_captured_ns = last_captured_ns
+        self._last_sequence: int | None = None
+
+    def is_repeated(self, shot: _Shot) -> bool:
+        """Return whether this is the capture that was dealt with last."""
+        if shot.has_device_time:
+            return shot.captured_ns == self._last_captured_ns
+        return shot.sequence == self._last_sequence and shot.sequence != 0
+
+    def take(self, shot: _Shot) -> None:
+        """Remember a capture as dealt with."""
+        self._last_captured_ns, self._last_sequence = shot.captured_ns, shot.sequence
+
+
+class _Source:
+    """Tells when captures cannot come any more."""
+
+    def __init__(self, reader: BlockReader, clock: Clock) -> None:
+        self._reader = reader
+        self._clock = clock
+
+    def lost_status(self) -> int | None:
+        """Return the status of the waveform while its link or its writer is lost, else None."""
+        batch = self._reader.latest()
+        if batch is None:
+            return None
+        silence_s = (self._clock.monotonic_ns() - max(self._reader.beat_ns, batch.stamp_ns)) / 1e9
+        if batch.link in (Link.CONNECTING, Link.UP) and silence_s <= self._reader.spec.policy.writer_lost_s:
+            return None
+        status = int(self._reader.effective(batch)[batch.row("waveform")])
+        return status if is_bad(status) else BAD_NO_COMMUNICATION
+
+
+class _Input:
+    """One scalar tag that is read when a stroke is judged."""
+
+    def __init__(self, bus: Bus, tag: ContextTag, clock: Clock) -> None:
+        self.tag = tag
+        self.source_ns = 0
+        self._clock = clock
+        self._reader = bus.reader(tag.block)
+        self._row = bus.layout(tag.block).rows[tag.tag]
+        self._scalar, self._place = bus.layout(tag.block).places[self._row]
+        self._substitute = bus.layout(tag.block).spec.tags[self._row].substitute
+
+    def require_number(self) -> None:
+        """Refuse a tag that is not one number (M504)."""
+        if self._place < 0 or self._scalar is Scalar.STRING:
+            raise ModelError(f"{self.tag.reference} is not a number, a model cannot look at it", code="M504")
+
+    def read(self) -> tuple[float, int]:
+        """Return value and effective status now; the value is 0 where the status is Bad."""
+        batch = self._reader.latest()
+        if batch is None:
+            return 0.0, BAD_NO_COMMUNICATION
+        status = int(self._reader.effective(batch)[self._row])
+        if is_bad(status):
+            return 0.0, status
+        self.source_ns = int(batch.source_ns[self._row])
+        own = int(batch.status[self._row])
+        if status == UNCERTAIN_SUBSTITUTE and own != status and isinstance(self._substitute, (int, float)):
+            return float(self._substitute), status
+        return float(batch.column(self._scalar)[self._place]), status
+
+
+class _Health:
+    """The lane's own block: counters go on where a former lane stopped."""
+
+    def __init__(self, bus: Bus, block: str, clock: Clock) -> None:
+        self._clock = clock
+        self._writer = bus.writer(block)
+        batch = self._writer.batch
+        self._rows = {name: batch.row(name) for name in batch.layout.rows}
+        known = bool(self._writer.sequence)
+        self.state = "Active"
+        self.processed = int(self._counter("processed")) if known else 0
+        self.missed = int(self._counter("missed")) if known else 0
+        self.late = int(self._counter("late")) if known else 0
+        self._latency_ms = np.zeros(LATENCY_WINDOW)
+        self._measured = 0
+        self._percentiles = (0.0, 0.0)
+        self._percentiles_at_ns = 0
+        self._percentiles_of = 0
+
+    def count(self, latency_ms: float, *, late: bool) -> None:
+        """Count one stroke that took this long from the bus to its verdict."""
+        self.processed += 1
+        self.late += late
+        self._latency_ms[self._measured % LATENCY_WINDOW] = latency_ms
+        self._measured += 1
+
+    def tend(self, cursor: int) -> None:
+        """Show that the lane lives; publish figures that have become old."""
+        if self._clock.monotonic_ns() - self._percentiles_at_ns >= HEALTH_PERIOD_NS and self._stale():
+            self.publish(cursor)
+        else:
+            self._writer.beat()
+
+    def publish(self, cursor: int, *, state: str | None = None) -> None:
+        """Publish the figures; percentiles are computed at most twice a second."""
+        now_ns = self._clock.monotonic_ns()
+        if self._measured and now_ns - self._percentiles_at_ns >= HEALTH_PERIOD_NS:
+            known = self._latency_ms[: min(self._measured, LATENCY_WINDOW)]
+            self._percentiles = (float(np.percentile(known, 50)), float(np.percentile(known, 99)))
+            self._percentiles_at_ns = now_ns
+            self._percentiles_of = self._measured
+        batch, rows = self._writer.batch, self._rows
+        batch.status[:] = GOOD
+        batch.source_ns[:] = batch.server_ns[:] = self._clock.utc_ns()
+        batch.set_text(rows["state"], state or self.state)
+        for name in ("processed", "missed", "late"):
+            batch.set(rows[name], getattr(self, name))
+        batch.set(rows["p50_ms"], self._percentiles[0])
+        batch.set(rows["p99_ms"], self._percentiles[1])
+        batch.set(rows["cursor"], cursor)
+        self._writer.publish()
+
+    def _stale(self) -> bool:
+        return self._measured != self._percentiles_of
+
+    def _counter(self, name: str) -> int | float:
+        return _scalar(self._writer.batch, name)
+
+
+def _shows_in(model: ServedModel) -> str:
+    """Return where a deviation shows, largest share first; where it shows is not what caused it."""
+    features = model.manifest.features
+    order = np.argsort(model.contributions)[::-1][:NAMED_IN_REASON]
+    parts = [
+        f"{features[i].name} {model.features[i]:.3g} {features[i].unit} (expected {model.expected[i]:.3g})"
+        for i in order
+    ]
+    return "shows in " + ", ".join(parts)
