@@ -10,9 +10,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# LGPL: used by importing and subclassing, unmodified, replaceable by the user (docs/adr/0003).
+# LGPL: used by importing and subclassing, unmodified, replaceable by the user (docs/adr/0002).
 LESSER_ALLOWED = {"asyncua"}
-# Same subject, other licence: at most a peer process of a test (docs/adr/0007).
+# Same subject, other licence: at most a peer process of a test (docs/adr/0006).
 NEVER = {"aphyt", "cpppo", "profinet-py", "scapy"}
 
 _COPYLEFT = re.compile(r"\b(A|L)?GPL|(affero|lesser|library)?\s*general public licen[sc]e", re.IGNORECASE)
