@@ -5,10 +5,17 @@ upstream moves what we stand on.
 """
 
 from edge_opcua.opcua.seam.server import SecureServer, ServerSecurity
-from edge_opcua.opcua.seam.session import Client, ServerLimits, Session, SessionSummary, WriteHandler, caller
+from edge_opcua.opcua.seam.session import (
+    ClientApplication,
+    ServerLimits,
+    Session,
+    SessionSummary,
+    WriteHandler,
+    caller,
+)
 
 __all__ = [
-    "Client",
+    "ClientApplication",
     "SecureServer",
     "ServerLimits",
     "ServerSecurity",

@@ -24,7 +24,7 @@ from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, uatcp_to_binary
 
 from edge_opcua.opcua.seam.channel import Channel
-from edge_opcua.opcua.seam.session import Client, Session, Turn, set_caller
+from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn, set_caller
 from edge_opcua.security.trust import Decision, leaf_of, refusal
 
 # Part 6 §7.1.2.3: a peer's buffers are at least this large.
@@ -271,7 +271,7 @@ class Processor(UaProcessor):
         self.send_response(header.RequestHandle, seqhdr, response)
         return True
 
-    def _client(self, params: Any) -> Client:
+    def _client(self, params: Any) -> ClientApplication:
         """Say who wants a session: on a secured channel its certificate does (Part 4 §5.7.2)."""
         described = params.ClientDescription
         uri = str(described.ApplicationUri or "")[:500]
@@ -288,7 +288,7 @@ class Processor(UaProcessor):
                 raise ServiceError(ua.StatusCodes.BadCertificateUriInvalid)
             if len(params.ClientNonce or b"") < MIN_NONCE_BYTES:
                 raise ServiceError(ua.StatusCodes.BadNonceInvalid)
-        return Client(
+        return ClientApplication(
             application_uri=uri,
             application_name=_printable(name or "")[:200],
             address=self.address,
@@ -323,7 +323,7 @@ class Processor(UaProcessor):
         if self.session is not None and self.session.is_activated():
             raise ServiceError(ua.StatusCodes.BadTooManySessions)
 
-    def _belongs_to(self, client: Client) -> bool:
+    def _belongs_to(self, client: ClientApplication) -> bool:
         return (
             self.peer is not None
             and client.secured

@@ -24,7 +24,7 @@ from edge_opcua.opcua.seam.gate import Gate, ServerSecurity
 from edge_opcua.opcua.seam.protocol import Listener
 from edge_opcua.opcua.seam.services import Attributes, Methods
 from edge_opcua.opcua.seam.session import (
-    Client,
+    ClientApplication,
     ServerLimits,
     Session,
     SessionSummary,
@@ -101,7 +101,7 @@ class Core(InternalServer):
         """Return a channel id that nobody can foresee (asyncua counts up from 6)."""
         return secrets.randbelow((1 << 32) - 1) + 1
 
-    def create_client_session(self, name: str, client: Client, processor: Any) -> Session:
+    def create_client_session(self, name: str, client: ClientApplication, processor: Any) -> Session:
         """Enter a new session.
 
         Raises:

@@ -8,7 +8,7 @@ import datetime as dt
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from asyncua import ua
@@ -66,7 +66,7 @@ class ServerLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ClientApplication:
     """Who opened a session.
 
     Args:
@@ -82,12 +82,12 @@ class Client:
     application_uri: str
     application_name: str
     address: str
-    certificate: bytes
+    certificate: bytes = field(repr=False)
     thumbprint: str
     policy_uri: str
     secured: bool
 
-    def is_same(self, other: Client) -> bool:
+    def is_same(self, other: ClientApplication) -> bool:
         """Whether both are one application, proven by its certificate (Part 4 §5.7.3)."""
         return (
             self.secured
@@ -111,7 +111,7 @@ class SessionSummary:
     """
 
     name: str
-    client: Client
+    client: ClientApplication
     since: dt.datetime
     activated: bool
     subscriptions: int
@@ -168,7 +168,12 @@ class Session(InternalSession):
     """
 
     def __init__(
-        self, internal_server: Any, name: str, client: Client, processor: Processor, since: dt.datetime
+        self,
+        internal_server: Any,
+        name: str,
+        client: ClientApplication,
+        processor: Processor,
+        since: dt.datetime,
     ) -> None:
         # external=False: the base class would enter the session under its sequential token.
         super().__init__(
