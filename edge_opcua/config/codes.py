@@ -1,0 +1,75 @@
+"""What every stable code means: the pages of ``edge-opcua explain``, offline, and of the reference.
+
+The pages themselves are prose and stand in ``codes.toml``.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+FAMILIES: Final = {
+    "C": "configuration",
+    "T": "tag tables and addresses",
+    "D": "devices and their links",
+    "S": "security",
+    "M": "models",
+    "H": "this machine",
+    "R": "records",
+}
+_PAGES: Final = Path(__file__).with_name("codes.toml")
+_WIDTH: Final = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The page of one code.
+
+    Args:
+        title: What it is, in a few words.
+        text: What it means and where it comes from.
+        remedy: What to do, the most likely first.
+    """
+
+    title: str
+    text: str
+    remedy: str
+
+
+@cache
+def codes() -> Mapping[str, Code]:
+    """Return the page of every code, in the order of the codes' families."""
+    pages = tomllib.loads(_PAGES.read_text(encoding="utf-8"))
+    return MappingProxyType(
+        {
+            name: Code(*(" ".join(page[key].split()) for key in ("title", "text", "remedy")))
+            for name, page in pages.items()
+        }
+    )
+
+
+def explain(code: str) -> str | None:
+    """Return the page of a code for the screen, or None if there is no such code.
+
+    Args:
+        code: The code, in any case, with or without brackets.
+    """
+    name = code.strip().strip("[]").upper()
+    page = codes().get(name)
+    if page is None:
+        return None
+    body = textwrap.fill(page.text, _WIDTH)
+    remedy = textwrap.fill(page.remedy, _WIDTH, initial_indent="What to do: ")
+    return f"{name}: {page.title}   ({FAMILIES[name[0]]})\n\n{body}\n\n{remedy}"
+
+
+def is_code(text: str) -> bool:
+    """Return whether a text has the form of a code."""
+    return re.fullmatch(r"[CTDSMHR][1-7][0-9]{2}", text) is not None
