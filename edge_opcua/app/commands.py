@@ -53,9 +53,8 @@ def run(config_file: Path, state_dir: Path) -> int:
         with state.locked():
             for refused in install_delivered(loaded.config, state):
                 complain(f"warn[M514] delivered model left out: {refused}")
-            say(
-                f"{config_file}   {len(loaded.config.devices)} devices, {loaded.config.tag_count} tags   {state.root}"
-            )
+            devices, tags = len(loaded.config.devices), loaded.config.tag_count
+            say(f"{config_file}   {devices} devices, {tags} tags   {state.root}")
             supervisor = Supervisor(
                 loaded.config, plan(loaded.config), state, clock=SystemClock(), announce=say
             )
@@ -149,9 +148,8 @@ def _print_knocks(knocks: list[Knock], *, as_json: bool) -> None:
         say(json.dumps({"schema": "edge-opcua.knocks/1", "clients": rows}))
         return
     for k in knocks:
-        say(
-            f"{k.number}  {k.name}   {k.thumbprint}   from {k.address}   refused {k.when:%H:%M:%S} UTC: {k.reason}"
-        )
+        say(f"{k.number}  {k.name}   {k.thumbprint}")
+        say(f"   from {k.address}   refused {k.when:%Y-%m-%d %H:%M:%S} UTC: {k.reason}")
     if knocks:
         say("compare the thumbprint with the one the client shows, then: edge-opcua trust N")
     else:
