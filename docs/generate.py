@@ -36,8 +36,8 @@ def quality_page() -> str:
     ]
     lines += [
         "",
-        "A Bad status nulls the value (OPC UA Part 4 §7.11.1). Source time is when the device said the value,",
-        "server time when we took it; a value that is only held keeps its source time.",
+        "A Bad status nulls the value (OPC UA Part 4 §7.11.1). Source time is when the device said the",
+        "value, server time when we took it; a value that is only held keeps its source time.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -83,8 +83,8 @@ def checks_page() -> str:
     lines = [
         "# Doctor's checks",
         "",
-        "`edge-opcua doctor` looks at these, in this order. A check is not shown while one that it depends on",
-        "fails: the consequence would only hide the cause. `edge-opcua explain CODE` says more.",
+        "`edge-opcua doctor` looks at these, in this order. A check is not shown while one that it depends",
+        "on fails: the consequence would only hide the cause. `edge-opcua explain CODE` says more.",
         "",
         "| code | check | depends on |",
         "|---|---|---|",
@@ -100,8 +100,8 @@ def benchmark_page() -> str:
     lines = [
         "# Benchmarks",
         "",
-        "`edge-opcua bench NAME` measures on your machine and prints each figure beside a peer or a floor from",
-        "the same run; `--json FILE` writes one line per figure with the machine it was measured on.",
+        "`edge-opcua bench NAME` measures on your machine and prints each figure beside a peer or a floor",
+        "from the same run; `--json FILE` writes one line per figure with the machine it was measured on.",
         "",
         "| name | measures |",
         "|---|---|",

@@ -48,7 +48,7 @@ def render(findings: Sequence[Finding], *, width: int = 80) -> str:
     """Return the report for people: one line per finding, what to do below it, the sum at the end."""
     lines = []
     for one in findings:
-        code = "" if one.severity is Severity.OK else one.code
+        code = one.code if one.severity in (Severity.WARN, Severity.FAIL) else ""
         lines += _row(one.severity.value, one.text, code, width)
         if one.fix:
             lines += _row("", f"fix: {one.fix}", "", width)

@@ -15,6 +15,8 @@ MIN_PYTHON: Final = (3, 11)
 ENOUGH_BYTES: Final = 1 << 30
 LEAST_BYTES: Final = 100 << 20
 CLOCK_ERROR_US: Final = 1_000_000
+DAY_NS: Final = 86_400_000_000_000
+END_NEAR_DAYS: Final = 30
 
 
 class Severity(enum.StrEnum):
@@ -360,6 +362,44 @@ def _disk(context: Context) -> list[Outcome]:
     ]
 
 
+def _certificate(context: Context) -> list[Outcome]:
+    one = context.certificate
+    if one is None:
+        return [Outcome(Severity.SKIP, "certificate: made at the first start of the server")]
+    args: dict[str, str | int] = {"file": one.file, "names": ", ".join(one.names)}
+    renew = "move {file} and its key away and start again: every client has to trust the new one"
+    if one.problem:
+        args["problem"] = one.problem
+        return [Outcome(Severity.FAIL, "certificate {file} cannot be read: {problem}", args, renew)]
+    days = (one.ends_ns - context.utc_ns) // DAY_NS
+    args["days"] = days
+    if one.begins_ns > context.utc_ns:
+        return [
+            Outcome(
+                Severity.FAIL,
+                "certificate begins in the future: the clock of this machine was set back",
+                args,
+                "set the clock; clients refuse the certificate until then",
+            )
+        ]
+    if days < 0:
+        return [Outcome(Severity.FAIL, "certificate has ended; clients refuse it", args, renew)]
+    outcomes = []
+    if days < END_NEAR_DAYS:
+        outcomes.append(Outcome(Severity.WARN, "certificate ends in {days} days", args, renew))
+    if one.missing:
+        args = {**args, "missing": ", ".join(one.missing)}
+        outcomes.append(
+            Outcome(
+                Severity.WARN,
+                "certificate lacks {missing}: clients that use such a name will complain",
+                args,
+                f"connect by one of: {args['names']}; or {renew}",
+            )
+        )
+    return outcomes or [Outcome(Severity.OK, "certificate is good for {days} days; names {names}", args)]
+
+
 def _providers(context: Context) -> tuple[Provider, ...]:
     return context.runtime.providers if context.runtime else ()
 
@@ -380,4 +420,5 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("H623", "accelerators", _accelerators, depends_on=("H620", "H622")),
     Check("H631", "ports", _ports),
     Check("H632", "state directory", _disk),
+    Check("H641", "certificate", _certificate, depends_on=("H632",)),
 )

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from edge_opcua import __version__
+from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.inference.probe import Runtime, probe_in_child
+from edge_opcua.security.inspection import CertificateState, own_certificate_state
 
 _RUNTIME_FOLDER: Final = "onnxruntime"
 _TIMEX_ERROR: Final = 5  # TIME_ERROR of adjtimex(2): the clock is not synchronised
@@ -101,6 +103,8 @@ class Context:
         tensorrt: Installed TensorRT distributions.
         ports: Ports the server wants.
         disk: The state directory.
+        certificate: The server's own; None before the first start.
+        utc_ns: Now, ns UTC.
     """
 
     package_version: str = __version__
@@ -116,6 +120,8 @@ class Context:
     tensorrt: tuple[Distribution, ...] = ()
     ports: tuple[Port, ...] = ()
     disk: Disk = field(default_factory=lambda: Disk("/var/lib/edge-opcua", 1 << 40))
+    certificate: CertificateState | None = None
+    utc_ns: int = 0
 
 
 def gather(state_dir: Path, *, ports: tuple[int, ...]) -> Context:
@@ -135,6 +141,8 @@ def gather(state_dir: Path, *, ports: tuple[int, ...]) -> Context:
         tensorrt=tuple(one for one in installed() if one.name.lower() in ("tensorrt", "tensorrt-rtx")),
         ports=tuple(Port(number, port_problem(number), ours=running) for number in ports),
         disk=look_at_disk(state_dir),
+        certificate=own_certificate_state(StateDir(state_dir).pki),
+        utc_ns=SystemClock().utc_ns(),
     )
 
 

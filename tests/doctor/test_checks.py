@@ -11,10 +11,22 @@ from edge_opcua import doctor
 from edge_opcua.doctor import Context, Finding, Severity, run_checks
 from edge_opcua.doctor.facts import Clock, Disk, Distribution, Port
 from edge_opcua.inference.probe import Provider, Runtime
+from edge_opcua.security.inspection import CertificateState
 
 CPU = Provider("CPUExecutionProvider", usable=True)
 ORT = Distribution("onnxruntime", "1.31.1")
-HEALTHY = Context(runtimes=(ORT,), runtime=Runtime("1.31.1", (CPU,)), ports=(Port(4840),))
+NOW_NS = 1_800_000_000_000_000_000
+DAY_NS = 86_400_000_000_000
+CERTIFICATE = CertificateState(
+    "/state/pki/own/cert.der", ("press-edge",), begins_ns=NOW_NS - DAY_NS, ends_ns=NOW_NS + 900 * DAY_NS
+)
+HEALTHY = Context(
+    runtimes=(ORT,),
+    runtime=Runtime("1.31.1", (CPU,)),
+    ports=(Port(4840),),
+    certificate=CERTIFICATE,
+    utc_ns=NOW_NS,
+)
 
 TENSORRT = Provider(
     "TensorrtExecutionProvider",
@@ -126,6 +138,12 @@ def test_a_processor_that_cannot_run_a_model_hides_the_accelerators() -> None:
         (replace(HEALTHY, disk=Disk("/state", 1 << 40, owner_only=False)), "H632", Severity.WARN),
         (replace(HEALTHY, disk=Disk("/state", 500 << 20)), "H632", Severity.WARN),
         (replace(HEALTHY, disk=Disk("/state", 50 << 20)), "H632", Severity.FAIL),
+        (replace(HEALTHY, certificate=None), "H641", Severity.SKIP),
+        (replace(HEALTHY, certificate=replace(CERTIFICATE, problem="no DER")), "H641", Severity.FAIL),
+        (replace(HEALTHY, utc_ns=NOW_NS - 2 * DAY_NS), "H641", Severity.FAIL),
+        (replace(HEALTHY, utc_ns=NOW_NS + 901 * DAY_NS), "H641", Severity.FAIL),
+        (replace(HEALTHY, utc_ns=NOW_NS + 880 * DAY_NS), "H641", Severity.WARN),
+        (replace(HEALTHY, certificate=replace(CERTIFICATE, missing=("10.0.0.5",))), "H641", Severity.WARN),
     ],
 )
 def test_each_fault_is_found_with_its_code(context: Context, code: str, severity: Severity) -> None:
