@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from edge_opcua import doctor
+from edge_opcua.config.codes import explain
 from edge_opcua.doctor import Context, Finding, Severity, run_checks
 from edge_opcua.doctor.facts import Clock, Disk, Distribution, Port
 from edge_opcua.inference.probe import Provider, Runtime
@@ -200,3 +201,8 @@ def test_the_nagios_line_and_code_are_those_of_the_worst(context: Context, code:
     assert found == code
     assert line.startswith(start)
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("code", [check.code for check in doctor.CHECKS])
+def test_each_code_can_be_explained(code: str) -> None:
+    assert explain(code) is not None
