@@ -1,0 +1,163 @@
+"""The IEC 61131-3 types a tag address can name, and how one is written in an address."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from edge_opcua.core.values import Scalar
+from edge_opcua.errors import AddressError
+
+
+@dataclass(frozen=True, slots=True)
+class IecType:
+    """One elementary type.
+
+    Args:
+        name: IEC name, e.g. ``DINT``.
+        scalar: Type of the value on the bus, unscaled.
+        size_bytes: Bytes of one element on the wire; 0 for BOOL and STRING.
+    """
+
+    name: str
+    scalar: Scalar
+    size_bytes: int
+
+    @property
+    def raw(self) -> np.dtype[np.generic]:
+        """Little-endian numpy type of one element after its bytes were put in order."""
+        return self.scalar.dtype.newbyteorder("<")
+
+
+def _numbers() -> dict[str, IecType]:
+    carriers = {
+        Scalar.SBYTE: ("SINT",),
+        Scalar.BYTE: ("USINT", "BYTE"),
+        Scalar.INT16: ("INT",),
+        Scalar.UINT16: ("UINT", "WORD", "DATE"),
+        Scalar.INT32: ("DINT", "TIME"),
+        Scalar.UINT32: ("UDINT", "DWORD", "TOD"),
+        Scalar.INT64: ("LINT", "LTIME", "LDT"),
+        Scalar.UINT64: ("ULINT", "LWORD", "LTOD"),
+        Scalar.FLOAT: ("REAL",),
+        Scalar.DOUBLE: ("LREAL",),
+    }
+    return {
+        name: IecType(name, scalar, scalar.dtype.itemsize)
+        for scalar, names in carriers.items()
+        for name in names
+    }
+
+
+BOOL: Final = IecType("BOOL", Scalar.BOOLEAN, 0)
+STRING: Final = IecType("STRING", Scalar.STRING, 0)
+# DATE, TIME, TOD, LTIME, LTOD and LDT arrive as the integers they are (days, ms, ns).
+TYPES: Final[dict[str, IecType]] = {"BOOL": BOOL, "STRING": STRING, **_numbers()}
+
+MAX_ELEMENTS: Final = 65_536
+MAX_STRING: Final = 254
+
+# What people who come from elsewhere write.
+_FOREIGN: Final = {
+    "BIT": "BOOL",
+    "BOOLEAN": "BOOL",
+    "INT8": "SINT",
+    "UINT8": "USINT",
+    "CHAR": "STRING[1]",
+    "SHORT": "INT",
+    "INT16": "INT",
+    "USHORT": "UINT",
+    "UINT16": "UINT",
+    "LONG": "DINT",
+    "INT32": "DINT",
+    "ULONG": "UDINT",
+    "UINT32": "UDINT",
+    "INT64": "LINT",
+    "UINT64": "ULINT",
+    "QWORD": "LWORD",
+    "FLOAT": "REAL",
+    "FLOAT32": "REAL",
+    "SINGLE": "REAL",
+    "DOUBLE": "LREAL",
+    "FLOAT64": "LREAL",
+    "TIME_OF_DAY": "TOD",
+}
+_TYPE: Final = re.compile(r"(?P<name>[A-Z][A-Z0-9_]*?)(?:\[(?P<length>\d{1,9})\])?(?:X(?P<times>\d{1,9}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class TypeText:
+    """The type part of an address.
+
+    Args:
+        type: Elementary type.
+        count: 0 for a single value; otherwise elements of an array or characters of a STRING.
+    """
+
+    type: IecType
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.type.name}[{self.count}]" if self.count else self.type.name
+
+
+def parse_type(text: str, *, address: str) -> TypeText:
+    """Read the type part of an address.
+
+    Args:
+        text: E.g. ``REAL``, ``INT[8]``, ``INTx8`` or ``STRING[20]``; case does not matter.
+        address: The whole address, for messages.
+
+    Raises:
+        AddressError: No such type (T214), or a length that cannot be (T216).
+    """
+    match = _TYPE.fullmatch(text.strip().upper())
+    if match is None:
+        raise AddressError(
+            f'"{text}" in {address} is not a type', hint="write e.g. REAL, INT[8] or STRING[20]", code="T214"
+        )
+    name = match["name"]
+    iec = TYPES.get(name)
+    if iec is None:
+        raise AddressError(f"{name} in {address} is not a type", hint=_advise(name), code="T214")
+    if match["length"] and match["times"]:
+        raise AddressError(
+            f"{address} has two lengths", hint="arrays of strings or of arrays do not exist here", code="T216"
+        )
+    count = int(match["length"] or match["times"] or 0)
+    if iec is STRING:
+        _check_string(match["length"], match["times"], address)
+    elif match["length"] or match["times"]:
+        _check_array(count, address)
+    return TypeText(iec, count)
+
+
+def _check_string(length: str | None, times: str | None, address: str) -> None:
+    if times:
+        raise AddressError(
+            f"{address}: arrays of strings do not exist here", hint="write one tag per string", code="T216"
+        )
+    if not length:
+        raise AddressError(f"STRING in {address} has no length", hint="write e.g. STRING[20]", code="T216")
+    if not 1 <= int(length) <= MAX_STRING:
+        raise AddressError(
+            f"STRING[{length}] in {address}: the length must lie in 1..{MAX_STRING}", code="T216"
+        )
+
+
+def _check_array(count: int, address: str) -> None:
+    if not 1 <= count <= MAX_ELEMENTS:
+        raise AddressError(
+            f"{address} has {count} elements; an array has 1..{MAX_ELEMENTS}",
+            hint="leave the length out for a single value",
+            code="T216",
+        )
+
+
+def _advise(name: str) -> str:
+    close = _FOREIGN.get(name) or next(iter(difflib.get_close_matches(name, TYPES, n=1, cutoff=0.6)), None)
+    return f"did you mean {close}?" if close else f"there are: {', '.join(TYPES)}"

@@ -1,0 +1,56 @@
+"""Driver settings under ``options`` of a device: those of every driver, and how they become limits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_opcua.config.schema import DeviceConfig
+from edge_opcua.drivers.linkstate import LinkPolicy
+
+
+class DriverOptions(BaseModel):
+    """Settings that every driver has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_gap: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=16, description="Unwanted registers or bytes that are read along to save a request."
+    )
+    ring_s: Annotated[float, Field(ge=1, le=600)] = Field(
+        default=5.0, description="Seconds of polls that the bus keeps; captures at least 30 s."
+    )
+    fail_after: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=3, description="Failed requests in a row after which the link counts as lost."
+    )
+    backoff_first_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        default=0.5, description="Pause before the first new attempt to connect; it doubles from there."
+    )
+    demote_after_s: Annotated[float, Field(gt=0)] = Field(
+        default=60.0, description="Time without a link after which attempts become rare."
+    )
+    demoted_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        default=30.0, description="Pause between attempts then."
+    )
+    recover_cycles: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=3, description="Good scans a new link must show before anything is written over it."
+    )
+    recover_hold_s: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=2.0, description="Seconds a new link must hold before anything is written over it."
+    )
+
+
+def link_policy(cfg: DeviceConfig, options: DriverOptions) -> LinkPolicy:
+    """Return when the link of a device counts as lost and as recovered."""
+    stale_s = min((cfg.policy(group.name).stale_after_s for group in cfg.groups), default=1.0)
+    return LinkPolicy(
+        fail_after=options.fail_after,
+        stale_after_s=stale_s,
+        backoff_first_s=min(options.backoff_first_s, cfg.reconnect_max_s),
+        backoff_max_s=cfg.reconnect_max_s,
+        demote_after_s=options.demote_after_s,
+        demoted_s=options.demoted_s,
+        recover_cycles=options.recover_cycles,
+        recover_hold_s=options.recover_hold_s,
+    )

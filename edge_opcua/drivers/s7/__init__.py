@@ -1,0 +1,53 @@
+"""S7 communication (PUT/GET) with S7-300, 400, 1200 and 1500: addresses, limits and the connection."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import ValidationError
+
+from edge_opcua.config.schema import DeviceConfig
+from edge_opcua.core.clock import Clock
+from edge_opcua.drivers.options import DriverOptions
+from edge_opcua.drivers.s7.address import S7Address, parse
+from edge_opcua.drivers.s7.settings import S7Options, S7Shape, parse_url
+from edge_opcua.drivers.wire import Wire
+from edge_opcua.errors import ConfigError
+
+
+class S7Driver:
+    """Driver of Siemens PLCs; URL ``s7://host[:102][?rack=0&slot=1]``."""
+
+    Config: ClassVar[type[DriverOptions]] = S7Options
+
+    @classmethod
+    def parse_address(cls, text: str) -> S7Address:
+        """Read one address, e.g. ``DB10.DBD16:REAL``; AddressError with a hint if it cannot be read."""
+        return parse(text)
+
+    @classmethod
+    def options(cls, cfg: DeviceConfig) -> S7Options:
+        """Return the checked options of a device; ConfigError if they or the URL are unusable."""
+        parse_url(cfg.url)
+        try:
+            return S7Options.model_validate(cfg.options)
+        except ValidationError as exc:
+            raise ConfigError(f"{cfg.name}: options: {exc.errors()[0]['msg']}") from exc
+
+    @classmethod
+    def place(cls, text: str, cfg: DeviceConfig) -> S7Address:  # noqa: ARG003 - S7 has no defaults
+        """Return the place of an address."""
+        return parse(text)
+
+    @classmethod
+    def shape(cls, cfg: DeviceConfig) -> S7Shape:
+        """Return the limits if the PLC grants the PDU size that is asked for."""
+        options = cls.options(cfg)
+        return S7Shape(options.pdu, options.max_gap)
+
+    @classmethod
+    def wire(cls, cfg: DeviceConfig, clock: Clock) -> Wire:  # noqa: ARG003 - nothing here needs a clock
+        """Return a connection, not yet open."""
+        from edge_opcua.drivers.s7.wire import S7Wire  # so that `check` need not load the library
+
+        return S7Wire(cfg.name, parse_url(cfg.url), cls.options(cfg), cfg.timeout_ms / 1000)

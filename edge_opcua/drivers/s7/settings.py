@@ -1,0 +1,97 @@
+"""What an S7 device's URL and options say, and the limits of a request that follow from the PDU size."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import Field
+
+from edge_opcua.drivers.options import DriverOptions
+from edge_opcua.drivers.planner import Fragment
+from edge_opcua.errors import ConfigError
+
+MAX_ITEMS: Final = 20
+# Header 12 and parameters 2 lead an answer; each item has 4 bytes of its own and is padded to even.
+_ANSWER_BYTES: Final = 14
+_ITEM_BYTES: Final = 4
+# A request repeats a 12-byte address for each item.
+_ADDRESS_BYTES: Final = 12
+WRITE_BYTES: Final = 28
+
+
+class S7Options(DriverOptions):
+    """Settings of an S7 PLC."""
+
+    pdu: Annotated[int, Field(ge=112, le=960)] = Field(
+        default=480, description="PDU size asked for, bytes; the PLC may grant less (S7-1200: 240)."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What the URL of a device says."""
+
+    host: str
+    port: int
+    rack: int
+    slot: int
+
+    @property
+    def remote_tsap(self) -> int:
+        """Called transport selector: PG connection, rack, slot."""
+        return 0x0100 | self.rack << 5 | self.slot
+
+
+@dataclass(frozen=True, slots=True)
+class S7Shape:
+    """Limits of a request: up to 20 blocks whose answers fit one PDU.
+
+    Args:
+        pdu: Negotiated PDU size, bytes.
+        gap: Unwanted bytes worth reading.
+    """
+
+    pdu: int = 240
+    gap: int = 16
+
+    def unit_bytes(self, space: Hashable) -> int:  # noqa: ARG002 - of the Protocol
+        """Return 1: everything counts bytes."""
+        return 1
+
+    def max_units(self, space: Hashable) -> int:  # noqa: ARG002 - of the Protocol
+        """Return the bytes of the largest block that fits an answer alone."""
+        return self.pdu - _ANSWER_BYTES - _ITEM_BYTES
+
+    def max_gap(self, space: Hashable) -> int:  # noqa: ARG002 - of the Protocol
+        """Return the unwanted bytes worth reading."""
+        return self.gap
+
+    def fits(self, fragments: Sequence[Fragment], more: Fragment) -> bool:
+        """Return whether request and answer with one more block still fit the PDU."""
+        blocks = (*fragments, more)
+        if len(blocks) > MAX_ITEMS or _ANSWER_BYTES + _ADDRESS_BYTES * len(blocks) > self.pdu:
+            return False
+        answer = sum(_ITEM_BYTES + block.size + block.size % 2 for block in blocks)
+        return _ANSWER_BYTES + answer <= self.pdu
+
+
+def parse_url(url: str) -> Endpoint:
+    """Read ``s7://host[:port][?rack=0&slot=1]``.
+
+    Raises:
+        ConfigError: It is not such a URL.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 102
+        query = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+        rack, slot = int(query.pop("rack", "0")), int(query.pop("slot", "1"))
+    except ValueError:
+        parts, port, query, rack, slot = urlsplit(""), 0, {}, -1, -1
+    usable = parts.scheme == "s7" and bool(parts.hostname) and not query
+    if not usable or not 0 <= rack <= 7 or not 0 <= slot <= 31 or parts.hostname is None:
+        raise ConfigError(f'"{url}" is not an S7 URL; write e.g. s7://192.168.0.10?rack=0&slot=1')
+    return Endpoint(parts.hostname, port, rack, slot)

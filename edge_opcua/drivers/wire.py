@@ -1,0 +1,117 @@
+"""The seam between the poller and a protocol: one open connection, and the class that a plugin names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Protocol
+
+from edge_opcua.config.schema import DeviceConfig
+from edge_opcua.core.clock import Clock
+from edge_opcua.drivers.options import DriverOptions
+from edge_opcua.drivers.planner import Place, Request, Shape
+
+
+class FaultKind(Enum):
+    """What a device means by refusing a fragment."""
+
+    ADDRESS = "address"  # some of it does not exist: find out which rows, and leave them out
+    DENIED = "denied"  # none of it may be read
+    DEVICE = "device"  # the device has a fault of its own
+    BUSY = "busy"  # ask again later
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The answer of a device that refused one fragment.
+
+    Args:
+        kind: What that means.
+        reason: One sentence for people, with the protocol's own code.
+    """
+
+    kind: FaultKind
+    reason: str
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over a wire since it was made."""
+
+    requests: int = 0
+    errors: int = 0
+    size_bytes: int = 0
+
+
+class Wire(Protocol):
+    """One connection to one device. Not reentrant: the poller sends one request at a time."""
+
+    traffic: Traffic
+
+    @property
+    def shape(self) -> Shape:
+        """Limits of a request; what the device told at :meth:`open` counts from then on."""
+        ...
+
+    async def open(self) -> None:
+        """Connect; DeviceError if that fails."""
+        ...
+
+    async def close(self) -> None:
+        """Drop the connection; never fails and never waits long."""
+        ...
+
+    async def read(self, request: Request) -> Sequence[bytes | Fault]:
+        """Send one request and return the bytes, or the refusal, of each fragment.
+
+        Raises:
+            DeviceTimeoutError: No answer in time.
+            DeviceError: The connection broke or spoke nonsense; it must be closed.
+        """
+        ...
+
+    async def write(self, place: Place, encoded: bytes) -> None:
+        """Write one value, once.
+
+        Raises:
+            DeviceRefusedError: The device answered no; nothing was written.
+            DeviceTimeoutError: No answer in time: the value may have been written.
+            DeviceError: The connection broke; the value may have been written.
+        """
+        ...
+
+    async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:
+        """Write raw bytes in one request; errors as :meth:`write`."""
+        ...
+
+
+class Driver(Protocol):
+    """The class that an entry point of group ``edge_opcua.drivers`` names."""
+
+    Config: ClassVar[type[DriverOptions]]
+
+    @classmethod
+    def parse_address(cls, text: str) -> Place:
+        """Read one address; AddressError with a hint if it does not follow the grammar."""
+        ...
+
+    @classmethod
+    def options(cls, cfg: DeviceConfig) -> DriverOptions:
+        """Return the checked options of a device; ConfigError if url or options are unusable."""
+        ...
+
+    @classmethod
+    def place(cls, text: str, cfg: DeviceConfig) -> Place:
+        """Return the place of an address in this device: its defaults filled in."""
+        ...
+
+    @classmethod
+    def shape(cls, cfg: DeviceConfig) -> Shape:
+        """Return the limits that hold before a connection has told its own."""
+        ...
+
+    @classmethod
+    def wire(cls, cfg: DeviceConfig, clock: Clock) -> Wire:
+        """Return a connection, not yet open."""
+        ...
