@@ -30,13 +30,17 @@ async def supervise(name: str, run: Callable[[], Awaitable[None]], *, clock: Clo
     delay_s = FIRST_DELAY_S
     while True:
         started_s = clock.monotonic_s()
+        failure: Exception | None = None
         try:
             await run()
         except Exception as exc:  # noqa: BLE001 - the one place where this is allowed
-            log = _log.warning if delay_s == FIRST_DELAY_S else _log.debug  # once per outage
-            log("component.failed", component=name, error=describe(exc), exc_info=not foreseen(exc))
+            failure = exc
         if clock.monotonic_s() - started_s > MAX_DELAY_S:
             delay_s = FIRST_DELAY_S
+        if failure is not None:
+            log = _log.warning if delay_s == FIRST_DELAY_S else _log.debug  # once per outage
+            unforeseen = None if foreseen(failure) else failure
+            log("component.failed", component=name, error=describe(failure), exc_info=unforeseen)
         await clock.sleep(delay_s)
         delay_s = min(2 * delay_s, MAX_DELAY_S)
 
