@@ -43,6 +43,11 @@ class Identity:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
+    def as_sha1(self) -> bytes:
+        """Return the certificate (DER) as if it were signed with SHA-1, which our library no longer does."""
+        sha256, sha1 = bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010105")
+        return self.der.replace(sha256, sha1)
+
     @property
     def print(self) -> str:
         return thumbprint(self.der)
@@ -56,7 +61,6 @@ def make(
     authority: bool = False,
     path_length: int | None = None,
     bits: int = 2048,
-    hash_: hashes.HashAlgorithm | None = None,
     start: dt.datetime | None = None,
     days: float = 3650,
     signing: bool = True,
@@ -102,7 +106,7 @@ def make(
         if purposes is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     signer = issuer.key if issuer else own
-    return Identity(builder.sign(signer, hash_ or hashes.SHA256()), own)  # type: ignore[arg-type]
+    return Identity(builder.sign(signer, hashes.SHA256()), own)  # type: ignore[arg-type]
 
 
 def revoke(issuer: Identity, *revoked: Identity) -> bytes:

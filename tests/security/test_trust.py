@@ -1,0 +1,442 @@
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from edge_opcua.errors import SecurityError
+from edge_opcua.security import trust as trust_module
+from edge_opcua.security.trust import REASONS, TrustList, leaf_of, refusal, split_chain
+from edge_opcua.testing import ManualClock
+from tests.security.certificates import NOW, Identity, make, revoke
+
+PEER = "192.0.2.9:50123"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(utc_ns=round(NOW.timestamp()) * 10**9)
+
+
+@pytest.fixture
+def pki_dir(tmp_path: Path) -> Path:
+    for part in ("trusted", "issuers", "rejected"):
+        (tmp_path / part).mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def listed(pki_dir: Path, clock: ManualClock) -> TrustList:
+    return TrustList(pki_dir, clock=clock)
+
+
+def client(name: str = "UaExpert@LAPTOP-7", **spoiled: object) -> Identity:
+    return make(name, start=NOW - dt.timedelta(days=1), **spoiled)  # type: ignore[arg-type]
+
+
+# --- deciding ------------------------------------------------------------------------------------------
+
+
+def test_a_stranger_is_refused_and_kept_with_what_the_operator_needs(
+    listed: TrustList, pki_dir: Path, clock: ManualClock
+) -> None:
+    stranger = client()
+    decision, knock = listed.admit(stranger.der, PEER)
+    assert not decision.trusted
+    assert (decision.code, decision.reason) == ("S401", "not trusted")
+    assert knock is not None
+    assert [knock] == listed.rejected()
+    assert (knock.number, knock.name, knock.address) == (1, "UaExpert@LAPTOP-7", PEER)
+    assert knock.application_uri == "urn:test:UaExpert@LAPTOP-7"
+    assert knock.thumbprint == stranger.print
+    assert knock.when == NOW
+    assert knock.file is not None
+    assert knock.file.parent == pki_dir / "rejected"
+    assert knock.file.read_bytes() == stranger.der
+
+
+def test_trust_takes_effect_at_the_next_decision(listed: TrustList, pki_dir: Path) -> None:
+    stranger = client()
+    listed.admit(stranger.der, PEER)
+    item = listed.trust(1)
+    assert (item.name, item.thumbprint, item.authority) == ("UaExpert@LAPTOP-7", stranger.print, False)
+    decision, knock = listed.admit(stranger.der, PEER)
+    assert decision.trusted
+    assert decision.leaf == stranger.der
+    assert knock is None
+    assert listed.rejected() == []
+    assert list((pki_dir / "rejected").glob("*.json")) == []
+    assert listed.trusted() == [item]
+
+
+def test_a_certificate_copied_there_by_hand_is_trusted_der_or_pem(listed: TrustList, pki_dir: Path) -> None:
+    one, two = client("one"), client("two")
+    (pki_dir / "trusted" / "whatever.crt").write_bytes(one.der)
+    (pki_dir / "trusted" / "two.pem").write_bytes(two.pem)
+    assert listed.decide(one.der).trusted
+    assert listed.decide(two.der).trusted
+
+
+def test_only_the_very_certificate_is_trusted_not_its_name(listed: TrustList) -> None:
+    listed.add(client("twin", serial=1).der)
+    assert listed.decide(client("twin", serial=2).der).code == "S401"
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "code"),
+    [
+        ({"start": NOW - dt.timedelta(days=20), "days": 10}, "S402"),
+        ({"start": NOW + dt.timedelta(days=1)}, "S403"),
+        ({"bits": 1024}, "S404"),
+        ({"key": ec.generate_private_key(ec.SECP256R1())}, "S404"),
+        ({"signing": False}, "S409"),
+        ({"purposes": (ExtendedKeyUsageOID.CODE_SIGNING,)}, "S409"),
+        ({"uri": None}, "S410"),
+    ],
+)
+def test_a_certificate_with_one_fault_is_refused_even_if_it_is_in_the_list(
+    listed: TrustList, pki_dir: Path, spoiled: dict[str, object], code: str
+) -> None:
+    identity = make(f"spoiled-{code}", **{"start": NOW - dt.timedelta(days=1), **spoiled})  # type: ignore[arg-type]
+    (pki_dir / "trusted" / "it.der").write_bytes(identity.der)
+    decision = listed.decide(identity.der)
+    assert not decision.trusted
+    assert decision.code == code
+    assert decision.reason.startswith(REASONS[code][0])
+
+
+def test_a_weak_hash_is_refused_in_a_certificate_and_in_its_issuer(listed: TrustList, pki_dir: Path) -> None:
+    old = client("old")
+    (pki_dir / "trusted" / "old.der").write_bytes(old.as_sha1())
+    assert listed.decide(old.as_sha1()).reason == "signed with a weak hash (sha1)"
+    start = NOW - dt.timedelta(days=1)
+    issuer = make("old CA", uri=None, authority=True, start=start, purposes=None)
+    (pki_dir / "trusted" / "ca.der").write_bytes(issuer.as_sha1())
+    assert listed.decide(client("new", issuer=issuer).der).code == "S405"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{"plain": True}, {"purposes": None}, {"purposes": (ExtendedKeyUsageOID.SERVER_AUTH,)}],
+)
+def test_certificates_of_older_clients_are_taken(listed: TrustList, kind: dict[str, object]) -> None:
+    identity = client("older", **kind)
+    listed.add(identity.der)
+    assert listed.decide(identity.der).trusted
+
+
+def test_nothing_and_garbage_have_their_own_reasons(listed: TrustList, pki_dir: Path) -> None:
+    for sent, code in (
+        (b"", "S411"),
+        (b"garbage", "S406"),
+        (b"\x30\x82\xff\xff\x00", "S406"),
+        (b"\x30\x80\x00\x00", "S406"),
+        (b"\x30\x03abc", "S406"),
+        (b"\x00" * 40_000, "S406"),
+        (client().der[:-1], "S406"),
+        (client().der * 7, "S406"),
+    ):
+        decision, knock = listed.admit(sent, PEER)
+        assert decision.code == code
+        assert knock is not None
+        assert knock.number == 0
+        assert knock.file is None
+    assert list((pki_dir / "rejected").iterdir()) == []
+    assert leaf_of(b"garbage") == b""
+    with pytest.raises(ValueError, match="no certificate"):
+        split_chain(b"")
+
+
+def test_a_field_that_is_only_found_broken_when_read_refuses(listed: TrustList, pki_dir: Path) -> None:
+    # An IPAddress of 28 bytes among the names: the certificate loads, its names do not.
+    identity = make("odd", uri="urn:odd:aaaaaaaaaaaaaaaaaaaa", start=NOW - dt.timedelta(days=1))
+    at = identity.der.index(b"\x86\x1curn:odd")
+    broken = identity.der[:at] + b"\x87" + identity.der[at + 1 :]
+    (pki_dir / "trusted" / "odd.der").write_bytes(broken)
+    decision, knock = listed.admit(broken, PEER)
+    assert decision.code == "S406"
+    assert knock is not None
+    assert listed.rejected()[0].application_uri == ""
+    assert listed.trusted()[0].name == "odd"
+
+
+# --- authorities ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plant() -> dict[str, Identity]:
+    start = NOW - dt.timedelta(days=30)
+    root = make("Plant root", uri=None, authority=True, start=start, purposes=None)
+    line = make("Line CA", uri=None, authority=True, path_length=0, issuer=root, start=start, purposes=None)
+    return {
+        "root": root,
+        "line": line,
+        "leaf": make("SCADA", issuer=line, start=start),
+        "direct": make("MES", issuer=root, start=start),
+    }
+
+
+def test_an_authority_in_the_list_vouches_for_its_certificates(
+    listed: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    assert listed.decide(plant["direct"].der).code == "S401"
+    item = listed.add(plant["root"].der)
+    assert item.authority
+    assert listed.decide(plant["direct"].der).trusted
+    # The intermediate is missing, so nothing leads from the leaf to the root.
+    assert listed.decide(plant["leaf"].der).code == "S401"
+    assert listed.decide(plant["leaf"].der + plant["line"].der).trusted
+    (pki_dir / "issuers" / "line.der").write_bytes(plant["line"].der)
+    assert listed.decide(plant["leaf"].der).trusted
+
+
+def test_an_issuer_outside_the_trust_list_vouches_for_nobody(
+    listed: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    (pki_dir / "issuers" / "root.der").write_bytes(plant["root"].der)
+    (pki_dir / "issuers" / "line.der").write_bytes(plant["line"].der)
+    assert listed.decide(plant["leaf"].der).code == "S401"
+    assert listed.decide(plant["leaf"].der + plant["line"].der + plant["root"].der).code == "S401"
+
+
+def test_a_trusted_intermediate_needs_its_root(
+    listed: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    listed.add(plant["line"].der)
+    decision = listed.decide(plant["leaf"].der)
+    assert decision.code == "S407"
+    assert "Plant root" in decision.reason
+    (pki_dir / "issuers" / "root.der").write_bytes(plant["root"].der)
+    assert listed.decide(plant["leaf"].der).trusted
+
+
+def test_a_revoked_certificate_is_refused(
+    listed: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    listed.add(plant["root"].der)
+    (pki_dir / "issuers" / "root.crl").write_bytes(revoke(plant["root"]))
+    (pki_dir / "issuers" / "line.crl").write_bytes(revoke(plant["line"], plant["leaf"]))
+    (pki_dir / "issuers" / "broken.crl").write_bytes(b"garbage")
+    assert listed.decide(plant["direct"].der).trusted
+    assert listed.decide(plant["leaf"].der + plant["line"].der).code == "S408"
+
+
+def test_a_revocation_list_by_somebody_else_revokes_nothing(
+    listed: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    liar = make("Plant root", uri=None, authority=True, purposes=None, key=make("liar").key)
+    listed.add(plant["root"].der)
+    (pki_dir / "trusted" / "liar.crl").write_bytes(revoke(liar, plant["direct"]))
+    assert listed.decide(plant["direct"].der).trusted
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "code"),
+    [
+        ({"authority": False}, "S401"),
+        ({"plain": True}, "S401"),
+        ({"start": NOW - dt.timedelta(days=20), "days": 10}, "S402"),
+        ({"bits": 1024}, "S404"),
+    ],
+)
+def test_an_unsound_authority_vouches_for_nobody(
+    listed: TrustList, pki_dir: Path, spoiled: dict[str, object], code: str
+) -> None:
+    kind: dict[str, object] = {"authority": True, "start": NOW - dt.timedelta(days=1), "purposes": None}
+    issuer = make(f"CA {code} {len(spoiled)}", uri=None, **{**kind, **spoiled})  # type: ignore[arg-type]
+    (pki_dir / "trusted" / "ca.der").write_bytes(issuer.der)
+    assert listed.decide(client(f"below {code}", issuer=issuer).der).code == code
+
+
+def test_an_authority_that_may_not_sign_certificates_vouches_for_nobody(
+    listed: TrustList, pki_dir: Path
+) -> None:
+    # BasicConstraints say CA, KeyUsage says no: both have to agree (RFC 5280 §4.2.1.3).
+    key = make("half").key
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "half")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(NOW - dt.timedelta(days=1))
+        .not_valid_after(NOW + dt.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    for usage in (True, False):
+        made = builder
+        if usage:
+            made = builder.add_extension(
+                x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True
+            )
+        half = Identity(made.sign(key, hashes.SHA256()), key)
+        (pki_dir / "trusted" / "half.der").write_bytes(half.der)
+        assert listed.decide(client("under half", issuer=half).der).trusted is not usage
+
+
+def test_a_chain_longer_than_allowed_is_refused(listed: TrustList, pki_dir: Path) -> None:
+    issuer = make("CA 0", uri=None, authority=True, purposes=None, start=NOW - dt.timedelta(days=1))
+    (pki_dir / "trusted" / "0.der").write_bytes(issuer.der)
+    for level in range(1, 8):
+        issuer = make(
+            f"CA {level}",
+            uri=None,
+            authority=True,
+            issuer=issuer,
+            purposes=None,
+            start=NOW - dt.timedelta(days=1),
+        )
+        (pki_dir / "issuers" / f"{level}.der").write_bytes(issuer.der)
+    decision = listed.decide(client("deep", issuer=issuer).der)
+    assert (decision.code, decision.reason) == ("S407", f"{REASONS['S407'][0]} (more than 6 issuers)")
+
+
+# --- the operator --------------------------------------------------------------------------------------
+
+
+def test_a_number_never_means_a_second_certificate(listed: TrustList) -> None:
+    # Between `trust` that lists and `trust N` that trusts, anybody may knock.
+    listed.admit(client("first").der, PEER)
+    listed.admit(client("second").der, PEER)
+    listed.trust("2")
+    listed.admit(client("third").der, PEER)
+    assert [(knock.number, knock.name) for knock in listed.rejected()] == [(1, "first"), (3, "third")]
+    with pytest.raises(SecurityError, match="no refused client"):
+        listed.trust("2")
+
+
+def test_a_thumbprint_selects_with_eight_digits_and_any_spelling(listed: TrustList) -> None:
+    one = client("one")
+    listed.admit(one.der, PEER)
+    for bad in ("", "x", one.print[:7], "99", "F" * 40):
+        with pytest.raises(SecurityError):
+            listed.trust(bad)
+    spelled = ":".join(one.print[i : i + 2] for i in range(0, 10, 2)).lower()
+    assert listed.trust(spelled).thumbprint == one.print
+
+
+def test_an_ambiguous_selection_is_refused(listed: TrustList) -> None:
+    listed.add(client("same", serial=1).der)
+    listed.add(client("same", serial=2).der)
+    with pytest.raises(SecurityError, match="more digits"):
+        listed.distrust("same")
+
+
+def test_distrust_shows_the_client_among_the_refused(listed: TrustList) -> None:
+    one = client("one")
+    listed.add(one.der)
+    assert listed.distrust(one.print[:12]).thumbprint == one.print
+    assert not listed.decide(one.der).trusted
+    assert [(knock.name, knock.reason) for knock in listed.rejected()] == [
+        ("one", "not trusted (trust was withdrawn)")
+    ]
+    with pytest.raises(SecurityError, match="no trusted client"):
+        listed.distrust("one")
+    listed.trust(1)
+    assert listed.distrust("one").thumbprint == one.print
+
+
+def test_only_a_certificate_can_be_trusted(listed: TrustList) -> None:
+    with pytest.raises(SecurityError, match=r"no X\.509 certificate"):
+        listed.add(b"garbage")
+
+
+def test_trying_again_keeps_the_number_and_spares_the_disk(listed: TrustList, clock: ManualClock) -> None:
+    one = client("one")
+    first = listed.admit(one.der, PEER)[1]
+    clock.step(1.0)
+    assert listed.admit(one.der, PEER)[1] == first
+    clock.step(60.0)
+    later = listed.admit(one.der, "192.0.2.9:50999")[1]
+    assert first is not None
+    assert later is not None
+    assert (later.number, later.address) == (first.number, "192.0.2.9:50999")
+    assert later.when - first.when == dt.timedelta(seconds=61)
+
+
+def test_a_flood_from_one_address_pushes_out_its_own_entries_only(
+    listed: TrustList, monkeypatch: pytest.MonkeyPatch, clock: ManualClock
+) -> None:
+    monkeypatch.setattr(trust_module, "MAX_REJECTED", 5)
+    listed.admit(client("the awaited one").der, "192.0.2.1:1")
+    for i in range(12):
+        clock.step(1.0)
+        listed.admit(client(f"flood {i}", key=client("flood").key).der, f"198.51.100.7:{i}")
+    assert [knock.name for knock in listed.rejected()] == [
+        "the awaited one",
+        "flood 8",
+        "flood 9",
+        "flood 10",
+        "flood 11",
+    ]
+
+
+def test_names_of_strangers_cannot_write_to_the_terminal(listed: TrustList, pki_dir: Path) -> None:
+    evil = client("../../etc/x\x1b[2J" + "y" * 20)
+    knock = listed.admit(evil.der, PEER)[1]
+    assert knock is not None
+    assert "\x1b" not in knock.name
+    assert knock.file is not None
+    assert knock.file.parent == pki_dir / "rejected"
+    nameless = listed.admit(client("\u0007").der, PEER)[1]
+    assert nameless is not None
+    assert nameless.file is not None
+    assert nameless.file.name.startswith("unnamed [")
+
+
+def test_a_certificate_without_a_note_is_listed(listed: TrustList, pki_dir: Path) -> None:
+    (pki_dir / "rejected" / "by hand.der").write_bytes(client("by hand").der)
+    (pki_dir / "rejected" / "note.der").write_bytes(client("noted").der)
+    (pki_dir / "rejected" / "note.json").write_bytes(b"[1]")
+    assert [(knock.number, knock.name) for knock in listed.rejected()] in (
+        [(0, "by hand"), (0, "noted")],
+        [(0, "noted"), (0, "by hand")],
+    )
+
+
+def test_files_that_are_no_certificates_are_passed_over(listed: TrustList, pki_dir: Path) -> None:
+    trusted = pki_dir / "trusted"
+    (trusted / "README.txt").write_text("hello")
+    (trusted / ".hidden.der").write_bytes(client("hidden").der)
+    (trusted / "empty.der").write_bytes(b"")
+    (trusted / "huge.der").write_bytes(b"x" * 70_000)
+    (trusted / "dangling.der").symlink_to(trusted / "gone")
+    assert listed.trusted() == []
+    assert listed.decide(client("hidden").der).code == "S401"
+
+
+def test_without_directories_nobody_is_trusted(tmp_path: Path) -> None:
+    empty = TrustList(tmp_path / "none")
+    assert empty.trusted() == []
+    assert empty.rejected() == []
+    decision, knock = empty.admit(client().der, PEER)
+    assert decision.code == "S401"
+    # The refusal stands although it could not be kept.
+    assert knock is not None
+    assert knock.number == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_list_that_cannot_be_read_is_an_error_not_trust(listed: TrustList, pki_dir: Path) -> None:
+    (pki_dir / "trusted").chmod(0)
+    with pytest.raises(PermissionError):
+        listed.decide(client().der)
+
+
+def test_a_refusal_found_elsewhere_keeps_the_name_it_is_about(listed: TrustList) -> None:
+    one = client("one")
+    listed.add(one.der)
+    decision = refusal("S420", of=listed.decide(one.der))
+    assert (decision.trusted, decision.code, decision.name) == (False, "S420", "one")
+    assert refusal("S413", "odd").reason == "security policy not offered (odd)"
+
+
+def test_the_operator_finds_a_remedy_for_every_reason() -> None:
+    assert all(code.startswith("S4") and what and remedy for code, (what, remedy) in REASONS.items())
