@@ -1,0 +1,194 @@
+"""The plan before the act: what will be polled, written and exposed, as lines for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from edge_opcua.config.problem import Problem, Severity
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OpcuaConfig, PipelineConfig
+
+
+class PollPlan(Protocol):
+    """How the driver will read one device; the planner of the drivers makes it."""
+
+    @property
+    def requests_per_period(self) -> Mapping[str, int]:
+        """Requests that one poll of each group takes; of a capture, requests to look whether one is ready."""
+        ...
+
+
+def plan_lines(config: EdgeConfig, plans: Sequence[PollPlan], file: str) -> list[str]:
+    """Return what will be done, one subject per line.
+
+    Args:
+        config: The configuration.
+        plans: How each device is read, in the order of the configuration.
+        file: Name of the configuration file.
+    """
+    counts = [
+        _many(len(config.devices), "device"),
+        _many(config.tag_count, "tag"),
+        _many(len(config.pipelines), "model"),
+        _many(len(config.outputs), "output"),
+    ]
+    lines = [f"{file}   {config.site.machine} of {config.site.name}: {', '.join(counts)}"]
+    lines += _section("reads", _reads(config, plans))
+    lines += _section("writes", _writes(config))
+    lines += _section("exposes", _exposes(config))
+    lines += _section("models", [_model(pipeline) for pipeline in config.pipelines])
+    return lines
+
+
+def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    columns = max((len(row) for row in rows), default=0)
+    widths = [max((len(row[i]) for row in rows if i < len(row) - 1), default=0) for i in range(columns)]
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(widths[i]) if i < len(row) - 1 else cell for i, cell in enumerate(row)]
+        lines.append(f"{title if number == 0 else '':<8} {'   '.join(cells)}".rstrip())
+    return lines
+
+
+def _reads(config: EdgeConfig, plans: Sequence[PollPlan]) -> list[list[str]]:
+    rows = []
+    for number, device in enumerate(config.devices):
+        requests = plans[number].requests_per_period if number < len(plans) else {}
+        head = [device.name, device.driver, _address(device.url)]
+        for group in device.groups:
+            polls = _polls(requests.get(group.name), group.period_ms)
+            rows.append([*head, group.name, _many(len(device.tags_of(group.name)), "tag"), polls])
+            head = ["", "", ""]
+        for capture in device.captures:
+            size = f"{_many(capture.sample_count, 'sample')} at {capture.sample_rate_hz:g} Hz"
+            rows.append([*head, capture.name, size, _polls(requests.get(capture.name), capture.poll_ms)])
+            head = ["", "", ""]
+        if requests:
+            rate = requests_per_second(device, requests)
+            rows[-1][-1] += f"   {rate:g}/s of {device.max_requests_per_s:g}/s allowed"
+    return rows
+
+
+def _polls(requests: int | None, period_ms: int) -> str:
+    every = f"every {period_ms / 1000:g} s" if period_ms >= 1000 else f"every {period_ms} ms"
+    return every if requests is None else f"{_many(requests, 'request')} {every}"
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or url
+    return f"{host}:{parts.port}" if parts.port else host
+
+
+def requests_per_second(device: DeviceConfig, requests: Mapping[str, int]) -> float:
+    """Return the requests a device gets each second, without the samples of captures."""
+    periods = {group.name: group.period_ms for group in device.groups}
+    periods |= {capture.name: capture.poll_ms for capture in device.captures}
+    return round(sum(requests.get(name, 0) * 1000 / period for name, period in periods.items()), 1)
+
+
+def overloads(config: EdgeConfig, plans: Sequence[PollPlan], file: str) -> list[Problem]:
+    """Return a warning for each device that would get more requests than it may."""
+    problems = []
+    for device, plan in zip(config.devices, plans, strict=False):
+        rate = requests_per_second(device, plan.requests_per_period)
+        if rate > device.max_requests_per_s:
+            message = f"{rate:g} requests/s are planned, {device.max_requests_per_s:g} are allowed"
+            where = f"devices[{device.name}].max_requests_per_s"
+            problems.append(Problem("C125", message, Severity.WARNING, file=file, where=where))
+    return problems
+
+
+def _writes(config: EdgeConfig) -> list[list[str]]:
+    rows = []
+    for output in config.outputs:
+        pipeline = config.pipeline(output.pipeline)
+        text = f"verdict of {pipeline.name} every {output.heartbeat_ms} ms; read back; "
+        rows.append([f"{output.device}/{output.db}", f"{text}fail-safe {pipeline.fail_safe_verdict}"])
+        rows.append(["", f"{output.plc_timeout_ms} ms after the last heartbeat the PLC stops trusting it"])
+    for device in config.devices:
+        for tag in device.tags:
+            if tag.writable:
+                limits = ""
+                if tag.low is not None or tag.high is not None:
+                    limits = f" {_bound(tag.low)}..{_bound(tag.high)} {tag.unit}".rstrip()
+                rows.append([f"{device.name}/{tag.name}", f"{tag.address}   by clients{limits}; read back"])
+    return rows
+
+
+def _bound(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _exposes(config: EdgeConfig) -> list[list[str]]:
+    policies = ", ".join(
+        "None: neither signed nor encrypted" if policy == "None" else f"{policy} SignAndEncrypt"
+        for policy in config.opcua.security
+    )
+    writable = sum(tag.writable for device in config.devices for tag in device.tags)
+    variables = f"{_many(config.tag_count, 'variable')} ({writable} writable), 1 method: LoadModel"
+    place = f"Machines/{config.site.machine}"
+    return [[url, policies, f"{place}: {variables}"] for url in endpoint_urls(config.opcua)]
+
+
+def endpoint_urls(opcua: OpcuaConfig) -> tuple[str, ...]:
+    """Return the URLs clients connect to; the address of the box where every address is listened on."""
+    if opcua.advertised_urls:
+        return opcua.advertised_urls
+    host = f"[{opcua.host}]" if ":" in opcua.host else opcua.host
+    name = "<this box>" if opcua.host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+    return (f"opc.tcp://{name}:{opcua.port or '<any free port>'}",)
+
+
+def _model(pipeline: PipelineConfig) -> list[str]:
+    context = f" + {_many(len(pipeline.context), 'tag')}" if pipeline.context else ""
+    answer = f"verdict within {pipeline.deadline_ms} ms, else {pipeline.fail_safe_verdict}"
+    return [
+        f"{pipeline.model} {pipeline.version}",
+        f"{pipeline.capture}{context} -> {answer}",
+        f"{pipeline.backend}, {pipeline.provider}",
+    ]
+
+
+def plan_json(config: EdgeConfig, plans: Sequence[PollPlan]) -> dict[str, Any]:
+    """Return what will be done for programs."""
+    reads = []
+    for number, device in enumerate(config.devices):
+        requests = dict(plans[number].requests_per_period) if number < len(plans) else {}
+        reads.append(
+            {
+                "device": device.name,
+                "driver": device.driver,
+                "tags": len(device.tags),
+                "groups": {group.name: group.period_ms for group in device.groups},
+                "captures": {capture.name: capture.sample_count for capture in device.captures},
+                "requests_per_period": requests,
+                "requests_per_s": requests_per_second(device, requests) if requests else None,
+                "max_requests_per_s": device.max_requests_per_s,
+            }
+        )
+    return {
+        "machine": config.site.machine,
+        "reads": reads,
+        "writes": [
+            {
+                "output": output.name,
+                "device": output.device,
+                "mailbox": output.db,
+                "pipeline": output.pipeline,
+                "fail_safe": config.pipeline(output.pipeline).fail_safe_verdict,
+            }
+            for output in config.outputs
+        ],
+        "writable": [
+            f"{device.name}/{tag.name}" for device in config.devices for tag in device.tags if tag.writable
+        ],
+        "exposes": list(endpoint_urls(config.opcua)),
+        "security": list(config.opcua.security),
+        "models": [f"{pipeline.model} {pipeline.version}" for pipeline in config.pipelines],
+    }
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
