@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.values import BlockSpec
-from edge_opcua.drivers.planner import DevicePlan, plan_device
+from edge_opcua.drivers.plan import DevicePlan, plan_device
 from edge_opcua.inference.lane import result_blocks
 from edge_opcua.records.recorder import health_block
 from edge_opcua.writeback.executor import authority_block
@@ -31,10 +31,16 @@ def plan(config: EdgeConfig) -> Plan:
     Raises:
         ConfigError: A driver cannot read what its tags name.
     """
-    devices = tuple(plan_device(device) for device in config.devices)
+    devices = tuple(plan_device(device, wakes=_lanes_of(config, device.name)) for device in config.devices)
     blocks = [block for device in devices for block in device.blocks]
     for pipeline in config.pipelines:
         blocks += result_blocks(pipeline)
     blocks += [authority_block(output) for output in config.outputs]
     blocks.append(health_block())
     return Plan(devices, tuple(blocks))
+
+
+def _lanes_of(config: EdgeConfig, device: str) -> int:
+    """Return how many lanes at most wait for the same capture of a device."""
+    captures = [p.capture for p in config.pipelines if p.capture.partition("/")[0] == device]
+    return max((captures.count(capture) for capture in captures), default=0)
