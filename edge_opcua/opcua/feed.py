@@ -1,0 +1,408 @@
+"""From the bus to OPC UA: every tick each block's newest rows, its staleness, and every result as an event.
+
+A variable's value is made when somebody reads it, and when it changed and somebody watches it; a tag that
+nobody looks at costs nothing per batch. Tags: the latest wins. Results: every one is handed out, and what was
+overwritten on the bus before we came to it is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+from asyncua import ua
+from asyncua.server.address_space import AttributeValue
+
+from edge_opcua.core.bus import BlockReader, Bus, TagBatch
+from edge_opcua.core.clock import Clock
+from edge_opcua.core.quality import Link
+from edge_opcua.core.values import GOOD, Array, Scalar, is_good
+from edge_opcua.opcua.events import LinkChange, PlantEvent, ResultContext, link_event, result_event
+from edge_opcua.opcua.models import ModelInfo
+from edge_opcua.opcua.rows import Binding
+from edge_opcua.opcua.space import DeviceNodes, InferenceNodes, PlantSpace
+from edge_opcua.opcua.values import SharedDataValue, data_value, shown_value, utc
+
+Emit = Callable[[PlantEvent], Awaitable[None]]
+FindModel = Callable[[str, int], ModelInfo | None]
+
+# NAMUR NE 107 (DI DeviceHealthEnumeration), worst first.
+NORMAL, FAILURE, CHECK_FUNCTION, OFF_SPEC, MAINTENANCE_REQUIRED = range(5)
+_WORST_FIRST: Final = (FAILURE, CHECK_FUNCTION, OFF_SPEC, MAINTENANCE_REQUIRED, NORMAL)
+
+_USABLE: Final = frozenset({"ONLINE", "SUSPECT", "RECOVERING", "SIMULATED"})
+_NOT_YET: Final = frozenset({"", "CONNECTING"})
+_CHECKED: Final = frozenset({"", "CONNECTING", "RECOVERING", "SIMULATED", "DISABLED"})
+_SILENT: Final = "the process that reads this device does not answer"
+
+_log = structlog.get_logger(__name__)
+
+
+class BlockView:
+    """What clients see of one block: its newest batch with the effective status of each row.
+
+    Args:
+        reader: The block's reader.
+        bindings: Rows that are shown.
+        clock: For the time of a change of status.
+    """
+
+    def __init__(self, reader: BlockReader, bindings: Sequence[Binding], clock: Clock) -> None:
+        self.reader = reader
+        self.batch: TagBatch | None = None
+        self._clock = clock
+        self._bindings = tuple(bindings)
+        n = len(reader.spec.tags)
+        self.status: npt.NDArray[np.uint32] = np.zeros(n, np.uint32)
+        # When the effective status of a row last changed without its being read, ns UTC.
+        self._noticed_ns: npt.NDArray[np.int64] = np.zeros(n, np.int64)
+        self._by_row: list[Binding | None] = [None] * n
+        for binding in self._bindings:
+            self._by_row[binding.row] = binding
+            binding.slot.value_callback = partial(self._read, binding)
+        self._bound: npt.NDArray[np.bool_] = np.array([each is not None for each in self._by_row], np.bool_)
+        self._rows_of = _rows_of_columns(reader)
+
+    def take(self, batch: TagBatch) -> Iterable[Binding]:
+        """Show a new batch; returns the bindings whose value or status changed."""
+        status = self.reader.effective(batch)
+        before = self.batch
+        if before is None:
+            self.batch = before = TagBatch(batch.layout)
+            changed = self._bound
+        else:
+            changed = self._differing(before, batch) | (status != self.status)
+        before.copy_from(batch)
+        self._note(status)
+        return self._chosen(changed)
+
+    def reassess(self) -> Iterable[Binding]:
+        """Look at the age of what is shown; returns the bindings whose status changed."""
+        if self.batch is None:
+            return ()
+        status = self.reader.effective(self.batch)
+        changed = status != self.status
+        if not changed.any():
+            return ()
+        self._note(status)
+        return self._chosen(changed)
+
+    def value_of(self, binding: Binding) -> SharedDataValue:
+        """Return what a client reads for a binding; there is a batch."""
+        batch = self.batch
+        assert batch is not None, "only called after the first batch"
+        row, status = binding.row, int(self.status[binding.row])
+        value = None if status & 0x80000000 else shown_value(batch, row, status)
+        if binding.convert is not None and value is not None:
+            value = binding.convert(value)
+        server_ns = max(int(batch.server_ns[row]), int(self._noticed_ns[row]))
+        return data_value(value, binding.kind, status, int(batch.source_ns[row]), server_ns)
+
+    def field(self, name: str) -> Any:
+        """Return a row's value whatever its status, None before the first batch."""
+        return None if self.batch is None else self.batch.value(self.batch.row(name))
+
+    def timed(self) -> Iterable[Binding]:
+        """Return the bindings that somebody watches for new source times, too."""
+        return (binding for binding in self._bindings if _watches_time(binding.slot))
+
+    def _read(self, binding: Binding, node_id: ua.NodeId, attribute: ua.AttributeIds) -> ua.DataValue:  # noqa: ARG002 - asyncua's callback
+        if self.batch is None:
+            return binding.slot.value
+        return self.value_of(binding)
+
+    def _note(self, status: npt.NDArray[np.uint32]) -> None:
+        assert self.batch is not None
+        overlaid = (status != self.status) & (status != self.batch.status)
+        if overlaid.any():
+            self._noticed_ns[overlaid] = self._clock.utc_ns()
+        self.status = status
+
+    def _chosen(self, changed: npt.NDArray[np.bool_]) -> list[Binding]:
+        return [each for row in np.flatnonzero(changed & self._bound) if (each := self._by_row[row])]
+
+    def _differing(self, before: TagBatch, now: TagBatch) -> npt.NDArray[np.bool_]:
+        differing = np.zeros(len(self._by_row), np.bool_)
+        for scalar, rows in self._rows_of.items():
+            differing[rows] = _bits(before.column(scalar)) != _bits(now.column(scalar))
+        for row in before.layout.slots:
+            differing[row] = before.array(row).tobytes() != now.array(row).tobytes()
+        return differing
+
+
+def _rows_of_columns(reader: BlockReader) -> dict[Scalar, npt.NDArray[np.intp]]:
+    rows: dict[Scalar, list[int]] = {}
+    for row, tag in enumerate(reader.spec.tags):
+        if tag.length == 0:
+            rows.setdefault(tag.type, []).append(row)
+    return {scalar: np.array(members, np.intp) for scalar, members in rows.items()}
+
+
+def _bits(column: Array) -> Array:
+    """Return a column as bits, so that NaN equals itself and -0.0 does not equal 0.0."""
+    return column.view(f"u{column.dtype.itemsize}")
+
+
+def _watches_time(slot: AttributeValue) -> bool:
+    """Whether a monitored item of this value has the trigger StatusValueTimestamp (Part 4 §7.22.2)."""
+    for handle, callback in slot.datachange_callbacks.items():
+        service = getattr(callback, "__self__", None)
+        item = service and service._monitored_items.get(service._monitored_datachange.get(handle))  # noqa: SLF001 - asyncua has no other way to ask
+        trigger = getattr(item.filter, "Trigger", None) if item else None
+        if trigger == ua.DataChangeTrigger.StatusValueTimestamp:
+            return True
+    return False
+
+
+async def notify(slot: AttributeValue, value: ua.DataValue) -> None:
+    """Tell everybody who watches a variable; one client's odd filter stops nobody else."""
+    for handle, callback in list(slot.datachange_callbacks.items()):
+        try:
+            await callback(handle, value)
+        except Exception as exc:  # noqa: BLE001 - boundary: asyncua evaluates a client's filter in here
+            _log.debug("notify.failed", error=repr(exc))
+
+
+async def assign(slot: AttributeValue, value: ua.DataValue) -> None:
+    """Set a variable that no row of the bus feeds."""
+    before = slot.value
+    slot.value = value
+    if slot.datachange_callbacks and (before is None or before.Value != value.Value):
+        await notify(slot, value)
+
+
+@dataclass(slots=True)
+class FeedCounts:
+    """What the feed did since start.
+
+    Attributes:
+        results: Results handed out as events.
+        lost: Results overwritten on the bus before they could be handed out.
+        notified: Values handed to subscriptions.
+    """
+
+    results: int = 0
+    lost: int = 0
+    notified: int = 0
+
+
+class Feed:
+    """Feeds one address space from one bus.
+
+    Args:
+        bus: The tag bus.
+        space: Where values go.
+        emit: Delivers an event.
+        find_model: Looks a model up by name and version.
+        clock: Clock of the bus.
+    """
+
+    def __init__(self, bus: Bus, space: PlantSpace, emit: Emit, find_model: FindModel, clock: Clock) -> None:
+        self.counts = FeedCounts()
+        self._clock = clock
+        self._space = space
+        views = {
+            name: BlockView(bus.reader(name), bindings, clock) for name, bindings in space.bindings.items()
+        }
+        self._inferences = [
+            _InferenceFeed(nodes, view, space, emit, find_model, clock, self.counts)
+            for nodes in space.inferences.values()
+            if (view := views.pop(f"{nodes.pipeline}.result", None)) is not None
+        ]
+        self._links = [
+            _LinkFeed(nodes, view, emit, clock, self.counts)
+            for nodes in space.devices.values()
+            if (view := views.pop(f"{nodes.device}.link", None)) is not None
+        ]
+        self._blocks = list(views.values())
+
+    async def start(self) -> None:
+        """Show what the bus holds now; results from before are shown, but are no events."""
+        inferences = (each.view for each in self._inferences)
+        links = (each.view for each in self._links)
+        for view in (*self._blocks, *inferences, *links):
+            latest = view.reader.latest()
+            if latest is not None:
+                view.reader.cursor = latest.sequence
+                view.take(latest)
+        for inference in self._inferences:
+            await inference.start()
+        await self._assess_links()
+
+    async def tick(self) -> None:
+        """Take over what is new, and look at the age of what is not."""
+        for view in self._blocks:
+            await refresh(view, self.counts)
+        for inference in self._inferences:
+            await inference.tick()
+        await self._assess_links()
+
+    async def _assess_links(self) -> None:
+        healths = [await link.tick() for link in self._links]
+        if healths:
+            worst = min(healths, key=_WORST_FIRST.index)
+            await _assign_now(self._space.machine_health, worst, ua.VariantType.Int32, self._clock)
+
+
+async def refresh(view: BlockView, counts: FeedCounts) -> None:
+    """Show the newest batch of a block, the latest wins, and notify what changed."""
+    newest = None
+    for batch in view.reader.poll():
+        newest = batch
+    if newest is None:
+        await _notify_all(view, view.reassess(), counts)
+        return
+    changed = list(view.take(newest))
+    await _notify_all(view, changed, counts)
+    told = {id(binding) for binding in changed}
+    await _notify_all(view, (each for each in view.timed() if id(each) not in told), counts)
+
+
+async def _notify_all(view: BlockView, bindings: Iterable[Binding], counts: FeedCounts) -> None:
+    for binding in bindings:
+        if binding.slot.datachange_callbacks:
+            await notify(binding.slot, view.value_of(binding))
+            counts.notified += 1
+
+
+async def _assign_now(slot: AttributeValue, value: Any, kind: ua.VariantType, clock: Clock) -> None:
+    """Set a variable that is worked out here, if it changed."""
+    variant = ua.Variant(value, kind)
+    if slot.value is not None and slot.value.Value == variant and slot.value.StatusCode.is_good():
+        return
+    now = utc(clock.utc_ns())
+    await assign(slot, SharedDataValue(variant, ua.StatusCode(ua.UInt32(GOOD)), now, now))
+
+
+class _InferenceFeed:
+    """One pipeline's results: each becomes values and an event."""
+
+    def __init__(
+        self,
+        nodes: InferenceNodes,
+        view: BlockView,
+        space: PlantSpace,
+        emit: Emit,
+        find_model: FindModel,
+        clock: Clock,
+        counts: FeedCounts,
+    ) -> None:
+        self.view = view
+        self._nodes = nodes
+        self._emit = emit
+        self._find_model = find_model
+        self._clock = clock
+        self._counts = counts
+        self._published = 0
+        self._lost = 0
+        self._known_model: tuple[str, int] | None = None
+        self._names: tuple[str, ...] = ()
+        self._model_ref = ua.NodeId()
+        self._model_nodes = space.model_nodes
+
+    async def start(self) -> None:
+        """Show the counters and the last result's model."""
+        await self._assign(self._nodes.published, 0, ua.VariantType.UInt64)
+        await self._count_lost()
+        await self.describe()
+
+    async def tick(self) -> None:
+        """Hand out every new result, in order."""
+        seen = False
+        for batch in self.view.reader.poll():
+            seen = True
+            publish_ms = (self._clock.monotonic_ns() - batch.stamp_ns) / 1e6
+            changed = list(self.view.take(batch))
+            await self.describe()
+            await _notify_all(self.view, changed, self._counts)
+            await self._assign(self._nodes.latency_publish, publish_ms, ua.VariantType.Double)
+            await self._emit(result_event(batch, self._status(), self._context(publish_ms)))
+            self._published += 1
+            self._counts.results += 1
+            await self._assign(self._nodes.published, self._published, ua.VariantType.UInt64)
+        if not seen:
+            await _notify_all(self.view, self.view.reassess(), self._counts)
+        await self._count_lost()
+
+    async def describe(self) -> None:
+        """Show what is known of the model that made the present result."""
+        if self.view.batch is None:
+            return
+        key = (str(self.view.field("model_name")), int(self.view.field("model_version")))
+        model = self._find_model(*key)
+        names = model.features if model is not None else ()
+        if key == self._known_model and names == self._names:
+            return
+        self._known_model, self._names = key, names
+        self._model_ref = self._model_nodes.get(key, ua.NodeId())
+        await self._assign(self._nodes.names, list(names), ua.VariantType.String)
+        await self._assign(self._nodes.model_ref, self._model_ref, ua.VariantType.NodeId)
+
+    def _status(self) -> int:
+        assert self.view.batch is not None
+        return int(self.view.status[self.view.batch.row("score")])
+
+    def _context(self, publish_ms: float) -> ResultContext:
+        return ResultContext(self._nodes.pipeline, self._nodes.node, self._names, self._model_ref, publish_ms)
+
+    async def _count_lost(self) -> None:
+        lost = self.view.reader.lost
+        if lost > self._lost:
+            _log.warning("results.lost", pipeline=self._nodes.pipeline, lost=lost - self._lost)
+            self._counts.lost += lost - self._lost
+            self._lost = lost
+        await self._assign(self._nodes.lost, lost, ua.VariantType.UInt64)
+
+    async def _assign(self, slot: AttributeValue, value: Any, kind: ua.VariantType) -> None:
+        await _assign_now(slot, value, kind, self._clock)
+
+
+class _LinkFeed:
+    """One device's link: its counters, its health, and an event when it is lost or comes back."""
+
+    def __init__(
+        self, nodes: DeviceNodes, view: BlockView, emit: Emit, clock: Clock, counts: FeedCounts
+    ) -> None:
+        self.view = view
+        self._nodes = nodes
+        self._emit = emit
+        self._clock = clock
+        self._counts = counts
+        self._usable: bool | None = None
+        self._state = ""
+
+    async def tick(self) -> int:
+        """Show what is new; returns the device's health."""
+        await refresh(self.view, self._counts)
+        state, error = self._link()
+        usable = state in _USABLE
+        worth_telling = usable != self._usable and not (self._usable is None and state in _NOT_YET)
+        if worth_telling:
+            if self._usable is not None or not usable:
+                change = LinkChange(self._nodes.device, state, self._state or "CONNECTING", usable, error)
+                await self._emit(link_event(change, self._nodes.node, utc(self._clock.utc_ns())))
+            self._usable = usable
+        self._state = state
+        health = self._health(state, usable=usable)
+        await _assign_now(self._nodes.health, health, ua.VariantType.Int32, self._clock)
+        return health
+
+    def _link(self) -> tuple[str, str]:
+        batch = self.view.batch
+        if batch is None:
+            return "", ""
+        if batch.link is Link.UP and not is_good(int(self.view.status[batch.row("state_text")])):
+            return "UNKNOWN", _SILENT
+        return str(self.view.field("state_text")), str(self.view.field("last_error"))
+
+    def _health(self, state: str, *, usable: bool) -> int:
+        if state in _CHECKED:
+            return CHECK_FUNCTION
+        if not usable:
+            return FAILURE
+        return MAINTENANCE_REQUIRED if int(self.view.field("values_bad")) else NORMAL

@@ -1,0 +1,180 @@
+"""The OPC UA server of one plant: secure endpoint, address space and feed, as one component."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.bus import Bus
+from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.errors import ConfigError
+from edge_opcua.opcua.feed import Feed
+from edge_opcua.opcua.loadmodel import LoadModel, ModelRepositoryNode, no_models
+from edge_opcua.opcua.models import Job, ModelInfo
+from edge_opcua.opcua.namespaces import Namespace, namespace_order
+from edge_opcua.opcua.nodes import NodeMaker
+from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
+from edge_opcua.opcua.seam import SecureServer, ServerLimits, ServerSecurity
+from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
+from edge_opcua.opcua.writes import SetpointWrites, Write, no_writes
+
+PRODUCT: Final = "edge_opcua"
+PRODUCT_URI: Final = "http://edge-opcua.org/"
+MANUFACTURER: Final = "edge_opcua project"
+
+
+class PlantServer:
+    """Serves one machine: what is on the bus, what models say, and how to load another one.
+
+    Args:
+        config: The machine; its names are what clients see.
+        bus: The tag bus, read only.
+        security: Own certificate, trust list, policies.
+        nodesets: From ``read_nodesets()``.
+        write: Writes a set-point: tag id, value, who -> what the PLC did.
+        load_model: Starts a job: name, version, SHA-256, who -> its id under ``job``.
+        models: The versions in the repository.
+        clock: Clock of the bus.
+
+    Attributes:
+        ready: Set once clients can connect.
+    """
+
+    def __init__(  # noqa: PLR0913 - the finished objects it is made of, all but four with a default
+        self,
+        config: EdgeConfig,
+        bus: Bus,
+        *,
+        security: ServerSecurity,
+        nodesets: tuple[NodeSet, ...],
+        write: Write = no_writes,
+        load_model: LoadModel = no_models,
+        models: Sequence[ModelInfo] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self.ready = asyncio.Event()
+        self._config = config
+        self._bus = bus
+        self._nodesets = nodesets
+        self._write = write
+        self._load_model = load_model
+        self._initial_models = tuple(models)
+        self._clock = clock or SystemClock()
+        self._security = security
+        self._server: SecureServer | None = None
+        self._repository: ModelRepositoryNode | None = None
+        self._feed: Feed | None = None
+
+    @property
+    def url(self) -> str:
+        """An endpoint URL that works on this box; known once ready."""
+        return self._running().url
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The endpoint URLs to tell people; known once ready."""
+        return self._running().urls()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until ``stopping`` is set.
+
+        Raises:
+            ConfigError: The port is taken, a nodeset cannot be loaded, or two nodes have the same id.
+        """
+        site = self._config.site
+        server = SecureServer(
+            self._security,
+            listen=self._config.opcua.listen,
+            advertised_urls=self._config.opcua.advertised_urls,
+            name=f"{PRODUCT} {site.machine}",
+            product_uri=PRODUCT_URI,
+            manufacturer=MANUFACTURER,
+            limits=ServerLimits(sessions=self._config.opcua.max_sessions),
+            clock=self._clock,
+        )
+        await server.init()
+        await self._prepare(server)
+        async with server:
+            self._server = server
+            self.ready.set()
+            try:
+                await self._tick_until(stopping)
+            finally:
+                self.ready.clear()
+                self._server = None
+
+    async def on_job(self, body: Mapping[str, Any]) -> None:
+        """Show a ``job`` notification of the supervisor; before the server is ready it is dropped."""
+        if self._repository is not None:
+            await self._repository.on_job(Job.from_body(body))
+
+    async def on_models(self, models: Sequence[ModelInfo]) -> None:
+        """Show the versions that the repository holds now."""
+        self._initial_models = tuple(models)
+        if self._repository is not None:
+            await self._repository.show(models)
+
+    def sessions(self) -> dict[str, Any]:
+        """Return who is connected and what the feed did, JSON-ready, for ``status``."""
+        if self._server is None or self._feed is None:
+            return {"ready": False, "sessions": []}
+        counts = self._feed.counts
+        return {
+            "ready": True,
+            "urls": list(self._server.urls()),
+            "results": counts.results,
+            "results_lost": counts.lost,
+            "values_notified": counts.notified,
+            "sessions": [
+                {
+                    "name": row.name,
+                    "application": row.client.application_name or row.client.application_uri,
+                    "application_uri": row.client.application_uri,
+                    "address": row.client.address,
+                    "thumbprint": row.client.thumbprint,
+                    "secured": row.client.secured,
+                    "activated": row.activated,
+                    "since": row.since.isoformat(),
+                    "subscriptions": row.subscriptions,
+                    "items": row.items,
+                }
+                for row in self._server.sessions()
+            ],
+        }
+
+    async def _prepare(self, server: SecureServer) -> None:
+        """Load the types, make the nodes, and show what the bus holds, before anybody can look."""
+        for index, uri in enumerate(namespace_order(self._config.site.namespace_uri), int(Namespace.DI)):
+            given = await server.register_namespace(uri)
+            if given != index:
+                raise ConfigError(f"C191: namespace {uri} has index {given}, {index} was promised to clients")
+        await import_nodesets(server, self._nodesets)
+        core = server.iserver
+        maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
+        builder = SpaceBuilder(maker, self._config, self._bus.blocks)
+        space = builder.build(self._initial_models)
+        repository = ModelRepositoryNode(space, builder, maker, self._load_model, server.emit, self._clock)
+        await repository.show(self._initial_models)
+        self._connect(server, space, repository)
+        self._feed = Feed(self._bus, space, server.emit, repository.find, self._clock)
+        self._repository = repository
+        await self._feed.start()
+
+    def _connect(self, server: SecureServer, space: PlantSpace, repository: ModelRepositoryNode) -> None:
+        server.iserver.aspace.add_method_callback(space.load_model, repository.call)
+        server.set_write_handler(SetpointWrites(space.setpoints, self._write), space.setpoints)
+
+    async def _tick_until(self, stopping: asyncio.Event) -> None:
+        assert self._feed is not None, "made by _prepare"
+        period_s = self._config.opcua.publish_ms / 1000
+        while not stopping.is_set():
+            started_s = self._clock.monotonic_s()
+            await self._feed.tick()
+            await self._clock.sleep(max(0.001, period_s - (self._clock.monotonic_s() - started_s)))
+
+    def _running(self) -> SecureServer:
+        if self._server is None:
+            raise RuntimeError("the OPC UA server does not run")
+        return self._server

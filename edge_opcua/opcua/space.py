@@ -1,0 +1,487 @@
+"""The address space of one machine, made from its configuration: what a client browses.
+
+::
+
+    Objects
+    ├─ Machines/<machine>     Identification, Monitoring/Process, Captures, Inference, Outputs
+    ├─ DeviceSet/<device>     name plate, DeviceHealth, Connection
+    ├─ Models                 one object per version, LoadModel, LastJob
+    └─ Records                health of the durable records
+
+Every object that sends events hangs by HasNotifier below its machine, and the machine below Server, so that
+a client finds them wherever it subscribes (Part 3 §7.14).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from asyncua import ua
+from asyncua.server.address_space import AttributeValue
+
+from edge_opcua.config.schema import (
+    CaptureConfig,
+    DeviceConfig,
+    EdgeConfig,
+    OutputConfig,
+    PipelineConfig,
+    TagConfig,
+)
+from edge_opcua.core.values import BlockSpec, Scalar
+from edge_opcua.errors import ConfigError
+from edge_opcua.opcua.models import ModelInfo
+from edge_opcua.opcua.namespaces import Ids, Names, Namespace, plant_name
+from edge_opcua.opcua.nodes import ARRAY, SCALAR, NodeMaker, VariableSpec
+from edge_opcua.opcua.rows import (
+    AUTHORITY_ROWS,
+    CAPTURE_ROWS,
+    LANE_ROWS,
+    LINK_ROWS,
+    RECORDS_ROWS,
+    RESULT_ROWS,
+    Binding,
+    bind,
+)
+from edge_opcua.opcua.units import engineering_unit
+from edge_opcua.opcua.values import VARIANT_OF
+
+RECORDS_BLOCK: Final = "records.health"
+
+_NOTIFIER: Final = ua.ObjectIds.HasNotifier
+_STRING: Final = ua.NodeId(ua.ObjectIds.String)
+_DOUBLE: Final = ua.NodeId(ua.ObjectIds.Double)
+_INT64: Final = ua.NodeId(ua.ObjectIds.Int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Setpoint:
+    """A variable that clients may write.
+
+    Args:
+        tag: Public id of the tag, ``<device>/<tag>``.
+        type: Built-in type a write must have.
+        length: 0 for a scalar, else the capacity.
+        low: Smallest value allowed, None for no limit.
+        high: Largest value allowed, None for no limit.
+    """
+
+    tag: str
+    type: Scalar
+    length: int
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceNodes:
+    """What a pipeline shows beside its rows: the members that are computed here, and its events' source."""
+
+    pipeline: str
+    node: ua.NodeId
+    names: AttributeValue
+    model_ref: AttributeValue
+    latency_publish: AttributeValue
+    published: AttributeValue
+    lost: AttributeValue
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNodes:
+    """What a device shows beside its rows."""
+
+    device: str
+    node: ua.NodeId
+    health: AttributeValue
+
+
+@dataclass(slots=True)
+class PlantSpace:
+    """Where everything of the machine lies in the address space.
+
+    Attributes:
+        machine: The machine's object.
+        machine_health: Value of the machine's DeviceHealth.
+        bindings: Rows shown, by block.
+        setpoints: Writable variables.
+        inferences: By pipeline.
+        devices: By device.
+        models: Folder of the models, notifier of job events.
+        load_model: The method.
+        job: Values of LastJob by member.
+        model_nodes: Objects of model versions.
+    """
+
+    machine: ua.NodeId
+    machine_health: AttributeValue
+    bindings: dict[str, tuple[Binding, ...]] = field(default_factory=dict)
+    setpoints: dict[ua.NodeId, Setpoint] = field(default_factory=dict)
+    inferences: dict[str, InferenceNodes] = field(default_factory=dict)
+    devices: dict[str, DeviceNodes] = field(default_factory=dict)
+    models: ua.NodeId = field(default_factory=ua.NodeId)
+    load_model: ua.NodeId = field(default_factory=ua.NodeId)
+    job: dict[str, AttributeValue] = field(default_factory=dict)
+    model_nodes: dict[tuple[str, int], ua.NodeId] = field(default_factory=dict)
+
+
+def tag_node_name(names: Names, tag: TagConfig) -> str:
+    """Return the string of a tag's NodeId: its own ``node_id`` if the table gives one.
+
+    Raises:
+        ConfigError: The table's ``node_id`` is not a string id of the plant's namespace.
+    """
+    if not tag.node_id:
+        return names.tag(tag.name)
+    own = tag.node_id.removeprefix(f"ns={Namespace.PLANT};").removeprefix("s=")
+    if own.startswith(("ns=", "i=", "g=", "b=")):
+        raise ConfigError(
+            f'{tag.file}:{tag.line}: node_id "{tag.node_id}" of {tag.name} is not a string id of this plant; '
+            f'write "ns={Namespace.PLANT};s=…" or only the string'
+        )
+    return own
+
+
+def public_url(url: str) -> str:
+    """Return a device's URL without user name and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+class SpaceBuilder:
+    """Makes the address space once, before the endpoint opens.
+
+    Args:
+        maker: Adds nodes.
+        config: The machine.
+        blocks: The bus's blocks by name; what has no block is not shown.
+    """
+
+    def __init__(self, maker: NodeMaker, config: EdgeConfig, blocks: Mapping[str, BlockSpec]) -> None:
+        self._maker = maker
+        self._config = config
+        self._blocks = blocks
+        self._names = Names(config.site.machine)
+
+    def build(self, models: Sequence[ModelInfo]) -> PlantSpace:
+        """Make every node.
+
+        Raises:
+            ConfigError: Two nodes would have the same NodeId.
+        """
+        maker, names = self._maker, self._names
+        machine = maker.instance(
+            Ids.MACHINES,
+            names.machine,
+            ua.NodeId(ua.ObjectIds.BaseObjectType),
+            notifier=True,
+            description=self._config.site.location,
+        )
+        maker.refer(ua.NodeId(ua.ObjectIds.Server), _NOTIFIER, Ids.MACHINES)
+        maker.refer(Ids.MACHINES, _NOTIFIER, machine)
+        self._identification(machine)
+        monitoring = maker.instance(
+            machine,
+            names.monitoring,
+            Ids.MONITORING_TYPE,
+            browse_name=ua.QualifiedName("Monitoring", Namespace.MACHINERY),
+        )
+        space = PlantSpace(machine, self._health(monitoring))
+        self._building_blocks(machine, monitoring)
+        self._process(monitoring, space)
+        self._captures(machine, space)
+        self._inferences(machine, space)
+        self._outputs(machine, space)
+        for device in self._config.devices:
+            self._device(device, space)
+        self._models(space, models)
+        self._records(space)
+        return space
+
+    def _identification(self, machine: ua.NodeId) -> None:
+        site = self._config.site
+        name = self._names.identification
+        self._maker.instance(
+            machine,
+            name,
+            Ids.MACHINE_IDENTIFICATION_TYPE,
+            browse_name=ua.QualifiedName("Identification", Namespace.DI),
+            optional=("Model", "Location"),
+        )
+        text = ua.VariantType.String
+        localized = ua.VariantType.LocalizedText
+        for member, value in {
+            "ProductInstanceUri": ua.Variant(site.instance_uri, text),
+            "Manufacturer": ua.Variant(ua.LocalizedText(site.manufacturer), localized),
+            "Model": ua.Variant(ua.LocalizedText(site.model), localized),
+            "SerialNumber": ua.Variant(site.serial_number, text),
+            "Location": ua.Variant(site.location, text),
+        }.items():
+            self._set(f"{name}.{member}", value)
+
+    def _health(self, monitoring: ua.NodeId) -> AttributeValue:
+        maker, name = self._maker, self._names.health
+        health = maker.instance(
+            monitoring,
+            name,
+            ua.NodeId(ua.ObjectIds.FolderType),
+            browse_name=ua.QualifiedName("Health", Namespace.MACHINERY),
+            component=True,
+        )
+        spec = VariableSpec(Ids.DEVICE_HEALTH, description="The worst of what its devices say.")
+        browse_name = ua.QualifiedName("DeviceHealth", Namespace.DI)
+        maker.variable(health, f"{name}.DeviceHealth", spec, browse_name=browse_name)
+        return maker.slot(f"{name}.DeviceHealth")
+
+    def _building_blocks(self, machine: ua.NodeId, monitoring: ua.NodeId) -> None:
+        blocks = self._maker.instance(
+            machine,
+            self._names.building_blocks,
+            ua.NodeId(ua.ObjectIds.FolderType),
+            browse_name=ua.QualifiedName("MachineryBuildingBlocks", Namespace.MACHINERY),
+        )
+        for block in (self._maker.node_id(self._names.identification), monitoring):
+            self._maker.refer(blocks, ua.ObjectIds.HasAddIn, block)
+
+    def _process(self, monitoring: ua.NodeId, space: PlantSpace) -> None:
+        process = self._maker.instance(
+            monitoring,
+            self._names.process,
+            ua.NodeId(ua.ObjectIds.FolderType),
+            browse_name=ua.QualifiedName("Process", Namespace.MACHINERY),
+            component=True,
+        )
+        for device in self._config.devices:
+            for group in {tag.group: None for tag in device.tags}:
+                spec = self._blocks.get(device.block_name(group))
+                if spec is not None:
+                    self._group(process, device, spec, space)
+
+    def _group(self, process: ua.NodeId, device: DeviceConfig, spec: BlockSpec, space: PlantSpace) -> None:
+        tags = {tag.name: tag for tag in device.tags}
+        bindings = []
+        for row, row_spec in enumerate(spec.tags):
+            tag = tags.get(row_spec.name)
+            if tag is None:
+                continue
+            name = tag_node_name(self._names, tag)
+            node = self._tag(process, name, tag)
+            bindings.append(Binding(row, self._maker.slot(name), VARIANT_OF[row_spec.type]))
+            if tag.writable:
+                space.setpoints[node] = Setpoint(
+                    f"{device.name}/{tag.name}", tag.type, tag.length, tag.low, tag.high
+                )
+        space.bindings[spec.name] = tuple(bindings)
+
+    def _tag(self, process: ua.NodeId, name: str, tag: TagConfig) -> ua.NodeId:
+        """Add the variable that fits a tag best (Part 8 §5.3), with what its type demands."""
+        ranged = tag.low is not None and tag.high is not None
+        numeric = tag.type not in (Scalar.BOOLEAN, Scalar.STRING)
+        kind = ua.ObjectIds.BaseDataVariableType
+        if tag.type is Scalar.BOOLEAN and not tag.length:
+            kind = ua.ObjectIds.TwoStateDiscreteType
+        elif numeric and tag.unit and ranged:
+            kind = ua.ObjectIds.AnalogUnitRangeType
+        elif numeric and tag.unit:
+            kind = ua.ObjectIds.AnalogUnitType
+        elif numeric and ranged:
+            kind = ua.ObjectIds.BaseAnalogType
+        is_array = tag.length > 0 and tag.type is not Scalar.STRING
+        spec = VariableSpec(
+            ua.NodeId(int(tag.type)),
+            rank=ARRAY if is_array else SCALAR,
+            type_definition=ua.NodeId(kind),
+            writable=tag.writable,
+            description=tag.description,
+        )
+        node = self._maker.variable(process, name, spec, browse_name=plant_name(tag.name))
+        if kind == ua.ObjectIds.TwoStateDiscreteType:
+            self._text_property(node, name, "TrueState", "TRUE")
+            self._text_property(node, name, "FalseState", "FALSE")
+        if numeric:
+            self._analog_properties(node, name, tag)
+        return node
+
+    def _analog_properties(self, node: ua.NodeId, name: str, of: TagConfig | CaptureConfig) -> None:
+        if of.low is not None and of.high is not None:
+            value = ua.Variant(ua.Range(of.low, of.high), ua.VariantType.ExtensionObject)
+            self._maker.property(node, name, "EURange", value, data_type=ua.NodeId(ua.ObjectIds.Range))
+        if of.unit:
+            value = ua.Variant(engineering_unit(of.unit), ua.VariantType.ExtensionObject)
+            data_type = ua.NodeId(ua.ObjectIds.EUInformation)
+            self._maker.property(node, name, "EngineeringUnits", value, data_type=data_type)
+
+    def _text_property(self, node: ua.NodeId, name: str, browse_name: str, text: str) -> None:
+        value = ua.Variant(ua.LocalizedText(text), ua.VariantType.LocalizedText)
+        self._maker.property(node, name, browse_name, value, data_type=ua.NodeId(ua.ObjectIds.LocalizedText))
+
+    def _captures(self, machine: ua.NodeId, space: PlantSpace) -> None:
+        found = [(device, capture) for device in self._config.devices for capture in device.captures]
+        if not found:
+            return
+        folder = self._maker.folder(machine, self._names.captures, description="Waveforms of the devices.")
+        for device, capture in found:
+            spec = self._blocks.get(device.block_name(capture.name))
+            if spec is None:
+                continue
+            name = self._names.capture(capture.name)
+            node = self._maker.instance(
+                folder, name, Ids.CAPTURE_TYPE, description=capture.description, notifier=False
+            )
+            self._waveform(node, f"{name}.Waveform", capture)
+            space.bindings[spec.name] = self._bind(spec, CAPTURE_ROWS, name)
+
+    def _waveform(self, parent: ua.NodeId, name: str, capture: CaptureConfig) -> None:
+        spec = VariableSpec(
+            ua.NodeId(ua.ObjectIds.Float),
+            rank=ARRAY,
+            type_definition=ua.NodeId(ua.ObjectIds.YArrayItemType),
+            description=capture.description,
+        )
+        node = self._maker.variable(parent, name, spec)
+        ranged = capture.model_copy(
+            update={
+                "low": 0.0 if capture.low is None else capture.low,
+                "high": 0.0 if capture.high is None else capture.high,
+                "unit": capture.unit or "1",
+            }
+        )
+        self._analog_properties(node, name, ranged)
+        self._text_property(node, name, "Title", capture.description or capture.name)
+        axis = ua.AxisInformation(
+            EngineeringUnits=engineering_unit("s"),
+            EURange=ua.Range(0.0, capture.sample_count / capture.sample_rate_hz),
+            Title=ua.LocalizedText("Time"),
+            AxisScaleType=ua.AxisScaleEnumeration.Linear,
+            AxisSteps=[],
+        )
+        for browse_name, value, data_type in (
+            (
+                "AxisScaleType",
+                ua.Variant(int(ua.AxisScaleEnumeration.Linear), ua.VariantType.Int32),
+                ua.ObjectIds.AxisScaleEnumeration,
+            ),
+            (
+                "XAxisDefinition",
+                ua.Variant(axis, ua.VariantType.ExtensionObject),
+                ua.ObjectIds.AxisInformation,
+            ),
+        ):
+            self._maker.property(node, name, browse_name, value, data_type=ua.NodeId(data_type))
+
+    def _inferences(self, machine: ua.NodeId, space: PlantSpace) -> None:
+        if not self._config.pipelines:
+            return
+        folder = self._maker.folder(machine, self._names.inferences, description="What models judge.")
+        for pipeline in self._config.pipelines:
+            self._inference(folder, pipeline, space)
+
+    def _inference(self, folder: ua.NodeId, pipeline: PipelineConfig, space: PlantSpace) -> None:
+        maker = self._maker
+        name = self._names.inference(pipeline.name)
+        node = maker.instance(folder, name, Ids.INFERENCE_ENGINE_TYPE, notifier=True)
+        maker.refer(space.machine, _NOTIFIER, node)
+        for block, rows in ((pipeline.result_block, RESULT_ROWS), (pipeline.lane_block, LANE_ROWS)):
+            spec = self._blocks.get(block)
+            if spec is not None:
+                space.bindings[block] = self._bind(spec, rows, name)
+        space.inferences[pipeline.name] = InferenceNodes(
+            pipeline.name,
+            node,
+            maker.slot(f"{name}.ContributionNames"),
+            maker.slot(f"{name}.ModelRef"),
+            maker.slot(f"{name}.LatencyPublish"),
+            maker.slot(f"{name}.PublishedResults"),
+            maker.slot(f"{name}.LostResults"),
+        )
+
+    def _outputs(self, machine: ua.NodeId, space: PlantSpace) -> None:
+        if not self._config.outputs:
+            return
+        folder = self._maker.folder(machine, self._names.outputs, description="What is written back.")
+        for output in self._config.outputs:
+            self._output(folder, output, space)
+
+    def _output(self, folder: ua.NodeId, output: OutputConfig, space: PlantSpace) -> None:
+        name = self._names.output(output.name)
+        self._maker.instance(folder, name, Ids.OUTPUT_AUTHORITY_TYPE)
+        spec = self._blocks.get(output.authority_block)
+        if spec is not None:
+            space.bindings[spec.name] = self._bind(spec, AUTHORITY_ROWS, name)
+
+    def _device(self, device: DeviceConfig, space: PlantSpace) -> None:
+        maker = self._maker
+        name = self._names.device(device.name)
+        node = maker.instance(Ids.DEVICE_SET, name, Ids.DEVICE_TYPE, notifier=True)
+        maker.refer(space.machine, _NOTIFIER, node)
+        text = ua.VariantType.String
+        for member in (
+            "HardwareRevision",
+            "SoftwareRevision",
+            "DeviceRevision",
+            "DeviceManual",
+            "SerialNumber",
+        ):
+            self._set(f"{name}.{member}", ua.Variant("", text))
+        for member, value in (("Manufacturer", ""), ("Model", device.driver)):
+            self._set(f"{name}.{member}", ua.Variant(ua.LocalizedText(value), ua.VariantType.LocalizedText))
+        # DI §4.5.4: -1 says that the device has no such counter.
+        self._set(f"{name}.RevisionCounter", ua.Variant(-1, ua.VariantType.Int32))
+        self._set(f"{name}.Connection.Url", ua.Variant(public_url(device.url), text))
+        self._set(f"{name}.Connection.Protocol", ua.Variant(device.driver, text))
+        spec = self._blocks.get(device.link_block)
+        if spec is not None:
+            space.bindings[spec.name] = self._bind(spec, LINK_ROWS, f"{name}.Connection")
+        space.devices[device.name] = DeviceNodes(device.name, node, maker.slot(f"{name}.DeviceHealth"))
+
+    def _models(self, space: PlantSpace, models: Sequence[ModelInfo]) -> None:
+        maker, name = self._maker, Names.MODELS
+        objects = ua.NodeId(ua.ObjectIds.ObjectsFolder)
+        space.models = maker.instance(objects, name, Ids.MODEL_REPOSITORY_TYPE, notifier=True)
+        space.load_model = maker.node_id(f"{name}.LoadModel")
+        maker.refer(space.machine, _NOTIFIER, space.models)
+        members = ("JobId", "ModelName", "ModelVersion", "State", "Percent", "Reason")
+        space.job = {member: maker.slot(f"{name}.LastJob.{member}") for member in members}
+        for model in models:
+            self.model(space, model)
+
+    def model(self, space: PlantSpace, model: ModelInfo) -> None:
+        """Add the object of a model version."""
+        maker = self._maker
+        name = Names.model(model.name, model.version)
+        node = maker.instance(
+            space.models, name, Ids.MODEL_TYPE, browse_name=plant_name(f"{model.name} {model.version}")
+        )
+        text = ua.VariantType.String
+        self._set(f"{name}.Name", ua.Variant(model.name, text))
+        self._set(f"{name}.Version", ua.Variant(model.version, ua.VariantType.UInt32))
+        self._set(f"{name}.Sha256", ua.Variant(model.sha256, text))
+        self._set(f"{name}.State", ua.Variant(model.state, text))
+        proof = maker.node_id(f"{name}.Proof")
+        for figure, value in model.proof.items():
+            spec = _figure(value)
+            maker.variable(proof, f"{name}.Proof.{figure}", spec, browse_name=plant_name(figure))
+        space.model_nodes[model.key] = node
+
+    def _records(self, space: PlantSpace) -> None:
+        spec = self._blocks.get(RECORDS_BLOCK)
+        if spec is None:
+            return
+        objects = ua.NodeId(ua.ObjectIds.ObjectsFolder)
+        self._maker.instance(objects, Names.RECORDS, Ids.RECORDS_TYPE)
+        space.bindings[spec.name] = self._bind(spec, RECORDS_ROWS, Names.RECORDS)
+
+    def _bind(self, spec: BlockSpec, rows: dict[str, str], name: str) -> tuple[Binding, ...]:
+        return bind(spec, rows, lambda member: self._maker.slot(f"{name}.{member}"))
+
+    def _set(self, name: str, value: ua.Variant) -> None:
+        self._maker.slot(name).value = ua.DataValue(value)
+
+
+def _figure(value: float | str) -> VariableSpec:
+    if isinstance(value, str):
+        return VariableSpec(_STRING, value=ua.Variant(value, ua.VariantType.String))
+    if isinstance(value, int):
+        return VariableSpec(_INT64, value=ua.Variant(value, ua.VariantType.Int64))
+    return VariableSpec(_DOUBLE, value=ua.Variant(float(value), ua.VariantType.Double))

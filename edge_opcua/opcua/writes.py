@@ -1,0 +1,99 @@
+"""A client's Write of a set-point: looked at here, done by the io process, answered with what the PLC did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from asyncua import ua
+
+from edge_opcua.core.messages import Reply
+from edge_opcua.core.values import (
+    BAD_INVALID_STATE,
+    BAD_NOT_WRITABLE,
+    BAD_OUT_OF_RANGE,
+    BAD_TYPE_MISMATCH,
+    Scalar,
+    status_name,
+)
+from edge_opcua.opcua.space import Setpoint
+from edge_opcua.opcua.values import status_code
+
+if TYPE_CHECKING:
+    from edge_opcua.opcua.seam import Session
+
+Write = Callable[[str, Any, str], Awaitable[Reply]]
+
+_NOT_FINITE: Final = frozenset({Scalar.FLOAT, Scalar.DOUBLE})
+_log = structlog.get_logger(__name__)
+
+
+def check(setpoint: Setpoint, value: ua.Variant | None) -> int:
+    """Return why a value may not be written, or 0; pure.
+
+    Args:
+        setpoint: What is written.
+        value: What the client sent.
+    """
+    if value is None or value.VariantType != ua.VariantType(int(setpoint.type)) or value.Value is None:
+        return BAD_TYPE_MISMATCH
+    is_array = setpoint.length > 0 and setpoint.type is not Scalar.STRING
+    if bool(value.is_array) != is_array:
+        return BAD_TYPE_MISMATCH
+    elements = value.Value if is_array else [value.Value]
+    if is_array and len(elements) != setpoint.length:
+        return BAD_OUT_OF_RANGE
+    if setpoint.type is Scalar.STRING:
+        return 0 if len(str(value.Value).encode()) <= setpoint.length else BAD_OUT_OF_RANGE
+    if setpoint.type is Scalar.BOOLEAN:
+        return 0
+    return 0 if all(_in_range(setpoint, element) for element in elements) else BAD_OUT_OF_RANGE
+
+
+def _in_range(setpoint: Setpoint, value: float) -> bool:
+    if setpoint.type in _NOT_FINITE and not math.isfinite(value):
+        return False
+    above = setpoint.low is None or value >= setpoint.low
+    return above and (setpoint.high is None or value <= setpoint.high)
+
+
+class SetpointWrites:
+    """The write handler of every writable tag.
+
+    Args:
+        setpoints: What may be written.
+        write: Does it; answers with the StatusCode of what happened.
+    """
+
+    def __init__(self, setpoints: Mapping[ua.NodeId, Setpoint], write: Write) -> None:
+        self._setpoints = setpoints
+        self._write = write
+
+    async def __call__(
+        self, session: Session, node_id: ua.NodeId, attribute: ua.AttributeIds, value: ua.DataValue
+    ) -> ua.StatusCode:
+        """Check, write, and return the client's answer."""
+        setpoint = self._setpoints.get(node_id)
+        if setpoint is None or attribute != ua.AttributeIds.Value:
+            return status_code(BAD_NOT_WRITABLE)
+        refused = check(setpoint, value.Value)
+        if refused:
+            _log.info("write.refused", tag=setpoint.tag, user=session.who, status=status_name(refused))
+            return status_code(refused)
+        reply = await self._write(setpoint.tag, value.Value.Value, session.who)
+        if reply.status:
+            _log.info(
+                "write.answered",
+                tag=setpoint.tag,
+                user=session.who,
+                status=status_name(reply.status),
+                reason=reply.reason,
+            )
+        return status_code(reply.status)
+
+
+async def no_writes(tag: str, value: Any, user: str) -> Reply:  # noqa: ARG001 - the port's signature
+    """Refuse: nothing writes in this server."""
+    return Reply(BAD_INVALID_STATE, "this server writes nothing", {})
