@@ -1,4 +1,4 @@
-"""edge_opcua: PLC data in, model verdicts out, over OPC UA, before a deadline, and safe when something fails."""
+"""edge_opcua: PLC data in, model verdicts out, over OPC UA, before a deadline, safe when something fails."""
 
 __all__ = ["__version__"]
 

@@ -1,4 +1,4 @@
-"""What is installed to run carries no copyleft into a plant's box, apart from asyncua, which is only imported."""
+"""What is installed to run carries no copyleft into a plant, apart from asyncua, which is only imported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def runtime_closure(name: str, extras: Iterable[str]) -> Iterator[str]:
 def licence_of(name: str) -> str:
     """Return what the distribution says about its licence, in one line (first line of a full text)."""
     metadata = importlib.metadata.metadata(name)
-    stated = [metadata.get("License-Expression") or "", (metadata.get("License") or "").partition("\n")[0]]
+    stated = [metadata[key].partition("\n")[0] for key in ("License-Expression", "License") if key in metadata]
     stated += [line for line in metadata.get_all("Classifier") or [] if line.startswith("License ::")]
     return "; ".join(part for part in stated if part)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from plant import Plant
+
+from tests.system.plant import Plant
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 
 import pytest
-from plant import Plant, signal_process
 
 from edge_opcua.core.quality import Verdict
 from edge_opcua.core.values import (
@@ -14,6 +13,7 @@ from edge_opcua.core.values import (
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
     is_good,
 )
+from tests.system.plant import Plant, signal_process
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 

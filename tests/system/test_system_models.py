@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from asyncua import ua
-from plant import Plant
 
 from edge_opcua.core.quality import Verdict
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.inference.repository import ModelRepository
+from tests.system.plant import Plant
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 

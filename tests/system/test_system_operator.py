@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from plant import EXAMPLE, Plant
 
 from edge_opcua.core.quality import Verdict
 from edge_opcua.demo.server import DemoServer
+from tests.system.plant import EXAMPLE, Plant
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 

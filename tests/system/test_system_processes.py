@@ -8,12 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from plant import Plant, alive, children, signal_process
 
 from edge_opcua.core.quality import Verdict
 from edge_opcua.core.values import is_good
 from edge_opcua.demo.client import ScadaClient
 from edge_opcua.demo.story import MACHINE
+from tests.system.plant import Plant, alive, children, signal_process
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 

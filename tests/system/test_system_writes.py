@@ -7,9 +7,9 @@ import signal
 
 import pytest
 from asyncua import ua
-from plant import Plant, signal_process
 
 from edge_opcua.core.values import BAD_OUT_OF_RANGE, BAD_TIMEOUT, is_bad
+from tests.system.plant import Plant, signal_process
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
