@@ -123,9 +123,22 @@ def configuration_page() -> str:
 
 def error_page() -> str:
     """Return every error code with cause and remedy."""
-    from edge_opcua.config.reference import error_codes_page as page
+    from edge_opcua.config.codes import FAMILIES, codes
 
-    return page()
+    lines = [
+        "# Error codes",
+        "",
+        "A code never changes its meaning. `edge-opcua explain CODE` prints the same text on the machine itself,",
+        "without a network.",
+        "",
+    ]
+    family = ""
+    for code, page in codes().items():
+        if code[0] != family:
+            family = code[0]
+            lines += [f"## {family}: {FAMILIES[family]}", ""]
+        lines += [f"### {code}", "", f"**{page.title}.** {page.text}", "", f"*What to do:* {page.remedy}", ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
@@ -133,7 +146,7 @@ PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
     "commands.md": ("edge_opcua/cli.py", command_page),
     "configuration.md": ("edge_opcua/config/schema.py", configuration_page),
     "doctor.md": ("edge_opcua/doctor/checks.py", checks_page),
-    "error-codes.md": ("edge_opcua/config/codes.py", error_page),
+    "error-codes.md": ("edge_opcua/config/codes.toml", error_page),
     "quality.md": ("edge_opcua/core/quality.py", quality_page),
 }
 

@@ -40,7 +40,8 @@ def runtime_closure(name: str, extras: Iterable[str]) -> Iterator[str]:
 def licence_of(name: str) -> str:
     """Return what the distribution says about its licence, in one line (first line of a full text)."""
     metadata = importlib.metadata.metadata(name)
-    stated = [metadata[key].partition("\n")[0] for key in ("License-Expression", "License") if key in metadata]
+    keys = [key for key in ("License-Expression", "License") if key in metadata]
+    stated = [metadata[key].partition("\n")[0] for key in keys]
     stated += [line for line in metadata.get_all("Classifier") or [] if line.startswith("License ::")]
     return "; ".join(part for part in stated if part)
 
