@@ -40,7 +40,6 @@ def cross_check(draft: Draft) -> None:
     for index, output in draft.outputs.items():
         _output(draft, index, output)
     _same_mailbox(draft)
-    _security(draft)
 
 
 def _names(draft: Draft) -> None:
@@ -126,6 +125,11 @@ def _same_url(draft: Draft) -> None:
 def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
     path: Path = ("pipelines", index)
     _capture(draft, (*path, "capture"), pipeline.capture)
+    if pipeline.part_id is not None:
+        part = _tag(draft, (*path, "part_id"), pipeline.part_id)
+        if part and not _is_integer(part):
+            message = f"{quoted(pipeline.part_id)} is not a whole number ({part.address})"
+            draft.report((*path, "part_id"), Problem("C117", message))
     seen: set[str] = set()
     for number, reference in enumerate(pipeline.context):
         place = (*path, "context", number)
@@ -280,7 +284,8 @@ def _unknown(draft: Draft, path: Path, kind: str, name: str, known: list[str]) -
     draft.report(path, Problem("C112", message, suggestion=suggestion, help=help_text))
 
 
-def _security(draft: Draft) -> None:
+def check_security(draft: Draft) -> None:
+    """Add a warning for everything that lets strangers in."""
     opcua = draft.raw.get("opcua")
     if not isinstance(opcua, dict):
         return

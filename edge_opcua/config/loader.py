@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Final
 
-from edge_opcua.config.crosscheck import cross_check, split_url
+from edge_opcua.config.crosscheck import check_security, cross_check, split_url
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
 from edge_opcua.config.environment import substitute
 from edge_opcua.config.locate import Path
@@ -124,6 +124,7 @@ class _Loader:
         self._backends()
         if not self._document.damaged:
             cross_check(self._draft)
+        check_security(self._draft)
         return self._resolved(self._draft.config)
 
     def sorted_problems(self) -> tuple[Problem, ...]:
@@ -206,16 +207,12 @@ class _Loader:
             message = "a URL must not hold a password; it would stand in logs"
             self._draft.report(path, Problem("C114", message))
             return
-        parse_url = getattr(plugin, "parse_url", None)
-        if parse_url is None:
+        if plugin is None:
             return
         try:
-            parse_url(url)
+            plugin.check_url(url)
         except ConfigError as exc:
-            code = getattr(exc, "code", "C114")
-            self._draft.report(
-                path, Problem(code if code[0] == "C" else "C114", str(exc), help=getattr(exc, "hint", ""))
-            )
+            self._draft.report(path, Problem("C114", str(exc)))
 
     def _tag_tables(self, device: DeviceDraft, tag_files: Any) -> None:
         path: Path = (*device.path, "tags")

@@ -406,7 +406,7 @@ class EdgeConfig(BaseModel):
 
     model_config = STRICT
 
-    version: Literal[1] = Field(description="Version of the configuration format.")
+    version: int = Field(description=f"Version of the configuration format: {VERSION}.")
     site: SiteConfig = Field(description="The machine.")
     opcua: OpcuaConfig = Field(default=OpcuaConfig(), description="The OPC UA server.")
     models: ModelsConfig = Field(default=ModelsConfig(), description="The model repository.")
@@ -414,6 +414,13 @@ class EdgeConfig(BaseModel):
     pipelines: tuple[PipelineConfig, ...] = Field(default=(), description="From captures to verdicts.")
     outputs: tuple[OutputConfig, ...] = Field(default=(), description="Verdicts written back to PLCs.")
     file: Path = Field(default=Path(), description="The file this came from.", json_schema_extra=RESOLVED)
+
+    @field_validator("version")
+    @classmethod
+    def _version_is_known(cls, value: int) -> int:
+        if value != VERSION:
+            raise PydanticCustomError("C109", f"is not a version that this program reads; it reads {VERSION}")
+        return value
 
     def device(self, name: str) -> DeviceConfig:
         """Return the device of that name.

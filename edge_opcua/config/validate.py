@@ -110,8 +110,17 @@ def check(model: type[BaseModel], table: Mapping[str, Any], source: Source, at: 
         if not _read_numbers(data, errors, source, at):
             break
     for error in errors:
-        _add(result, error, model, data, source, at)
+        if not _is_consequence(error, errors):
+            _add(result, error, model, data, source, at)
     return result
+
+
+def _is_consequence(error: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> bool:
+    """Pydantic counts only the right entries of a list, so that a list of wrong ones looks too short."""
+    path = error["loc"]
+    return error["type"] == "too_short" and any(
+        len(other["loc"]) > len(path) and other["loc"][: len(path)] == path for other in errors
+    )
 
 
 def _without_resolved(
@@ -201,9 +210,9 @@ def _add(
     path = tuple(error["loc"])
     full = (*at, *path)
     result.bad.add(full)
-    if full in source.unset:
-        return
     kind = str(error["type"])
+    if full in source.unset and kind != "extra_forbidden":
+        return
     if kind == "missing":
         if not source.damaged:
             result.problems.append(_missing(model, path, full, source))
@@ -341,9 +350,13 @@ def range_text(schema: Schema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if low is not None and high is not None:
-        return f"{low:g}..{high:g}" if isinstance(low, float) or isinstance(high, float) else f"{low}..{high}"
+        return (
+            f"{low:.10g}..{high:.10g}"
+            if isinstance(low, float) or isinstance(high, float)
+            else f"{low}..{high}"
+        )
     parts = [
-        f"{word} {bound:g}"
+        f"{word} {bound:.10g}"
         for word, bound in (("at least", low), ("above", above), ("at most", high), ("below", below))
         if bound is not None
     ]

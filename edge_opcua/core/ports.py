@@ -50,6 +50,11 @@ class DriverPlugin(Protocol):
         """Read one address; AddressError with a hint if it does not follow the grammar."""
         ...
 
+    @classmethod
+    def check_url(cls, url: str) -> None:
+        """ConfigError if no device of this driver can be reached by the URL."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class WriteOutcome:

@@ -26,6 +26,11 @@ class S7Driver:
         return parse(text)
 
     @classmethod
+    def check_url(cls, url: str) -> None:
+        """Refuse a URL by which no device of this driver can be reached; ConfigError."""
+        parse_url(url)
+
+    @classmethod
     def options(cls, cfg: DeviceConfig) -> S7Options:
         """Return the checked options of a device; ConfigError if they or the URL are unusable."""
         parse_url(cfg.url)
