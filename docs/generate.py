@@ -128,8 +128,8 @@ def error_page() -> str:
     lines = [
         "# Error codes",
         "",
-        "A code never changes its meaning. `edge-opcua explain CODE` prints the same text on the machine itself,",
-        "without a network.",
+        "A code never changes its meaning. `edge-opcua explain CODE` prints the same text on the machine",
+        "itself, without a network.",
         "",
     ]
     family = ""
