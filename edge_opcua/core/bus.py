@@ -5,7 +5,7 @@ Layout of the memfd (version 1, native byte order, every part aligned to 64 byte
     preamble   magic, layout version, length of the declaration, id of this bus
     declaration (JSON: the BlockSpecs and the eventfd numbers)
     per block: head   [newest, beat_ns, epoch, writer_pid]           counters, uint64
-               slot 0 … slot depth-1, each one batch image
+               slot 0 … slot depth, each one batch image
 
 A batch image is the head of :data:`_HEAD` followed by the columns. A writer fills a private image, copies
 it into the slot and publishes ``newest`` last. A reader copies the slot and then verifies sequence and
@@ -92,7 +92,9 @@ class BlockLayout:
                 self.slots[row] = offset
                 offset += _aligned(8 + tag.type.dtype.itemsize * tag.length)
         self.image_bytes = offset
-        self.block_bytes = _BLOCK_HEAD_BYTES + spec.depth * self.image_bytes
+        # One slot more than batches are kept: the one being written, or left half-written by a dead writer.
+        self.slot_count = spec.depth + 1
+        self.block_bytes = _BLOCK_HEAD_BYTES + self.slot_count * self.image_bytes
 
 
 class TagBatch:
@@ -157,7 +159,7 @@ class TagBatch:
 
     @property
     def link_since_ns(self) -> int:
-        """Monotonic time of the last change of :attr:`link`, ns."""
+        """Monotonic time at which the link last came up or was last lost, ns."""
         return self.head[_LINK_SINCE]
 
     def row(self, name: str) -> int:
@@ -267,13 +269,13 @@ class BlockWriter:
         head[_STAMP] = now_ns
         if refreshed:
             head[_REFRESHED] = now_ns
-        if head[_LINK] != link or not head[_LINK_SINCE]:
-            head[_LINK] = link
-            head[_LINK_SINCE] = now_ns
+        if (head[_LINK] == Link.UP) != (link is Link.UP) or not head[_LINK_SINCE]:
+            head[_LINK_SINCE] = now_ns  # a lost link stays lost while it is tried again
+        head[_LINK] = link
         batch = self.batch
         head[_CRC] = zlib.crc32(batch.checked)
         size = self._layout.image_bytes
-        at = self._slots_at + (sequence % self._layout.spec.depth) * size
+        at = self._slots_at + (sequence % self._layout.slot_count) * size
         self._memory[at : at + size] = batch.view
         self._head[_BEAT] = now_ns
         self._head[_NEWEST] = sequence
@@ -331,7 +333,7 @@ class BlockReader:
         A batch that does not verify although it was not overwritten ends the loop; it is tried again at
         the next poll (its bytes may not have arrived at this core yet). A reader never spins.
         """
-        kept = self._layout.spec.depth - 1  # the oldest slot is the one being written, or left half-written
+        kept = self._layout.spec.depth
         while (newest := self._head[_NEWEST]) > self.cursor:
             wanted = self.cursor + 1
             oldest = newest - kept + 1
@@ -363,7 +365,7 @@ class BlockReader:
 
     def _take(self, sequence: int) -> bool:
         size = self._layout.image_bytes
-        at = self._slots_at + (sequence % self._layout.spec.depth) * size
+        at = self._slots_at + (sequence % self._layout.slot_count) * size
         batch = self._batch
         batch.view[:] = self._memory[at : at + size]
         head = batch.head
@@ -470,7 +472,7 @@ class Bus:
         layout = self.layout(block)
         reader = BlockReader(self, layout, self._offsets[block])
         newest = reader.newest
-        reader.cursor = newest if from_newest else max(0, newest - layout.spec.depth + 1)
+        reader.cursor = newest if from_newest else max(0, newest - layout.spec.depth)
         return reader
 
     def close(self) -> None:

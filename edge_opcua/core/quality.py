@@ -115,17 +115,18 @@ def effective(batch: TagBatch, policy: Policy, *, beat_ns: int, now_ns: int) -> 
     if link is Link.DISABLED:
         return np.full(status.shape, BAD_OUT_OF_SERVICE, np.uint32)
     writer_lost = now_ns - beat_ns > policy.writer_lost_s * _SECOND_NS
-    if link in (Link.LOST, Link.FAILED) or writer_lost:
-        since_ns = min(batch.link_since_ns, beat_ns) if link is not Link.UP else beat_ns
-        return _without_source(batch, held=now_ns - since_ns <= policy.hold_s * _SECOND_NS)
-    if link is Link.UP and now_ns - batch.refreshed_ns <= policy.stale_after_s * _SECOND_NS:
+    if writer_lost or link is not Link.UP:
+        since_ns = beat_ns if link is Link.UP else min(batch.link_since_ns, beat_ns)
+        held = now_ns - since_ns <= policy.hold_s * _SECOND_NS
+        return _without_source(batch, held=held, coming_up=link is Link.CONNECTING and not writer_lost)
+    if now_ns - batch.refreshed_ns <= policy.stale_after_s * _SECOND_NS:
         return status.copy()
     stale = np.where(bad_rows(status), status, np.uint32(UNCERTAIN_LAST_USABLE))
     return stale.astype(np.uint32, copy=False)
 
 
-def _without_source(batch: TagBatch, *, held: bool) -> npt.NDArray[np.uint32]:
-    """Overlay the rows of a block whose link or writer is lost."""
+def _without_source(batch: TagBatch, *, held: bool, coming_up: bool) -> npt.NDArray[np.uint32]:
+    """Overlay the rows of a block whose link or writer is lost, or whose link is being made."""
     own = batch.status
     shown: npt.NDArray[np.uint32]
     if held:
@@ -136,8 +137,8 @@ def _without_source(batch: TagBatch, *, held: bool) -> npt.NDArray[np.uint32]:
         ).astype(np.uint32, copy=False)
     bad = bad_rows(own)
     shown[bad] = own[bad]
-    never_read = own == BAD_WAITING_FOR_INITIAL_DATA
-    shown[never_read] = BAD_NO_COMMUNICATION
+    if not coming_up:
+        shown[own == BAD_WAITING_FOR_INITIAL_DATA] = BAD_NO_COMMUNICATION
     return shown
 
 
