@@ -123,22 +123,9 @@ def configuration_page() -> str:
 
 def error_page() -> str:
     """Return every error code with cause and remedy."""
-    from edge_opcua.config.codes import FAMILIES, codes
+    from edge_opcua.config.reference import error_codes_page as page
 
-    lines = [
-        "# Error codes",
-        "",
-        "A code never changes its meaning. `edge-opcua explain CODE` prints the same text on the machine",
-        "itself, without a network.",
-        "",
-    ]
-    family = ""
-    for code, page in codes().items():
-        if code[0] != family:
-            family = code[0]
-            lines += [f"## {family}: {FAMILIES[family]}", ""]
-        lines += [f"### {code}", "", f"**{page.title}.** {page.text}", "", f"*What to do:* {page.remedy}", ""]
-    return "\n".join(lines).rstrip("\n") + "\n"
+    return page()
 
 
 PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
