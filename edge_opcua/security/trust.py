@@ -413,6 +413,14 @@ def split_chain(sent: bytes) -> list[x509.Certificate]:
     return found
 
 
+def describe(sent: bytes) -> Decision:
+    """Return who a certificate says it is, without deciding anything (``trusted`` is False)."""
+    try:
+        return _describe(split_chain(sent)[0], trusted=False, code="", reason="")
+    except _UNREADABLE:
+        return _refuse("S406")
+
+
 def leaf_of(sent: bytes) -> bytes:
     """Return the leaf (DER) of a certificate with or without its issuers; empty if it is unreadable."""
     try:

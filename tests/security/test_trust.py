@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge_opcua.errors import SecurityError
 from edge_opcua.security import trust as trust_module
-from edge_opcua.security.trust import REASONS, TrustList, leaf_of, refusal, split_chain
+from edge_opcua.security.trust import REASONS, TrustList, describe, leaf_of, refusal, split_chain
 from edge_opcua.testing import ManualClock
 from tests.security.certificates import NOW, Identity, make, revoke
 
@@ -435,6 +435,9 @@ def test_a_refusal_found_elsewhere_keeps_the_name_it_is_about(listed: TrustList)
     listed.add(one.der)
     decision = refusal("S420", of=listed.decide(one.der))
     assert (decision.trusted, decision.code, decision.name) == (False, "S420", "one")
+    assert describe(one.der).name == "one"
+    assert not describe(one.der).trusted
+    assert describe(b"garbage").code == "S406"
     assert refusal("S413", "odd").reason == "security policy not offered (odd)"
 
 

@@ -25,7 +25,7 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, uatcp_t
 
 from edge_opcua.opcua.seam.channel import Channel
 from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn, set_caller
-from edge_opcua.security.trust import Decision, leaf_of, refusal
+from edge_opcua.security.trust import Decision, describe, leaf_of, refusal
 
 # Part 6 §7.1.2.3: a peer's buffers are at least this large.
 MIN_BUFFER_BYTES: Final = 8192
@@ -172,12 +172,14 @@ class Processor(UaProcessor):
         if not secured:
             # Needed for discovery in any case; CreateSession asks whether more is allowed.
             return True
+        sent = security.SenderCertificate or b""
         if security.SecurityPolicyURI not in {policy.URI for policy in self._offered()}:
-            return self._refused(refusal("S413", str(security.SecurityPolicyURI)[:100]))
+            detail = _printable(str(security.SecurityPolicyURI)[:100])
+            return self._refused(refusal("S413", detail, of=describe(sent)))
         own = hashlib.sha1(self._gate.security.pki.certificate_der, usedforsecurity=False).digest()
         if security.ReceiverCertificateThumbPrint != own:
-            return self._refused(refusal("S412"))
-        decision: Decision = await self._gate.admit(security.SenderCertificate or b"", self.address)
+            return self._refused(refusal("S412", of=describe(sent)))
+        decision: Decision = await self._gate.admit(sent, self.address)
         self.peer = decision if decision.trusted else None
         return decision.trusted
 

@@ -43,10 +43,14 @@ class Protocol(OPCUAProtocol):
         self._paused = False
 
     def data_received(self, data: bytes) -> None:
-        """Cut the stream into chunks; a length that cannot be is the end before anything is stored."""
-        if self.transport is None or self.transport.is_closing():
-            return
-        self._inbox += data
+        """Take bytes; a length that cannot be is the end before anything is stored."""
+        if self.transport is not None and not self.transport.is_closing():
+            self._inbox += data
+            self._cut()
+
+    def _cut(self) -> None:
+        """Cut the stream into chunks, no more than may wait; the rest waits in the socket."""
+        assert self.transport is not None, "made with the connection"
         while len(self._inbox) >= 8:
             kind, size = struct.unpack_from("<3sxI", self._inbox)
             if kind not in HEADER_BYTES:
@@ -57,17 +61,13 @@ class Protocol(OPCUAProtocol):
                 return
             if len(self._inbox) < size:
                 return
-            packet = bytes(self._inbox[:size])
-            del self._inbox[:size]
-            buffer = Buffer(packet)
-            try:
-                self.messages.put_nowait((header_from_binary(buffer), buffer))
-            except asyncio.QueueFull:
-                self._end(ua.StatusCodes.BadTcpNotEnoughResources, "too many requests wait")
+            if self.messages.qsize() >= self.iserver.limits.waiting_messages:
+                self.transport.pause_reading()
+                self._paused = True
                 return
-        if not self._paused and self.messages.qsize() >= self.iserver.limits.waiting_messages:
-            self.transport.pause_reading()
-            self._paused = True
+            buffer = Buffer(bytes(self._inbox[:size]))
+            del self._inbox[:size]
+            self.messages.put_nowait((header_from_binary(buffer), buffer))
 
     async def _process_received_message_loop(self) -> None:
         """Read requests; writes and calls run as tasks in here and end with the connection."""
@@ -88,6 +88,7 @@ class Protocol(OPCUAProtocol):
             self._paused = False
             if goes_on and self.transport is not None and not self.transport.is_closing():
                 self.transport.resume_reading()
+                self._cut()
         return goes_on
 
     async def _activation_watchdog(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import re
 import secrets
@@ -72,6 +73,7 @@ class Core(InternalServer):
     """
 
     method_service: Any
+    time_task: asyncio.Task[None] | None
 
     def __init__(
         self, security: ServerSecurity, limits: ServerLimits, advertised_urls: Sequence[str], clock: Clock
@@ -95,7 +97,7 @@ class Core(InternalServer):
         self.max_connections = limits.connections
         self.max_subscriptions = limits.subscriptions
         self.max_pending_activation_seconds = limits.activation_s
-        self.max_pending_messages_per_connection = 8 * limits.waiting_messages
+        self.max_pending_messages_per_connection = limits.waiting_messages + 1  # and the last, None
 
     def get_new_channel_id(self) -> int:
         """Return a channel id that nobody can foresee (asyncua counts up from 6)."""
@@ -159,6 +161,10 @@ class Core(InternalServer):
 
     async def stop(self) -> None:
         """Stop, and let the thread of the trust list go."""
+        if self.time_task is not None:  # asyncua waits for its clock to tick once more
+            self.time_task.cancel()
+            await asyncio.wait({self.time_task})
+            self.time_task = None
         await super().stop()
         self.gate.close()
 
