@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 from asyncua import ua
 from asyncua.common.events import Event
 
@@ -30,7 +32,12 @@ LINK_BACK_SEVERITY: Final = 200
 JOB_SEVERITY: Final = 150
 JOB_FAILED_SEVERITY: Final = 600
 
-COMPLETED: Final = 1  # ResultState (OPC 40001-101 §10.6)
+# ResultState (OPC 40001-101 §10.6).
+COMPLETED: Final = 1
+FAILED: Final = 4
+
+# Rows that become a field otherwise than as they are.
+_OTHERWISE: Final = frozenset({"result_id", "captured_ns", "verdict"})
 
 _VERDICT_TEXT: Final = {
     Verdict.UNDEFINED: "not evaluated",
@@ -95,52 +102,68 @@ class ResultContext:
     publish_ms: float
 
 
-def result_event(batch: TagBatch, status: int, context: ResultContext) -> PlantEvent:
+def result_event(batch: TagBatch, status: npt.NDArray[np.uint32], context: ResultContext) -> PlantEvent:
     """Return the event of one result (OPC 40001-101 ResultReadyEventType, with what the model said).
 
     Args:
         batch: A batch of a result block.
-        status: Effective quality of score and verdict.
+        status: Effective status of its rows; a Bad one makes a field null.
         context: What the batch does not say.
     """
-    row: dict[str, Any] = {tag.name: batch.value(i) for i, tag in enumerate(batch.layout.spec.tags)}
-    known = row["verdict"] in Verdict._value2member_map_
-    verdict = Verdict(row["verdict"]) if known else Verdict.UNDEFINED
-    if is_bad(status) and verdict is not Verdict.NOT_OK:
-        verdict = Verdict.NOT_DECIDABLE
-    score = float(row["score"])
-    made_ns = int(batch.server_ns[batch.row("verdict")])
-    stroke = int(row["stroke"])
-    message = f"{context.pipeline}: stroke {stroke} {_VERDICT_TEXT[verdict]}, score {score:.3g}"
-    reason = str(row.get("reason", ""))
+    row: dict[str, Any] = {
+        tag.name: None if is_bad(int(status[i])) else batch.value(i)
+        for i, tag in enumerate(batch.layout.spec.tags)
+    }
+    verdict_row = batch.row("verdict")
+    verdict = _verdict(row["verdict"])
+    made = utc(int(batch.server_ns[verdict_row]))
     event = PlantEvent(
         Ids.RESULT_EVENT_TYPE,
         (context.node, context.pipeline),
-        message=f"{message} ({reason})" if reason else message,
+        message=_result_message(context.pipeline, verdict, row),
         severity=SEVERITY_OF[verdict],
-        time=utc(made_ns),
+        time=made,
     )
-    for index, tag in enumerate(batch.layout.spec.tags):
+    for tag in batch.layout.spec.tags:
         member = RESULT_ROWS.get(tag.name)
-        if member is None or member in ("LastResultId", "CapturedAt", "Verdict"):
-            continue
-        value = batch.value(index)
-        event.add_property(member, value if tag.length == 0 else _plain(value), VARIANT_OF[tag.type])
-    captured = utc(int(row.get("captured_ns", 0)))
+        if member is not None and tag.name not in _OTHERWISE:
+            event.add_property(member, _plain(row[tag.name]), VARIANT_OF[tag.type])
+    captured = utc(row["captured_ns"] or 0)
     kinds = ua.VariantType
-    event.add_property("Verdict", int(verdict), kinds.Int32)
-    event.add_property("Pipeline", context.pipeline, kinds.String)
-    event.add_property("ContributionNames", list(context.names), kinds.String)
-    event.add_property("ModelRef", context.model_ref, kinds.NodeId)
-    event.add_property("LatencyPublish", context.publish_ms, kinds.Double)
-    event.add_property("CapturedAt", captured, kinds.DateTime)
-    event.add_property("ResultStatus", status_code(status), kinds.StatusCode)
-    _add_result(event, row, verdict, captured, utc(made_ns))
+    for name, value, kind in (
+        ("Verdict", int(verdict), kinds.Int32),
+        ("Pipeline", context.pipeline, kinds.String),
+        ("ContributionNames", list(context.names), kinds.String),
+        ("ModelRef", context.model_ref, kinds.NodeId),
+        ("LatencyPublish", context.publish_ms, kinds.Double),
+        ("CapturedAt", captured, kinds.DateTime),
+        ("ResultStatus", status_code(int(status[verdict_row])), kinds.StatusCode),
+    ):
+        event.add_property(name, value, kind)
+    _add_result(event, row, verdict, captured, made)
     return event
 
 
+def _verdict(value: Any) -> Verdict:
+    """Return what a verdict row says; Part 4 lets a Bad one say nothing, then it is not decidable."""
+    if value is None:
+        return Verdict.NOT_DECIDABLE
+    return Verdict(value) if value in Verdict._value2member_map_ else Verdict.UNDEFINED
+
+
+def _result_message(pipeline: str, verdict: Verdict, row: Mapping[str, Any]) -> str:
+    stroke = "" if row["stroke"] is None else f" stroke {row['stroke']}"
+    score = "" if row["score"] is None else f", score {row['score']:.3g}"
+    reason = f" ({row['reason']})" if row["reason"] else ""
+    return f"{pipeline}:{stroke} {_VERDICT_TEXT[verdict]}{score}{reason}"
+
+
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, str) else value.tolist()
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _add_result(
@@ -151,28 +174,28 @@ def _add_result(
     made: dt.datetime | None,
 ) -> None:
     """Add ``Result`` and its parts as OPC 40001-101 has them, for clients that know only that."""
-    created = made or captured
     # Looked up by NodeId: asyncua keeps structures by BrowseName, and MachineVision has a ResultDataType too.
-    meta_type = ua.extension_objects_by_datatype[Ids.RESULT_META_DATA]
-    meta = meta_type(ResultId=str(row["result_id"]))
+    structures = ua.extension_objects_by_datatype
+    meta = structures[Ids.RESULT_META_DATA](ResultId=str(row["result_id"]))
     meta.IsSimulated = False
-    meta.ResultState = COMPLETED
-    meta.PartId = str(row["part_id"])
+    meta.ResultState = COMPLETED if row["score"] is not None else FAILED
+    meta.PartId = _text(row["part_id"])
     meta.InternalConfigurationId = f"{row['model_name']}/{row['model_version']}"
-    meta.CreationTime = created
+    meta.CreationTime = made
     meta.ResultEvaluation = ua.enums_by_datatype[Ids.RESULT_EVALUATION](int(verdict))
     meta.ResultEvaluationCode = int(verdict)
-    meta.ResultEvaluationDetails = ua.LocalizedText(str(row.get("reason", "")))
-    if captured is not None and created is not None:
-        times = ua.extension_objects_by_datatype[Ids.PROCESSING_TIMES](StartTime=captured, EndTime=created)
-        times.AcquisitionDuration = float(row.get("acquire_ms", 0.0))
-        times.ProcessingDuration = float(row.get("infer_ms", 0.0))
+    meta.ResultEvaluationDetails = ua.LocalizedText(row["reason"] or "")
+    if captured is not None:
+        times = structures[Ids.PROCESSING_TIMES](StartTime=captured, EndTime=made or captured)
+        times.AcquisitionDuration = row["acquire_ms"]
+        times.ProcessingDuration = row["infer_ms"]
         meta.ProcessingTimes = times
     content = [
-        ua.Variant(float(row["score"]), ua.VariantType.Double),
-        ua.Variant(float(row["confidence"]), ua.VariantType.Double),
+        ua.Variant(row[name], ua.VariantType.Double)
+        for name in ("score", "confidence")
+        if row[name] is not None
     ]
-    result = ua.extension_objects_by_datatype[Ids.RESULT_DATA](ResultMetaData=meta, ResultContent=content)
+    result = structures[Ids.RESULT_DATA](ResultMetaData=meta, ResultContent=content)
     kinds = ua.VariantType
     event.add_property("Result", result, kinds.ExtensionObject)
     event.add_property("Result/ResultMetaData", meta, kinds.ExtensionObject)

@@ -321,7 +321,7 @@ class _InferenceFeed:
             await self.describe()
             await _notify_all(self.view, changed, self._counts)
             await self._assign(self._nodes.latency_publish, publish_ms, ua.VariantType.Double)
-            await self._emit(result_event(batch, self._status(), self._context(publish_ms)))
+            await self._emit(result_event(batch, self.view.status, self._context(publish_ms)))
             self._published += 1
             self._counts.results += 1
             await self._assign(self._nodes.published, self._published, ua.VariantType.UInt64)
@@ -342,10 +342,6 @@ class _InferenceFeed:
         self._model_ref = self._model_nodes.get(key, ua.NodeId())
         await self._assign(self._nodes.names, list(names), ua.VariantType.String)
         await self._assign(self._nodes.model_ref, self._model_ref, ua.VariantType.NodeId)
-
-    def _status(self) -> int:
-        assert self.view.batch is not None
-        return int(self.view.status[self.view.batch.row("score")])
 
     def _context(self, publish_ms: float) -> ResultContext:
         return ResultContext(self._nodes.pipeline, self._nodes.node, self._names, self._model_ref, publish_ms)

@@ -204,17 +204,18 @@ class NodeMaker:
 
     def _members(self, node_id: ua.NodeId, name: str, type_id: ua.NodeId, optional: Collection[str]) -> None:
         """Add what each type of the hierarchy demands, the most derived one first."""
-        present: set[ua.QualifiedName] = set()
+        present: set[str] = set()
         for each in self._supertypes(type_id):
             for reference in self._aspace[each].references:
                 if not reference.IsForward or reference.ReferenceTypeId not in _CHILDREN:
                     continue
-                if reference.BrowseName in present:
+                browse_name = reference.BrowseName.to_string()
+                if browse_name in present:
                     continue
                 rule = self._rule_of(reference.NodeId)
                 wanted = rule == _OPTIONAL and reference.BrowseName.Name in optional
                 if rule == _MANDATORY or wanted:
-                    present.add(reference.BrowseName)
+                    present.add(browse_name)
                     self._member(node_id, f"{name}.{reference.BrowseName.Name}", reference)
 
     def _member(self, parent: ua.NodeId, name: str, declaration: ua.ReferenceDescription) -> None:

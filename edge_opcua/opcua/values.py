@@ -1,4 +1,4 @@
-"""From rows of a bus batch to OPC UA DataValues: null when Bad, substitutes where they stand in, true stamps."""
+"""From rows of a bus batch to OPC UA DataValues: null when Bad, substitutes in their place, true stamps."""
 
 from __future__ import annotations
 
