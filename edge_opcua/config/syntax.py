@@ -73,12 +73,18 @@ def line_of(lines: Sequence[str], line: int) -> str:
 
 
 class UnreadableError(Exception):
-    """A file cannot be taken as text at all; the message says why, the help what to do."""
+    """A file cannot be taken as text at all.
 
-    def __init__(self, message: str, *, remedy: str = "", missing: bool = False) -> None:
+    Args:
+        message: Why, as the end of a sentence that begins with the name of the file.
+        remedy: What to do about it.
+        is_absent: Whether nothing could be read, as opposed to the wrong thing.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", is_absent: bool = False) -> None:
         super().__init__(message)
         self.remedy = remedy
-        self.missing = missing
+        self.is_absent = is_absent
 
 
 def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
@@ -100,11 +106,13 @@ def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
             )
         return path.read_bytes()
     except FileNotFoundError as exc:
-        raise UnreadableError("there is no such file", missing=True) from exc
+        raise UnreadableError("there is no such file", is_absent=True) from exc
     except PermissionError as exc:
-        raise UnreadableError("may not be read by this user", remedy=f"chmod a+r {path}") from exc
+        remedy = f"chmod a+r {path}"
+        raise UnreadableError("may not be read by this user", remedy=remedy, is_absent=True) from exc
     except (OSError, ValueError) as exc:
-        raise UnreadableError(f"cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+        reason = getattr(exc, "strerror", None) or exc
+        raise UnreadableError(f"cannot be read: {reason}", is_absent=True) from exc
 
 
 def read_document(path: Path, file: str) -> Document:
@@ -121,7 +129,7 @@ def read_document(path: Path, file: str) -> Document:
         data = read_bytes(path, limit_bytes=MAX_TOML_BYTES)
         text = _as_text(data)
     except UnreadableError as exc:
-        code = "C107" if exc.missing or "read" in str(exc) else "C108"
+        code = "C107" if exc.is_absent else "C108"
         return Document(file, problems=[Problem(code, str(exc), file=file, help=exc.remedy)])
     return parse_document(text, file)
 
@@ -236,8 +244,11 @@ def _never_closed(what: str, lines: list[str], line: int) -> Problem:
     if not match:
         return Problem("C101", _lower(what), place=Place(line, 1))
     start, value = len(match["start"]), match["value"]
-    thing, mark = {"[": ("list", "]"), "{": ("table", "}")}.get(value[:1], ("text", value[:3]))
-    message = f'the {thing} that begins here is never closed; "{mark}" is missing'
+    marks = {"[": ("list", "]"), "{": ("table", "}"), '"': ("text", '"'), "'": ("text", "'")}
+    thing, mark = marks.get(value[:1], ("value", "]"))
+    if value[:3] in {'"""', "'''"}:
+        mark = value[:3]
+    message = f"the {thing} that begins here is never closed; {mark} is missing"
     return Problem("C101", message, place=Place(opened, start + 1, max(1, len(value))))
 
 
@@ -247,7 +258,8 @@ def _line_fault(what: str, line_text: str, line: int, column: int) -> Problem:
         start, value = len(match["start"]), match["value"].strip()
         said = _value_fault(match["key"], value)
         if said:
-            return Problem("C101", said[0], place=Place(line, start + 1, max(1, len(value))), help=said[1])
+            shown = value if value[:1] in {'"', "'"} else value.split("#")[0].strip()
+            return Problem("C101", said[0], place=Place(line, start + 1, max(1, len(shown))), help=said[1])
     colon = _COLON.match(line_text)
     if colon:
         place = Place(line, colon.start("colon") + 1, len(colon["colon"]))

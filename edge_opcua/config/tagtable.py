@@ -107,9 +107,9 @@ class TagTables:
             data = read_bytes(path, limit_bytes=MAX_TABLE_BYTES)
             text, notice = _as_text(data)
         except UnreadableError as exc:
-            code = "T202" if path.is_file() and not str(exc).startswith("may not") else "T201"
+            code = "T201" if exc.is_absent else "T202"
             self.problems.append(Problem(code, str(exc), file=file, help=exc.remedy))
-            return code == "T202"
+            return not exc.is_absent
         if notice:
             self.problems.append(replace(notice, file=file))
         _Reader(self, file, text).run()
