@@ -28,7 +28,7 @@ class WriteJob:
 
     perform: Callable[[WriteJob], Awaitable[None]]
     done: asyncio.Event = field(default_factory=asyncio.Event)
-    outcome: WriteOutcome = WriteOutcome()
+    outcome: WriteOutcome = field(default_factory=WriteOutcome)
     sent: bool = False
     dropped: bool = False
 
