@@ -92,7 +92,6 @@ class LaneSpec:
         capture: Public id of the capture, for messages.
         capture_block: Block of the capture.
         wake: Which of the capture's deadline readers this lane is.
-        sample_count: Samples of one capture.
         sample_rate_hz: Samples per second.
         waveform_unit: Unit of the samples.
         context: Context tags in the order of the model's features.
@@ -107,7 +106,6 @@ class LaneSpec:
     capture: str
     capture_block: str
     wake: int
-    sample_count: int
     sample_rate_hz: float
     waveform_unit: str
     context: tuple[ContextTag, ...]
@@ -167,7 +165,6 @@ def lane_spec(config: EdgeConfig, pipeline: str) -> LaneSpec:
         capture=chosen.capture,
         capture_block=device.block_name(capture.name),
         wake=sharing.index(chosen.name),
-        sample_count=capture.sample_count,
         sample_rate_hz=capture.sample_rate_hz,
         waveform_unit=capture.unit,
         context=tuple(_context_tag(config, reference) for reference in chosen.context),
@@ -218,6 +215,7 @@ class Lane:
         self._load_backend = load_backend
         self._provider = provider
         self._captures = bus.reader(spec.capture_block)
+        self._sample_count = _capacity(bus, spec.capture_block)
         self._source = _Source(bus.reader(spec.capture_block), clock)
         self._context = [_Input(bus, tag, clock) for tag in spec.context]
         self._part = None if spec.part_id is None else _Input(bus, spec.part_id, clock)
@@ -234,6 +232,7 @@ class Lane:
             ModelError: The model cannot be served; nothing of it is kept.
         """
         manifest = self._files.manifest
+        self._require_plant(manifest)
         require_match(manifest, self._extractor)
         for tag in (*self._context, *([self._part] if self._part else [])):
             tag.require_number()
@@ -243,6 +242,24 @@ class Lane:
         self._model = model
         facts = model.backend.describe()
         return ReadyFacts(float(facts["load_ms"]), p50_us, p99_us, samples, str(facts["provider"]))
+
+    def _require_plant(self, manifest: Manifest) -> None:
+        """Refuse a plant whose units or captures are not those the model was trained with (M511)."""
+        spec = self._spec
+        units = [(tag.reference, tag.unit) for tag in spec.context]
+        trained = [feature.unit for feature in manifest.context]
+        units.append((spec.capture, spec.waveform_unit))
+        trained.append(manifest.waveform_unit)
+        for (reference, unit), wanted in zip(units, trained, strict=True):
+            if unit and unit != wanted:
+                raise ModelError(f"{reference} is in {unit}, the model was trained in {wanted}", code="M511")
+        recorded = (self._sample_count, spec.sample_rate_hz)
+        if recorded != (manifest.sample_count, manifest.sample_rate_hz):
+            raise ModelError(
+                f"{spec.capture} has {recorded[0]} samples at {recorded[1]:g} Hz, the model was trained on "
+                f"{manifest.sample_count} at {manifest.sample_rate_hz:g} Hz",
+                code="M511",
+            )
 
     def activate(self, cursor: int | None) -> None:
         """Become the writer of the result, and go on behind the last capture that was dealt with.
@@ -270,7 +287,7 @@ class Lane:
             results,
             health,
             source_lost=results.about_loss,
-            last_captured_ns=results.last_captured_ns,
+            last_stroke=results.last_stroke,
         )
         self.step()
         health.publish(self._captures.cursor)
@@ -312,11 +329,11 @@ class Lane:
         for capture in self._captures.poll():
             if capture.refreshed_ns == capture.stamp_ns:  # otherwise only the link has changed
                 self._deal_with(active, capture)
-        if self._captures.lost != lost_before:
-            active.health.missed += self._captures.lost - lost_before
-            _log.warning(
-                "lane.missed", pipeline=self._spec.pipeline, captures=self._captures.lost - lost_before
-            )
+        missed = self._captures.lost - lost_before
+        if missed:
+            active.health.missed += missed
+            active.health.publish(self._captures.cursor)
+            _log.warning("lane.missed", pipeline=self._spec.pipeline, captures=missed)
         self._look_after_source(active)
         active.results.beat()
         active.health.tend(self._captures.cursor)
@@ -355,7 +372,7 @@ class Lane:
             self._fail_safe(result, status, f"{self._spec.capture}: {status_name(status)}")
             return shot.captured_ns
         waveform = capture.array(shot.waveform_row)
-        if waveform.size != self._spec.sample_count or shot.sample_rate_hz not in (
+        if waveform.size != self._sample_count or shot.sample_rate_hz not in (
             0.0,
             self._spec.sample_rate_hz,
         ):
@@ -363,7 +380,7 @@ class Lane:
                 result,
                 BAD_CONFIGURATION_ERROR,
                 f"{self._spec.capture} has {waveform.size} samples at {shot.sample_rate_hz:g} Hz, not "
-                f"{self._spec.sample_count} at {self._spec.sample_rate_hz:g} Hz",
+                f"{self._sample_count} at {self._spec.sample_rate_hz:g} Hz",
             )
             return shot.captured_ns
         oldest_ns, uncertain, bad = self._read_context(shot.captured_ns, status)
@@ -463,6 +480,11 @@ class Lane:
             self._attached_to = None
 
 
+def _capacity(bus: Bus, block: str) -> int:
+    layout = bus.layout(block)
+    return layout.spec.tags[layout.rows["waveform"]].length
+
+
 class _Shot:
     """The rows of one capture batch that say what it is; a capture need not have all of them."""
 
@@ -502,25 +524,25 @@ class _Active:
         health: _Health,
         *,
         source_lost: bool,
-        last_captured_ns: int,
+        last_stroke: tuple[int, int],
     ) -> None:
         self.model = model
         self.results = results
         self.health = health
         self.source_lost = source_lost
         self.fail_safe = source_lost
-        self._last_captured_ns = last_captured_ns
+        self._last_stroke = last_stroke
         self._last_sequence: int | None = None
 
     def is_repeated(self, shot: _Shot) -> bool:
         """Return whether this is the capture that was dealt with last."""
         if shot.has_device_time:
-            return shot.captured_ns == self._last_captured_ns
+            return (shot.stroke, shot.captured_ns) == self._last_stroke
         return shot.sequence == self._last_sequence and shot.sequence != 0
 
     def take(self, shot: _Shot) -> None:
         """Remember a capture as dealt with."""
-        self._last_captured_ns, self._last_sequence = shot.captured_ns, shot.sequence
+        self._last_stroke, self._last_sequence = (shot.stroke, shot.captured_ns), shot.sequence
 
 
 class _Source:

@@ -149,9 +149,9 @@ class ResultWriter:
         return self._writer.sequence
 
     @property
-    def last_captured_ns(self) -> int:
-        """Time of the capture of the last result about a stroke, ns UTC; 0 if there was none."""
-        return int(self._last("captured_ns"))
+    def last_stroke(self) -> tuple[int, int]:
+        """Number and time (ns UTC) of the stroke judged last; zeros if there was none."""
+        return int(self._last("stroke")), int(self._last("captured_ns"))
 
     @property
     def about_loss(self) -> bool:

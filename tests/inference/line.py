@@ -1,0 +1,211 @@
+"""A press line on a real bus, written by hand: what the io process would publish, for tests of a lane."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.config.schema import PipelineConfig
+from edge_opcua.core.bus import Bus, TagBatch
+from edge_opcua.core.clock import Clock
+from edge_opcua.core.quality import Link, Verdict
+from edge_opcua.core.values import GOOD, BlockSpec, Policy, Scalar, TagSpec, Value, is_bad
+from edge_opcua.features.stroke import Feature, StrokeFeatures
+from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
+from edge_opcua.inference.lane import ContextTag, Lane, LaneSpec, result_blocks
+from edge_opcua.inference.repository import ModelFiles, ModelRepository
+from edge_opcua.sim.physics import PressPhysics
+from edge_opcua.testing import ManualClock
+
+MODELS = Path(__file__).parents[2] / "examples" / "press" / "models"
+PIPELINE = PipelineConfig(
+    name="press-anomaly",
+    model="press-anomaly",
+    capture="vib/stroke",
+    context=("press/tonnage", "press/die_temp", "press/strokes_per_min"),
+    part_id="press/part_id",
+)
+UNITS = {"tonnage": "kN", "die_temp": "°C", "strokes_per_min": "1/min"}
+DEADLINE_MS = 100.0
+POLL_NS = 20_000_000
+
+
+def context_tag(name: str, unit: str = "") -> ContextTag:
+    return ContextTag(f"press/{name}", "press.fast", name, unit)
+
+
+def spec(*, fail_safe: Verdict = Verdict.NOT_DECIDABLE) -> LaneSpec:
+    return LaneSpec(
+        pipeline="press-anomaly",
+        capture="vib/stroke",
+        capture_block="vib.stroke",
+        wake=0,
+        sample_rate_hz=10_000.0,
+        waveform_unit="m/s²",
+        context=tuple(context_tag(name, unit) for name, unit in UNITS.items()),
+        part_id=context_tag("part_id"),
+        result_block=PIPELINE.result_block,
+        lane_block=PIPELINE.lane_block,
+        deadline_ms=DEADLINE_MS,
+        fail_safe=fail_safe,
+    )
+
+
+def blocks(*, capture_depth: int = 16, hold_s: float = 2.0) -> tuple[BlockSpec, ...]:
+    capture = (
+        TagSpec("sequence", Scalar.UINT32),
+        TagSpec("ready_ns", Scalar.INT64),
+        TagSpec("stroke", Scalar.UINT32),
+        TagSpec("sample_rate_hz", Scalar.DOUBLE),
+        TagSpec("waveform", Scalar.FLOAT, 2_000),
+    )
+    fast = (
+        TagSpec("tonnage", Scalar.FLOAT, substitute=820.0),
+        TagSpec("die_temp", Scalar.FLOAT),
+        TagSpec("strokes_per_min", Scalar.FLOAT),
+        TagSpec("part_id", Scalar.UINT32),
+        TagSpec("recipe", Scalar.STRING, 16),
+    )
+    return (
+        BlockSpec("vib.stroke", capture, capture_depth, Policy(hold_s=hold_s), wakes=1),
+        BlockSpec("press.fast", fast, 16, Policy(stale_after_s=0.5, hold_s=hold_s)),
+        *result_blocks(PIPELINE),
+    )
+
+
+class Line:
+    """The bus of a press cell and the hand that feeds it.
+
+    Args:
+        clock: Clock of the bus and of the lanes.
+        capture_depth: Captures the ring keeps.
+    """
+
+    def __init__(self, clock: Clock | None = None, *, capture_depth: int = 16) -> None:
+        self.clock: Clock = clock or ManualClock()
+        self.bus = Bus.create(blocks(capture_depth=capture_depth), clock=self.clock)
+        self.physics = PressPhysics(7)
+        self.captures = self.bus.writer("vib.stroke")
+        self.fast = self.bus.writer("press.fast")
+        self.results = self.bus.reader("press-anomaly.result", from_newest=False)
+        self.health = self.bus.reader("press-anomaly.lane", from_newest=False)
+        self.tags(tonnage=820.0, die_temp=45.0, strokes_per_min=18.0, part_id=100_000)
+
+    def close(self) -> None:
+        self.bus.close()
+
+    def lane(
+        self,
+        files: ModelFiles,
+        *,
+        lane_spec: LaneSpec | None = None,
+        bus: Bus | None = None,
+        extractor: StrokeFeatures | None = None,
+    ) -> Lane:
+        chosen = (lane_spec or spec()).ordered_for(files.manifest)
+        return Lane(
+            chosen,
+            files,
+            bus or self.bus,
+            self.clock,
+            extractor=extractor or extractor_for(chosen),
+            load_backend=OnnxRuntimeBackend.load,
+        )
+
+    def tags(self, *, link: Link = Link.UP, refreshed: bool = True, **values: float) -> None:
+        """Publish process values."""
+        batch = self.fast.batch
+        for name, value in values.items():
+            batch.set(batch.row(name), value)
+            batch.status[batch.row(name)] = GOOD
+            batch.source_ns[batch.row(name)] = self.clock.utc_ns()
+        self.fast.publish(link=link, refreshed=refreshed)
+
+    def tag_status(self, name: str, status: int) -> None:
+        """Publish another status of one process value."""
+        self.fast.batch.status[self.fast.batch.row(name)] = status
+        self.fast.publish()
+
+    def stroke(
+        self,
+        number: int,
+        *,
+        wear: float = 0.0,
+        waveform: npt.NDArray[np.float32] | None = None,
+        status: int = GOOD,
+        ready_ns: int | None = None,
+    ) -> int:
+        """Publish the capture of one stroke and its process values; return its bus sequence."""
+        stroke = self.physics.stroke(number, wear=wear)
+        self.tags(
+            tonnage=stroke.tonnage,
+            die_temp=stroke.die_temp,
+            strokes_per_min=stroke.strokes_per_min,
+            part_id=stroke.part_id,
+        )
+        batch = self.captures.batch
+        captured_ns = self.clock.utc_ns() - POLL_NS if ready_ns is None else ready_ns
+        values: dict[str, Any] = {
+            "sequence": number,
+            "ready_ns": captured_ns,
+            "stroke": number,
+            "sample_rate_hz": 10_000.0,
+            "waveform": stroke.waveform if waveform is None else waveform,
+        }
+        for name, value in values.items():
+            batch.set(batch.row(name), value)
+        batch.status[:] = GOOD
+        batch.status[batch.row("waveform")] = status
+        batch.source_ns[:] = captured_ns
+        batch.server_ns[:] = self.clock.utc_ns()
+        return self.captures.publish()
+
+    def link(self, link: Link) -> None:
+        """Publish a change of the vibration unit's link."""
+        self.captures.publish(link=link, refreshed=False)
+
+    def judged(self) -> list[dict[str, Value]]:
+        """Return every result since the last call as plain values; Bad ones are None."""
+        return [plain(batch) for batch in self.results.poll()]
+
+    def verdict(self) -> dict[str, Value]:
+        """Return the one result since the last call."""
+        (only,) = self.judged()
+        return only
+
+    def counters(self) -> dict[str, Value]:
+        batch = self.health.latest()
+        assert batch is not None
+        return plain(batch)
+
+
+def plain(batch: TagBatch) -> dict[str, Value]:
+    """Return the rows of a batch by name, and the status of each as ``<name>.status``."""
+    values: dict[str, Value] = {}
+    for row, tag in enumerate(batch.layout.spec.tags):
+        status = int(batch.status[row])
+        values[tag.name] = None if is_bad(status) else batch.value(row)
+        values[f"{tag.name}.status"] = status
+        values[f"{tag.name}.source_ns"] = int(batch.source_ns[row])
+    return values
+
+
+def extractor_for(chosen: LaneSpec) -> StrokeFeatures:
+    return StrokeFeatures(
+        sample_count=2_000,
+        sample_rate_hz=chosen.sample_rate_hz,
+        unit=chosen.waveform_unit,
+        context=tuple(Feature(tag.name, tag.unit) for tag in chosen.context),
+    )
+
+
+def delivered(version: int = 1) -> ModelFiles:
+    return ModelRepository(MODELS).resolve("press-anomaly", version)
+
+
+def with_context(chosen: LaneSpec, *tags: ContextTag) -> LaneSpec:
+    return replace(chosen, context=tags)
