@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,20 @@ from blockbuster import blockbuster_ctx
 # A property is about what holds, not about how long this computer takes for one example.
 hypothesis.settings.register_profile("edge", deadline=None)
 hypothesis.settings.load_profile("edge")
+
+
+_LIBM = ctypes.CDLL("libm.so.6")
+_FE_DFL_ENV = ctypes.c_void_p(-1)  # fenv.h of glibc on x86-64 and aarch64
+
+
+@pytest.fixture(autouse=True)
+def denormals_are_numbers() -> None:
+    """Undo what a model leaves behind in its thread.
+
+    ONNX Runtime's ``set_denormal_as_zero`` switches the processor to flush-to-zero, which suits a lane's own
+    process and nobody else: hypothesis rightly refuses to work on such floats.
+    """
+    _LIBM.fesetenv(_FE_DFL_ENV)
 
 
 @pytest.fixture(scope="session")
