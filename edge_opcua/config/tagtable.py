@@ -289,7 +289,8 @@ class _Row:
         if address is None:
             return
         self._check_linear(address, scale)
-        scalar = address.scalar if (scale, offset) == (1.0, 0.0) else Scalar.DOUBLE
+        is_plain = (scale, offset) == (1.0, 0.0) or address.scalar in _UNORDERED
+        scalar = address.scalar if is_plain else Scalar.DOUBLE
         values["substitute"] = self._value("substitute", address, scalar, low, high)
         values["initial"] = self._value("initial", address, scalar, low, high)
         if scalar in {Scalar.FLOAT, Scalar.DOUBLE} and not values["unit"]:
