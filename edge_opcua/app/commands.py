@@ -16,6 +16,7 @@ from edge_opcua.config.report import check_json, check_text, problems_text
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.logs import configure_logging
 from edge_opcua.core.statedir import StateDir
+from edge_opcua.drivers.plan import DevicePlan
 from edge_opcua.errors import ConfigError, EdgeError, SecurityError
 from edge_opcua.security.trust import Knock, Trusted, TrustList
 
@@ -80,8 +81,8 @@ def check(config_file: Path, *, as_json: bool) -> int:
     return 0 if loaded.ok else WRONG_USE
 
 
-def _plans(loaded: Loaded) -> tuple[object, ...]:
-    return tuple(plan(loaded.config).devices) if loaded.config is not None and loaded.ok else ()
+def _plans(loaded: Loaded) -> tuple[DevicePlan, ...]:
+    return plan(loaded.config).devices if loaded.config is not None and loaded.ok else ()
 
 
 def explain(code: str) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -45,6 +46,7 @@ class Seat:
     role: str
     child: ChildProcess | None = None
     restarts: int = 0
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -179,7 +181,7 @@ class Supervisor:
         delay_s = FIRST_DELAY_S
         while not self._stopping.is_set():
             started_s = self._clock.monotonic_s()
-            seat.child = await self.start(seat.role)
+            seat.child = await self.start(seat.role, *seat.arguments)
             code = await seat.child.wait()
             self._hub.detach(seat.role)
             pid, seat.child = seat.child.pid, None
@@ -242,6 +244,9 @@ class Supervisor:
     def _on_listening(self, body: dict[str, Any]) -> Reply:
         first = not self._board.endpoints
         self._board.endpoints = [str(url) for url in body.get("endpoints", ())]
+        if self._config.opcua.port == 0:  # any free port: after a restart it has to be the same one
+            port = urlsplit(str(body["local"])).port
+            self._seats["opcua"].arguments = (f"--listen={self._config.opcua.host}:{port}",)
         self._board.thumbprint = str(body.get("thumbprint", ""))
         self._board.certificate = str(body.get("certificate", ""))
         self.clear_fault("opcua")

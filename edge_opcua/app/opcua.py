@@ -1,0 +1,180 @@
+"""The OPC UA process: one secure server over the bus, with the control channel behind its methods."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from edge_opcua.app.child import until_stopped
+from edge_opcua.app.models import ActiveModels
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.control import SUPERVISOR, Reply, Request
+from edge_opcua.core.process import Child
+from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.values import BAD_NOT_SUPPORTED
+from edge_opcua.core.worker import Worker
+from edge_opcua.errors import ConfigError, ModelError
+from edge_opcua.inference.repository import ModelRepository
+from edge_opcua.opcua.models import ModelInfo
+from edge_opcua.opcua.nodesets import read_nodesets
+from edge_opcua.opcua.seam import ServerSecurity
+from edge_opcua.opcua.server import PlantServer
+from edge_opcua.security.pki import Pki, local_names, names_missing, open_pki
+from edge_opcua.security.trust import TrustList
+
+WRITE_S = 3.0
+LOAD_S = 2.0
+FILES_S = 30.0
+
+
+async def run(child: Child, config: EdgeConfig) -> None:
+    """Serve until the process shall stop.
+
+    Raises:
+        ConfigError: The server cannot listen, or its certificate cannot be used; the supervisor shows why.
+    """
+    config = _listening_on(config, _arguments(child.arguments))
+    state = StateDir(child.state_dir)
+    files = Worker("opcua.files")
+    try:
+        pki = await files.call(_identity, state, config, timeout_s=FILES_S)
+        service = _Service(child, config, pki, files)
+        await service.run(await files.call(_models, state, config, timeout_s=FILES_S))
+    except ConfigError as exc:
+        code = "H631" if "listen" in str(exc) else "C190"
+        child.control.notify(SUPERVISOR, "fault", {"source": "opcua", "code": code, "text": str(exc)})
+        raise
+
+
+def _arguments(arguments: Sequence[str]) -> str | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--listen", default=None)
+    listen: str | None = parser.parse_args(arguments).listen
+    return listen
+
+
+def _listening_on(config: EdgeConfig, listen: str | None) -> EdgeConfig:
+    """Return the configuration with the address of a former run, where the file leaves the port open."""
+    if listen is None:
+        return config
+    return config.model_copy(update={"opcua": config.opcua.model_copy(update={"listen": listen})})
+
+
+def _identity(state: StateDir, config: EdgeConfig) -> Pki:
+    return open_pki(state.pki, names=_names(config))
+
+
+def _names(config: EdgeConfig) -> list[str]:
+    """Return the names under which clients reach this box, apart from those it knows itself."""
+    hosts = [urlsplit(url).hostname or "" for url in config.opcua.advertised_urls]
+    return [host for host in (*hosts, config.opcua.host) if host not in ("", "0.0.0.0", "::")]  # noqa: S104
+
+
+def _models(state: StateDir, config: EdgeConfig) -> list[ModelInfo]:
+    """Return the versions in the repository as a client sees them."""
+    repository = ModelRepository(state.models)
+    active = ActiveModels(state, config)
+    running = {
+        (choice.name, choice.version)
+        for choice in (active.choice(pipeline.name) for pipeline in config.pipelines)
+    }
+    found = []
+    for entry in repository.list():
+        key = (entry.name, entry.version)
+        try:
+            manifest = repository.resolve(entry.name, entry.version).manifest
+        except ModelError:
+            found.append(ModelInfo(entry.name, entry.version, entry.sha256, "Failed"))
+            continue
+        word = "Active" if key in running else "Available"
+        proof = {
+            name: value for name, value in manifest.proof.items() if isinstance(value, (int, float, str))
+        }
+        found.append(ModelInfo(*key, manifest.sha256, word, manifest.names, proof))
+    return found
+
+
+class _Service:
+    """The server with its connections to the other processes."""
+
+    def __init__(self, child: Child, config: EdgeConfig, pki: Pki, files: Worker) -> None:
+        self._child = child
+        self._config = config
+        self._pki = pki
+        self._files = files
+        self._state = StateDir(child.state_dir)
+        self._server: PlantServer | None = None
+        self._one_job_notice_at_a_time = asyncio.Lock()
+
+    async def run(self, models: list[ModelInfo]) -> None:
+        """Serve until the process shall stop."""
+        security = ServerSecurity(
+            pki=self._pki,
+            trust=TrustList(self._pki.root),
+            policies=self._config.opcua.secure_policies,
+            allow_none="None" in self._config.opcua.security,
+        )
+        self._server = PlantServer(
+            self._config,
+            self._child.bus,
+            security=security,
+            nodesets=await self._files.call(read_nodesets, self._official(), timeout_s=FILES_S),
+            write=self._write,
+            load_model=self._load_model,
+            models=models,
+            clock=self._child.clock,
+        )
+        self._child.handle = self._handle
+        await until_stopped(self._child, self._serve, self._announce)
+
+    def _official(self) -> Path | None:
+        """Return the folder of full official nodesets an operator dropped in, if there is one."""
+        folder = self._state.root / "nodesets"
+        return folder if folder.is_dir() else None
+
+    async def _serve(self) -> None:
+        assert self._server is not None
+        await self._server.run(self._child.stopping)
+
+    async def _announce(self) -> None:
+        """Tell the supervisor where clients connect, once they can."""
+        assert self._server is not None
+        await self._server.ready.wait()
+        missing = names_missing(self._pki.certificate, local_names(_names(self._config)))
+        warnings = [f"the certificate does not name {', '.join(missing)}"] if missing else []
+        body = {
+            "endpoints": list(self._server.urls),
+            "local": self._server.url,
+            "thumbprint": self._pki.thumbprint,
+            "certificate": str(self._pki.root / "own" / "cert.der"),
+            "warnings": warnings,
+        }
+        self._child.control.notify(SUPERVISOR, "listening", body)
+
+    async def _write(self, tag: str, value: Any, user: str) -> Reply:
+        body = {"tag": tag, "value": value, "user": user}
+        return await self._child.control.request("io", "write", body, timeout_s=WRITE_S)
+
+    async def _load_model(self, name: str, version: int, sha256: str, user: str) -> Reply:
+        body = {"name": name, "version": version, "sha256": sha256, "user": user}
+        return await self._child.control.request(SUPERVISOR, "load_model", body, timeout_s=LOAD_S)
+
+    async def _handle(self, request: Request) -> Reply:
+        assert self._server is not None
+        if request.kind == "sessions":
+            return Reply(body=self._server.sessions())
+        if request.kind == "job":
+            async with self._one_job_notice_at_a_time:  # in the order they came
+                await self._show_job(self._server, request.body)
+            return Reply()
+        return Reply(BAD_NOT_SUPPORTED, f"the OPC UA process does not know {request.kind}")
+
+    async def _show_job(self, server: PlantServer, body: dict[str, Any]) -> None:
+        if body.get("state") in ("Starting", "Done"):  # the repository may hold new versions
+            models = await self._files.call(_models, self._state, self._config, timeout_s=FILES_S)
+            await server.on_models(models)
+        await server.on_job(body)
