@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,12 +262,13 @@ def _read_golden(path: Path, manifest: Manifest) -> dict[str, npt.NDArray[Any]]:
     try:
         if path.stat().st_size > MAX_GOLDEN_BYTES:
             raise ModelError(f"{path.name} is larger than {MAX_GOLDEN_BYTES} bytes", code="M513")
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             for name in columns:
                 samples[name] = archive[name]
     except FileNotFoundError:
         raise ModelError(f"{path} is missing", code="M507") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
         raise ModelError(f"{path.name} cannot be read: {exc}", code="M513") from exc
     rows = {len(array) if array.ndim else 0 for array in samples.values()}
     for name, shape in columns.items():

@@ -30,8 +30,13 @@ PROVIDERS: Final = MappingProxyType(
 
 _CPU: Final = "CPUExecutionProvider"
 _LOG_ERRORS_ONLY: Final = 3
-_PREFIX: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_SOURCE_PLACE: Final = re.compile(r"\S*\.(?:cc|h|cpp):\d+\s+\S.*?\)\s+")
+# What its messages carry for its own developers: number and name of the error, the path we know, and file,
+# line and function of its source.
+_NOISE: Final = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : "
+    r"|Load model from \S+ failed:\s*"
+    r"|\S+\.(?:cc|h|cpp):\d+ (?:[\w:<>*&~, ]*::[\w~]+\([^()]*\)(?: const)?|\w+)\s*"
+)
 _MAX_REASON: Final = 300
 
 
@@ -200,6 +205,5 @@ def _spelled(node: Any) -> str:
 
 def _sentence(exc: Exception) -> str:
     """Return what ONNX Runtime says without its codes and source places, cut to one line."""
-    text = _SOURCE_PLACE.sub("", _PREFIX.sub("", str(exc)))
-    line = " ".join(text.split())
+    line = " ".join(_NOISE.sub("", str(exc)).split())
     return line if len(line) <= _MAX_REASON else line[: _MAX_REASON - 1] + "…"
