@@ -11,7 +11,7 @@ from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.server.address_space import AddressSpace, AttributeService, MethodService
 
-from edge_opcua.opcua.seam.types import fits, is_component_of, property_value
+from edge_opcua.opcua.seam.types import allows, attribute, fits, is_component_of, property_value
 
 if TYPE_CHECKING:
     from edge_opcua.opcua.seam.session import Session, WriteHandler
@@ -65,30 +65,26 @@ class Attributes(AttributeService):
     def _objection(self, session: Session, item: ua.WriteValue) -> int | None:
         """Return why this value may not be written, or None."""
         codes = ua.StatusCodes
-        read = self._aspace.read_attribute_value
+        write = ua.AccessLevel.CurrentWrite
+
+        def read(attribute_id: ua.AttributeIds) -> Any:
+            return attribute(self._aspace, item.NodeId, attribute_id)
+
         if item.NodeId not in self._aspace:
             return int(codes.BadNodeIdUnknown)
         if item.AttributeId != ua.AttributeIds.Value:
-            known = read(item.NodeId, item.AttributeId).StatusCode.is_good()
+            known = read(item.AttributeId) is not None
             return int(codes.BadNotWritable if known else codes.BadAttributeIdInvalid)
-        access = read(item.NodeId, ua.AttributeIds.AccessLevel).Value
-        user_access = read(item.NodeId, ua.AttributeIds.UserAccessLevel).Value
-        if access is None or not ua.ua_binary.test_bit(access.Value, ua.AccessLevel.CurrentWrite):
+        if not allows(read(ua.AttributeIds.AccessLevel), write):
             return int(codes.BadNotWritable)
-        if (
-            not session.client.secured
-            or user_access is None
-            or not ua.ua_binary.test_bit(user_access.Value, ua.AccessLevel.CurrentWrite)
-        ):
+        if not session.client.secured or not allows(read(ua.AttributeIds.UserAccessLevel), write):
             return int(codes.BadUserAccessDenied)
         # asyncua would replace the whole array by the part. Nor can a client say how good our value is.
         if item.IndexRange or (item.Value.StatusCode is not None and item.Value.StatusCode.value):
             return int(codes.BadWriteNotSupported)
-        data_type = read(item.NodeId, ua.AttributeIds.DataType).Value
-        rank = read(item.NodeId, ua.AttributeIds.ValueRank).Value
-        if not fits(
-            self._aspace, item.Value.Value, data_type.Value if data_type else None, rank.Value if rank else -2
-        ):
+        rank = read(ua.AttributeIds.ValueRank)
+        rank = ua.ValueRank.Any if rank is None else rank
+        if not fits(self._aspace, item.Value.Value, read(ua.AttributeIds.DataType), rank):
             return int(codes.BadTypeMismatch)
         return None
 
@@ -128,12 +124,11 @@ class Methods(MethodService):
             self._aspace, method.MethodId, method.ObjectId
         ):
             raise ServiceError(codes.BadMethodInvalid)
-        for attribute, code in (
+        for attribute_id, code in (
             (ua.AttributeIds.Executable, codes.BadNotExecutable),
             (ua.AttributeIds.UserExecutable, codes.BadUserAccessDenied),
         ):
-            value = self._aspace.read_attribute_value(method.MethodId, attribute).Value
-            if value is not None and value.Value is False:
+            if attribute(self._aspace, method.MethodId, attribute_id) is False:
                 raise ServiceError(code)
         function = self._aspace[method.MethodId].call
         if function is None:

@@ -33,6 +33,17 @@ _CARRIERS: Final[dict[int, frozenset[ua.VariantType] | None]] = {
 _LAST_BUILT_IN: Final = 25
 
 
+def attribute(aspace: AddressSpace, node: ua.NodeId, attribute_id: ua.AttributeIds) -> Any:
+    """Return the value of an attribute, or None if the node has none."""
+    value = aspace.read_attribute_value(node, attribute_id).Value
+    return None if value is None else value.Value
+
+
+def allows(access_level: int | None, right: ua.AccessLevel) -> bool:
+    """Whether an AccessLevel grants a right; a node without one grants nothing."""
+    return access_level is not None and bool(access_level & (1 << right))
+
+
 def supertypes(aspace: AddressSpace, node: ua.NodeId) -> Iterator[ua.NodeId]:
     """Yield a type and every type above it, nearest first."""
     here: ua.NodeId | None = node
@@ -112,8 +123,7 @@ def property_value(aspace: AddressSpace, owner: ua.NodeId, name: str) -> Any:
     found = aspace.get(owner)
     for ref in found.references if found is not None else ():
         if ref.IsForward and ref.ReferenceTypeId == _PROPERTY and ref.BrowseName.Name == name:
-            value = aspace.read_attribute_value(ref.NodeId, ua.AttributeIds.Value).Value
-            return None if value is None else value.Value
+            return attribute(aspace, ref.NodeId, ua.AttributeIds.Value)
     return None
 
 
