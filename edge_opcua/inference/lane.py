@@ -327,8 +327,14 @@ class Lane:
             return
         lost_before = self._captures.lost
         for capture in self._captures.poll():
-            if capture.refreshed_ns == capture.stamp_ns:  # otherwise only the link has changed
+            if capture.refreshed_ns != capture.stamp_ns:  # only the link has changed
+                continue
+            refused = _refusal(capture)
+            if refused is None:
                 self._deal_with(active, capture)
+            else:
+                reason = f"{self._spec.capture} cannot be read: {status_name(refused)}"
+                self._tell_loss(active, refused, reason)
         missed = self._captures.lost - lost_before
         if missed:
             active.health.missed += missed
@@ -446,12 +452,16 @@ class Lane:
         """Publish, once per outage, that there is no verdict because the captures do not come any more."""
         status = self._source.lost_status()
         if status is not None and not active.source_lost:
-            now_ns = self._clock.utc_ns()
-            result = Result(now_ns, None)
-            self._fail_safe(result, status, f"{self._spec.capture}: no connection to the device")
-            active.results.publish(result, now_ns)
-            self._log_change(active, result)
+            self._tell_loss(active, status, f"{self._spec.capture}: no connection to the device")
         active.source_lost = status is not None
+
+    def _tell_loss(self, active: _Active, status: int, reason: str) -> None:
+        """Publish a result that is about no stroke, because there are no captures."""
+        now_ns = self._clock.utc_ns()
+        result = Result(now_ns, None)
+        self._fail_safe(result, status, reason)
+        active.results.publish(result, now_ns)
+        self._log_change(active, result)
 
     def _log_change(self, active: _Active, result: Result) -> None:
         if result.fail_safe != active.fail_safe:
@@ -498,6 +508,12 @@ class _Shot:
         self.has_device_time = ready_ns > 0
         self.stroke = _whole(capture, "stroke" if "stroke" in rows else "sequence") & 0xFFFFFFFF
         self.sample_rate_hz = float(_scalar(capture, "sample_rate_hz"))
+
+
+def _refusal(capture: TagBatch) -> int | None:
+    """Return the status of a capture that the device refused to give, None if there is one."""
+    status = int(capture.status[capture.row("sequence")])
+    return status if is_bad(status) else None
 
 
 def _scalar(capture: TagBatch, name: str) -> int | float:

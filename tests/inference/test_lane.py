@@ -336,6 +336,18 @@ def test_the_loss_of_the_source_is_told_once_and_recovers(line: Line, lane: Lane
     assert line.verdict()["fail_safe_active"] is True
 
 
+def test_a_capture_the_device_refuses_is_told_without_a_stroke(line: Line, lane: Lane) -> None:
+    line.captures.batch.status[:] = BAD_CONFIGURATION_ERROR  # as the capture reader publishes it
+    line.captures.publish()
+    lane.step()
+    result = line.verdict()
+    assert_fail_safe(result, BAD_CONFIGURATION_ERROR, "vib/stroke cannot be read: BadConfigurationError")
+    assert result["stroke"] is None
+    line.stroke(8)
+    lane.step()
+    assert line.verdict()["verdict"] == Verdict.OK
+
+
 def test_a_dead_io_process_is_a_lost_source(line: Line, lane: Lane, clock: ManualClock) -> None:
     line.stroke(7)
     lane.step()
