@@ -89,6 +89,7 @@ class LaneKeeper:
         self._numbers = itertools.count(1)
         self._lane: ChildProcess | None = None
         self._handing_over = asyncio.Lock()
+        self._ending = False
         self._ready: dict[str, asyncio.Future[dict[str, Any]]] = {}
 
     @property
@@ -107,9 +108,9 @@ class LaneKeeper:
             waiting.set_exception(ModelError(str(body.get("reason")), code=str(body.get("code", "M500"))))
 
     async def run(self) -> None:
-        """Keep a lane active for ever; a lane that ends is started again where it stopped."""
+        """Keep a lane active until :meth:`end`; one that ends by itself is started again where it stopped."""
         delay_s = FIRST_DELAY_S
-        while True:
+        while not self._ending:
             started_s = self._clock.monotonic_s()
             try:
                 if self._lane is None:
@@ -180,7 +181,8 @@ class LaneKeeper:
         return self._host.recorded_cursor(self.pipeline)
 
     async def end(self) -> None:
-        """End the active lane."""
+        """End the active lane, and start no other."""
+        self._ending = True
         lane, self._lane = self._lane, None
         if lane is not None:
             await lane.end(grace_s=END_S)

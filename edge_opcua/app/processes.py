@@ -80,8 +80,7 @@ class ChildProcess:
 
     async def end(self, *, grace_s: float) -> int:
         """Ask it to stop, and kill it when ``grace_s`` is over; return the exit code."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(grace_s):
                 return await self._process.wait()
@@ -91,8 +90,13 @@ class ChildProcess:
 
     def kill(self) -> None:
         """Kill it now, frozen or not."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal; not by asyncio's process, which polls first and so takes the exit code away."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
 
 def config_memfd(config_json: str) -> int:

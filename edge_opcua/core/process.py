@@ -208,8 +208,8 @@ class _Watchdog:
 
     def close(self) -> None:
         """Take the watch off."""
+        self.start_countdown()  # first: the thread closes its descriptors once it knows of the end
         self._ended.set()
-        self.start_countdown()
 
     def _work(self) -> None:
         poll = select.poll()

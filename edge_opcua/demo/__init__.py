@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 import tempfile
 from pathlib import Path
 
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.logs import configure_logging
 from edge_opcua.demo.screen import PlainScreen, Screen, TerminalScreen
 from edge_opcua.demo.story import Story, tell
 from edge_opcua.errors import EdgeError
@@ -27,12 +29,15 @@ def main(*, keep: bool, state_dir: Path | None, plain: bool) -> int:
     Returns:
         0 only if the client saw everything the story promises, else 1.
     """
+    configure_logging(level=logging.ERROR)
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # refusals are part of the story
     live = sys.stdout.isatty() and not plain
     screen: Screen = TerminalScreen(sys.stdout) if live else PlainScreen(sys.stdout)
     clock = SystemClock()
     with contextlib.ExitStack() as stack:
         if state_dir is None:
             state_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-opcua-demo-")))
+        state_dir.mkdir(parents=True, exist_ok=True)
         story = Story(screen, clock, state_dir, keep=keep, limit_s=LIMIT_S)
         try:
             asyncio.run(tell(story))

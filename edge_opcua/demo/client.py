@@ -21,6 +21,8 @@ REQUEST_S = 4.0
 EVENT_TYPES = ("InferenceResultEventType", "ModelJobEventType", "LinkEventType")
 MACHINERY = "http://opcfoundation.org/UA/Machinery/"
 _MAX_DEPTH = 5
+# References that lead to the same objects once more.
+_NOTIFIES = frozenset({ua.ObjectIds.HasNotifier, ua.ObjectIds.HasEventSource})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,8 @@ class ScadaClient:
         for reference in await node.get_references(
             ua.ObjectIds.HierarchicalReferences, ua.BrowseDirection.Forward, wanted
         ):
+            if reference.ReferenceTypeId.Identifier in _NOTIFIES:
+                continue
             path = prefix + reference.BrowseName.Name
             child = self._connected().get_node(reference.NodeId)
             if path in self.nodes:
@@ -195,7 +199,7 @@ class ScadaClient:
         """Read one value."""
         return await self.nodes[path].read_value()
 
-    async def write(self, path: str, value: Any, kind: ua.VariantType) -> int:
+    async def write(self, path: str, *, value: Any, kind: ua.VariantType) -> int:
         """Write one value and return the status the server answers with."""
         try:
             await self.nodes[path].write_value(ua.DataValue(ua.Variant(value, kind)))

@@ -72,13 +72,14 @@ class DemoServer:
         """Ask the server to end, as Ctrl-C would, and return its exit code."""
         if self._process is None:
             return None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(END_S):
                 return await self._process.wait()
         except TimeoutError:
-            self._process.kill()
+            os.kill(self._process.pid, signal.SIGKILL)
             return await self._process.wait()
 
     async def _read_lines(self) -> None:

@@ -50,12 +50,13 @@ WATCHED = (
     ("Process/die_temp", "die_temp"),
     ("Process/strokes_per_min", "strokes_per_min"),
     ("Process/rms_last", "vib rms"),
-    ("Inference/Stroke", "Stroke"),
-    ("Inference/Score", "Score"),
-    ("Inference/Verdict", "Verdict"),
-    ("Inference/Confidence", "Confidence"),
-    ("Inference/ModelVersion", "ModelVersion"),
-    ("Inference/InputAge", "InputAge"),
+    (f"{MODEL}/Stroke", "Stroke"),
+    (f"{MODEL}/Score", "Score"),
+    (f"{MODEL}/Verdict", "Verdict"),
+    (f"{MODEL}/Confidence", "Confidence"),
+    (f"{MODEL}/ModelVersion", "ModelVersion"),
+    (f"{MODEL}/InputAge", "InputAge"),
+    ("Outputs/verdict/State", "authority"),
 )
 
 
@@ -178,6 +179,7 @@ class Chapters:
             await self._worn_die()
             await self._new_model()
             await self._cable("vib")
+            await self._acknowledge()
             await self._no_stroke_missed()
             self._latency()
         finally:
@@ -185,14 +187,14 @@ class Chapters:
 
     async def _healthy(self) -> None:
         self._story.say("the press runs with a healthy die")
-        ok = await self._until(
+        await self._until(
             lambda: [r for r in self._results() if r["Verdict"] == Verdict.OK][HEALTHY_STROKES - 1 :],
             f"{HEALTHY_STROKES} healthy strokes",
         )
         values = self._client.values
         if not all(is_good(values[name].status) for _, name in WATCHED if name in values):
             self._story.fail("not every value was Good while all was well")
-        score = ok[0]["Score"]
+        score = float(np.median([r["Score"] for r in self._results() if r["Verdict"] == Verdict.OK]))
         self._story.proved(f"{HEALTHY_STROKES} strokes judged OK, score {score:.2f} of a limit of 1.00")
 
     async def _worn_die(self) -> None:
@@ -270,9 +272,25 @@ class Chapters:
         )
         self._story.proved("cable back: values Good, strokes judged again")
 
+    async def _acknowledge(self) -> None:
+        """The PLC was told to trust nothing while the cable was off; a person has to say that it may again."""
+        await self._until(
+            lambda: self._authority() == "ACK_REQUIRED", "the output waiting for an acknowledge"
+        )
+        path = self._client.find("ack_edge")
+        self._story.proved("the PLC gets no verdicts until somebody acknowledges")
+        status = await self._client.write(path, value=True, kind=ua.VariantType.Boolean)
+        self._story.say(f"Write(ack_edge, true) -> {status_name(status)}")
+        await self._until(lambda: self._authority() == "ACTIVE", "the output active again")
+        self._story.proved("acknowledged: the PLC trusts the verdicts again")
+
+    def _authority(self) -> object:
+        seen = self._client.values.get("authority")
+        return seen.value if seen else None
+
     async def _no_stroke_missed(self) -> None:
         """While the model changed, every stroke of the PLC's counter must have its verdict."""
-        judged = [r for r in self._results() if r["Verdict"] != Verdict.NOT_DECIDABLE]
+        judged = [r for r in self._results() if r["Verdict"] in (Verdict.OK, Verdict.NOT_OK)]
         strokes = [int(r["Stroke"]) for r in judged]
         change = next(i for i, r in enumerate(judged) if r["ModelVersion"] == NEXT_VERSION)
         around = strokes[max(0, change - 5) : change + 1]
@@ -300,7 +318,8 @@ class Chapters:
     # What the client was told.
 
     def _results(self, since: int = 0) -> list[dict[str, Any]]:
-        return [event.fields for event in self._client.events[since:] if "Verdict" in event.fields]
+        rows = (event.fields for event in self._client.events[since:])
+        return [row for row in rows if row.get("Verdict") is not None]
 
     def _job_states(self, job: str, states: Iterable[str]) -> list[str]:
         wanted = set(states)

@@ -274,7 +274,8 @@ class _Process:
         """Kill the process; it holds nothing that must be put down."""
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
-                self._process.kill()
+                # Not process.kill(): that polls first, and takes the exit code away from the event loop.
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
         """Kill the process and wait for its end."""

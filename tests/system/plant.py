@@ -114,8 +114,8 @@ class Plant:
 
     def results(self, since: int = 0, verdict: Verdict | None = None) -> list[dict[str, Any]]:
         """Return the result events since a mark (:meth:`mark`), of one verdict or all."""
-        rows = [event.fields for event in self.client.events[since:] if "Verdict" in event.fields]
-        rows = [row for row in rows if row["Verdict"] is not None]
+        rows = [event.fields for event in self.client.events[since:]]
+        rows = [row for row in rows if row.get("Verdict") is not None]
         return [row for row in rows if verdict is None or row["Verdict"] == verdict]
 
     def mark(self) -> int:

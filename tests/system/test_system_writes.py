@@ -20,21 +20,23 @@ CODE = 0xFFFF0000
 async def test_a_set_point_reaches_the_plc_and_is_read_back(plant: Plant) -> None:
     path = plant.client.find(SET_POINT)
     try:
-        assert await plant.client.write(path, 24.0, ua.VariantType.Float) == 0
+        assert await plant.client.write(path, value=24.0, kind=ua.VariantType.Float) == 0
         await plant.until(lambda: plant.now("strokes_per_min").value > 20.0, "a faster press")
     finally:
-        await plant.client.write(path, 18.0, ua.VariantType.Float)
+        await plant.client.write(path, value=18.0, kind=ua.VariantType.Float)
 
 
 async def test_a_set_point_out_of_range_is_refused_and_changes_nothing(plant: Plant) -> None:
     path = plant.client.find(SET_POINT)
     before = await plant.client.read(path)
-    assert await plant.client.write(path, 1e6, ua.VariantType.Float) & CODE == BAD_OUT_OF_RANGE
+    assert await plant.client.write(path, value=1e6, kind=ua.VariantType.Float) & CODE == BAD_OUT_OF_RANGE
     assert await plant.client.read(path) == before
 
 
 async def test_a_measured_value_cannot_be_written(plant: Plant) -> None:
-    assert is_bad(await plant.client.write(plant.client.find("die_temp"), 1.0, ua.VariantType.Float))
+    assert is_bad(
+        await plant.client.write(plant.client.find("die_temp"), value=1.0, kind=ua.VariantType.Float)
+    )
 
 
 async def test_a_write_to_a_silent_plc_says_timeout_and_delays_no_other_answer(plant: Plant) -> None:
@@ -42,7 +44,7 @@ async def test_a_write_to_a_silent_plc_says_timeout_and_delays_no_other_answer(p
     await plant.cell.link("press", "freeze")
     try:
         async with asyncio.TaskGroup() as group:
-            writing = group.create_task(plant.client.write(path, 20.0, ua.VariantType.Float))
+            writing = group.create_task(plant.client.write(path, value=20.0, kind=ua.VariantType.Float))
             await plant.clock.sleep(0.05)
             assert not writing.done()
             began_s = plant.clock.monotonic_s()
@@ -69,7 +71,7 @@ async def test_a_frozen_edge_loses_the_trust_of_the_plc_until_somebody_acknowled
     truth = await plant.cell.truth()
     assert truth["ack_required"], "nobody has acknowledged yet"
     assert not truth["edge_trusted"]
-    await plant.client.write(plant.client.find("ack_edge"), True, ua.VariantType.Boolean)
+    await plant.client.write(plant.client.find("ack_edge"), value=True, kind=ua.VariantType.Boolean)
     await _trusted(plant, wanted=True)
 
 
