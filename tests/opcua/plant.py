@@ -144,7 +144,7 @@ def link_block(name: str) -> BlockSpec:
 
 def blocks(config: EdgeConfig) -> list[BlockSpec]:
     """The blocks as the other processes declare them; short times, so that a test sees them pass."""
-    policy = Policy(stale_after_s=0.3, hold_s=0.3, writer_lost_s=0.4)
+    policy = Policy(stale_after_s=0.3, hold_s=0.8, writer_lost_s=0.5)
     press = config.device("press")
     found = [
         BlockSpec("press.fast", tuple(each.spec for each in press.tags_of("fast")), 16, policy),

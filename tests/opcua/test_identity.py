@@ -1,0 +1,141 @@
+"""Promises to clients: what was once served under an id stays there, or the start is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_opcua.core.values import Scalar
+from edge_opcua.errors import ConfigError
+from edge_opcua.opcua.identity import guard_identity, identity_of
+from edge_opcua.opcua.namespaces import TYPE_URIS
+from tests.opcua.plant import TAGS, configuration, tag
+
+
+def devices(tags: list[dict[str, Any]], *, name: str = "press", url: str = "s7://10.0.0.1") -> dict[str, Any]:
+    groups = [{"name": "fast", "period_ms": 100}]
+    device = {"name": name, "driver": "s7", "url": url, "tags": tags, "groups": groups}
+    return {"devices": [device], "pipelines": [], "outputs": []}
+
+
+A = tag("a", Scalar.FLOAT, "DB1.DBD0:REAL")
+B = tag("b", Scalar.FLOAT, "DB1.DBD4:REAL")
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    return tmp_path / "identity.lock"
+
+
+def test_the_first_start_writes_the_promise_and_the_next_ones_keep_it(lock: Path) -> None:
+    guard_identity(lock, configuration())
+    written = lock.read_text()
+    kept = json.loads(written)
+    assert kept["namespaces"] == [*TYPE_URIS, "urn:plant-1:plant"]
+    assert kept["nodes"]["tag s7://192.168.0.10?rack=0&slot=1 DB10.DBD24:REAL"] == [
+        "Press01.Process.die_temp"
+    ]
+    assert "secret" not in written
+    assert lock.stat().st_mode & 0o777 == 0o600
+    guard_identity(lock, configuration())
+    assert lock.read_text() == written
+
+
+def test_a_renamed_tag_is_refused_with_old_and_new(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A, B])))
+    with pytest.raises(ConfigError, match=r"C191.*\n.*Press01\.Process\.a -> Press01\.Process\.aa"):
+        guard_identity(lock, configuration(**devices([{**A, "name": "aa"}, B])))
+
+
+def test_a_renamed_tag_that_keeps_its_node_id_is_no_change(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A])))
+    kept = {**A, "name": "aa", "node_id": "ns=7;s=Press01.Process.a"}
+    guard_identity(lock, configuration(**devices([kept])))
+
+
+def test_two_tags_that_swap_addresses_are_refused(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A, B])))
+    swapped = [{**A, "address": B["address"]}, {**B, "address": A["address"]}]
+    with pytest.raises(ConfigError, match="C191"):
+        guard_identity(lock, configuration(**devices(swapped)))
+
+
+def test_adding_removing_and_replacing_a_plc_are_no_change(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A])))
+    guard_identity(lock, configuration(**devices([B, A])))
+    guard_identity(lock, configuration(**devices([B])))
+    guard_identity(lock, configuration(**devices([B], url="s7://10.0.0.2")))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"site": {"name": "plant-2", "machine": "Press01"}},
+            "namespace 7: urn:plant-1:plant -> urn:plant-2",
+        ),
+        ({"site": {"name": "plant-1", "machine": "Press02"}}, "Press01 -> Press02"),
+    ],
+)
+def test_a_renamed_site_or_machine_is_refused(lock: Path, changed: dict[str, Any], said: str) -> None:
+    guard_identity(lock, configuration())
+    with pytest.raises(ConfigError, match=said):
+        guard_identity(lock, configuration(**changed))
+
+
+def test_a_renamed_device_or_pipeline_is_refused(lock: Path) -> None:
+    guard_identity(lock, configuration())
+    pipelines = [{"name": "other", "model": "press-anomaly", "capture": "vib/stroke"}]
+    with pytest.raises(ConfigError, match=r"Press01\.Inference\.press-anomaly -> Press01\.Inference\.other"):
+        guard_identity(lock, configuration(pipelines=pipelines, outputs=[]))
+    lock.unlink()
+    guard_identity(lock, configuration(**devices([A])))
+    with pytest.raises(ConfigError, match=r"Devices\.press -> Devices\.stamper"):
+        guard_identity(lock, configuration(**devices([A], name="stamper")))
+
+
+def test_namespaces_that_another_version_ordered_otherwise_are_refused(lock: Path) -> None:
+    guard_identity(lock, configuration())
+    kept = json.loads(lock.read_text())
+    kept["namespaces"][0], kept["namespaces"][1] = kept["namespaces"][1], kept["namespaces"][0]
+    lock.write_text(json.dumps(kept))
+    with pytest.raises(ConfigError, match="namespace 2"):
+        guard_identity(lock, configuration())
+
+
+def test_an_operator_can_accept_the_change(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A])))
+    renamed = configuration(**devices([{**A, "name": "aa"}]))
+    guard_identity(lock, renamed, accept=True)
+    guard_identity(lock, renamed)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"format": 2}', '{"format": 1, "namespaces": 3, "nodes": {}}']
+)
+def test_a_damaged_promise_is_refused_and_left_alone(lock: Path, content: str) -> None:
+    lock.write_text(content)
+    with pytest.raises(ConfigError, match="C192"):
+        guard_identity(lock, configuration())
+    assert lock.read_text() == content
+
+
+def test_two_tags_of_one_name_need_a_node_id() -> None:
+    first, second = devices([A])["devices"][0], devices([A], name="oven", url="s7://10.0.0.9")["devices"][0]
+    with pytest.raises(ConfigError, match=r"C190.*node_id"):
+        identity_of(configuration(devices=[first, second], pipelines=[], outputs=[]))
+    second["tags"] = [{**A, "node_id": "Press01.Process.oven_a"}]
+    identity_of(configuration(devices=[first, second], pipelines=[], outputs=[]))
+
+
+def test_a_node_id_of_another_namespace_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not a string id of this plant"):
+        identity_of(configuration(**devices([{**A, "node_id": "ns=3;i=12"}])))
+
+
+def test_the_test_plant_promises_each_of_its_tags() -> None:
+    names = [name for found in identity_of(configuration()).nodes.values() for name in found]
+    assert {f"Press01.Process.{each['name']}" for each in TAGS} <= set(names)
