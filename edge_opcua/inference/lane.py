@@ -425,8 +425,9 @@ class Lane:
             )
             return
         outside = model.outside()
-        if outside:
-            self._fail_safe(result, BAD_OUT_OF_RANGE, f"not learned: {outside}")
+        if outside:  # a decision, not a failure: the inputs are right, the model was never shown such
+            result.verdict, result.status = Verdict.NOT_DECIDABLE, BAD_OUT_OF_RANGE
+            result.reason = f"not learned: {outside}"
             return
         try:
             model.run()

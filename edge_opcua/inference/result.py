@@ -193,7 +193,7 @@ class ResultWriter:
         self._answers(batch, result)
         if result.fail_safe:
             batch.status[rows["verdict"]] = UNCERTAIN_SUBSTITUTE
-        elif result.status != GOOD:
+        elif not is_bad(result.status):
             batch.status[rows["verdict"]] = result.status
         batch.status[rows["part_id"]] = result.part_status
         if result.stroke is None:

@@ -242,7 +242,12 @@ def test_a_broken_sensor_is_not_decidable_and_never_an_anomaly(
         line.tags(tonnage=line.physics.stroke(7, wear=0.0, faults=frozenset({fault})).tonnage)
     lane.step()
     result = line.verdict()
-    assert_fail_safe(result, BAD_OUT_OF_RANGE, reason)
+    assert result["verdict"] == Verdict.NOT_DECIDABLE
+    assert result["verdict.status"] == GOOD  # that the model does not know this is certain
+    assert result["fail_safe_active"] is False
+    assert result["reason"] == reason
+    assert result["score"] is None
+    assert result["score.status"] == BAD_OUT_OF_RANGE
     assert result["features"] is not None  # what was seen is worth seeing
 
 
