@@ -62,6 +62,17 @@ def test_the_committed_models_keep_their_promise(version: int) -> None:
     assert proof["band_200_400_hz_first_at_wear_60_percent"] == 1.0
 
 
+def test_the_how_to_tells_the_figures_of_the_manifests() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "howto" / "serve-your-model.md").read_text()
+    proofs = [verify(MODELS / "press-anomaly" / str(version)).manifest.proof for version in VERSIONS]
+    for percent in (20, 30, 60, 90):
+        cells = [f"| {percent / 100} "]
+        for proof in proofs:
+            cells.append(f"| {100 * proof[f'found_at_wear_{percent}_percent']:g} % ")
+            cells.append(f"| {proof[f'score_at_wear_{percent}_percent']:.3f} ")
+        assert "".join(cells) in text
+
+
 def test_the_versions_are_different_models() -> None:
     first, second = (verify(MODELS / "press-anomaly" / str(version)).manifest for version in VERSIONS)
     assert first.sha256 != second.sha256
