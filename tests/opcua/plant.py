@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,17 @@ class Recorded:
         return self.load_reply
 
 
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """What a server finds at its start; made by blocking calls, so before the loop runs."""
+
+    root: Path
+    pki: Pki
+    identity: Identity
+    trust: TrustList
+    nodesets: tuple[NodeSet, ...]
+
+
 @dataclasses.dataclass
 class Plant:
     """A running server and the hands on its bus."""
@@ -220,8 +232,7 @@ class Plant:
     bus: Bus
     server: PlantServer
     asked: Recorded
-    client_identity: Identity
-    pki: Pki
+    ground: Ground
     clock: SystemClock = dataclasses.field(default_factory=SystemClock)
     writers: dict[str, BlockWriter] = dataclasses.field(default_factory=dict)
 
@@ -300,43 +311,45 @@ class Plant:
         """Return a trusted client that is not connected yet."""
         client = Client(self.server.url, timeout=5)
         client.application_uri = CLIENT_URI
-        own = self.pki.root.parent
+        root = self.ground.root
         await client.set_security(
             SecurityPolicyBasic256Sha256,
-            certificate=str(own / "client.der"),
-            private_key=str(own / "client.pem"),
-            server_certificate=str(self.pki.root / "own" / "cert.der"),
+            certificate=str(root / "client.der"),
+            private_key=str(root / "client.pem"),
+            server_certificate=str(root / "pki" / "own" / "cert.der"),
         )
         return client
 
 
-_NODESETS: list[tuple[NodeSet, ...]] = []
-
-
+@cache
 def nodesets() -> tuple[NodeSet, ...]:
     """Our nodesets, read once."""
-    if not _NODESETS:
-        _NODESETS.append(read_nodesets())
-    return _NODESETS[0]
+    return read_nodesets()
 
 
-@asynccontextmanager
-async def running(root: Path, config: EdgeConfig | None = None) -> AsyncIterator[Plant]:
-    """Run a plant; the endpoint is open inside."""
-    config = config or configuration()
+def prepare(root: Path) -> Ground:
+    """Make a server's certificate, and a client's that it trusts."""
     pki = open_pki(root / "pki", names=("127.0.0.1",))
     identity = make("test client", uri=CLIENT_URI)
     (root / "client.der").write_bytes(identity.der)
+    (root / "client.crt").write_bytes(identity.pem)
     (root / "client.pem").write_bytes(identity.key_pem)
     trust = TrustList(root / "pki")
     trust.add(identity.der)
+    return Ground(root, pki, identity, trust, nodesets())
+
+
+@asynccontextmanager
+async def running(ground: Ground, config: EdgeConfig | None = None) -> AsyncIterator[Plant]:
+    """Run a plant; the endpoint is open inside."""
+    config = config or configuration()
     bus = Bus.create(blocks(config))
     asked = Recorded()
     server = PlantServer(
         config,
         bus,
-        security=ServerSecurity(pki, trust),
-        nodesets=nodesets(),
+        security=ServerSecurity(ground.pki, ground.trust),
+        nodesets=ground.nodesets,
         write=asked.write,
         load_model=asked.load,
         models=MODELS,
@@ -347,7 +360,7 @@ async def running(root: Path, config: EdgeConfig | None = None) -> AsyncIterator
         try:
             async with asyncio.timeout(15):
                 await server.ready.wait()
-            yield Plant(config, bus, server, asked, identity, pki)
+            yield Plant(config, bus, server, asked, ground)
         finally:
             stopping.set()
     bus.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from edge_opcua.core.values import (
 )
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.namespaces import Ids, plant_id
-from tests.opcua.plant import MODELS, SHA_B, Plant, Watcher, running, until
+from tests.opcua.plant import MODELS, SHA_B, Plant, Watcher, prepare, running, until
 
 SPEED = "Press01.Process.sp_speed"
 FLOAT = ua.VariantType.Float
@@ -31,7 +30,7 @@ FLOAT = ua.VariantType.Float
 
 @pytest.fixture(scope="module")
 async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
-    async with running(Path(tmp_path_factory.mktemp("plant"))) as running_plant:
+    async with running(prepare(tmp_path_factory.mktemp("plant"))) as running_plant:
         yield running_plant
 
 

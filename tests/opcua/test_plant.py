@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,14 +24,14 @@ from edge_opcua.core.values import (
     UNCERTAIN_SUBSTITUTE,
 )
 from edge_opcua.opcua.namespaces import TYPE_URIS, Ids, plant_id
-from tests.opcua.plant import Plant, Watcher, running, until
+from tests.opcua.plant import Plant, Watcher, prepare, running, until
 
 ENGINE = "Press01.Inference.press-anomaly"
 
 
 @pytest.fixture(scope="module")
 async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
-    async with running(Path(tmp_path_factory.mktemp("plant"))) as running_plant:
+    async with running(prepare(tmp_path_factory.mktemp("plant"))) as running_plant:
         yield running_plant
 
 
