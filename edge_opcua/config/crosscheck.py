@@ -74,9 +74,10 @@ def _device(draft: Draft, device: DeviceDraft) -> None:
     if config is None:
         return
     used = {tag.group for tag in device.tables.tags}
+    is_known = device.is_complete and 0 < len(device.tables.names) == len(device.tables.tags)
     for index, group in enumerate(config.groups):
         path = (*device.path, "groups", index)
-        if device.is_complete and group.name not in used and device.tables.names:
+        if is_known and group.name not in used:
             message = f"no tag belongs to group {quoted(group.name)}; it will not be polled"
             draft.report((*path, "name"), Problem("C123", message, Severity.WARNING))
         if config.stale_after_s is not None and config.stale_after_s * 1000 < group.period_ms:
@@ -272,14 +273,14 @@ def _unknown_part(
 ) -> None:
     names = list(known)
     suggestion = nearest(name, names)
-    help_text = "" if suggestion else f"there are: {alternatives(names) or 'none'}"
+    help_text = "" if suggestion else f"it has {alternatives(names) or 'none'}"
     suggested = f"{device}/{suggestion}" if suggestion else ""
     draft.report(path, Problem("C112", f"{message} {quoted(name)}", suggestion=suggested, help=help_text))
 
 
 def _unknown(draft: Draft, path: Path, kind: str, name: str, known: list[str]) -> None:
     suggestion = nearest(name, known)
-    help_text = "" if suggestion else f"there are: {alternatives(known) or 'none'}"
+    help_text = "" if suggestion else f"{kind}s: {alternatives(known) or 'none'}"
     message = f"{kind} {quoted(name)} is not defined"
     draft.report(path, Problem("C112", message, suggestion=suggestion, help=help_text))
 

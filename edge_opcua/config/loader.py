@@ -56,11 +56,13 @@ class Loaded:
         path: The file.
         config: The configuration, or None if anything in it is wrong.
         problems: Errors, warnings and notices, in the order of the files.
+        document: The TOML file, for places of what is found later.
     """
 
     path: FilePath
     config: EdgeConfig | None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...]
+    document: Document
 
     @property
     def ok(self) -> bool:
@@ -85,11 +87,12 @@ def load(path: FilePath, *, env: Mapping[str, str] = os.environ, plugins: Plugin
     """
     document = read_document(path, str(path))
     if document.raw is None:
-        return Loaded(path, None, tuple(document.problems))
+        return Loaded(path, None, tuple(document.problems), document)
     loader = _Loader(path, document, env, plugins or InstalledPlugins())
     config = loader.run(document.raw)
     problems = loader.sorted_problems()
-    return Loaded(path, None if any(problem.is_error for problem in problems) else config, problems)
+    is_sound = not any(problem.is_error for problem in problems)
+    return Loaded(path, config if is_sound else None, problems, document)
 
 
 class _Loader:

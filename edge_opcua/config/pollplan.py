@@ -8,14 +8,29 @@ from urllib.parse import urlsplit
 
 from edge_opcua.config.problem import Problem, Severity
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OpcuaConfig, PipelineConfig
+from edge_opcua.config.syntax import Document
+
+
+class Reads(Protocol):
+    """What one poll group or capture asks of its device."""
+
+    @property
+    def requests(self) -> int:
+        """Requests of one poll; of a capture, to look whether one is ready."""
+        ...
+
+    @property
+    def extra_requests(self) -> int:
+        """Further requests when a capture is ready; 0 for groups."""
+        ...
 
 
 class PollPlan(Protocol):
     """How the driver will read one device; the planner of the drivers makes it."""
 
     @property
-    def requests_per_period(self) -> Mapping[str, int]:
-        """Requests that one poll of each group takes; of a capture, requests to look whether one is ready."""
+    def reads(self) -> Mapping[str, Reads]:
+        """What is asked, by the name of the group or capture."""
         ...
 
 
@@ -54,25 +69,28 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
 def _reads(config: EdgeConfig, plans: Sequence[PollPlan]) -> list[list[str]]:
     rows = []
     for number, device in enumerate(config.devices):
-        requests = plans[number].requests_per_period if number < len(plans) else {}
+        reads = plans[number].reads if number < len(plans) else {}
         head = [device.name, device.driver, _address(device.url)]
         for group in device.groups:
-            polls = _polls(requests.get(group.name), group.period_ms)
+            polls = _polls(reads.get(group.name), group.period_ms)
             rows.append([*head, group.name, _many(len(device.tags_of(group.name)), "tag"), polls])
             head = ["", "", ""]
         for capture in device.captures:
-            size = f"{_many(capture.sample_count, 'sample')} at {capture.sample_rate_hz:g} Hz"
-            rows.append([*head, capture.name, size, _polls(requests.get(capture.name), capture.poll_ms)])
+            size = _many(capture.sample_count, "sample")
+            rows.append([*head, capture.name, size, _polls(reads.get(capture.name), capture.poll_ms)])
             head = ["", "", ""]
-        if requests:
-            rate = requests_per_second(device, requests)
+        if reads:
+            rate = requests_per_second(device, reads)
             rows[-1][-1] += f"   {rate:g}/s of {device.max_requests_per_s:g}/s allowed"
     return rows
 
 
-def _polls(requests: int | None, period_ms: int) -> str:
+def _polls(reads: Reads | None, period_ms: int) -> str:
     every = f"every {period_ms / 1000:g} s" if period_ms >= 1000 else f"every {period_ms} ms"
-    return every if requests is None else f"{_many(requests, 'request')} {every}"
+    if reads is None:
+        return every
+    extra = f", {reads.extra_requests} more when ready" if reads.extra_requests else ""
+    return f"{_many(reads.requests, 'request')} {every}{extra}"
 
 
 def _address(url: str) -> str:
@@ -81,22 +99,24 @@ def _address(url: str) -> str:
     return f"{host}:{parts.port}" if parts.port else host
 
 
-def requests_per_second(device: DeviceConfig, requests: Mapping[str, int]) -> float:
+def requests_per_second(device: DeviceConfig, reads: Mapping[str, Reads]) -> float:
     """Return the requests a device gets each second, without the samples of captures."""
     periods = {group.name: group.period_ms for group in device.groups}
     periods |= {capture.name: capture.poll_ms for capture in device.captures}
-    return round(sum(requests.get(name, 0) * 1000 / period for name, period in periods.items()), 1)
+    total = sum(reads[name].requests * 1000 / period for name, period in periods.items() if name in reads)
+    return round(total, 1)
 
 
-def overloads(config: EdgeConfig, plans: Sequence[PollPlan], file: str) -> list[Problem]:
+def overloads(config: EdgeConfig, plans: Sequence[PollPlan], document: Document) -> list[Problem]:
     """Return a warning for each device that would get more requests than it may."""
     problems = []
-    for device, plan in zip(config.devices, plans, strict=False):
-        rate = requests_per_second(device, plan.requests_per_period)
+    for index, (device, plan) in enumerate(zip(config.devices, plans, strict=False)):
+        rate = requests_per_second(device, plan.reads)
         if rate > device.max_requests_per_s:
             message = f"{rate:g} requests/s are planned, {device.max_requests_per_s:g} are allowed"
             where = f"devices[{device.name}].max_requests_per_s"
-            problems.append(Problem("C125", message, Severity.WARNING, file=file, where=where))
+            place = document.places.value(("devices", index, "max_requests_per_s"))
+            problems.append(document.at(Problem("C125", message, Severity.WARNING, place=place, where=where)))
     return problems
 
 
@@ -129,7 +149,7 @@ def _exposes(config: EdgeConfig) -> list[list[str]]:
     writable = sum(tag.writable for device in config.devices for tag in device.tags)
     variables = f"{_many(config.tag_count, 'variable')} ({writable} writable), 1 method: LoadModel"
     place = f"Machines/{config.site.machine}"
-    return [[url, policies, f"{place}: {variables}"] for url in endpoint_urls(config.opcua)]
+    return [*([f"{url}   {policies}"] for url in endpoint_urls(config.opcua)), [f"{place}: {variables}"]]
 
 
 def endpoint_urls(opcua: OpcuaConfig) -> tuple[str, ...]:
@@ -155,7 +175,7 @@ def plan_json(config: EdgeConfig, plans: Sequence[PollPlan]) -> dict[str, Any]:
     """Return what will be done for programs."""
     reads = []
     for number, device in enumerate(config.devices):
-        requests = dict(plans[number].requests_per_period) if number < len(plans) else {}
+        planned = plans[number].reads if number < len(plans) else {}
         reads.append(
             {
                 "device": device.name,
@@ -163,8 +183,11 @@ def plan_json(config: EdgeConfig, plans: Sequence[PollPlan]) -> dict[str, Any]:
                 "tags": len(device.tags),
                 "groups": {group.name: group.period_ms for group in device.groups},
                 "captures": {capture.name: capture.sample_count for capture in device.captures},
-                "requests_per_period": requests,
-                "requests_per_s": requests_per_second(device, requests) if requests else None,
+                "requests_per_poll": {name: one.requests for name, one in planned.items()},
+                "requests_when_ready": {
+                    name: one.extra_requests for name, one in planned.items() if one.extra_requests
+                },
+                "requests_per_s": requests_per_second(device, planned) if planned else None,
                 "max_requests_per_s": device.max_requests_per_s,
             }
         )

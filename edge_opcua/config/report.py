@@ -64,21 +64,32 @@ def summary(problems: Iterable[Problem]) -> str:
 def fold(problems: Iterable[Problem]) -> list[list[Problem]]:
     """Return the problems in their order; more than five of a kind in one file become one part.
 
+    Of a kind are rows with the same code, and settings of the same key with the same code.
+
     Returns:
         Parts of one problem each, or of all problems of a kind at the place of the first.
     """
     found = list(problems)
-    kinds: dict[tuple[str, str, Severity], list[Problem]] = {}
+    kinds: dict[tuple[object, ...], list[Problem]] = {}
     for problem in found:
-        kinds.setdefault((problem.file, problem.code, problem.severity), []).append(problem)
+        kinds.setdefault(_kind(problem), []).append(problem)
     parts: list[list[Problem]] = []
     for problem in found:
-        kind = kinds[problem.file, problem.code, problem.severity]
+        kind = kinds[_kind(problem)]
         if len(kind) <= FOLD_ABOVE:
             parts.append([problem])
         elif problem is kind[0]:
             parts.append(kind)
     return parts
+
+
+def _kind(problem: Problem) -> tuple[object, ...]:
+    key = "" if _is_table(problem) else problem.where.rpartition(".")[2] or problem.message
+    return problem.file, problem.code, problem.severity, key
+
+
+def _is_table(problem: Problem) -> bool:
+    return problem.file.endswith(".csv")
 
 
 def render(part: Sequence[Problem], *, color: bool = False) -> str:
@@ -87,7 +98,7 @@ def render(part: Sequence[Problem], *, color: bool = False) -> str:
     text = _render_one(first, color=color)
     if len(part) == 1:
         return text
-    unit = "rows" if first.file.endswith(".csv") else "places"
+    unit = "rows" if _is_table(first) else "places"
     lines = number_ranges(problem.place.line for problem in part)
     line_word = "" if unit == "rows" else "lines "
     return f"{text}\n{first.file}: {_tag(first, color=color)} in {len(part)} {unit}: {line_word}{lines}"
@@ -151,7 +162,7 @@ def number_ranges(numbers: Iterable[int]) -> str:
 
 
 def _overloads(loaded: Loaded, plans: Sequence[PollPlan]) -> list[Problem]:
-    return overloads(loaded.config, plans, str(loaded.path)) if loaded.config else []
+    return overloads(loaded.config, plans, loaded.document) if loaded.config else []
 
 
 def _explain_one(problems: Iterable[Problem]) -> str:

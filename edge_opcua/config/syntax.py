@@ -201,9 +201,9 @@ def _is_deep(raw: Any) -> bool:
 
 def _is_whole_setting(line: str) -> bool:
     match = _SETTING.match(line)
-    if not match or '"""' in line or "'''" in line:
+    if not (match or _COLON.match(line)) or '"""' in line or "'''" in line:
         return False
-    value = match["value"]
+    value = match["value"] if match else line
     return value.count("[") == value.count("]") and value.count("{") == value.count("}")
 
 

@@ -286,6 +286,7 @@ class _Row:
         }
         if low is not None and high is not None and low >= high:
             self._wrong("T227", "high", f"range {low:g}..{high:g}: low must be below high")
+            low = high = None
         if address is None:
             return
         self._check_linear(address, scale)

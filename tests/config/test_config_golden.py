@@ -1,0 +1,92 @@
+"""What a person sees, word for word: examples of every kind of mistake, with the installed drivers.
+
+``EDGE_OPCUA_WRITE_GOLDEN=1 pytest tests/config`` writes the files anew; read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edge_opcua.assets import examples_dir
+from edge_opcua.config.loader import load
+from edge_opcua.config.pollplan import PollPlan, Reads
+from edge_opcua.config.report import check_json, check_text, problems_text
+
+GOLDEN = Path(__file__).with_name("golden")
+CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
+
+
+def compare(name: str, text: str) -> None:
+    file = GOLDEN / f"{name}.txt"
+    if os.environ.get("EDGE_OPCUA_WRITE_GOLDEN"):
+        file.write_text(text + "\n")
+    assert file.read_text() == text + "\n"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_said_about_a_wrong_configuration(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(GOLDEN / case)
+    loaded = load(Path("press.toml"), env={})
+    assert not loaded.ok
+    assert check_text(loaded, ()) == problems_text(loaded)
+    compare(case, problems_text(loaded))
+
+
+def reads(requests: int, extra_requests: int = 0) -> Reads:
+    return SimpleNamespace(requests=requests, extra_requests=extra_requests)
+
+
+def plans() -> list[PollPlan]:
+    press = SimpleNamespace(reads={"fast": reads(1), "settings": reads(1)})
+    vib = SimpleNamespace(reads={"slow": reads(2), "stroke": reads(6, 17)})
+    return [press, vib]
+
+
+def test_the_plan_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(examples_dir() / "press")
+    loaded = load(Path("press.toml"), env={})
+    assert loaded.problems == ()
+    compare("example_plan", check_text(loaded, plans()))
+
+
+def test_the_plan_as_json_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(examples_dir() / "press")
+    loaded = load(Path("press.toml"), env={})
+    found = check_json(loaded, plans())
+    assert (found["schema"], found["ok"], found["errors"], found["warnings"]) == (
+        "edge-opcua.check/1",
+        True,
+        0,
+        1,
+    )
+    assert [one["code"] for one in found["problems"]] == ["C125"]
+    assert found["plan"]["reads"][1] == {
+        "device": "vib",
+        "driver": "modbus",
+        "tags": 4,
+        "groups": {"slow": 500},
+        "captures": {"stroke": 2000},
+        "requests_per_poll": {"slow": 2, "stroke": 6},
+        "requests_when_ready": {"stroke": 17},
+        "requests_per_s": 304.0,
+        "max_requests_per_s": 200.0,
+    }
+    assert found["plan"]["writes"][0]["fail_safe"] == "NotDecidable"
+    assert "press/ack_edge" in found["plan"]["writable"]
+    assert found["plan"]["models"] == ["press-anomaly 1"]
+
+
+def test_every_error_names_file_line_column_code_and_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for case in CASES:
+        monkeypatch.chdir(GOLDEN / case)
+        for problem in load(Path("press.toml"), env={}).problems:
+            assert re.fullmatch(r"[CTS]\d{3}", problem.code)
+            assert Path(problem.file).is_file()
+            assert problem.place.line > 0
+            assert problem.place.column > 0
+            assert problem.excerpt
