@@ -136,7 +136,7 @@ def _excerpt(problem: Problem, suggestion: str) -> list[str]:
     width = max(1, min(place.width, len(shown) - caret_at))
     number = f"{place.line:>5}"
     carets = f"{' ' * len(number)} | {' ' * caret_at}{'^' * width} {suggestion}".rstrip()
-    return [f"{number} | {shown}", carets]
+    return [f"{number} | {shown}".rstrip(), carets]
 
 
 def cut(line: str, place: Place) -> tuple[str, int]:
@@ -147,7 +147,7 @@ def cut(line: str, place: Place) -> tuple[str, int]:
     if len(text) > EXCERPT_WIDTH and at > EXCERPT_WIDTH // 2:
         start = min(at - EXCERPT_WIDTH // 4, len(text) - EXCERPT_WIDTH + 1)
     end = start + EXCERPT_WIDTH
-    shown = ("…" if start else "") + text[start:end].rstrip() + ("…" if end < len(text) else "")
+    shown = ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
     return shown, at - start + (1 if start else 0)
 
 
