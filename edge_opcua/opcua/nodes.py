@@ -196,11 +196,37 @@ class NodeMaker:
             )
         item.BrowseName = browse_name
         item.NodeAttributes = attributes
-        result = self._management.add_nodes([item])[0]
-        if not result.StatusCode.is_good():
-            raise ConfigError(f'node "{name}" cannot be made: {result.StatusCode.name}')
-        added: ua.NodeId = result.AddedNodeId
+        parent, item.ParentNodeId = item.ParentNodeId, ua.NodeId()
+        # Without a parent: asyncua would compare the newcomer with every sibling, twice.
+        if list(self._management.try_add_nodes([item], check=False)):
+            raise ConfigError(f'node "{name}" cannot be made: its type is missing')
+        added: ua.NodeId = item.RequestedNewNodeId
+        self._hang(parent, item)
         return added
+
+    def _hang(self, parent: ua.NodeId, item: ua.AddNodesItem) -> None:
+        """Enter a new node at its parent, and its parent at it."""
+        above = self._aspace[parent]
+        forward = ua.ReferenceDescription(
+            ReferenceTypeId=item.ReferenceTypeId,
+            IsForward=True,
+            NodeId=item.RequestedNewNodeId,
+            BrowseName=item.BrowseName,
+            DisplayName=item.NodeAttributes.DisplayName,
+            NodeClass=item.NodeClass,
+            TypeDefinition=item.TypeDefinition,
+        )
+        above.references.append(forward)
+        inverse = ua.ReferenceDescription(
+            ReferenceTypeId=item.ReferenceTypeId,
+            IsForward=False,
+            NodeId=parent,
+            BrowseName=self._attribute(parent, ua.AttributeIds.BrowseName),
+            DisplayName=self._attribute(parent, ua.AttributeIds.DisplayName),
+            NodeClass=self._attribute(parent, ua.AttributeIds.NodeClass),
+            TypeDefinition=self._type_of(parent),
+        )
+        self._aspace[item.RequestedNewNodeId].references.append(inverse)
 
     def _members(self, node_id: ua.NodeId, name: str, type_id: ua.NodeId, optional: Collection[str]) -> None:
         """Add what each type of the hierarchy demands, the most derived one first."""
