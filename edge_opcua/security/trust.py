@@ -64,6 +64,7 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
     "S412": ("the client holds another certificate of this server", "let the client fetch endpoints anew"),
     "S413": ("security policy not offered", "choose a policy of `security` in the [opcua] section"),
     "S414": ("the trust list could not be read", "see the log of the server: directory pki and its disk"),
+    "S415": ("the channel could not be opened", "choose an endpoint with mode SignAndEncrypt in the client"),
     "S420": ("session certificate is not the channel's", "nobody does this by accident; look at who it is"),
     "S421": ("ApplicationUri is not the certificate's", "make the client's certificate for its own URI"),
     "S422": ("wrong session token", "nobody does this by accident; look at who it is"),
@@ -181,36 +182,25 @@ class TrustList:
             return _refuse(code, leaf, detail)
         return _describe(leaf, trusted=True, code="", reason="")
 
-    def admit(self, sent: bytes, address: str) -> tuple[Decision, Knock | None]:
-        """Decide, and keep the certificate in ``rejected/`` if it is refused.
-
-        Args:
-            sent: As for :meth:`decide`.
-            address: The peer, ``host:port``.
-
-        Returns:
-            The decision, and the entry made for a refused peer (None if trusted).
-        """
-        decision = self.decide(sent)
-        return decision, None if decision.trusted else self.record(decision, address)
+    def version(self) -> tuple[int, ...]:
+        """Return what changes whenever a certificate comes into the lists or goes."""
+        directories = (self._trusted_dir, self._issuers_dir)
+        return tuple(place.stat().st_mtime_ns for place in directories if place.is_dir())
 
     def record(self, decision: Decision, address: str) -> Knock:
-        """Keep a refused certificate, the newest :data:`MAX_REJECTED` of them.
+        """Keep a refused certificate in ``rejected/``, the newest :data:`MAX_REJECTED` of them.
 
         A full list forgets the oldest entry of the address with the most entries, so that a flood from
         one machine does not push out the client that somebody is waiting for.
+
+        Args:
+            decision: From :meth:`decide`.
+            address: The peer, ``host:port``.
+
+        Returns:
+            The entry; its number is 0 if it could not be kept.
         """
-        knock = Knock(
-            number=0,
-            name=decision.name,
-            application_uri=decision.application_uri,
-            thumbprint=decision.thumbprint,
-            address=address,
-            when=utc(self._clock.utc_ns()),
-            reason=decision.reason,
-            code=decision.code,
-            file=None,
-        )
+        knock = knock_of(decision, address, utc(self._clock.utc_ns()))
         if not decision.leaf:
             return knock
         known = self.rejected()
@@ -525,6 +515,21 @@ def refusal(code: str, detail: str = "", *, of: Decision | None = None) -> Decis
     """Return a refusal for a reason found elsewhere, about the certificate of an earlier decision."""
     bare = _refuse(code, None, detail)
     return bare if of is None else replace(of, trusted=False, code=bare.code, reason=bare.reason)
+
+
+def knock_of(decision: Decision, address: str, when: dt.datetime) -> Knock:
+    """Return the report of a refusal of which nothing is kept."""
+    return Knock(
+        number=0,
+        name=decision.name,
+        application_uri=decision.application_uri,
+        thumbprint=decision.thumbprint,
+        address=address,
+        when=when,
+        reason=decision.reason,
+        code=decision.code,
+        file=None,
+    )
 
 
 def _describe(leaf: x509.Certificate, *, trusted: bool, code: str, reason: str) -> Decision:

@@ -6,16 +6,22 @@ import asyncio
 import contextlib
 import os
 import struct
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from asyncua import Client, ua
 from asyncua.crypto import security_policies
 from asyncua.ua.ua_binary import uatcp_to_binary
 
-from edge_opcua.opcua.seam import ServerLimits
+from edge_opcua.opcua.seam import ServerLimits, ServerSecurity
+from edge_opcua.opcua.seam.gate import Gate
+from edge_opcua.security.pki import Pki
+from edge_opcua.security.trust import Knock, TrustList
+from edge_opcua.testing import ManualClock
 from tests.opcua.secure_peers import (
     GOOD,
     OTHER,
@@ -27,6 +33,7 @@ from tests.opcua.secure_peers import (
     status_of,
     until,
 )
+from tests.security.certificates import make
 
 CODES = ua.StatusCodes
 
@@ -45,6 +52,7 @@ async def lax(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
         per_address=8,
         sessions=3,
         activation_s=0.5,
+        recheck_s=0.1,
         min_lifetime_s=0.2,
         message_bytes=200_000,
         waiting_messages=4,
@@ -118,6 +126,18 @@ async def test_trusting_a_stranger_and_taking_it_back_needs_no_restart(plant: Pl
     assert await status_of(plant.client(STRANGER).connect()) == CODES.BadSecurityChecksFailed
 
 
+async def test_an_open_channel_ends_soon_after_its_trust_is_withdrawn(lax: Plant) -> None:
+    await asyncio.to_thread(lax.trust.add, STRANGER.der)
+    async with lax.client() as good:
+        client = lax.client(STRANGER)
+        await client.connect()
+        protocol = client.uaclient.protocol
+        await asyncio.to_thread(lax.trust.distrust, STRANGER.print)
+        await until(lambda: protocol.transport is None)
+        await client.disconnect()
+        assert await good.get_node(lax.plain.nodeid).read_value() == 1.5
+
+
 async def test_a_client_that_holds_an_older_certificate_of_ours_is_told_in_the_log(plant: Plant) -> None:
     client = plant.client()
     policy = client.security_policy
@@ -140,6 +160,7 @@ async def test_a_policy_that_is_not_offered_opens_nothing(plant: Plant) -> None:
 
 async def test_a_channel_that_only_signs_is_not_offered(plant: Plant) -> None:
     assert await status_of(plant.client(mode=ua.MessageSecurityMode.Sign).connect()) != 0
+    assert (plant.knocks[-1].code, plant.knocks[-1].name) == ("S415", "good client")
     assert await plant.read_by_a_good_client() == 1.5
 
 
@@ -159,6 +180,56 @@ async def test_every_policy_we_offer_works(tmp_path: Path) -> None:
             (found,) = await anybody.find_servers()
             assert found.DiscoveryUrls == list(urls)
         assert many.server.urls() == urls
+
+
+async def test_a_trust_list_that_cannot_be_read_trusts_nobody_and_ends_no_open_channel(
+    lax: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise OSError(5, "Input/output error")
+
+    async with lax.client() as client:
+        monkeypatch.setattr(lax.trust, "decide", broken)
+        monkeypatch.setattr(lax.trust, "version", broken)
+        assert await status_of(lax.client(OTHER).connect()) == CODES.BadSecurityChecksFailed
+        assert lax.knocks[-1].code == "S414"
+        await asyncio.sleep(0.3)
+        assert await client.get_node(lax.plain.nodeid).read_value() == 1.5
+        monkeypatch.setattr(lax.trust, "version", lambda: (1,))
+        await asyncio.sleep(0.3)
+        assert await client.get_node(lax.plain.nodeid).read_value() == 1.5
+        monkeypatch.undo()
+    assert await lax.read_by_a_good_client() == 1.5
+
+
+async def test_a_crowd_of_strangers_fills_neither_log_nor_disk_and_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    listed = TrustList(tmp_path)
+    busy = threading.Event()
+    told: list[Knock] = []
+    monkeypatch.setattr(listed, "record", lambda decision, address: busy.wait(5) and None)
+    monkeypatch.setattr("edge_opcua.opcua.seam.gate.MAX_LINES", 3)
+    security = ServerSecurity(Pki(tmp_path, GOOD.certificate, GOOD.key), listed, on_refused=told.append)
+    gate = Gate(security, clock)
+    with structlog.testing.capture_logs() as logs:
+        recording = [asyncio.ensure_future(gate.admit(STRANGER.der, "192.0.2.1:1")) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        for peer in range(8):
+            decision = await gate.admit(make(f"crowd {peer}", key=STRANGER.key).der, f"192.0.2.2:{peer}")
+            assert decision.code == "S401"
+        assert [knock.number for knock in told] == [0] * 8  # reported, not kept
+        clock.step(61)
+        gate.refuse(decision, "192.0.2.2:9")
+        for task in recording:
+            task.cancel()
+        await asyncio.gather(*recording, return_exceptions=True)
+    busy.set()
+    gate.close()
+    lines = [(line["event"], line["log_level"]) for line in logs]
+    assert lines.count(("client.refused", "warning")) == 4
+    assert ("client.refused_more", "warning") in lines
 
 
 # --- who may have a session ----------------------------------------------------------------------------

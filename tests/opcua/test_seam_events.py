@@ -256,7 +256,7 @@ async def test_an_item_is_modified_with_its_filter_and_an_unknown_one_fails_alon
                 SubscriptionId=subscription.subscription_id, ItemsToModify=wanted
             )
             results = await client.uaclient.session.modify_monitored_items(params)
-            assert all(result.RevisedQueueSize <= 10_000 for result in results)
+            assert all(result.RevisedQueueSize <= 1000 for result in results)
             return [result.StatusCode.value for result in results]
 
         results = await modify((999_999, None), (handle, only_audit), (handle, ua.DataChangeFilter()))

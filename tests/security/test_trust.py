@@ -12,7 +12,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge_opcua.errors import SecurityError
 from edge_opcua.security import trust as trust_module
-from edge_opcua.security.trust import REASONS, TrustList, describe, leaf_of, refusal, split_chain
+from edge_opcua.security.trust import (
+    REASONS,
+    Decision,
+    Knock,
+    TrustList,
+    describe,
+    leaf_of,
+    refusal,
+    split_chain,
+)
 from edge_opcua.testing import ManualClock
 from tests.security.certificates import NOW, Identity, make, revoke
 
@@ -36,6 +45,12 @@ def listed(pki_dir: Path, clock: ManualClock) -> TrustList:
     return TrustList(pki_dir, clock=clock)
 
 
+def admit(listed: TrustList, sent: bytes, address: str) -> tuple[Decision, Knock | None]:
+    """What the server does for each channel: decide, and keep what is refused."""
+    decision = listed.decide(sent)
+    return decision, None if decision.trusted else listed.record(decision, address)
+
+
 def client(name: str = "UaExpert@LAPTOP-7", **spoiled: object) -> Identity:
     return make(name, start=NOW - dt.timedelta(days=1), **spoiled)  # type: ignore[arg-type]
 
@@ -47,7 +62,7 @@ def test_a_stranger_is_refused_and_kept_with_what_the_operator_needs(
     listed: TrustList, pki_dir: Path, clock: ManualClock
 ) -> None:
     stranger = client()
-    decision, knock = listed.admit(stranger.der, PEER)
+    decision, knock = admit(listed, stranger.der, PEER)
     assert not decision.trusted
     assert (decision.code, decision.reason) == ("S401", "not trusted")
     assert knock is not None
@@ -63,10 +78,10 @@ def test_a_stranger_is_refused_and_kept_with_what_the_operator_needs(
 
 def test_trust_takes_effect_at_the_next_decision(listed: TrustList, pki_dir: Path) -> None:
     stranger = client()
-    listed.admit(stranger.der, PEER)
+    admit(listed, stranger.der, PEER)
     item = listed.trust(1)
     assert (item.name, item.thumbprint, item.authority) == ("UaExpert@LAPTOP-7", stranger.print, False)
-    decision, knock = listed.admit(stranger.der, PEER)
+    decision, knock = admit(listed, stranger.der, PEER)
     assert decision.trusted
     assert decision.leaf == stranger.der
     assert knock is None
@@ -81,6 +96,19 @@ def test_a_certificate_copied_there_by_hand_is_trusted_der_or_pem(listed: TrustL
     (pki_dir / "trusted" / "two.pem").write_bytes(two.pem)
     assert listed.decide(one.der).trusted
     assert listed.decide(two.der).trusted
+
+
+def test_a_change_of_the_lists_is_seen_from_their_version(listed: TrustList, pki_dir: Path) -> None:
+    seen = [listed.version()]
+    one = client("one")
+    listed.add(one.der)
+    seen.append(listed.version())
+    listed.distrust(one.print)
+    seen.append(listed.version())
+    (pki_dir / "issuers" / "ca.der").write_bytes(one.der)
+    seen.append(listed.version())
+    assert len(set(seen)) == 4
+    assert TrustList(pki_dir / "none").version() == ()
 
 
 def test_only_the_very_certificate_is_trusted_not_its_name(listed: TrustList) -> None:
@@ -142,7 +170,7 @@ def test_nothing_and_garbage_have_their_own_reasons(listed: TrustList, pki_dir: 
         (client().der[:-1], "S406"),
         (client().der * 7, "S406"),
     ):
-        decision, knock = listed.admit(sent, PEER)
+        decision, knock = admit(listed, sent, PEER)
         assert decision.code == code
         assert knock is not None
         assert knock.number == 0
@@ -159,7 +187,7 @@ def test_a_field_that_is_only_found_broken_when_read_refuses(listed: TrustList, 
     at = identity.der.index(b"\x86\x1curn:odd")
     broken = identity.der[:at] + b"\x87" + identity.der[at + 1 :]
     (pki_dir / "trusted" / "odd.der").write_bytes(broken)
-    decision, knock = listed.admit(broken, PEER)
+    decision, knock = admit(listed, broken, PEER)
     assert decision.code == "S406"
     assert knock is not None
     assert listed.rejected()[0].application_uri == ""
@@ -303,10 +331,10 @@ def test_a_chain_longer_than_allowed_is_refused(listed: TrustList, pki_dir: Path
 
 def test_a_number_never_means_a_second_certificate(listed: TrustList) -> None:
     # Between `trust` that lists and `trust N` that trusts, anybody may knock.
-    listed.admit(client("first").der, PEER)
-    listed.admit(client("second").der, PEER)
+    admit(listed, client("first").der, PEER)
+    admit(listed, client("second").der, PEER)
     listed.trust("2")
-    listed.admit(client("third").der, PEER)
+    admit(listed, client("third").der, PEER)
     assert [(knock.number, knock.name) for knock in listed.rejected()] == [(1, "first"), (3, "third")]
     with pytest.raises(SecurityError, match="no refused client"):
         listed.trust("2")
@@ -314,7 +342,7 @@ def test_a_number_never_means_a_second_certificate(listed: TrustList) -> None:
 
 def test_a_thumbprint_selects_with_eight_digits_and_any_spelling(listed: TrustList) -> None:
     one = client("one")
-    listed.admit(one.der, PEER)
+    admit(listed, one.der, PEER)
     for bad in ("", "x", one.print[:7], "99", "F" * 40):
         with pytest.raises(SecurityError):
             listed.trust(bad)
@@ -350,11 +378,11 @@ def test_only_a_certificate_can_be_trusted(listed: TrustList) -> None:
 
 def test_trying_again_keeps_the_number_and_spares_the_disk(listed: TrustList, clock: ManualClock) -> None:
     one = client("one")
-    first = listed.admit(one.der, PEER)[1]
+    first = admit(listed, one.der, PEER)[1]
     clock.step(1.0)
-    assert listed.admit(one.der, PEER)[1] == first
+    assert admit(listed, one.der, PEER)[1] == first
     clock.step(60.0)
-    later = listed.admit(one.der, "192.0.2.9:50999")[1]
+    later = admit(listed, one.der, "192.0.2.9:50999")[1]
     assert first is not None
     assert later is not None
     assert (later.number, later.address) == (first.number, "192.0.2.9:50999")
@@ -365,10 +393,10 @@ def test_a_flood_from_one_address_pushes_out_its_own_entries_only(
     listed: TrustList, monkeypatch: pytest.MonkeyPatch, clock: ManualClock
 ) -> None:
     monkeypatch.setattr(trust_module, "MAX_REJECTED", 5)
-    listed.admit(client("the awaited one").der, "192.0.2.1:1")
+    admit(listed, client("the awaited one").der, "192.0.2.1:1")
     for i in range(12):
         clock.step(1.0)
-        listed.admit(client(f"flood {i}", key=client("flood").key).der, f"198.51.100.7:{i}")
+        admit(listed, client(f"flood {i}", key=client("flood").key).der, f"198.51.100.7:{i}")
     assert [knock.name for knock in listed.rejected()] == [
         "the awaited one",
         "flood 8",
@@ -380,12 +408,12 @@ def test_a_flood_from_one_address_pushes_out_its_own_entries_only(
 
 def test_names_of_strangers_cannot_write_to_the_terminal(listed: TrustList, pki_dir: Path) -> None:
     evil = client("../../etc/x\x1b[2J" + "y" * 20)
-    knock = listed.admit(evil.der, PEER)[1]
+    knock = admit(listed, evil.der, PEER)[1]
     assert knock is not None
     assert "\x1b" not in knock.name
     assert knock.file is not None
     assert knock.file.parent == pki_dir / "rejected"
-    nameless = listed.admit(client("\u0007").der, PEER)[1]
+    nameless = admit(listed, client("\u0007").der, PEER)[1]
     assert nameless is not None
     assert nameless.file is not None
     assert nameless.file.name.startswith("unnamed [")
@@ -416,7 +444,7 @@ def test_without_directories_nobody_is_trusted(tmp_path: Path) -> None:
     empty = TrustList(tmp_path / "none")
     assert empty.trusted() == []
     assert empty.rejected() == []
-    decision, knock = empty.admit(client().der, PEER)
+    decision, knock = admit(empty, client().der, PEER)
     assert decision.code == "S401"
     # The refusal stands although it could not be kept.
     assert knock is not None

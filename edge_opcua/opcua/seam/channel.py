@@ -34,11 +34,6 @@ class Channel(SecureConnection):
         self._server_limits = limits
         self._clock = clock
 
-    @property
-    def secured(self) -> bool:
-        """Whether messages are signed and encrypted."""
-        return bool(self.security_policy.Mode == ua.MessageSecurityMode.SignAndEncrypt)
-
     def open(self, params: Any, server: Any) -> ua.OpenSecureChannelResult:
         """Open or renew; refuses what asyncua takes without a look.
 

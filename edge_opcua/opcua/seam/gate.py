@@ -11,12 +11,15 @@ import structlog
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.worker import Worker
 from edge_opcua.security.pki import Pki, utc
-from edge_opcua.security.trust import Decision, Knock, TrustList, refusal
+from edge_opcua.security.trust import Decision, Knock, TrustList, knock_of, refusal
 
 DECIDE_S: Final = 5.0
-# One who tries again and again is one line a minute.
+RECORD_S: Final = 5.0
+# One who tries again and again is one line a minute, a crowd is this many.
 QUIET_S: Final = 60.0
-MAX_REMEMBERED: Final = 256
+MAX_LINES: Final = 60
+# Refused clients whose certificates wait to be written; beyond that they are only reported.
+MAX_RECORDING: Final = 4
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +50,9 @@ class ServerSecurity:
 class Gate:
     """Decides who comes in.
 
+    Deciding and keeping a record have a thread each: a flood of strangers whose certificates are written to
+    a slow disk must not make a trusted client wait.
+
     Args:
         security: The server's settings.
         clock: Times the quiet between two equal log lines.
@@ -55,52 +61,70 @@ class Gate:
     def __init__(self, security: ServerSecurity, clock: Clock) -> None:
         self.security = security
         self.clock = clock
-        self._worker = Worker("opcua.trust")
-        self._told_s: dict[tuple[str, str], float] = {}
+        self._deciding = Worker("opcua.trust")
+        self._recording = Worker("opcua.knocks")
+        self._waiting = 0
+        self._told: set[tuple[str, str]] = set()
+        self._untold = 0
+        self._minute_s = clock.monotonic_s()
 
     async def admit(self, sent: bytes, address: str) -> Decision:
-        """Decide whether a channel may open; the lists are read anew, in a thread of their own."""
+        """Decide whether a channel may open; the lists are read anew. A refused certificate is kept."""
         try:
-            decision, knock = await self._worker.call(
-                self.security.trust.admit, sent, address, timeout_s=DECIDE_S
-            )
+            decision = await self._deciding.call(self.security.trust.decide, sent, timeout_s=DECIDE_S)
         except (OSError, TimeoutError) as exc:  # no list, no trust
             decision = refusal("S414", str(exc) or "no answer in time")
             self.refuse(decision, address)
             return decision
-        if knock is not None:
-            self._tell(knock)
+        if not decision.trusted:
+            self._tell(await self._record(decision, address))
         return decision
+
+    async def version(self) -> tuple[int, ...] | None:
+        """Return the version of the lists; None if it cannot be told now."""
+        try:
+            return await self._deciding.call(self.security.trust.version, timeout_s=DECIDE_S)
+        except (OSError, TimeoutError) as exc:
+            # A disk that is away for a moment ends no channel that is open already.
+            _log.warning("trust.not_readable", error=str(exc) or "no answer in time")
+            return None
 
     def refuse(self, decision: Decision, address: str) -> None:
         """Report a refusal that has nothing to do with the trust list, so that nothing is kept of it."""
-        self._tell(
-            Knock(
-                number=0,
-                name=decision.name,
-                application_uri=decision.application_uri,
-                thumbprint=decision.thumbprint,
-                address=address,
-                when=utc(self.clock.utc_ns()),
-                reason=decision.reason,
-                code=decision.code,
-                file=None,
-            )
-        )
+        self._tell(knock_of(decision, address, utc(self.clock.utc_ns())))
 
     def close(self) -> None:
-        """Let the thread go."""
-        self._worker.close()
+        """Let the threads go."""
+        self._deciding.close()
+        self._recording.close()
+
+    async def _record(self, decision: Decision, address: str) -> Knock:
+        if self._waiting < MAX_RECORDING:
+            self._waiting += 1
+            try:
+                return await self._recording.call(
+                    self.security.trust.record, decision, address, timeout_s=RECORD_S
+                )
+            except (OSError, TimeoutError) as exc:
+                _log.warning("trust.not_kept", error=str(exc) or "no answer in time")
+            finally:
+                self._waiting -= 1
+        return knock_of(decision, address, utc(self.clock.utc_ns()))
 
     def _tell(self, knock: Knock) -> None:
         now_s = self.clock.monotonic_s()
+        if now_s - self._minute_s >= QUIET_S:
+            if self._untold:
+                _log.warning("client.refused_more", count=self._untold)
+            self._told.clear()
+            self._untold, self._minute_s = 0, now_s
         kind = (knock.thumbprint or knock.address.rpartition(":")[0], knock.code)
-        known = now_s - self._told_s.get(kind, -QUIET_S) < QUIET_S
-        if not known:
-            while len(self._told_s) >= MAX_REMEMBERED:
-                self._told_s.pop(next(iter(self._told_s)))
-            self._told_s[kind] = now_s
-        log = _log.debug if known else _log.warning
+        told = kind in self._told or len(self._told) >= MAX_LINES
+        if told:
+            self._untold += 1
+        else:
+            self._told.add(kind)
+        log = _log.debug if told else _log.warning
         log(
             "client.refused",
             number=knock.number,

@@ -95,6 +95,8 @@ class Processor(UaProcessor):
         self.peer: Decision | None = None
         self.address = _address(self.name)
         self._greeted = False
+        self._sent = b""
+        self._trust_version: tuple[int, ...] | None = None
         self._idle_since_s = self._clock.monotonic_s()
         self._jobs: asyncio.TaskGroup | None = None
         self._in_flight = 0
@@ -179,9 +181,26 @@ class Processor(UaProcessor):
         own = hashlib.sha1(self._gate.security.pki.certificate_der, usedforsecurity=False).digest()
         if security.ReceiverCertificateThumbPrint != own:
             return self._refused(refusal("S412", of=describe(sent)))
+        version = await self._gate.version()
         decision: Decision = await self._gate.admit(sent, self.address)
         self.peer = decision if decision.trusted else None
+        self._sent, self._trust_version = sent, version
         return decision.trusted
+
+    async def still_trusted(self) -> bool:
+        """Whether the client may stay: decided again only after the lists have changed."""
+        if self.peer is None:
+            return True
+        version = await self._gate.version()
+        if version is None or version == self._trust_version:
+            return True
+        decision: Decision = await self._gate.admit(self._sent, self.address)
+        self._trust_version = version
+        return decision.trusted or decision.code == "S414"  # unreadable for a moment: look again later
+
+    def refuse_open(self, reason: str) -> None:
+        """Report a channel that failed after its certificate was accepted."""
+        self._refused(refusal("S415", _printable(reason)[:200], of=self.peer))
 
     def _offered(self) -> list[Any]:
         return [factory.cls for factory in self.iserver.policies]

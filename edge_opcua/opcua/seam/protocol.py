@@ -81,6 +81,8 @@ class Protocol(OPCUAProtocol):
         try:
             goes_on = bool(await super()._process_one_msg(header, buf))
         except Exception as exc:  # noqa: BLE001 - boundary: whatever is wrong in a chunk ends its channel
+            if header.MessageType == ua.MessageType.SecureOpen and self.processor is not None:
+                self.processor.refuse_open(repr(exc))
             code = exc.code if isinstance(exc, (ServiceError, ua.UaStatusCodeError)) else None
             self._end(code or ua.StatusCodes.BadSecurityChecksFailed, repr(exc))
             return False
@@ -92,14 +94,17 @@ class Protocol(OPCUAProtocol):
         return goes_on
 
     async def _activation_watchdog(self) -> None:
-        """End a connection that stays without a session, or whose channel was not renewed."""
+        """End a connection without a session or renewal in time, or whose client is no longer trusted."""
         clock = self.iserver.clock
         while self.processor is not None and self.transport is not None:
             left_s = self.processor.deadline_s() - clock.monotonic_s()
             if left_s <= 0:
                 self._end(ua.StatusCodes.BadTimeout, "no session, or no renewal, in time")
                 return
-            await clock.sleep(min(left_s, self.iserver.limits.activation_s))
+            await clock.sleep(min(left_s, self.iserver.limits.recheck_s))
+            if not await self.processor.still_trusted():
+                self._end(ua.StatusCodes.BadSecurityChecksFailed, "trust was withdrawn")
+                return
 
     def _end(self, code: int, reason: str) -> None:
         _log.info("connection.ended", peer=str(self.peer_name), reason=reason[:200])

@@ -96,6 +96,7 @@ class Core(InternalServer):
         self.isession.subscription_service = self.subscription_service
         self.max_connections = limits.connections
         self.max_subscriptions = limits.subscriptions
+        self.max_monitored_item_queue_size = limits.queue
         self.max_pending_activation_seconds = limits.activation_s
         self.max_pending_messages_per_connection = limits.waiting_messages + 1  # and the last, None
 

@@ -33,11 +33,13 @@ class ServerLimits:
         per_address: TCP connections at once from one address.
         sessions: Sessions at once.
         subscriptions: Subscriptions at once, all sessions together.
+        queue: Longest queue of a monitored item.
         message_bytes: Largest request of an activated session.
         early_message_bytes: Largest request before that.
         unread_bytes: Answers a client may leave unread before it is cut off.
         waiting_messages: Requests of one connection that wait; then we read no more from it.
         in_flight: Writes and calls of one connection at once; more get BadServerTooBusy.
+        recheck_s: How often open channels look whether the trust lists changed.
         activation_s: A connection without an activated session ends after this time.
         min_lifetime_s: Shortest lifetime of a channel token.
         max_lifetime_s: Longest lifetime of a channel token.
@@ -51,11 +53,13 @@ class ServerLimits:
     per_address: int = 100
     sessions: int = 100
     subscriptions: int = 400
+    queue: int = 1000
     message_bytes: int = 4 * 1024 * 1024
     early_message_bytes: int = 64 * 1024
     unread_bytes: int = 32 * 1024 * 1024
     waiting_messages: int = 64
     in_flight: int = 32
+    recheck_s: float = 10.0
     activation_s: float = 15.0
     min_lifetime_s: float = 10.0
     max_lifetime_s: float = 3600.0
