@@ -17,25 +17,24 @@ import numpy as np
 import structlog
 
 from edge_opcua.config.schema import EdgeConfig
-from edge_opcua.core.bus import BlockReader, Bus, TagBatch
+from edge_opcua.core.bus import Bus, TagBatch
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Link, Verdict
+from edge_opcua.core.quality import Verdict
 from edge_opcua.core.values import (
     BAD_CONFIGURATION_ERROR,
     BAD_INTERNAL_ERROR,
-    BAD_NO_COMMUNICATION,
     BAD_OUT_OF_RANGE,
     BAD_SENSOR_FAILURE,
     BAD_TIMEOUT,
     GOOD,
     UNCERTAIN_SUBNORMAL,
-    UNCERTAIN_SUBSTITUTE,
-    Scalar,
     is_bad,
     is_uncertain,
     status_name,
 )
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.health import LaneHealth
+from edge_opcua.inference.intake import ContextTag, Inputs, Reading, Shot, Source, refusal, sample_capacity
 from edge_opcua.inference.manifest import Manifest
 from edge_opcua.inference.model import (
     Extractor,
@@ -55,32 +54,8 @@ __all__ = ["ContextTag", "Handover", "Lane", "LaneSpec", "lane_spec", "result_bl
 _log = structlog.get_logger(__name__)
 
 TICK_S: Final = 0.05
-HEALTH_PERIOD_NS: Final = 500_000_000
-LATENCY_WINDOW: Final = 1024
 NAMED_IN_REASON: Final = 2
 _MS: Final = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class ContextTag:
-    """A tag the model looks at besides the waveform.
-
-    Args:
-        reference: Its public id, ``<device>/<tag>``.
-        block: Block it lives in.
-        tag: Its name there.
-        unit: Its unit.
-    """
-
-    reference: str
-    block: str
-    tag: str
-    unit: str
-
-    @property
-    def name(self) -> str:
-        """Name of the feature: the tag without its device."""
-        return self.reference.partition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +190,9 @@ class Lane:
         self._load_backend = load_backend
         self._provider = provider
         self._captures = bus.reader(spec.capture_block)
-        self._sample_count = _capacity(bus, spec.capture_block)
-        self._source = _Source(bus.reader(spec.capture_block), clock)
-        self._context = [_Input(bus, tag, clock) for tag in spec.context]
-        self._part = None if spec.part_id is None else _Input(bus, spec.part_id, clock)
+        self._sample_count = sample_capacity(bus, spec.capture_block)
+        self._source = Source(bus.reader(spec.capture_block), clock)
+        self._inputs: Inputs | None = None
         self._values = np.empty(len(spec.context))
         self._model: ServedModel | None = None
         self._active: _Active | None = None
@@ -234,12 +208,12 @@ class Lane:
         manifest = self._files.manifest
         self._require_plant(manifest)
         require_match(manifest, self._extractor)
-        for tag in (*self._context, *([self._part] if self._part else [])):
-            tag.require_number()
+        tags = self._spec.context if self._spec.part_id is None else (*self._spec.context, self._spec.part_id)
+        inputs = Inputs(self._bus, tags)
         model = load(self._files, self._load_backend, provider=self._provider)
         p50_us, p99_us = warm_up(model, self._clock)
         samples = prove(model, self._files.golden, self._extractor)
-        self._model = model
+        self._model, self._inputs = model, inputs
         facts = model.backend.describe()
         return ReadyFacts(float(facts["load_ms"]), p50_us, p99_us, samples, str(facts["provider"]))
 
@@ -270,7 +244,7 @@ class Lane:
         Raises:
             ModelError: The lane is not prepared, or active already (M534).
         """
-        if self._model is None or self._active is not None:
+        if self._model is None or self._inputs is None or self._active is not None:
             raise ModelError(
                 "the lane is active already" if self._active else "the lane is not ready", code="M534"
             )
@@ -281,9 +255,10 @@ class Lane:
         self._captures.lost = 0
         first_id = self._clock.utc_ns() // 1_000_000  # grows over restarts of the server too
         results = ResultWriter(self._bus.writer(self._spec.result_block), self._model, first_id)
-        health = _Health(self._bus, self._spec.lane_block, self._clock)
+        health = LaneHealth(self._bus, self._spec.lane_block, self._clock)
         self._active = _Active(
             self._model,
+            self._inputs,
             results,
             health,
             source_lost=results.about_loss,
@@ -329,7 +304,7 @@ class Lane:
         for capture in self._captures.poll():
             if capture.refreshed_ns != capture.stamp_ns:  # only the link has changed
                 continue
-            refused = _refusal(capture)
+            refused = refusal(capture)
             if refused is None:
                 self._deal_with(active, capture)
             else:
@@ -345,7 +320,7 @@ class Lane:
         active.health.tend(self._captures.cursor)
 
     def _deal_with(self, active: _Active, capture: TagBatch) -> None:
-        shot = _Shot(capture)
+        shot = Shot(capture)
         if active.is_repeated(shot):  # the io process was restarted and read the same capture again
             return
         started_ns = self._clock.monotonic_ns()
@@ -355,15 +330,19 @@ class Lane:
             acquire_ms=max(0.0, (shot.server_ns - shot.captured_ns) / _MS),
             queue_ms=max(0.0, (started_ns - capture.stamp_ns) / _MS),
         )
-        oldest_ns = self._judge(active.model, capture, shot, result)
-        if self._part is not None:
-            value, result.part_status = self._part.read()
-            result.part_id = int(value)
+        readings = active.inputs.read()
+        if self._spec.part_id is not None:
+            part = readings.pop()
+            result.part_id, result.part_status = int(part.value), part.status
+        self._judge(active.model, capture, shot, readings, result)
         utc_ns = self._clock.utc_ns()
+        oldest_ns = min(
+            [shot.captured_ns, *(found.source_ns for found in readings if not is_bad(found.status))]
+        )
         result.input_age_ms = max(0.0, (utc_ns - oldest_ns) / _MS)
         result.infer_ms = (self._clock.monotonic_ns() - started_ns) / _MS
         late = result.queue_ms + result.infer_ms > self._spec.deadline_ms
-        if late and result.status != BAD_TIMEOUT:
+        if late and not result.fail_safe:
             self._fail_safe(result, BAD_TIMEOUT, self._late(result))
         active.take(shot)
         active.results.publish(result, utc_ns)
@@ -371,50 +350,37 @@ class Lane:
         active.health.publish(self._captures.cursor)
         self._log_change(active, result)
 
-    def _judge(self, model: ServedModel, capture: TagBatch, shot: _Shot, result: Result) -> int:
-        """Fill in verdict, status and reason; return the source time of the oldest input."""
+    def _judge(
+        self, model: ServedModel, capture: TagBatch, shot: Shot, context: list[Reading], result: Result
+    ) -> None:
+        """Fill in verdict, status and reason."""
         status = int(self._captures.effective(capture)[shot.waveform_row])
+        bad = next((found for found in context if is_bad(found.status)), None)
         if is_bad(status):
             self._fail_safe(result, status, f"{self._spec.capture}: {status_name(status)}")
-            return shot.captured_ns
-        waveform = capture.array(shot.waveform_row)
-        if waveform.size != self._sample_count or shot.sample_rate_hz not in (
-            0.0,
-            self._spec.sample_rate_hz,
-        ):
-            self._fail_safe(
-                result,
-                BAD_CONFIGURATION_ERROR,
-                f"{self._spec.capture} has {waveform.size} samples at {shot.sample_rate_hz:g} Hz, not "
-                f"{self._sample_count} at {self._spec.sample_rate_hz:g} Hz",
-            )
-            return shot.captured_ns
-        oldest_ns, uncertain, bad = self._read_context(shot.captured_ns, status)
-        if bad is not None:
-            self._fail_safe(result, bad[1], f"{bad[0]}: {status_name(bad[1])}")
+        elif (difference := self._difference(capture, shot)) is not None:
+            self._fail_safe(result, BAD_CONFIGURATION_ERROR, difference)
+        elif bad is not None:
+            self._fail_safe(result, bad.status, f"{bad.tag.reference}: {status_name(bad.status)}")
         elif result.queue_ms > self._spec.deadline_ms:  # what has expired is not run
             self._fail_safe(result, BAD_TIMEOUT, self._late(result))
         else:
-            self._extractor.extract(
-                waveform.astype(np.float32, copy=False),
-                self._spec.sample_rate_hz,
-                self._values,
-                model.features,
-            )
+            self._values[:] = [found.value for found in context]
+            waveform = capture.array(shot.waveform_row).astype(np.float32, copy=False)
+            self._extractor.extract(waveform, self._spec.sample_rate_hz, self._values, model.features)
+            uncertain = is_uncertain(status) or any(is_uncertain(found.status) for found in context)
             self._ask(model, result, uncertain=uncertain)
-        return oldest_ns
 
-    def _read_context(self, captured_ns: int, status: int) -> tuple[int, bool, tuple[str, int] | None]:
-        """Read the context; return oldest source time, whether an input is Uncertain, and the first Bad."""
-        oldest_ns, uncertain, bad = captured_ns, is_uncertain(status), None
-        for place, source in enumerate(self._context):
-            self._values[place], found = source.read()
-            if is_bad(found):
-                bad = bad or (source.tag.reference, found)
-                continue
-            uncertain = uncertain or is_uncertain(found)
-            oldest_ns = min(oldest_ns, source.source_ns)
-        return oldest_ns, uncertain, bad
+    def _difference(self, capture: TagBatch, shot: Shot) -> str | None:
+        """Say how a capture differs from those the features are made for; None if it does not."""
+        count, rate_hz = capture.array(shot.waveform_row).size, shot.sample_rate_hz
+        wanted_hz = self._spec.sample_rate_hz
+        if count == self._sample_count and rate_hz in (0.0, wanted_hz):
+            return None
+        return (
+            f"{self._spec.capture} has {count} samples at {rate_hz:g} Hz, not "
+            f"{self._sample_count} at {wanted_hz:g} Hz"
+        )
 
     def _ask(self, model: ServedModel, result: Result, *, uncertain: bool) -> None:
         """Let the model judge its features if it may, and take its answer."""
@@ -491,59 +457,21 @@ class Lane:
             self._attached_to = None
 
 
-def _capacity(bus: Bus, block: str) -> int:
-    layout = bus.layout(block)
-    return layout.spec.tags[layout.rows["waveform"]].length
-
-
-class _Shot:
-    """The rows of one capture batch that say what it is; a capture need not have all of them."""
-
-    def __init__(self, capture: TagBatch) -> None:
-        rows = capture.layout.rows
-        self.waveform_row = rows["waveform"]
-        self.server_ns = int(capture.server_ns[self.waveform_row])
-        self.sequence = _whole(capture, "sequence")
-        ready_ns = _whole(capture, "ready_ns")
-        self.captured_ns = ready_ns or int(capture.source_ns[self.waveform_row])
-        self.has_device_time = ready_ns > 0
-        self.stroke = _whole(capture, "stroke" if "stroke" in rows else "sequence") & 0xFFFFFFFF
-        self.sample_rate_hz = float(_scalar(capture, "sample_rate_hz"))
-
-
-def _refusal(capture: TagBatch) -> int | None:
-    """Return the status of a capture that the device refused to give, None if there is one."""
-    status = int(capture.status[capture.row("sequence")])
-    return status if is_bad(status) else None
-
-
-def _scalar(capture: TagBatch, name: str) -> int | float:
-    """Return a number of a capture; 0 where the row does not exist or was not read."""
-    row = capture.layout.rows.get(name)
-    if row is None or is_bad(int(capture.status[row])):
-        return 0
-    scalar, place = capture.place(row)
-    value: int | float = capture.column(scalar)[place].item()
-    return value
-
-
-def _whole(capture: TagBatch, name: str) -> int:
-    return int(_scalar(capture, name))
-
-
 class _Active:
     """What an active lane carries from stroke to stroke."""
 
     def __init__(
         self,
         model: ServedModel,
+        inputs: Inputs,
         results: ResultWriter,
-        health: _Health,
+        health: LaneHealth,
         *,
         source_lost: bool,
         last_stroke: tuple[int, int],
     ) -> None:
         self.model = model
+        self.inputs = inputs
         self.results = results
         self.health = health
         self.source_lost = source_lost
@@ -551,125 +479,15 @@ class _Active:
         self._last_stroke = last_stroke
         self._last_sequence: int | None = None
 
-    def is_repeated(self, shot: _Shot) -> bool:
+    def is_repeated(self, shot: Shot) -> bool:
         """Return whether this is the capture that was dealt with last."""
         if shot.has_device_time:
             return (shot.stroke, shot.captured_ns) == self._last_stroke
         return shot.sequence == self._last_sequence and shot.sequence != 0
 
-    def take(self, shot: _Shot) -> None:
+    def take(self, shot: Shot) -> None:
         """Remember a capture as dealt with."""
         self._last_stroke, self._last_sequence = (shot.stroke, shot.captured_ns), shot.sequence
-
-
-class _Source:
-    """Tells when captures cannot come any more."""
-
-    def __init__(self, reader: BlockReader, clock: Clock) -> None:
-        self._reader = reader
-        self._clock = clock
-
-    def lost_status(self) -> int | None:
-        """Return the status of the waveform while its link or its writer is lost, else None."""
-        batch = self._reader.latest()
-        if batch is None:
-            return None
-        silence_s = (self._clock.monotonic_ns() - max(self._reader.beat_ns, batch.stamp_ns)) / 1e9
-        if batch.link in (Link.CONNECTING, Link.UP) and silence_s <= self._reader.spec.policy.writer_lost_s:
-            return None
-        status = int(self._reader.effective(batch)[batch.row("waveform")])
-        return status if is_bad(status) else BAD_NO_COMMUNICATION
-
-
-class _Input:
-    """One scalar tag that is read when a stroke is judged."""
-
-    def __init__(self, bus: Bus, tag: ContextTag, clock: Clock) -> None:
-        self.tag = tag
-        self.source_ns = 0
-        self._clock = clock
-        self._reader = bus.reader(tag.block)
-        self._row = bus.layout(tag.block).rows[tag.tag]
-        self._scalar, self._place = bus.layout(tag.block).places[self._row]
-        self._substitute = bus.layout(tag.block).spec.tags[self._row].substitute
-
-    def require_number(self) -> None:
-        """Refuse a tag that is not one number (M504)."""
-        if self._place < 0 or self._scalar is Scalar.STRING:
-            raise ModelError(f"{self.tag.reference} is not a number, a model cannot look at it", code="M504")
-
-    def read(self) -> tuple[float, int]:
-        """Return value and effective status now; the value is 0 where the status is Bad."""
-        batch = self._reader.latest()
-        if batch is None:
-            return 0.0, BAD_NO_COMMUNICATION
-        status = int(self._reader.effective(batch)[self._row])
-        if is_bad(status):
-            return 0.0, status
-        self.source_ns = int(batch.source_ns[self._row])
-        own = int(batch.status[self._row])
-        if status == UNCERTAIN_SUBSTITUTE and own != status and isinstance(self._substitute, (int, float)):
-            return float(self._substitute), status
-        return float(batch.column(self._scalar)[self._place]), status
-
-
-class _Health:
-    """The lane's own block: counters go on where a former lane stopped."""
-
-    def __init__(self, bus: Bus, block: str, clock: Clock) -> None:
-        self._clock = clock
-        self._writer = bus.writer(block)
-        batch = self._writer.batch
-        self._rows = {name: batch.row(name) for name in batch.layout.rows}
-        known = bool(self._writer.sequence)
-        self.state = "Active"
-        self.processed = int(self._counter("processed")) if known else 0
-        self.missed = int(self._counter("missed")) if known else 0
-        self.late = int(self._counter("late")) if known else 0
-        self._latency_ms = np.zeros(LATENCY_WINDOW)
-        self._measured = 0
-        self._percentiles = (0.0, 0.0)
-        self._percentiles_at_ns = 0
-        self._percentiles_of = 0
-
-    def count(self, latency_ms: float, *, late: bool) -> None:
-        """Count one stroke that took this long from the bus to its verdict."""
-        self.processed += 1
-        self.late += late
-        self._latency_ms[self._measured % LATENCY_WINDOW] = latency_ms
-        self._measured += 1
-
-    def tend(self, cursor: int) -> None:
-        """Show that the lane lives; publish figures that have become old."""
-        if self._clock.monotonic_ns() - self._percentiles_at_ns >= HEALTH_PERIOD_NS and self._stale():
-            self.publish(cursor)
-        else:
-            self._writer.beat()
-
-    def publish(self, cursor: int, *, state: str | None = None) -> None:
-        """Publish the figures; percentiles are computed at most twice a second."""
-        now_ns = self._clock.monotonic_ns()
-        if self._measured and now_ns - self._percentiles_at_ns >= HEALTH_PERIOD_NS:
-            known = self._latency_ms[: min(self._measured, LATENCY_WINDOW)]
-            self._percentiles = (float(np.percentile(known, 50)), float(np.percentile(known, 99)))
-            self._percentiles_at_ns = now_ns
-            self._percentiles_of = self._measured
-        batch, rows = self._writer.batch, self._rows
-        batch.status[:] = GOOD
-        batch.source_ns[:] = batch.server_ns[:] = self._clock.utc_ns()
-        batch.set_text(rows["state"], state or self.state)
-        for name in ("processed", "missed", "late"):
-            batch.set(rows[name], getattr(self, name))
-        batch.set(rows["p50_ms"], self._percentiles[0])
-        batch.set(rows["p99_ms"], self._percentiles[1])
-        batch.set(rows["cursor"], cursor)
-        self._writer.publish()
-
-    def _stale(self) -> bool:
-        return self._measured != self._percentiles_of
-
-    def _counter(self, name: str) -> int | float:
-        return _scalar(self._writer.batch, name)
 
 
 def _shows_in(model: ServedModel) -> str:

@@ -28,6 +28,7 @@ from edge_opcua.core.values import (
     Value,
 )
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.intake import Inputs
 from edge_opcua.inference.lane import Lane, LaneSpec
 from edge_opcua.inference.model import ServedModel
 from edge_opcua.sim.physics import Fault, stroke_waveform
@@ -212,10 +213,22 @@ def test_a_substitute_of_a_lost_context_tag_is_what_the_model_sees(
     clock.step(3.0)  # hold_s of 2 is over: tonnage has a substitute, the others have none
     line.fast.beat()
     line.captures.beat()
-    only_tonnage = line.lane(delivered())._context[0].read()
-    assert only_tonnage == (820.0, UNCERTAIN_SUBSTITUTE)
-    status = line.lane(delivered())._context[1].read()[1]
-    assert status == BAD_COMMUNICATION_ERROR
+    tonnage, die_temp, _ = Inputs(line.bus, spec().context).read()
+    assert (tonnage.value, tonnage.status) == (820.0, UNCERTAIN_SUBSTITUTE)
+    assert (die_temp.value, die_temp.status) == (0.0, BAD_COMMUNICATION_ERROR)
+
+
+def test_context_tags_of_one_block_are_read_from_one_batch(line: Line) -> None:
+    inputs = Inputs(line.bus, spec().context)
+    for step in range(20):
+        line.tags(tonnage=800.0 + step, die_temp=40.0 + step)
+        tonnage, die_temp, _ = inputs.read()
+        assert (tonnage.value - 800.0, die_temp.value - 40.0) == (step, step)
+
+
+def test_a_block_without_any_batch_has_no_communication(line: Line) -> None:
+    (reading,) = Inputs(line.bus, [replace(context_tag("score"), block="press-anomaly.result")]).read()
+    assert reading.status == BAD_NO_COMMUNICATION
 
 
 def test_a_value_outside_its_range_is_used_and_told(line: Line, lane: Lane) -> None:
