@@ -291,13 +291,7 @@ def check_security(draft: Draft) -> None:
     if not isinstance(opcua, dict):
         return
     security = opcua.get("security")
-    is_open = isinstance(security, list) and "None" in security
-    if is_open:
-        message = '"None": everyone on the network can read along and pretend to be this server'
+    if isinstance(security, list) and "None" in security:
+        message = '"None": everyone on the network can read, and pretend to be this server'
         help_text = "keep it to commissioning; Basic256Sha256 costs one edge-opcua trust per client"
         draft.report(("opcua", "security"), Problem("S442", message, Severity.WARNING, help=help_text))
-    if opcua.get("anonymous") is True:
-        message = (
-            "everyone on the network can read" if is_open else 'without security "None" it changes nothing'
-        )
-        draft.report(("opcua", "anonymous"), Problem("S441", message, Severity.WARNING))

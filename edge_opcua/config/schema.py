@@ -97,11 +97,7 @@ class OpcuaConfig(BaseModel):
     security: tuple[SecurityPolicy, ...] = Field(
         default=("Basic256Sha256",),
         min_length=1,
-        description='Security policies offered, always SignAndEncrypt; "None" exists only if written here.',
-    )
-    anonymous: bool = Field(
-        default=False,
-        description='Lets clients without a trusted certificate read, never write; needs security "None".',
+        description='Policies offered, SignAndEncrypt; "None", if listed, lets everyone read (not write).',
     )
     publish_ms: Annotated[int, Field(ge=5, le=10_000)] = Field(
         default=20, description="Tick at which new values are taken from the bus and handed to subscriptions."

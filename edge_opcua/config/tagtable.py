@@ -33,13 +33,14 @@ COLUMNS: Final[dict[str, str]] = {
     "group": "Poll group of the device; the first one if empty.",
     "scale": "Engineering value = raw value x scale + offset; a scaled value is a DOUBLE. 1 if empty.",
     "offset": "See `scale`. 0 if empty.",
-    "deadband": "Change below which a new value is not reported to clients. 0 if empty.",
+    "deadband": "Change below which a new value is not reported. Kept; without effect in this version.",
     "access": "`r` (read, the default) or `rw` (clients with the right role may write).",
-    "historize": "`true` if history is kept of it.",
+    "historize": "`true` if history is kept of it. Kept; without effect in this version.",
     "node_id": "Identifier of its OPC UA node, where an older name has to live on.",
     "substitute": "Value shown as Uncertain (substitute) after `hold_s` without a link; none: Bad.",
-    "initial": "Value a simulated device starts with.",
+    "initial": "Value a simulated device starts with. Kept; without effect in this version.",
 }
+WITHOUT_EFFECT: Final = ("deadband", "historize", "initial")
 REQUIRED: Final = ("name", "address")
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -170,6 +171,7 @@ class _Reader:
             return
         if len(rows) == 1:
             self._report(Problem("T222", "the table has no rows", Severity.WARNING, place=rows[0][0].place))
+        self._say_without_effect(columns, rows)
         for row in rows[1:]:
             self._row(columns, row, len(rows[0]))
 
@@ -197,6 +199,12 @@ class _Reader:
             )
         )
         return None
+
+    def _say_without_effect(self, columns: list[str], rows: tuple[tuple[Cell, ...], ...]) -> None:
+        for index, name in enumerate(columns):
+            if name in WITHOUT_EFFECT and any(len(row) > index and row[index].text for row in rows[1:]):
+                message = f"column {quoted(name)} is kept, but has no effect in this version"
+                self._report(Problem("T232", message, Severity.NOTICE, place=rows[0][index].place))
 
     def _unknown_column(self, cell: Cell) -> None:
         suggestion = nearest(cell.text, COLUMNS)
