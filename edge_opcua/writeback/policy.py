@@ -14,8 +14,6 @@ from edge_opcua.writeback.mailbox import Code, Mailbox, next_heartbeat
 from edge_opcua.writeback.states import State, Trigger, after
 
 MOST_WRITE_FAILURES: Final = 3
-# From one decision to the next authority takes at most these steps, e.g. ACKNOWLEDGED, GRANTED.
-_MOST_STEPS: Final = 3
 SAFE: Final = Mailbox()
 
 
@@ -164,10 +162,8 @@ def decide(request: Request, state: Authority, now_ns: int, limits: Limits) -> D
     """
     fault = find_fault(request, state, now_ns, limits)
     state = _note(request, state, fault, now_ns)
-    for _ in range(_MOST_STEPS):
-        trigger = _trigger(request, state, fault, now_ns, limits)
-        if trigger is None:
-            break
+    # Ends: the facts stay as they are meanwhile, and no two of them lead back to where one came from.
+    while (trigger := _trigger(request, state, fault, now_ns, limits)) is not None:
         target = after(state.state, trigger)
         if target is state.state:
             break
