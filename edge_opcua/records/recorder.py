@@ -153,8 +153,8 @@ class Recorder:
             return
         for name, reader in self._readers.items():
             bus_id, _, sequence = marks.get(_mark_name(name), "").partition(":")
-            if bus_id == str(self._bus.id):
-                reader.cursor = self._recorded[name] = int(sequence)
+            known = bus_id == str(self._bus.id)
+            reader.cursor = self._recorded[name] = int(sequence) if known else 0
 
     def _record_result(self, name: str, batch: TagBatch) -> None:
         utc_ns = int(batch.server_ns.max()) or self._clock.utc_ns()
