@@ -59,14 +59,17 @@ def run(config_file: Path, state_dir: Path) -> int:
             supervisor = Supervisor(
                 loaded.config, plan(loaded.config), state, clock=SystemClock(), announce=say
             )
-            asyncio.run(supervisor.run())
+            unreleased = asyncio.run(supervisor.run())
     except SecurityError as exc:
         complain(f"error[S400] {exc}")
         return REFUSED
     except ConfigError as exc:
         complain(f"error[C190] {exc}")
         return WRONG_USE
-    say("stopped; outputs are released")
+    if unreleased:
+        say(f"stopped; {', '.join(unreleased)} could not be released: the PLC's own time-out has to act")
+    else:
+        say("stopped; outputs are released")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from edge_opcua.config.schema import EdgeConfig
-from edge_opcua.core.control import Reply, Request
+from edge_opcua.core.control import SUPERVISOR, Reply, Request
 from edge_opcua.core.process import Child
 from edge_opcua.core.supervise import supervise
 from edge_opcua.core.values import BAD_NODE_ID_UNKNOWN, BAD_NOT_SUPPORTED, is_bad, status_name
@@ -20,6 +20,7 @@ _log = structlog.get_logger(__name__)
 
 RECORDS = "records"
 RELEASE_S = 0.4
+TELL_S = 0.1
 
 
 async def run(child: Child, config: EdgeConfig) -> None:
@@ -51,9 +52,15 @@ async def run(child: Child, config: EdgeConfig) -> None:
             task.cancel()
         async with asyncio.TaskGroup() as releasing:
             for each in executors:
-                releasing.create_task(each.release(RELEASE_S), name=f"release.{each.name}")
+                releasing.create_task(_release(child, each), name=f"release.{each.name}")
         for task in polling:
             task.cancel()
+
+
+async def _release(child: Child, executor: Executor) -> None:
+    """Release one output, and tell the supervisor if only the PLC's own time-out is left to do it."""
+    if not await executor.release(RELEASE_S):
+        await child.control.request(SUPERVISOR, "unreleased", {"output": executor.name}, timeout_s=TELL_S)
 
 
 def _audit_authority(child: Child, output: str, old: str, new: str, reason: str) -> None:

@@ -29,6 +29,7 @@ from edge_opcua.security.trust import TrustList
 WRITE_S = 3.0
 LOAD_S = 2.0
 FILES_S = 30.0
+TELL_S = 1.0
 
 
 async def run(child: Child, config: EdgeConfig) -> None:
@@ -44,9 +45,11 @@ async def run(child: Child, config: EdgeConfig) -> None:
         pki = await files.call(_identity, state, config, timeout_s=FILES_S)
         service = _Service(child, config, pki, files)
         await service.run(await files.call(_models, state, config, timeout_s=FILES_S))
-    except ConfigError as exc:
-        code = "H631" if "listen" in str(exc) else "C190"
-        child.control.notify(SUPERVISOR, "fault", {"source": "opcua", "code": code, "text": str(exc)})
+    except* ConfigError as group:
+        exc = group.exceptions[0]
+        code = "H631" if "cannot listen" in str(exc) else "C190"
+        body = {"source": "opcua", "code": code, "text": str(exc)}
+        await child.control.request(SUPERVISOR, "fault", body, timeout_s=TELL_S)
         raise
 
 

@@ -105,12 +105,17 @@ class Supervisor:
         }
         self._jobs = ModelJobs(config, self._keepers, self._active, self._on_job)
         self._board = Board()
+        self._unreleased: list[str] = []
         self._stopping = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._started_s = clock.monotonic_s()
 
-    async def run(self) -> None:
-        """Run until SIGTERM or SIGINT; then outputs are released first, and every process ends."""
+    async def run(self) -> tuple[str, ...]:
+        """Run until SIGTERM or SIGINT; then outputs are released first, and every process ends.
+
+        Returns:
+            Outputs that could not be released: there the PLC's own time-out has to act.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -137,6 +142,7 @@ class Supervisor:
         finally:
             self._bus.close()
             os.close(self._inheritance.config_fd)
+        return tuple(self._unreleased)
 
     # What the keepers of lanes need (LaneHost).
 
@@ -229,8 +235,8 @@ class Supervisor:
                 body = request.body
                 self.report_fault(str(body["source"]), str(body["code"]), str(body["text"]))
                 return Reply(GOOD, "", {})
-            case "cleared":
-                self.clear_fault(str(request.body["source"]))
+            case "unreleased":
+                self._unreleased.append(str(request.body["output"]))
                 return Reply(GOOD, "", {})
             case "load_model":
                 return self._jobs.submit(request.body)

@@ -13,3 +13,8 @@ from tests.system.plant import Plant
 async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
     async with Plant(tmp_path_factory.mktemp("plant")) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call_in_the_loop() -> None:
+    """Watch nothing here: the server runs in processes of its own, this loop is only its client's."""

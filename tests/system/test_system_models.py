@@ -44,6 +44,13 @@ async def _ended(plant: Plant, since: int, job: str) -> dict[str, Any]:
     return found[0]
 
 
+async def _judged_by(plant: Plant, since: int, version: int) -> None:
+    await plant.until(
+        lambda: [row for row in plant.results(since) if row["ModelVersion"] == version],
+        f"a stroke judged by version {version}",
+    )
+
+
 def _sha256(plant: Plant, version: int) -> str:
     entries = ModelRepository(StateDir(plant.state_dir).models).list()
     return next(entry.sha256 for entry in entries if entry.version == version)
@@ -56,12 +63,7 @@ async def test_models_change_while_the_press_runs_and_no_stroke_is_missed_or_dou
         mark = plant.mark()
         ended = await _ended(plant, mark, await _load(plant, version, _sha256(plant, version)))
         assert ended["State"] == "Done", ended
-        await plant.until(
-            lambda mark=mark, version=version: [
-                row for row in plant.results(mark) if row["ModelVersion"] == version
-            ],
-            f"a stroke judged by version {version}",
-        )
+        await _judged_by(plant, mark, version)
     strokes = [int(row["Stroke"]) for row in plant.results(since)]
     assert strokes == list(range(strokes[0], strokes[0] + len(strokes)))
 
@@ -72,7 +74,7 @@ async def test_an_unreadable_model_fails_its_job_and_the_old_one_goes_on(plant: 
     (models / "3" / "model.onnx").write_bytes(b"this is not a model")
     try:
         mark = plant.mark()
-        ended = await _ended(plant, mark, await _load(plant, 3, ""))
+        ended = await _ended(plant, mark, await _load(plant, 3, _sha256(plant, 2)))
         assert ended["State"] == "Failed"
         assert "M50" in ended["Reason"], ended["Reason"]
         await plant.until(lambda: plant.results(mark, Verdict.OK), "strokes judged by the old model")
@@ -81,7 +83,7 @@ async def test_an_unreadable_model_fails_its_job_and_the_old_one_goes_on(plant: 
 
 
 async def test_a_model_that_is_not_there_or_has_another_hash_fails_its_job(plant: Plant) -> None:
-    for version, sha256, code in ((99, "", "M501"), (2, "0" * 64, "M503")):
+    for version, sha256, code in ((99, "0" * 64, "M501"), (2, "0" * 64, "M503")):
         mark = plant.mark()
         ended = await _ended(plant, mark, await _load(plant, version, sha256))
         assert ended["State"] == "Failed"
