@@ -112,7 +112,6 @@ UPSTREAM: dict[str, str] = {
     "server.internal_subscription.InternalSubscription.enqueue_event": "f1951213",
     "server.monitored_item_service.MonitoredItemService.__init__": "6179ce8f",
     "server.monitored_item_service.MonitoredItemService._create_events_monitored_item": "0484abac",
-    "server.monitored_item_service.MonitoredItemService._create_data_change_monitored_item": "33bdd223",
     "server.monitored_item_service.MonitoredItemService._modify_monitored_item": "6502d26e",
     "server.monitored_item_service.MonitoredItemService._revise_queue_size": "59288a8a",
     "server.monitored_item_service.MonitoredItemService.trigger_event": "a8e21258",

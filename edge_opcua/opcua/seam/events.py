@@ -111,14 +111,6 @@ class Items(MonitoredItemService):
                 return True
         return False
 
-    async def _create_data_change_monitored_item(
-        self, params: ua.MonitoredItemCreateRequest
-    ) -> ua.MonitoredItemCreateResult:
-        """Create a data item; Part 4 §7.21: a queue of 0 means 1, the newest value, not all there is."""
-        wanted = params.RequestedParameters
-        wanted.QueueSize = max(1, wanted.QueueSize)
-        return await super()._create_data_change_monitored_item(params)
-
     def _create_events_monitored_item(
         self, params: ua.MonitoredItemCreateRequest
     ) -> ua.MonitoredItemCreateResult:
