@@ -100,9 +100,16 @@ class _Outbox:
         while not self._frames:
             self._filled.clear()
             await self._filled.wait()
+        return self._take(_READ_BYTES)
+
+    def take_all(self) -> bytes:
+        """Return everything that has not been sent."""
+        return self._take(self.waiting_bytes)
+
+    def _take(self, some_bytes: int) -> bytes:
         taken: list[bytes] = []
         size = 0
-        while self._frames and size < _READ_BYTES:
+        while self._frames and size < some_bytes:
             ticket, frame = self._frames.popitem(last=False)
             if self._notifies and self._notifies[0] == ticket:
                 self._notifies.popleft()
@@ -166,6 +173,7 @@ class Peer:
                     for task in (sender, *self._handlers):
                         task.cancel()
         finally:
+            writer.write(self._outbox.take_all())  # last words, e.g. what was released at the end
             await _close(writer)
 
     def close(self) -> None:

@@ -305,6 +305,26 @@ async def test_notifications_to_a_process_that_stands_still_drop_the_oldest_and_
         peer.notify("frozen", "x", {})  # to a closed peer: counted as well
 
 
+async def test_the_last_words_of_a_peer_that_ends_are_heard() -> None:
+    heard: list[str] = []
+
+    async def note(request: Request) -> Reply:
+        heard.append(request.kind)
+        return Reply()
+
+    ours, theirs = socket.socketpair()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(Peer(ours, note, "io").run())
+        child = Peer(theirs, echo, SUPERVISOR)
+        running = tasks.create_task(child.run())
+        await asyncio.sleep(0.01)
+        for kind in ("released", "ended"):
+            child.notify("records", kind, {})
+        running.cancel()
+        await asyncio.wait([running])
+    assert heard == ["released", "ended"]
+
+
 async def test_large_notifications_are_bounded_in_bytes() -> None:
     ours, theirs = socket.socketpair()
     peer = Peer(ours, echo, "frozen")
