@@ -4,7 +4,8 @@
 
     EdgeError
     ├── ConfigError          the operator: the file is wrong (exit code 2)
-    │   └── AddressError     a tag address its driver cannot read
+    │   ├── AddressError     a tag address its driver cannot read
+    │   └── IdentityError    clients would find a node under another id (C191 … C193)
     ├── DeviceError          time: the device or its link may come back by itself
     │   ├── DeviceTimeoutError
     │   └── DeviceRefusedError   the device answered no (exception, access denied)
@@ -38,6 +39,19 @@ class AddressError(ConfigError):
     def __init__(self, message: str, *, hint: str = "", code: str = "T211") -> None:
         super().__init__(message)
         self.hint = hint
+        self.code = code
+
+
+class IdentityError(ConfigError):
+    """Clients would find a node under another id than before.
+
+    Args:
+        message: What would move, old -> new.
+        code: Stable code, C191, C192 or C193.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
         self.code = code
 
 

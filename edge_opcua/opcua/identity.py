@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_opcua.config.schema import EdgeConfig
-from edge_opcua.errors import ConfigError
+from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.namespaces import Names, Namespace, namespace_order
 from edge_opcua.opcua.space import public_url, tag_node_name
 from edge_opcua.security.pki import write_atomic
@@ -40,7 +40,7 @@ def identity_of(config: EdgeConfig) -> Identity:
     """Return what a configuration promises to clients; pure.
 
     Raises:
-        ConfigError: Two nodes would have the same NodeId.
+        IdentityError: Two nodes would have the same NodeId.
     """
     names = Names(config.site.machine)
     nodes: dict[str, list[str]] = {}
@@ -49,9 +49,10 @@ def identity_of(config: EdgeConfig) -> Identity:
     def promise(source: str, name: str) -> None:
         other = owners.setdefault(name, source)
         if other != source:
-            raise ConfigError(
-                f'C190: two nodes would be called "{name}": {other} and {source}; '
-                "rename one, or give a tag a node_id of its own"
+            raise IdentityError(
+                f'two nodes would be called "{name}": {other} and {source}; '
+                "rename one, or give a tag a node_id of its own",
+                code="C193",
             )
         nodes.setdefault(source, []).append(name)
 
@@ -62,9 +63,10 @@ def identity_of(config: EdgeConfig) -> Identity:
         for tag in device.tags:
             name = tag_node_name(names, tag)
             if name in owners:
-                raise ConfigError(
-                    f'C190: {tag.file}:{tag.line}: the NodeId "{name}" of {device.name}/{tag.name} is '
-                    f"taken by {owners[name]}; rename one, or fill the column node_id"
+                raise IdentityError(
+                    f'{tag.file}:{tag.line}: the NodeId "{name}" of {device.name}/{tag.name} is taken by '
+                    f"{owners[name]}; rename one, or fill the column node_id",
+                    code="C193",
                 )
             promise(f"tag {where} {tag.address}", name)
         for capture in device.captures:
@@ -103,7 +105,7 @@ def guard_identity(path: Path, config: EdgeConfig, *, accept: bool = False) -> I
         accept: Take the new identity whatever it changes.
 
     Raises:
-        ConfigError: Something would move, or the file cannot be used.
+        IdentityError: Something would move, or the file cannot be used.
     """
     now = identity_of(config)
     before = _read(path)
@@ -111,11 +113,12 @@ def guard_identity(path: Path, config: EdgeConfig, *, accept: bool = False) -> I
         moved = changes(before, now)
         if moved:
             more = f"\n  … and {len(moved) - MAX_SHOWN} more" if len(moved) > MAX_SHOWN else ""
-            raise ConfigError(
-                "C191: clients know these nodes under another id:\n  "
+            raise IdentityError(
+                "clients know these nodes under another id:\n  "
                 + "\n  ".join(moved[:MAX_SHOWN])
                 + more
-                + f"\nkeep the old names (column node_id), or remove {path} if every client will be changed"
+                + f"\nkeep the old names (column node_id), or remove {path} if every client will be changed",
+                code="C191",
             )
     if before != now:
         _write(path, now)
@@ -126,7 +129,9 @@ def _read(path: Path) -> Identity | None:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format"] != FORMAT:
-            raise ConfigError(f"C192: {path} has format {raw['format']}, this version reads {FORMAT}")
+            raise IdentityError(
+                f"{path} has format {raw['format']}, this version reads {FORMAT}", code="C192"
+            )
         return Identity(
             tuple(str(uri) for uri in raw["namespaces"]),
             {str(source): tuple(map(str, names)) for source, names in raw["nodes"].items()},
@@ -134,7 +139,7 @@ def _read(path: Path) -> Identity | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ConfigError(f"C192: {path} cannot be read ({exc}); restore it from a backup") from exc
+        raise IdentityError(f"{path} cannot be read ({exc}); restore it from a backup", code="C192") from exc
 
 
 def _write(path: Path, identity: Identity) -> None:
@@ -146,4 +151,4 @@ def _write(path: Path, identity: Identity) -> None:
     try:
         write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False).encode(), mode=0o600)
     except OSError as exc:
-        raise ConfigError(f"C192: {path} cannot be written: {exc.strerror}") from exc
+        raise IdentityError(f"{path} cannot be written: {exc.strerror}", code="C192") from exc

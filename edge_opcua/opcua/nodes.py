@@ -14,7 +14,7 @@ from asyncua import ua
 from asyncua.server.address_space import AddressSpace, AttributeValue, NodeManagementService
 
 from edge_opcua.core.values import BAD_WAITING_FOR_INITIAL_DATA
-from edge_opcua.errors import ConfigError
+from edge_opcua.errors import ConfigError, IdentityError
 
 _HAS_COMPONENT: Final = ua.NodeId(ua.ObjectIds.HasComponent)
 _HAS_PROPERTY: Final = ua.NodeId(ua.ObjectIds.HasProperty)
@@ -191,8 +191,9 @@ class NodeMaker:
         attributes.Description = ua.LocalizedText(description, "en") if description else ua.LocalizedText()
         item.RequestedNewNodeId = self.node_id(name)
         if item.RequestedNewNodeId in self._aspace:
-            raise ConfigError(
-                f'two nodes would be called "{name}": rename one of them, or give a tag a node_id'
+            raise IdentityError(
+                f'two nodes would be called "{name}": rename one of them, or give a tag a node_id',
+                code="C193",
             )
         item.BrowseName = browse_name
         item.NodeAttributes = attributes

@@ -9,7 +9,7 @@ from typing import Any, Final
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock, SystemClock
-from edge_opcua.errors import ConfigError
+from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.feed import Feed
 from edge_opcua.opcua.loadmodel import LoadModel, ModelRepositoryNode, no_models
 from edge_opcua.opcua.models import Job, ModelInfo
@@ -149,7 +149,9 @@ class PlantServer:
         for index, uri in enumerate(namespace_order(self._config.site.namespace_uri), int(Namespace.DI)):
             given = await server.register_namespace(uri)
             if given != index:
-                raise ConfigError(f"C191: namespace {uri} has index {given}, {index} was promised to clients")
+                raise IdentityError(
+                    f"namespace {uri} has index {given}, {index} was promised to clients", code="C191"
+                )
         await import_nodesets(server, self._nodesets)
         core = server.iserver
         maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))

@@ -31,7 +31,7 @@ from edge_opcua.config.schema import (
     TagConfig,
 )
 from edge_opcua.core.values import BlockSpec, Scalar
-from edge_opcua.errors import ConfigError
+from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.namespaces import Ids, Names, Namespace, plant_name
 from edge_opcua.opcua.nodes import ARRAY, SCALAR, NodeMaker, VariableSpec
@@ -130,15 +130,16 @@ def tag_node_name(names: Names, tag: TagConfig) -> str:
     """Return the string of a tag's NodeId: its own ``node_id`` if the table gives one.
 
     Raises:
-        ConfigError: The table's ``node_id`` is not a string id of the plant's namespace.
+        IdentityError: The table's ``node_id`` is not a string id of the plant's namespace.
     """
     if not tag.node_id:
         return names.tag(tag.name)
     own = tag.node_id.removeprefix(f"ns={Namespace.PLANT};").removeprefix("s=")
     if own.startswith(("ns=", "i=", "g=", "b=")):
-        raise ConfigError(
+        raise IdentityError(
             f'{tag.file}:{tag.line}: node_id "{tag.node_id}" of {tag.name} is not a string id of this plant; '
-            f'write "ns={Namespace.PLANT};s=…" or only the string'
+            f'write "ns={Namespace.PLANT};s=…" or only the string',
+            code="C193",
         )
     return own
 
@@ -168,7 +169,7 @@ class SpaceBuilder:
         """Make every node.
 
         Raises:
-            ConfigError: Two nodes would have the same NodeId.
+            IdentityError: Two nodes would have the same NodeId.
         """
         maker, names = self._maker, self._names
         machine = maker.instance(

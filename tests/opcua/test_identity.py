@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_opcua.core.values import Scalar
-from edge_opcua.errors import ConfigError
+from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.identity import guard_identity, identity_of
 from edge_opcua.opcua.namespaces import TYPE_URIS
 from tests.opcua.plant import TAGS, configuration, tag
@@ -46,7 +47,7 @@ def test_the_first_start_writes_the_promise_and_the_next_ones_keep_it(lock: Path
 
 def test_a_renamed_tag_is_refused_with_old_and_new(lock: Path) -> None:
     guard_identity(lock, configuration(**devices([A, B])))
-    with pytest.raises(ConfigError, match=r"C191.*\n.*Press01\.Process\.a -> Press01\.Process\.aa"):
+    with pytest.raises(IdentityError, match=r"\n.*Press01\.Process\.a -> Press01\.Process\.aa"):
         guard_identity(lock, configuration(**devices([{**A, "name": "aa"}, B])))
 
 
@@ -59,7 +60,7 @@ def test_a_renamed_tag_that_keeps_its_node_id_is_no_change(lock: Path) -> None:
 def test_two_tags_that_swap_addresses_are_refused(lock: Path) -> None:
     guard_identity(lock, configuration(**devices([A, B])))
     swapped = [{**A, "address": B["address"]}, {**B, "address": A["address"]}]
-    with pytest.raises(ConfigError, match="C191"):
+    with pytest.raises(IdentityError, match="under another id"):
         guard_identity(lock, configuration(**devices(swapped)))
 
 
@@ -82,18 +83,20 @@ def test_adding_removing_and_replacing_a_plc_are_no_change(lock: Path) -> None:
 )
 def test_a_renamed_site_or_machine_is_refused(lock: Path, changed: dict[str, Any], said: str) -> None:
     guard_identity(lock, configuration())
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(IdentityError, match=said):
         guard_identity(lock, configuration(**changed))
 
 
 def test_a_renamed_device_or_pipeline_is_refused(lock: Path) -> None:
     guard_identity(lock, configuration())
     pipelines = [{"name": "other", "model": "press-anomaly", "capture": "vib/stroke"}]
-    with pytest.raises(ConfigError, match=r"Press01\.Inference\.press-anomaly -> Press01\.Inference\.other"):
+    with pytest.raises(
+        IdentityError, match=r"Press01\.Inference\.press-anomaly -> Press01\.Inference\.other"
+    ):
         guard_identity(lock, configuration(pipelines=pipelines, outputs=[]))
     lock.unlink()
     guard_identity(lock, configuration(**devices([A])))
-    with pytest.raises(ConfigError, match=r"Devices\.press -> Devices\.stamper"):
+    with pytest.raises(IdentityError, match=r"Devices\.press -> Devices\.stamper"):
         guard_identity(lock, configuration(**devices([A], name="stamper")))
 
 
@@ -102,7 +105,7 @@ def test_namespaces_that_another_version_ordered_otherwise_are_refused(lock: Pat
     kept = json.loads(lock.read_text())
     kept["namespaces"][0], kept["namespaces"][1] = kept["namespaces"][1], kept["namespaces"][0]
     lock.write_text(json.dumps(kept))
-    with pytest.raises(ConfigError, match="namespace 2"):
+    with pytest.raises(IdentityError, match="namespace 2"):
         guard_identity(lock, configuration())
 
 
@@ -118,21 +121,23 @@ def test_an_operator_can_accept_the_change(lock: Path) -> None:
 )
 def test_a_damaged_promise_is_refused_and_left_alone(lock: Path, content: str) -> None:
     lock.write_text(content)
-    with pytest.raises(ConfigError, match="C192"):
+    with pytest.raises(IdentityError, match=re.escape(str(lock))) as caught:
         guard_identity(lock, configuration())
+    assert caught.value.code == "C192"
     assert lock.read_text() == content
 
 
 def test_two_tags_of_one_name_need_a_node_id() -> None:
     first, second = devices([A])["devices"][0], devices([A], name="oven", url="s7://10.0.0.9")["devices"][0]
-    with pytest.raises(ConfigError, match=r"C190.*node_id"):
+    with pytest.raises(IdentityError, match="node_id") as caught:
         identity_of(configuration(devices=[first, second], pipelines=[], outputs=[]))
+    assert caught.value.code == "C193"
     second["tags"] = [{**A, "node_id": "Press01.Process.oven_a"}]
     identity_of(configuration(devices=[first, second], pipelines=[], outputs=[]))
 
 
 def test_a_node_id_of_another_namespace_is_refused() -> None:
-    with pytest.raises(ConfigError, match="not a string id of this plant"):
+    with pytest.raises(IdentityError, match="not a string id of this plant"):
         identity_of(configuration(**devices([{**A, "node_id": "ns=3;i=12"}])))
 
 
