@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from edge_opcua.config.environment import ENVIRONMENT_CODES
 from edge_opcua.config.locate import Path
 from edge_opcua.config.problem import Problem
 from edge_opcua.config.schema import (
@@ -72,6 +73,7 @@ class Draft:
         pipelines: Its pipelines that are right, by number.
         outputs: Its outputs that are right, by number.
         problems: What is wrong.
+        unset: Paths of texts with a variable that is not set; nothing else is said about these.
     """
 
     document: Document
@@ -81,9 +83,12 @@ class Draft:
     pipelines: dict[int, PipelineConfig] = field(default_factory=dict)
     outputs: dict[int, OutputConfig] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    unset: set[Path] = field(default_factory=set)
 
     def report(self, path: Path, problem: Problem, *, at_key: bool = False) -> None:
         """Note a problem with the setting at a path."""
+        if path in self.unset and problem.code not in ENVIRONMENT_CODES:
+            return
         places = self.document.places
         place = places.key(path) if at_key else places.value(path)
         self.problems.append(self.document.at(replace(problem, place=place, where=dotted(self.raw, path))))

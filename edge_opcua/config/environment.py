@@ -12,6 +12,7 @@ from typing import Any, Final
 from edge_opcua.config.locate import Path
 from edge_opcua.config.problem import Problem, quoted
 
+ENVIRONMENT_CODES: Final = frozenset({"C120", "C121"})
 _MARK: Final = re.compile(r"\$\$|\$\{(?P<body>[^}]*)(?P<end>\}?)")
 _BODY: Final = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<kind>:-|:\?)(?P<rest>.*))?", re.DOTALL)
 

@@ -107,17 +107,17 @@ class _Loader:
 
     def run(self, parsed: dict[str, Any]) -> EdgeConfig | None:
         """Return the configuration, which is to be thrown away if there are errors."""
-        unset: set[Path] = set()
 
         def report(path: Path, problem: Problem) -> None:
-            unset.add(path)
             self._draft.report(path, problem)
+            self._draft.unset.add(path)
 
         self._draft.raw = parsed
         raw, filled = substitute(parsed, self._env, report)
         self._draft.raw = raw
         tag_files = [device.pop("tags", None) for device in tables_of(raw, "devices")]
-        source = Source(raw, self._document.places, filled, frozenset(unset), damaged=self._document.damaged)
+        unset = frozenset(self._draft.unset)
+        source = Source(raw, self._document.places, filled, unset, damaged=self._document.damaged)
         checked = check(EdgeConfig, raw, source)
         self._take(checked)
         self._draft.config = checked.value

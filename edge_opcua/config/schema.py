@@ -6,7 +6,6 @@ A field marked ``RESOLVED`` is filled by the loader; in a file it is an unknown 
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -19,7 +18,6 @@ from edge_opcua.core.values import Policy, Scalar, TagSpec
 VERSION: Final = 1
 RESOLVED: Final[dict[str, JsonValue]] = {"resolved": True}
 DEFAULT_GROUP: Final = "default"
-SECURE_POLICIES: Final = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
 
 NAME_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*$"
 TAG_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
@@ -476,8 +474,3 @@ def is_resolved(model: type[BaseModel], key: str) -> bool:
     """Return whether the loader fills this field, so that a file may not set it."""
     extra = model.model_fields[key].json_schema_extra
     return isinstance(extra, dict) and bool(extra.get("resolved"))
-
-
-def is_name(text: str) -> bool:
-    """Return whether a text may name a device, group, capture, pipeline or output."""
-    return re.fullmatch(NAME_PATTERN[1:-1], text) is not None

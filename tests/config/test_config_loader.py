@@ -445,6 +445,31 @@ def test_a_tag_that_an_output_writes_is_not_for_clients(tmp_path: Path) -> None:
     assert problem.excerpt == "reject,DB20.DBX0.0:BOOL,,,,rw"
 
 
+@pytest.mark.parametrize(
+    ("old", "where"),
+    [('"fake"', "driver"), ('"fake://one"', "url"), ('"press.csv"', "tags")],
+)
+def test_a_variable_that_is_not_set_is_one_problem(tmp_path: Path, old: str, where: str) -> None:
+    text = changed(old, '"${NONE}"')
+    assert found(tmp_path, text) == [("C120", f"devices[press].{where}", "${NONE} is not set")]
+
+
+def test_two_variables_in_one_text_are_both_reported(tmp_path: Path) -> None:
+    problems = found(tmp_path, changed('"fake://one"', '"fake://${A}:${B}"'))
+    assert [message for _, _, message in problems] == ["${A} is not set", "${B} is not set"]
+
+
+def test_only_a_plc_with_data_blocks_can_have_a_mailbox(tmp_path: Path) -> None:
+    text = changed('"fake"', '"modbus"', changed('"fake://one"', '"modbus://one/1"'))
+    text = changed('"r0:UINT"', '"hr:0:UINT"', changed('"r100:INT', '"hr:100:INT', text))
+    (tmp_path / "press.csv").write_text("name,address,unit,access\nforce,hr:1:REAL,kN,\nack,co:2:BOOL,,rw\n")
+    file = tmp_path / "press.toml"
+    file.write_text(text)
+    (problem,) = load(file, env={}).problems
+    assert (problem.code, problem.where) == ("C117", "outputs[verdict].device")
+    assert problem.message == 'device "press" has no data blocks; a mailbox needs an S7 PLC'
+
+
 def test_an_acknowledge_must_be_writable_and_says_where(tmp_path: Path) -> None:
     (problem,) = load_texts(tmp_path, CONFIG, TABLE.replace("rw", "r")).problems
     assert (problem.code, problem.message) == ("C117", '"press/ack" is not writable')
