@@ -58,11 +58,11 @@ def test_one_refused_item_does_not_cost_the_others() -> None:
 @pytest.mark.parametrize(
     ("code", "kind", "stable"),
     [
-        (0x01, FaultKind.DEVICE, "D341"),
+        (0x01, FaultKind.DEVICE, "D344"),
         (0x03, FaultKind.DENIED, "D331"),
-        (0x05, FaultKind.ADDRESS, "D341"),
-        (0x06, FaultKind.ADDRESS, "D341"),
-        (0x77, FaultKind.DEVICE, "D341"),
+        (0x05, FaultKind.ADDRESS, "D332"),
+        (0x06, FaultKind.ADDRESS, "D340"),
+        (0x77, FaultKind.DEVICE, "D340"),
     ],
 )
 def test_a_refusal_says_what_to_do(code: int, kind: FaultKind, stable: str) -> None:
@@ -124,8 +124,8 @@ def test_the_pdu_size_is_agreed() -> None:
     ("pdu", "status", "code"),
     [
         (answer(b"\x05\x01", b"\x0a"), BAD_CONFIGURATION_ERROR, "D331"),
-        (answer(b"\x05\x01", b"\x05"), BAD_CONFIGURATION_ERROR, "D341"),
-        (answer(b"\x05\x01", b"\x55"), BAD_DEVICE_FAILURE, "D341"),
+        (answer(b"\x05\x01", b"\x05"), BAD_CONFIGURATION_ERROR, "D332"),
+        (answer(b"\x05\x01", b"\x55"), BAD_DEVICE_FAILURE, "D340"),
         (answer(b"", b"", error=(0x81, 0x04)), BAD_USER_ACCESS_DENIED, "D331"),
         (answer(b"", b"", error=(0x85, 0x00)), BAD_DEVICE_FAILURE, "D340"),
     ],

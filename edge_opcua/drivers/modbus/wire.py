@@ -70,6 +70,7 @@ _CODES: Final[dict[int, tuple[FaultKind, int, str]]] = {
     6: (FaultKind.BUSY, BAD_INVALID_STATE, "device busy"),
     8: (FaultKind.DEVICE, BAD_DEVICE_FAILURE, "memory parity error"),
 }
+_STABLE: Final = {1: "D342", 2: "D341", 3: "D343", 4: "D344", 5: "D345", 6: "D345", 8: "D344"}
 _GATEWAY: Final = {
     10: "the gateway has no path to the unit",
     11: "the unit behind the gateway does not answer",
@@ -286,7 +287,7 @@ class ModbusWire:
         if code in _GATEWAY:
             raise DeviceError(f"{_GATEWAY[code]} (Modbus exception {code})")
         kind, _, text = _CODES.get(code, (FaultKind.DEVICE, 0, "unknown exception"))
-        return Fault(kind, f"D341 {what}: {text} (Modbus exception {code})")
+        return Fault(kind, f"{_STABLE.get(code, 'D340')} {what}: {text} (Modbus exception {code})")
 
     @property
     def _where(self) -> str:

@@ -46,6 +46,8 @@ _ITEM_CODES: Final[dict[int, tuple[FaultKind, int, str]]] = {
     ),
 }
 
+_STABLE: Final = {0x01: "D344", 0x03: "D331", 0x05: "D332", 0x0A: "D331"}
+
 
 class HeaderRefusedError(DeviceError):
     """The PLC refused a whole request.
@@ -152,5 +154,4 @@ def _open(pdu: bytes, sequence: int) -> tuple[bytes, bytes]:
 
 def _fault(code: int, what: str) -> Fault:
     kind, _, text = _ITEM_CODES.get(code, (FaultKind.DEVICE, 0, "unknown refusal"))
-    stable = "D331" if kind is FaultKind.DENIED else "D341"
-    return Fault(kind, f"{stable} {what}: {text} ({code:#04x})")
+    return Fault(kind, f"{_STABLE.get(code, 'D340')} {what}: {text} ({code:#04x})")
