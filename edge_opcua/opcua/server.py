@@ -130,7 +130,7 @@ class PlantServer:
             "sessions": [
                 {
                     "name": row.name,
-                    "application": row.client.application_name or row.client.application_uri,
+                    "client": row.client.application_name or row.client.application_uri,
                     "application_uri": row.client.application_uri,
                     "address": row.client.address,
                     "thumbprint": row.client.thumbprint,
@@ -139,6 +139,7 @@ class PlantServer:
                     "since": row.since.isoformat(),
                     "subscriptions": row.subscriptions,
                     "items": row.items,
+                    "interval_ms": row.interval_ms,
                 }
                 for row in self._server.sessions()
             ],

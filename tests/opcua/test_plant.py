@@ -22,9 +22,15 @@ from edge_opcua.core.values import (
     UNCERTAIN_LAST_USABLE,
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
     UNCERTAIN_SUBSTITUTE,
+    BlockSpec,
 )
+from edge_opcua.drivers.plan import LINK_TAGS
+from edge_opcua.inference.result import result_blocks
 from edge_opcua.opcua.namespaces import TYPE_URIS, Ids, plant_id
-from tests.opcua.plant import Plant, Watcher, prepare, running, until
+from edge_opcua.opcua.rows import AUTHORITY_ROWS, LANE_ROWS, LINK_ROWS, RECORDS_ROWS, RESULT_ROWS
+from edge_opcua.records.recorder import health_block
+from edge_opcua.writeback.executor import authority_block
+from tests.opcua.plant import Plant, Watcher, configuration, prepare, running, until
 
 ENGINE = "Press01.Inference.press-anomaly"
 
@@ -524,9 +530,27 @@ async def test_authority_and_records_are_shown(plant: Plant, client: Client) -> 
 
 
 async def test_sessions_are_told_for_status(plant: Plant, client: Client) -> None:
+    subscription = await client.create_subscription(50, Watcher())
+    await subscription.subscribe_data_change(client.get_node(plant_id("Press01.Process.die_temp")))
     told = plant.server.sessions()
+    await subscription.delete()
     assert told["ready"]
     assert told["results_lost"] == 0
-    mine = [row for row in told["sessions"] if row["application_uri"] == "urn:tests:client"]
-    assert mine
-    assert mine[0]["secured"]
+    (mine,) = (row for row in told["sessions"] if row["application_uri"] == "urn:tests:client")
+    assert mine["client"]
+    assert (mine["secured"], mine["items"], mine["interval_ms"]) == (True, 1, 50.0)
+
+
+async def test_every_row_of_the_true_blocks_is_shown() -> None:
+    """The rows that drivers, lane, write-back and records declare, against the ones we know."""
+    config = configuration()
+    pipeline, output = config.pipelines[0], config.outputs[0]
+    result, lane = result_blocks(pipeline)
+    for spec, rows, hidden in (
+        (result, RESULT_ROWS, set()),
+        (lane, LANE_ROWS, {"cursor"}),
+        (authority_block(output), AUTHORITY_ROWS, set()),
+        (health_block(), RECORDS_ROWS, set()),
+        (BlockSpec("x.link", LINK_TAGS, 2), LINK_ROWS, {"bytes"}),
+    ):
+        assert {row.name for row in spec.tags} - hidden == set(rows), spec.name

@@ -345,6 +345,7 @@ class SecureServer(Server):
                     activated=session.is_activated(),
                     subscriptions=len(own),
                     items=sum(len(found.monitored_item_srv._monitored_items) for found in own),  # noqa: SLF001
+                    interval_ms=min((float(f.data.RevisedPublishingInterval) for f in own), default=0.0),
                 )
             )
         return out

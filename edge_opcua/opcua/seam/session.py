@@ -112,6 +112,7 @@ class SessionSummary:
         activated: Whether it may do anything.
         subscriptions: How many it has.
         items: Monitored items in all of them.
+        interval_ms: The shortest of their publishing intervals; 0 without a subscription.
     """
 
     name: str
@@ -120,6 +121,7 @@ class SessionSummary:
     activated: bool
     subscriptions: int
     items: int
+    interval_ms: float = 0.0
 
 
 class WriteOrder:
