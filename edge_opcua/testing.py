@@ -5,8 +5,167 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
 
-__all__ = ["ManualClock"]
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.core.ports import Address, Backend
+from edge_opcua.core.values import Scalar
+from edge_opcua.errors import AddressError, ConfigError, ModelError
+
+__all__ = ["DriverClass", "ManualClock", "check_backend", "check_driver"]
+
+_MUTANTS_PER_ADDRESS = 200
+_ALPHABET = "0123456789.:/[]-+ ,;_=#%$XDBWhricoSTRINGREALBOOL\x00é€"
+
+
+class DriverClass(Protocol):
+    """A class that implements :class:`edge_opcua.core.ports.DriverPlugin`, whatever its own Config is."""
+
+    @property
+    def Config(self) -> object:  # noqa: N802 - the name of the plugin's class
+        """The pydantic model of the plugin's own section."""
+        ...
+
+    def parse_address(self, text: str) -> Address:
+        """Read one address."""
+        ...
+
+    def check_url(self, url: str) -> None:
+        """Refuse what is no URL of this driver."""
+        ...
+
+
+def check_driver(
+    driver: DriverClass,
+    *,
+    addresses: Mapping[str, tuple[Scalar, int]],
+    not_addresses: Sequence[str],
+    urls: Sequence[str],
+    not_urls: Sequence[str],
+) -> None:
+    """Check that a driver keeps the contract of :class:`edge_opcua.core.ports.DriverPlugin`.
+
+    Args:
+        driver: The plugin class.
+        addresses: Addresses it can read, with the type and the length they declare.
+        not_addresses: Texts that are no address of this driver.
+        urls: URLs by which a device can be reached.
+        not_urls: URLs by which none can be reached.
+
+    Raises:
+        AssertionError: It does not; the message says where.
+    """
+    refuses_unknown = getattr(driver.Config, "model_config", {}).get("extra") == "forbid"
+    _demand(refuses_unknown, "its Config takes options it does not know")
+    for text, (scalar, length) in addresses.items():
+        address = driver.parse_address(text)
+        found = (address.scalar, address.length)
+        _demand(found == (scalar, length), f"{text}: type and length are {found}, not {(scalar, length)}")
+        _demand(isinstance(address.writable, bool), f"{text}: writable is no bool")
+        again = driver.parse_address(address.canonical)
+        _demand(again.canonical == address.canonical, f"{text}: {address.canonical} is not canonical")
+        _demand((again.scalar, again.length) == found, f"{text}: {address.canonical} is another address")
+    for text in not_addresses:
+        _demand(not _is_address(driver, text), f"{text!r} was taken for an address")
+    for text in _mutants(list(addresses)):
+        _is_address(driver, text)  # whatever it is: an address or an AddressError
+    for url in urls:
+        driver.check_url(url)
+    for url in not_urls:
+        try:
+            driver.check_url(url)
+        except ConfigError as exc:
+            _demand(bool(str(exc)), f"{url!r} is refused without a reason")
+        else:
+            raise AssertionError(f"{url!r} was taken for a URL of this driver")
+
+
+def check_backend(
+    backend: type[Backend], path: Path, *, provider: str, input_shapes: Mapping[str, Sequence[int]]
+) -> None:
+    """Check that a backend keeps the contract of :class:`edge_opcua.core.ports.Backend`.
+
+    Args:
+        backend: The plugin class.
+        path: A model whose outputs depend on its inputs.
+        provider: A provider that this machine has.
+        input_shapes: Its inputs.
+
+    Raises:
+        AssertionError: It does not; the message says where.
+    """
+    loaded = backend.load(path, provider=provider, input_shapes=input_shapes)
+    shapes = {name: list(array.shape) for name, array in loaded.inputs.items()}
+    _demand(shapes == {name: list(shape) for name, shape in input_shapes.items()}, f"inputs are {shapes}")
+    for name, array in (*loaded.inputs.items(), *loaded.outputs.items()):
+        _demand(array.dtype == np.float32, f"{name} is {array.dtype}, not float32")
+    _demand(bool(loaded.outputs), "the model has no outputs")
+    first, repeated, other = (_run_on(loaded, seed) for seed in (1, 1, 2))
+    for name, array in first.items():
+        _demand(np.array_equal(array, repeated[name]), f"{name} differs between two runs on the same inputs")
+    changed = any(not np.array_equal(array, other[name]) for name, array in first.items())
+    _demand(changed, "the outputs do not follow the inputs: are the bound buffers used?")
+    json.dumps(dict(loaded.describe()))
+    for wrong in ("no-such-provider", ""):
+        try:
+            backend.load(path, provider=wrong, input_shapes=input_shapes)
+        except ModelError as exc:
+            _demand(bool(exc.code), "a ModelError has no code")
+        else:
+            raise AssertionError(f"provider {wrong!r} was silently replaced by another one")
+    try:
+        backend.load(path.with_name("no-such-model.onnx"), provider=provider, input_shapes=input_shapes)
+    except ModelError:
+        return
+    raise AssertionError("a missing file was loaded")
+
+
+def _run_on(backend: Backend, seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Run a backend on random inputs; its outputs must arrive in the buffers it gave out before."""
+    generator = np.random.default_rng(seed)
+    buffers = dict(backend.outputs)
+    for array in backend.inputs.values():
+        array[...] = generator.random(array.shape, np.float32)
+    for array in buffers.values():
+        array[...] = np.nan
+    backend.run()
+    for name, array in buffers.items():
+        _demand(array is backend.outputs[name], f"{name} is another buffer after a run")
+        _demand(bool(np.isfinite(array).all()), f"{name} was not written by a run")
+    return {name: array.copy() for name, array in buffers.items()}
+
+
+def _is_address(driver: DriverClass, text: str) -> bool:
+    try:
+        driver.parse_address(text)
+    except AddressError as exc:
+        _demand(bool(str(exc)), f"{text!r} is refused without a reason")
+        return False
+    return True
+
+
+def _mutants(texts: Sequence[str]) -> list[str]:
+    """Return spoilt addresses, the same ones in each run."""
+    dice = random.Random(7)  # noqa: S311 - repeatable, not secret
+    mutants = []
+    for text in itertools.chain.from_iterable(itertools.repeat(texts, _MUTANTS_PER_ADDRESS)):
+        letters = list(text)
+        for _ in range(dice.randint(1, 3)):
+            at = dice.randrange(len(letters) + 1)
+            letters[at : at + dice.randint(0, 2)] = dice.choices(_ALPHABET, k=dice.randint(0, 3))
+        mutants.append("".join(letters))
+    return mutants
+
+
+def _demand(kept: bool, otherwise: str) -> None:  # noqa: FBT001 - reads like assert, which python -O removes
+    if not kept:
+        raise AssertionError(otherwise)
 
 
 class ManualClock:
