@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the server until it is told to stop")
     _add_config(run)
     _add_common(run)
+    run.add_argument("--end-with-parent", action="store_true", help="end when the starting process does")
 
     check = commands.add_parser(
         "check", help="print what will be polled, written and exposed, and every error"
@@ -135,7 +136,9 @@ def _call(module: str, function: str, *arguments: object, **named: object) -> in
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
-    "run": lambda args, state: _call("edge_opcua.app.commands", "run", _config(args), state),
+    "run": lambda args, state: _call(
+        "edge_opcua.app.commands", "run", _config(args), state, end_with_parent=args.end_with_parent
+    ),
     "check": lambda args, _: _call("edge_opcua.app.commands", "check", _config(args), as_json=args.json),
     "explain": lambda args, _: _call("edge_opcua.app.commands", "explain", args.code),
     "status": lambda args, state: _call("edge_opcua.app.console", "status", state, as_json=args.json),

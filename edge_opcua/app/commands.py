@@ -15,9 +15,11 @@ from edge_opcua.config.loader import Loaded, load
 from edge_opcua.config.report import check_json, check_text, problems_text
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.logs import configure_logging
+from edge_opcua.core.process import die_with_parent
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.drivers.plan import DevicePlan
 from edge_opcua.errors import ConfigError, EdgeError, SecurityError
+from edge_opcua.opcua.identity import guard_identity
 from edge_opcua.security.trust import Knock, Trusted, TrustList
 
 ANSWER_IS_NO = 1
@@ -37,8 +39,8 @@ def complain(text: str) -> None:
     sys.stderr.flush()
 
 
-def run(config_file: Path, state_dir: Path) -> int:
-    """Run the server until SIGTERM or SIGINT.
+def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) -> int:
+    """Run the server until SIGTERM or SIGINT, or until the process that started it dies if that is wanted.
 
     Returns:
         0; 2 if the configuration or state directory is wrong, 3 if security forbids to start.
@@ -49,9 +51,12 @@ def run(config_file: Path, state_dir: Path) -> int:
     if loaded.config is None:
         return WRONG_USE
     configure_logging()
+    if end_with_parent:
+        die_with_parent()
     try:
         state = state_at(state_dir)
         with state.locked():
+            guard_identity(state.identity_lock, loaded.config)
             for refused in install_delivered(loaded.config, state):
                 complain(f"warn[M514] delivered model left out: {refused}")
             devices, tags = len(loaded.config.devices), loaded.config.tag_count

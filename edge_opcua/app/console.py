@@ -15,6 +15,7 @@ from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import Reply, ask
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import is_good, status_name
+from edge_opcua.security.trust import TrustList
 
 NOT_RUNNING = 4
 ANSWER_S = 3.0
@@ -27,7 +28,8 @@ def status(state_dir: Path, *, as_json: bool) -> int:
     reply = asyncio.run(_ask(state_dir, "status"))
     if reply is None:
         return NOT_RUNNING
-    body = reply.body
+    knocks = TrustList(StateDir(state_dir).pki).rejected()
+    body = {**reply.body, "knocks": [{"name": k.name, "when": k.when.isoformat()} for k in knocks]}
     sys.stdout.write((json.dumps(body) if as_json else status_text(body)) + "\n")
     return 1 if body["faults"] else 0
 
@@ -68,8 +70,12 @@ def status_text(body: Mapping[str, Any]) -> str:
         )
     lines.append("processes  " + "  ".join(_process_text(row) for row in body["processes"]))
     sessions = body["sessions"]
-    names = ", ".join(f"{s.get('client', '?')} ({s.get('items', 0)} items)" for s in sessions)
+    names = ", ".join(f"{s['application']} from {s['address']} ({s['items']} items)" for s in sessions)
     lines.append(f"clients  {len(sessions)}" + (f": {names}" if names else ""))
+    knocks = body["knocks"]
+    if knocks:
+        waiting = ", ".join(f"{k['name']} (refused {k['when'][11:19]})" for k in knocks)
+        lines.append(f"waiting for trust  {len(knocks)}: {waiting}, see edge-opcua trust")
     lines += [f"attention  {f['source']}: {f['text']} ({f['code']})" for f in body["faults"]]
     return "\n".join(lines)
 

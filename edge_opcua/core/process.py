@@ -87,7 +87,7 @@ def run_child(main: Callable[[Child], Awaitable[None]], argv: Sequence[str] | No
         0 after an orderly end, 1 if ``main`` failed. 70 is the code of a process that had to be forced.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    _die_with_parent()
+    die_with_parent()
     given, more = _parser().parse_known_args(argv)
     sink = configure_logging(role=given.role)
     with socket.socket(fileno=given.control_fd) as control:
@@ -181,8 +181,8 @@ def _read_all(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the supervisor dies: a backstop for the end of the control channel."""
+def die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies: for a child, a backstop for the end of its channel."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
         _log.warning("process.no_parent_death_signal", errno=ctypes.get_errno())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -40,7 +41,9 @@ def main(*, keep: bool, state_dir: Path | None, plain: bool) -> int:
         state_dir.mkdir(parents=True, exist_ok=True)
         story = Story(screen, clock, state_dir, keep=keep, limit_s=LIMIT_S)
         try:
-            asyncio.run(tell(story))
+            asyncio.run(_tell_until_signal(story))
+        except* asyncio.CancelledError:
+            story.fail("interrupted")
         except* EdgeError as group:
             for exc in group.exceptions:
                 story.fail(str(exc))
@@ -48,3 +51,12 @@ def main(*, keep: bool, state_dir: Path | None, plain: bool) -> int:
             story.fail(f"not over after {LIMIT_S:g} s")
         screen.close()
         return story.verdict()
+
+
+async def _tell_until_signal(story: Story) -> None:
+    """Tell the story; SIGINT and SIGTERM end it with everything it started."""
+    telling = asyncio.current_task()
+    assert telling is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, telling.cancel)
+    await tell(story)

@@ -78,6 +78,7 @@ class ScadaClient:
         self._names: dict[Any, str] = {}
         self.nodes: dict[str, Any] = {}
         self.values: dict[str, Seen] = {}
+        self.units: dict[str, str] = {}
         self.history: dict[str, deque[Seen]] = {}
         self.events: list[SeenEvent] = []
 
@@ -174,6 +175,9 @@ class ScadaClient:
             self._names[node.nodeid] = name
             self.history[name] = deque(maxlen=2000)
             nodes.append(node)
+            if path + "/EngineeringUnits" in self.nodes:
+                unit = await self.read(path + "/EngineeringUnits")
+                self.units[name] = unit.DisplayName.Text or ""
         if nodes:
             await subscription.subscribe_data_change(nodes, queuesize=100)
         await subscription.subscribe_events(client.nodes.server, await self._event_types(), queuesize=1000)

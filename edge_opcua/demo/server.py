@@ -29,7 +29,15 @@ class DemoServer:
     """
 
     def __init__(self, config: Path, state_dir: Path, environment: Mapping[str, str]) -> None:
-        self._command = ("-m", "edge_opcua.cli", "run", str(config), "--state", str(state_dir))
+        self._command = (
+            "-m",
+            "edge_opcua.cli",
+            "run",
+            str(config),
+            "--state",
+            str(state_dir),
+            "--end-with-parent",
+        )
         self._environment = {**os.environ, **environment}
         self._log_path = state_dir / "demo-server.log"
         self._process: asyncio.subprocess.Process | None = None

@@ -273,10 +273,8 @@ class Chapters:
         self._story.proved("cable back: values Good, strokes judged again")
 
     async def _acknowledge(self) -> None:
-        """The PLC was told to trust nothing while the cable was off; a person has to say that it may again."""
-        await self._until(
-            lambda: self._authority() == "ACK_REQUIRED", "the output waiting for an acknowledge"
-        )
+        """While the cable was off the PLC trusted nothing; a person has to say that it may again."""
+        await self._until(lambda: self._authority() == "ACK_REQUIRED", "an output that waits for a person")
         path = self._client.find("ack_edge")
         self._story.proved("the PLC gets no verdicts until somebody acknowledges")
         status = await self._client.write(path, value=True, kind=ua.VariantType.Boolean)
@@ -347,18 +345,20 @@ class Chapters:
 
     async def _draw(self) -> None:
         while True:
-            rows: list[tuple[str, ...]] = [("", "VALUE", "QUALITY", "AGE")]
+            rows: list[tuple[str, ...]] = [("", "VALUE", "UNIT", "QUALITY", "AGE")]
             now_ns = self._story.clock.utc_ns()
             for _, name in WATCHED:
                 seen = self._client.values.get(name)
                 if seen is not None:
-                    rows.append((name, *_cells(seen, now_ns)))
+                    rows.append((name, *_cells(name, self._client.units.get(name, ""), seen, now_ns)))
             self._story.screen.table(f"{MACHINE}, as {self._client.url} tells its client", rows)
             await self._story.clock.sleep(DRAW_S)
 
 
-def _cells(seen: Seen, now_ns: int) -> tuple[str, str, str]:
+def _cells(name: str, unit: str, seen: Seen, now_ns: int) -> tuple[str, str, str, str]:
     value = "-" if seen.value is None else seen.value
+    if name == "Verdict" and seen.value is not None:
+        value = Verdict(seen.value).name
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)
     age = f"{(now_ns - seen.source_ns) / 1e9:.1f} s" if seen.source_ns else "-"
-    return shown, status_name(seen.status), age
+    return shown, unit, status_name(seen.status), age
