@@ -125,6 +125,7 @@ def _same_url(draft: Draft) -> None:
 
 def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
     path: Path = ("pipelines", index)
+    _delivered(draft, path, pipeline)
     _capture(draft, (*path, "capture"), pipeline.capture)
     if pipeline.part_id is not None:
         part = _tag(draft, (*path, "part_id"), pipeline.part_id)
@@ -143,6 +144,23 @@ def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
             draft.report(
                 place, Problem("C117", f"{quoted(reference)} is not a number; a model cannot take it")
             )
+
+
+def _delivered(draft: Draft, path: Path, pipeline: PipelineConfig) -> None:
+    if draft.delivered is None or pipeline.version in draft.delivered.get(pipeline.model, ()):
+        return
+    versions = draft.delivered.get(pipeline.model)
+    key = "version" if versions else "model"
+    found = (
+        f"only version {alternatives(str(version) for version in versions)}"
+        if versions
+        else f"only {alternatives(draft.delivered) or 'no model'}"
+    )
+    message = f"{pipeline.model} {pipeline.version} is not delivered with this file, {found}"
+    suggestion = "" if versions else nearest(pipeline.model, draft.delivered)
+    help_text = "that is right if the state directory has it already"
+    problem = Problem("M501", message, Severity.WARNING, help=help_text, suggestion=suggestion)
+    draft.report((*path, key), problem)
 
 
 def _output(draft: Draft, index: int, output: OutputConfig) -> None:

@@ -72,6 +72,7 @@ class Draft:
         devices: Its devices.
         pipelines: Its pipelines that are right, by number.
         outputs: Its outputs that are right, by number.
+        delivered: Version numbers of the delivered models by name; None if there is no folder of them.
         problems: What is wrong.
         unset: Paths of texts with a variable that is not set; nothing else is said about these.
     """
@@ -82,6 +83,7 @@ class Draft:
     devices: list[DeviceDraft] = field(default_factory=list)
     pipelines: dict[int, PipelineConfig] = field(default_factory=dict)
     outputs: dict[int, OutputConfig] = field(default_factory=dict)
+    delivered: dict[str, list[int]] | None = None
     problems: list[Problem] = field(default_factory=list)
     unset: set[Path] = field(default_factory=set)
 

@@ -125,10 +125,11 @@ class _Loader:
             self._draft.devices.append(self._device(index, table, tag_files[index], checked, source))
         self._typed(checked)
         self._backends()
+        models = self._models()
         if not self._document.damaged:
             cross_check(self._draft)
         check_security(self._draft)
-        return self._resolved(self._draft.config)
+        return self._resolved(self._draft.config, models)
 
     def sorted_problems(self) -> tuple[Problem, ...]:
         """Return all problems, each once, in the order of the files."""
@@ -312,8 +313,7 @@ class _Loader:
                 if output is not None:
                     self._draft.outputs[index] = output
 
-    def _resolved(self, config: EdgeConfig | None) -> EdgeConfig | None:
-        models = self._models(config.models if config else ModelsConfig())
+    def _resolved(self, config: EdgeConfig | None, models: ModelsConfig) -> EdgeConfig | None:
         if config is None:
             return None
         devices = tuple(
@@ -330,15 +330,19 @@ class _Loader:
         )
         return config.model_copy(update={"devices": devices, "models": models, "file": self._path.absolute()})
 
-    def _models(self, models: ModelsConfig) -> ModelsConfig:
+    def _models(self) -> ModelsConfig:
+        """Find the folder of the delivered models and what lies in it."""
         beside = self._path.absolute().parent
-        if models.folder is None:
-            default = beside / "models"
-            return ModelsConfig(folder=default if default.is_dir() else None)
-        folder = beside / models.folder
+        named = (
+            text_of(self._draft.raw.get("models", {}), "folder") if config is None else config.models.folder
+        )
+        folder = beside / (named or "models")
         if not _is_folder(folder):
-            message = f"{quoted(str(models.folder))}: there is no such folder"
-            self._draft.report(("models", "folder"), Problem("C107", message))
+            if named:
+                message = f"{quoted(named)}: there is no such folder"
+                self._draft.report(("models", "folder"), Problem("C107", message))
+            return ModelsConfig()
+        self._draft.delivered = _models_in(folder)
         return ModelsConfig(folder=folder)
 
 
@@ -347,6 +351,16 @@ def _is_folder(path: FilePath) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def _models_in(folder: FilePath) -> dict[str, list[int]]:
+    """Return the version numbers of each model in a folder ``<name>/<version>/model.onnx``."""
+    found: dict[str, list[int]] = {}
+    for file in sorted(folder.glob("*/*/model.onnx")):
+        version, name = file.parent.name, file.parent.parent.name
+        if version.isascii() and version.isdigit():
+            found.setdefault(name, []).append(int(version))
+    return found
 
 
 def _csv_names(folder: FilePath) -> list[str]:

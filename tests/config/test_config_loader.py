@@ -63,13 +63,29 @@ def test_a_device_without_groups_has_one(tmp_path: Path) -> None:
 
 
 def test_delivered_models_lie_beside_the_file_or_where_it_says(tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "wear" / "1").mkdir(parents=True)
+    (tmp_path / "models" / "wear" / "1" / "model.onnx").touch()
     config = load_texts(tmp_path).config
     assert config is not None
     assert config.models.folder == tmp_path / "models"
     assert found(tmp_path, f'{CONFIG}[models]\nfolder = "elsewhere"') == [
         ("C107", "models.folder", '"elsewhere": there is no such folder')
     ]
+
+
+def test_a_model_that_is_not_delivered_is_named_before_the_start(tmp_path: Path) -> None:
+    for name in ("wear/1", "wear/3", "wear/notes", "crack/1"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "model.onnx").touch()
+    assert found(tmp_path, CONFIG) == []
+    assert found(tmp_path, changed('model = "wear"', 'model = "wear"\nversion = 2')) == [
+        ("M501", "pipelines[wear].version", "wear 2 is not delivered with this file, only version 1, 3")
+    ]
+    loaded = load_texts(tmp_path, changed('model = "wear"', 'model = "waer"'))
+    assert loaded.ok
+    (problem,) = loaded.problems
+    assert problem.message == "waer 1 is not delivered with this file, only crack, wear"
+    assert problem.suggestion == "wear"
 
 
 @pytest.mark.parametrize(
@@ -528,7 +544,9 @@ version = 1 | [site] | [[devices]] | [devices] | [[devices.groups]] | [devices.c
 [[outputs]] | [opcua] | devices = 5 | devices = [1] | name = 5 | name = "a" | machine = "M" | driver = "fake"
 url = "fake://x" | tags = ["t.csv", 5] | tags = "." | period_ms = 1e3 | options = [] | context = [[]]
 capture = "a/b" | groups = [[]] | captures = {a = 1} | x = "${" | security = [["None"]] | sequence = 0
-samples = {} | site = 1 | listen = ':' | listen = 'x:\u0663'""".replace("\n", " | ").split(" | ")
+samples = {} | models = 1 | [models] | folder = "\\u0000" | site = 1 | listen = ':' | listen = 'x:\u0663'""".replace(
+        "\n", " | "
+    ).split(" | ")
 )
 
 
