@@ -128,12 +128,20 @@ def error_page() -> str:
     return page()
 
 
+def information_model_page() -> str:
+    """Return the namespaces, NodeIds and types that clients see."""
+    from edge_opcua.opcua.reference import information_model_page as page
+
+    return page()
+
+
 PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
     "benchmarks.md": ("edge_opcua/bench/__init__.py", benchmark_page),
     "commands.md": ("edge_opcua/cli.py", command_page),
     "configuration.md": ("edge_opcua/config/schema.py", configuration_page),
     "doctor.md": ("edge_opcua/doctor/checks.py", checks_page),
     "error-codes.md": ("edge_opcua/config/codes.toml", error_page),
+    "information-model.md": ("nodesets/edge_opcua.xml", information_model_page),
     "quality.md": ("edge_opcua/core/quality.py", quality_page),
 }
 

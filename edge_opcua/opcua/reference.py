@@ -1,0 +1,125 @@
+"""The reference page of the information model, written from our NodeSet2 file and the names of the nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from xml.etree import ElementTree as Xml
+
+from edge_opcua.assets import nodesets_dir
+from edge_opcua.opcua.namespaces import INFERENCE_URI, TYPE_URIS, Names, Namespace
+
+_UA: Final = "{http://opcfoundation.org/UA/2011/03/UANodeSet.xsd}"
+_FILE: Final = "edge_opcua.xml"
+_TYPES: Final = ("UAObjectType", "UADataType")
+
+_INSTANCES: Final = (
+    ("a tag", Names("<machine>").tag("<tag>"), "unless its row in the tag table gives a `node_id`"),
+    ("the name plate", Names("<machine>").identification, "MachineIdentificationType"),
+    ("a waveform", Names("<machine>").capture("<capture>"), "CaptureType"),
+    ("a pipeline", Names("<machine>").inference("<pipeline>"), "InferenceEngineType"),
+    ("an output", Names("<machine>").output("<output>"), "OutputAuthorityType"),
+    ("a device", Names.device("<device>"), "EdgeDeviceType, under Objects/DeviceSet"),
+    ("the models", Names.MODELS, "ModelRepositoryType, under Objects"),
+    ("the method", f"{Names.MODELS}.LoadModel", "LoadModel(Name, Version, Sha256) → JobId"),
+    ("the youngest job", f"{Names.MODELS}.LastJob", "ModelJobType"),
+    ("a model", "Models.<name>.<version>", "ModelType"),
+    ("the records", Names.RECORDS, "RecordsType, under Objects"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    kind: str
+    description: str
+
+
+def information_model_page() -> str:
+    """Return the page, Markdown."""
+    lines = [
+        "# Information model",
+        "",
+        "What a client browses. Namespace indexes and NodeIds never change; `identity.lock` in the state",
+        "directory makes a start that would change one fail ([C191](error-codes.md)).",
+        "",
+        "## Namespaces",
+        "",
+        "| index | URI |",
+        "|---|---|",
+        "| 0 | `http://opcfoundation.org/UA/` |",
+        "| 1 | the server's ApplicationUri |",
+        *(f"| {index} | `{uri}` |" for index, uri in enumerate(TYPE_URIS, int(Namespace.DI))),
+        f"| {int(Namespace.PLANT)} | `urn:<site>:plant` |",
+        "",
+        "## Nodes of the plant",
+        "",
+        f"String NodeIds of namespace {int(Namespace.PLANT)}, made of names. A member adds a point and its",
+        "BrowseName, e.g. `ns=7;s=Press01.Inference.press-anomaly.Score` or",
+        "`ns=7;s=Devices.press.Connection.State`.",
+        "",
+        "| what | NodeId | type |",
+        "|---|---|---|",
+        *(f"| {what} | `ns={int(Namespace.PLANT)};s={name}` | {kind} |" for what, name, kind in _INSTANCES),
+        "",
+        "Events are seen on the object that sends them, on the machine, on Machines and on Server.",
+        "",
+        f"## Types of `{INFERENCE_URI}`",
+        "",
+        *_type_sections(),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _type_sections() -> Iterator[str]:
+    root = Xml.parse(nodesets_dir() / _FILE).getroot()  # noqa: S314 - a file of this project
+    aliases = {alias.text: alias.get("Alias", "") for alias in root.iter(f"{_UA}Alias")}
+    nodes = {node.get("NodeId", ""): node for node in root if node.get("NodeId")}
+    for node_id, node in nodes.items():
+        if node.tag.removeprefix(_UA) not in _TYPES:
+            continue
+        number = node_id.rpartition("=")[2]
+        yield from (f"### {_name(node)}", "")
+        yield from (f"`ns={int(Namespace.INFERENCE)};i={number}` {_text(node, 'Description')}", "")
+        fields = [(each.get("Name"), each.get("Value")) for each in node.iter(f"{_UA}Field")]
+        if fields:
+            yield from (", ".join(f"{value} {name}" for name, value in fields) + ".", "")
+        members = list(_members(node_id, nodes, aliases))
+        if members:
+            yield from ("| member | type | means |", "|---|---|---|")
+            yield from (f"| {each.name} | {each.kind} | {each.description} |" for each in members)
+            yield ""
+
+
+def _members(owner: str, nodes: dict[str, Xml.Element], aliases: dict[str | None, str]) -> Iterator[_Member]:
+    for node in nodes.values():
+        if node.get("ParentNodeId") != owner or _name(node) == "EnumStrings":
+            continue
+        kind = node.tag.removeprefix(_UA)
+        if kind == "UAVariable":
+            data_type = node.get("DataType", "BaseDataType")
+            shown = _KNOWN.get(data_type, aliases.get(data_type, data_type))
+            shown += "[]" if node.get("ValueRank") == "1" else ""
+        elif kind == "UAMethod":
+            shown = "method"
+        else:
+            shown = "object"
+        yield _Member(_name(node), shown, _text(node, "Description"))
+
+
+# Data types of other files, as this one's namespace table numbers them.
+_KNOWN: Final = {
+    "ns=1;i=3001": "LinkState",
+    "ns=2;i=6244": "DeviceHealthEnumeration",
+    "ns=4;i=3002": "ResultEvaluationEnum",
+}
+
+
+def _name(node: Xml.Element) -> str:
+    return _text(node, "DisplayName")
+
+
+def _text(node: Xml.Element, tag: str) -> str:
+    found = node.find(f"{_UA}{tag}")
+    return "" if found is None else found.text or ""
