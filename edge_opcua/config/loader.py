@@ -333,9 +333,8 @@ class _Loader:
     def _models(self) -> ModelsConfig:
         """Find the folder of the delivered models and what lies in it."""
         beside = self._path.absolute().parent
-        named = (
-            text_of(self._draft.raw.get("models", {}), "folder") if config is None else config.models.folder
-        )
+        table = self._draft.raw.get("models")
+        named = text_of(table, "folder") if isinstance(table, dict) else ""
         folder = beside / (named or "models")
         if not _is_folder(folder):
             if named:

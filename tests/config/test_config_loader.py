@@ -544,9 +544,8 @@ version = 1 | [site] | [[devices]] | [devices] | [[devices.groups]] | [devices.c
 [[outputs]] | [opcua] | devices = 5 | devices = [1] | name = 5 | name = "a" | machine = "M" | driver = "fake"
 url = "fake://x" | tags = ["t.csv", 5] | tags = "." | period_ms = 1e3 | options = [] | context = [[]]
 capture = "a/b" | groups = [[]] | captures = {a = 1} | x = "${" | security = [["None"]] | sequence = 0
-samples = {} | models = 1 | [models] | folder = "\\u0000" | site = 1 | listen = ':' | listen = 'x:\u0663'""".replace(
-        "\n", " | "
-    ).split(" | ")
+samples = {} | models = 1 | [models]
+folder = "\\u0000" | site = 1 | listen = ':' | listen = 'x:\u0663'""".replace("\n", " | ").split(" | ")
 )
 
 
