@@ -10,8 +10,11 @@ import pytest
 import structlog
 from asyncua import Client, Node, ua
 
-from edge_opcua.opcua.seam import ServerLimits, caller
+from edge_opcua.errors import ConfigError
+from edge_opcua.opcua.seam import SecureServer, ServerLimits, caller
 from edge_opcua.opcua.seam.session import WriteOrder
+from edge_opcua.opcua.seam.types import fits, notifiers_above
+from edge_opcua.security.pki import names_in
 from tests.opcua.secure_peers import OTHER, Plant, request, running_plant, status_of, until
 
 CODES = ua.StatusCodes
@@ -286,3 +289,89 @@ def test_a_turn_that_ends_early_lets_only_its_own_place_go() -> None:
     first.leave()
     third.leave()
     assert order._last == {}
+
+
+IDS = ua.ObjectIds
+KIND = ua.VariantType
+
+
+@pytest.mark.parametrize(
+    ("value", "data_type", "rank", "passes"),
+    [
+        (ua.Variant(1.0), IDS.Double, -1, True),
+        (ua.Variant(1.0), IDS.Duration, -1, True),  # a subtype travels as its built-in type
+        (ua.Variant("x"), IDS.LocaleId, -1, True),
+        (ua.Variant(None, KIND.String), IDS.String, -1, True),  # the null string is a string
+        (ua.Variant(1, KIND.Int32), IDS.ServerState, -1, True),  # an enumeration
+        (ua.Variant(1, KIND.UInt32), IDS.ServerState, -1, False),
+        (ua.Variant(1, KIND.Int16), IDS.Number, -1, True),
+        (ua.Variant(1.0, KIND.Float), IDS.Number, -1, True),
+        (ua.Variant("1"), IDS.Number, -1, False),
+        (ua.Variant(1, KIND.Int16), IDS.Integer, -1, True),
+        (ua.Variant(1, KIND.UInt16), IDS.Integer, -1, False),
+        (ua.Variant(1, KIND.UInt16), IDS.UInteger, -1, True),
+        (ua.Variant("anything"), IDS.BaseDataType, -1, True),
+        (ua.Variant(ua.EUInformation()), IDS.EUInformation, -1, True),
+        (ua.Variant(1.0), IDS.EUInformation, -1, False),
+        (ua.Variant([1.0]), IDS.Double, -1, False),
+        (ua.Variant([1.0]), IDS.Double, 1, True),
+        (ua.Variant(1.0), IDS.Double, 1, False),
+        (ua.Variant([1.0]), IDS.Double, 0, True),
+        (ua.Variant(1.0), IDS.Double, -3, True),
+        (ua.Variant([1.0]), IDS.Double, -2, True),
+        (ua.Variant(None), IDS.Double, -1, False),
+    ],
+)
+async def test_a_value_fits_what_is_declared_or_not(
+    plant: Plant, value: ua.Variant, data_type: int, rank: int, passes: bool
+) -> None:
+    aspace = plant.server.iserver.aspace
+    assert fits(aspace, value, ua.NodeId(data_type), rank) is passes
+
+
+async def test_a_data_type_nobody_knows_fits_nothing_and_none_fits_all(plant: Plant) -> None:
+    aspace = plant.server.iserver.aspace
+    assert not fits(aspace, ua.Variant(1.0), ua.NodeId("no such type", 2), -1)
+    assert fits(aspace, ua.Variant(1.0), None, -1)
+    assert not fits(aspace, None, None, -1)
+
+
+async def test_references_that_go_in_a_circle_are_walked_once(plant: Plant) -> None:
+    server = plant.server
+    one = await server.nodes.objects.add_object(ua.NodeId("one", 2), "2:One")
+    two = await server.nodes.objects.add_object(ua.NodeId("two", 2), "2:Two")
+    for upper, lower in ((one, two), (two, one)):
+        await lower.add_reference(upper, IDS.HasNotifier, forward=False, bidirectional=False)
+    above = notifiers_above(server.iserver.aspace, one.nodeid)
+    assert set(above) == {one.nodeid, two.nodeid, ua.NodeId(IDS.Server)}
+    assert len(above) == 3
+
+
+async def test_a_port_that_is_taken_is_the_operators_error(plant: Plant) -> None:
+    second = SecureServer(plant.server.security, listen=f"127.0.0.1:{plant.server.port}")
+    await second.init()
+    with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{plant.server.port}"):
+        await second.start()
+
+
+async def test_the_urls_to_print_carry_the_names_of_the_certificate(plant: Plant) -> None:
+    anywhere = SecureServer(plant.server.security, listen="0.0.0.0:4840")
+    names = names_in(plant.pki.certificate) - {"localhost", "127.0.0.1", "::1"}
+    hosts = {f"[{name}]" if ":" in name else name for name in names}
+    assert set(anywhere.urls()) == {f"opc.tcp://{host}:4840" for host in hosts}
+    assert anywhere.url == "opc.tcp://127.0.0.1:4840"
+    assert SecureServer(plant.server.security, listen="[::]:4840").url == "opc.tcp://[::1]:4840"
+
+
+async def test_discovery_echoes_only_what_can_be_a_name(plant: Plant) -> None:
+    core = plant.server.iserver
+    for sent, wanted in (
+        ("opc.tcp://press-1:4840", "press-1:4840"),
+        ("opc.tcp://[fd00::2]:4840", "[fd00::2]:4840"),
+        ("opc.tcp://evil host:1", "192.0.2.1:4840"),
+        ("opc.tcp://" + "x" * 300, "192.0.2.1:4840"),
+        ("opc.tcp://[broken", "192.0.2.1:4840"),
+        (None, "192.0.2.1:4840"),
+    ):
+        url = core._mangle_endpoint_url("opc.tcp://0.0.0.0:4840", sent, ("192.0.2.1", 4840))
+        assert url == f"opc.tcp://{wanted}"
