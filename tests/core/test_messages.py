@@ -68,7 +68,7 @@ def _frame(text: bytes) -> bytes:
     return struct.pack(">I", len(text)) + text
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_messages, max_size=4), st.data())
 def test_messages_survive_any_cutting_of_the_stream(
     messages: list[dict[str, Any]], data: st.DataObject

@@ -96,7 +96,7 @@ def make_batch(rows: list[tuple[int, bool]], link: Link, policy: Policy) -> TagB
     return batch
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(
     rows=st.lists(st.tuples(st.sampled_from(_OWN), st.booleans()), min_size=1, max_size=8),
     link=st.sampled_from(Link),
