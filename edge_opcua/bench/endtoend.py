@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from edge_opcua.assets import examples_dir
 from edge_opcua.bench.figure import Figure
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.logs import configure_logging
 from edge_opcua.core.quality import Verdict
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.demo.client import ScadaClient, SeenEvent
@@ -62,6 +64,8 @@ PACES: Final = (Pace("as the demo", 20, 20, 50), Pace("as fast as it goes", 2, 5
 
 def run() -> Iterator[Figure]:
     """Measure both paces, one after the other, and the floor in the same cell."""
+    configure_logging(level=logging.ERROR)
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)  # the client knocks as a stranger first
     for pace in PACES:
         events, floor_ms = asyncio.run(_measure(pace))
         yield from _figures(pace, events, floor_ms)

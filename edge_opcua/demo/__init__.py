@@ -38,7 +38,6 @@ def main(*, keep: bool, state_dir: Path | None, plain: bool) -> int:
     with contextlib.ExitStack() as stack:
         if state_dir is None:
             state_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-opcua-demo-")))
-        state_dir.mkdir(parents=True, exist_ok=True)
         story = Story(screen, clock, state_dir, keep=keep, limit_s=LIMIT_S)
         try:
             asyncio.run(_tell_until_signal(story))

@@ -58,6 +58,7 @@ class DemoServer:
         Raises:
             EdgeError: It did not come up; the message holds what it said.
         """
+        self._log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._log_path.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
