@@ -40,6 +40,9 @@ _NOT_YET: Final = frozenset({"", "CONNECTING"})
 _CHECKED: Final = frozenset({"", "CONNECTING", "RECOVERING", "SIMULATED", "DISABLED"})
 _SILENT: Final = "the process that reads this device does not answer"
 
+# Staleness is a matter of tenths of a second; looking at it at every tick would cost more than the tick.
+ASSESS_NS: Final = 50_000_000
+
 _log = structlog.get_logger(__name__)
 
 
@@ -206,6 +209,7 @@ class Feed:
         self.counts = FeedCounts()
         self._clock = clock
         self._space = space
+        self._assess_at_ns = 0
         views = {
             name: BlockView(bus.reader(name), bindings, clock) for name, bindings in space.bindings.items()
         }
@@ -232,35 +236,48 @@ class Feed:
                 view.take(latest)
         for inference in self._inferences:
             await inference.start()
-        await self._assess_links()
+        await self._follow_links(assess=True)
 
     async def tick(self) -> None:
-        """Take over what is new, and look at the age of what is not."""
+        """Take over what is new; every :data:`ASSESS_NS`, look at the age of what is not."""
+        now_ns = self._clock.monotonic_ns()
+        assess = now_ns >= self._assess_at_ns
+        if assess:
+            self._assess_at_ns = now_ns + ASSESS_NS
         for view in self._blocks:
-            await refresh(view, self.counts)
+            await refresh(view, self.counts, assess=assess)
         for inference in self._inferences:
-            await inference.tick()
-        await self._assess_links()
+            await inference.tick(assess=assess)
+        await self._follow_links(assess=assess)
 
-    async def _assess_links(self) -> None:
-        healths = [await link.tick() for link in self._links]
+    async def _follow_links(self, *, assess: bool) -> None:
+        changed = [await link.tick(assess=assess) for link in self._links]
+        if not any(changed) and not assess:
+            return
+        healths = [link.health for link in self._links]
         if healths:
             worst = min(healths, key=_WORST_FIRST.index)
             await _assign_now(self._space.machine_health, worst, ua.VariantType.Int32, self._clock)
 
 
-async def refresh(view: BlockView, counts: FeedCounts) -> None:
-    """Show the newest batch of a block, the latest wins, and notify what changed."""
+async def refresh(view: BlockView, counts: FeedCounts, *, assess: bool) -> bool:
+    """Show the newest batch of a block, the latest wins, and notify what changed.
+
+    Returns:
+        Whether there was anything new: a batch, or a status that changed with time.
+    """
     newest = None
     for batch in view.reader.poll():
         newest = batch
     if newest is None:
-        await _notify_all(view, view.reassess(), counts)
-        return
+        aged = list(view.reassess()) if assess else []
+        await _notify_all(view, aged, counts)
+        return bool(aged)
     changed = list(view.take(newest))
     await _notify_all(view, changed, counts)
     told = {id(binding) for binding in changed}
     await _notify_all(view, (each for each in view.timed() if id(each) not in told), counts)
+    return True
 
 
 async def _notify_all(view: BlockView, bindings: Iterable[Binding], counts: FeedCounts) -> None:
@@ -307,11 +324,11 @@ class _InferenceFeed:
 
     async def start(self) -> None:
         """Show the counters and the last result's model."""
-        await self._assign(self._nodes.published, 0, ua.VariantType.UInt64)
-        await self._count_lost()
+        for counter in (self._nodes.published, self._nodes.lost):
+            await self._assign(counter, 0, ua.VariantType.UInt64)
         await self.describe()
 
-    async def tick(self) -> None:
+    async def tick(self, *, assess: bool) -> None:
         """Hand out every new result, in order."""
         seen = False
         for batch in self.view.reader.poll():
@@ -325,9 +342,10 @@ class _InferenceFeed:
             self._published += 1
             self._counts.results += 1
             await self._assign(self._nodes.published, self._published, ua.VariantType.UInt64)
-        if not seen:
+        if assess and not seen:
             await _notify_all(self.view, self.view.reassess(), self._counts)
-        await self._count_lost()
+        if self.view.reader.lost > self._lost:
+            await self._count_lost()
 
     async def describe(self) -> None:
         """Show what is known of the model that made the present result."""
@@ -348,10 +366,9 @@ class _InferenceFeed:
 
     async def _count_lost(self) -> None:
         lost = self.view.reader.lost
-        if lost > self._lost:
-            _log.warning("results.lost", pipeline=self._nodes.pipeline, lost=lost - self._lost)
-            self._counts.lost += lost - self._lost
-            self._lost = lost
+        _log.warning("results.lost", pipeline=self._nodes.pipeline, lost=lost - self._lost)
+        self._counts.lost += lost - self._lost
+        self._lost = lost
         await self._assign(self._nodes.lost, lost, ua.VariantType.UInt64)
 
     async def _assign(self, slot: AttributeValue, value: Any, kind: ua.VariantType) -> None:
@@ -371,10 +388,16 @@ class _LinkFeed:
         self._counts = counts
         self._usable: bool | None = None
         self._state = ""
+        self.health = CHECK_FUNCTION
 
-    async def tick(self) -> int:
-        """Show what is new; returns the device's health."""
-        await refresh(self.view, self._counts)
+    async def tick(self, *, assess: bool) -> bool:
+        """Show what is new; returns whether anything was."""
+        changed = await refresh(self.view, self._counts, assess=assess)
+        if changed or self._usable is None:
+            await self._follow()
+        return changed
+
+    async def _follow(self) -> None:
         state, error = self._link()
         usable = state in _USABLE
         worth_telling = usable != self._usable and not (self._usable is None and state in _NOT_YET)
@@ -384,9 +407,8 @@ class _LinkFeed:
                 await self._emit(link_event(change, self._nodes.node, utc(self._clock.utc_ns())))
             self._usable = usable
         self._state = state
-        health = self._health(state, usable=usable)
-        await _assign_now(self._nodes.health, health, ua.VariantType.Int32, self._clock)
-        return health
+        self.health = self._health(state, usable=usable)
+        await _assign_now(self._nodes.health, self.health, ua.VariantType.Int32, self._clock)
 
     def _link(self) -> tuple[str, str]:
         batch = self.view.batch
