@@ -160,6 +160,14 @@ class OutputMachine(RuleBasedStateMachine):
         self.number, self.usable = self.number + 1, True
         self.time_passes(200)
 
+    @rule(
+        part=st.sampled_from(("link_up", "lane", "inputs", "plc_good", "arrives")), steps=st.integers(1, 50)
+    )
+    def something_fails_for_a_while(self, part: str, steps: int) -> None:
+        setattr(self, part, False)
+        self.time_passes(steps)
+        self.all_is_well_again()
+
     @rule(at_plc=st.booleans(), here=st.booleans())
     def somebody_acknowledges(self, at_plc: bool, here: bool) -> None:
         self.ack_pulse = at_plc
@@ -182,7 +190,7 @@ class OutputMachine(RuleBasedStateMachine):
             assert self.authority.sent.heartbeat > 0
 
 
-OutputMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+OutputMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 TestOutput = OutputMachine.TestCase
 
 
