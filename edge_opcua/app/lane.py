@@ -65,6 +65,7 @@ def _prepare(child: Child, config: EdgeConfig, pipeline: str, choice: ModelChoic
         child.clock,
         extractor=_extractor(files.manifest),
         load_backend=backend.load,
+        provider=config.pipeline(pipeline).provider,
     )
     return lane, lane.prepare()
 
