@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from edge_opcua.app.models import install_delivered
 from edge_opcua.app.supervisor import Supervisor, state_at
 from edge_opcua.config.codes import explain as explanation
 from edge_opcua.config.loader import Loaded, load
-from edge_opcua.config.report import check_json, check_text, problems_text
+from edge_opcua.config.report import check_json, check_text, problems_text, wants_color
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.logs import configure_logging
 from edge_opcua.core.process import die_with_parent
@@ -47,7 +48,8 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
     """
     loaded = load(config_file)
     if loaded.problems:
-        complain(problems_text(loaded))
+        color = wants_color(os.environ, is_terminal=sys.stderr.isatty())
+        complain(problems_text(loaded, color=color))
     if loaded.config is None:
         return WRONG_USE
     configure_logging()
@@ -85,7 +87,8 @@ def check(config_file: Path, *, as_json: bool) -> int:
     if as_json:
         say(json.dumps(check_json(loaded, plans)))
     else:
-        say(check_text(loaded, plans))
+        color = wants_color(os.environ, is_terminal=sys.stdout.isatty())
+        say(check_text(loaded, plans, color=color))
     return 0 if loaded.ok else WRONG_USE
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -16,6 +16,17 @@ SCHEMA: Final = "edge-opcua.check/1"
 _COLOURS: Final = {Severity.ERROR: "\x1b[1;31m", Severity.WARNING: "\x1b[1;33m", Severity.NOTICE: "\x1b[1m"}
 _PLAIN: Final = "\x1b[0m"
 _INDENT: Final = "      "
+
+
+def wants_color(env: Mapping[str, str], *, is_terminal: bool) -> bool:
+    """Return whether a stream shows colours: a terminal that nobody asked to stay plain.
+
+    Source:
+        no-color.org and clig.dev; FORCE_COLOR wins.
+    """
+    if env.get("FORCE_COLOR"):
+        return True
+    return is_terminal and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
 
 
 def check_text(loaded: Loaded, plans: Sequence[PollPlan], *, color: bool = False) -> str:

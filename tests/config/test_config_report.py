@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_opcua.config.problem import Place, Problem, Severity, alternatives, nearest, quoted
-from edge_opcua.config.report import EXCERPT_WIDTH, cut, fold, number_ranges, problems_text, render, summary
+from edge_opcua.config.report import (
+    EXCERPT_WIDTH,
+    cut,
+    fold,
+    number_ranges,
+    problems_text,
+    render,
+    summary,
+    wants_color,
+)
 from tests.config.fakedriver import CONFIG, load_texts
 
 
@@ -63,6 +72,23 @@ def test_a_problem_has_its_line_a_caret_the_suggestion_and_help() -> None:
         "      help: see the manual",
     ]
     assert "\x1b[1;33mwarn[C102]\x1b[0m" in render([one], color=True)
+
+
+@pytest.mark.parametrize(
+    ("env", "is_terminal", "expected"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"TERM": "dumb"}, True, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, True),
+    ],
+)
+def test_colour_is_for_terminals_that_want_it(
+    env: dict[str, str], *, is_terminal: bool, expected: bool
+) -> None:
+    assert wants_color(env, is_terminal=is_terminal) is expected
 
 
 def test_without_a_line_the_suggestion_is_help() -> None:
