@@ -16,6 +16,7 @@ what catches a writer that was overtaken or killed in mid-copy.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import mmap
 import os
@@ -435,10 +436,12 @@ class Bus:
         declaration = json.dumps({"blocks": [_spec_to_json(spec) for spec in specs], "wakes": wakes}).encode()
         size = _aligned(_PREAMBLE.size + len(declaration))
         size += sum(BlockLayout(spec).block_bytes for spec in specs)
-        fd = os.memfd_create("edge_opcua.bus", os.MFD_CLOEXEC)
+        fd = os.memfd_create("edge_opcua.bus", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, size)
         preamble = _PREAMBLE.pack(_MAGIC, _LAYOUT_VERSION, len(declaration), secrets.randbits(63))
         os.pwrite(fd, preamble + declaration, 0)
+        # Nobody can shorten the memory under the others: that would kill them with SIGBUS.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return cls(fd, clock=clock)
 
     @classmethod

@@ -393,6 +393,13 @@ def test_a_bus_has_its_own_number_and_leaves_nothing_behind() -> None:
     assert sorted(path.name for path in Path("/dev/shm").iterdir()) == shared
 
 
+def test_nobody_can_shorten_the_memory_under_the_others() -> None:
+    bus = make()
+    with pytest.raises(PermissionError):
+        os.ftruncate(bus.fd, 0)
+    bus.close()
+
+
 class BusModel(RuleBasedStateMachine):
     """Writers that publish, crash and are replaced; readers that come and poll when they like."""
 
