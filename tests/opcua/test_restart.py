@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from asyncua import ua
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.quality import Verdict
 from edge_opcua.errors import ConfigError
-from edge_opcua.opcua.namespaces import Namespace, plant_id
+from edge_opcua.opcua.namespaces import Ids, Namespace, plant_id
+from edge_opcua.opcua.nodesets import read_nodesets
 from edge_opcua.opcua.seam import ServerSecurity
 from edge_opcua.opcua.server import PlantServer
-from tests.opcua.plant import Ground, Plant, blocks, configuration, nodesets, prepare, running, until
+from tests.opcua.plant import Ground, Plant, Watcher, blocks, configuration, nodesets, prepare, running, until
+from tests.opcua.test_nodesets import OFFICIAL_FILES
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -74,6 +77,30 @@ async def test_a_server_shows_what_the_bus_already_holds(ground: Ground) -> None
         stopping.set()
     assert server.sessions() == {"ready": False, "sessions": []}
     bus.close()
+
+
+@pytest.fixture
+def full(ground: Ground) -> Ground:
+    if not OFFICIAL_FILES.is_dir():
+        pytest.skip("no official nodesets: run tests/peers/install")
+    return dataclasses.replace(ground, nodesets=read_nodesets(OFFICIAL_FILES))
+
+
+@pytest.mark.interop
+async def test_results_are_the_same_on_the_full_official_nodesets(full: Ground) -> None:
+    async with running(full) as plant, await plant.client() as client:
+        subset = client.get_node("ns=5;i=6002")
+        assert await subset.read_value() is False
+        watcher = Watcher()
+        subscription = await client.create_subscription(20, watcher)
+        kind = client.get_node(Ids.RESULT_EVENT_TYPE)
+        await subscription.subscribe_events(plant_id("Press01"), kind)
+        plant.result(9, Verdict.NOT_OK)
+        await watcher.wait(1)
+        await subscription.delete()
+    event = watcher.events[0]
+    assert (event.Stroke, event.Verdict) == (9, int(Verdict.NOT_OK))
+    assert getattr(event, "Result/ResultMetaData/PartId") == "1009"
 
 
 async def test_a_taken_port_is_a_clear_error(ground: Ground) -> None:
