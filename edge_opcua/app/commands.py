@@ -83,7 +83,11 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
 def check(config_file: Path, *, as_json: bool) -> int:
     """Print every error of a configuration at once, or what it will do. No I/O on any device."""
     loaded = load(config_file)
-    plans = _plans(loaded)
+    try:
+        plans = _plans(loaded)
+    except ConfigError as exc:  # what only a driver's own planner notices
+        complain(f"error[C190] {exc}")
+        return WRONG_USE
     if as_json:
         say(json.dumps(check_json(loaded, plans)))
     else:
