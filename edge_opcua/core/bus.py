@@ -182,8 +182,9 @@ class TagBatch:
 
     def set_array(self, row: int, elements: npt.ArrayLike) -> None:
         """Store up to the capacity of elements in an array row; ValueError if there are more."""
-        source = np.asarray(elements)
         target = self._arrays[row]
+        # A list is read in the row's own type: numpy's guess for large 64-bit integers is a float.
+        source = elements if isinstance(elements, np.ndarray) else np.asarray(elements, target.dtype)
         if source.ndim != 1 or source.size > target.size:
             tag = self.layout.spec.tags[row]
             raise ValueError(f"{tag.name}: shape {source.shape} does not fit a capacity of {tag.length}")

@@ -314,6 +314,7 @@ def test_rows_that_were_never_written_wait_for_their_first_value() -> None:
         (TagSpec("x", Scalar.FLOAT, 3), [1.0] * 4, ValueError),
         (TagSpec("x", Scalar.FLOAT, 3), [[1.0]], ValueError),
         (TagSpec("x", Scalar.STRING, 3), 7, AttributeError),
+        (TagSpec("x", Scalar.INT16, 3), [1, 2**15], OverflowError),
     ],
 )
 def test_a_value_that_does_not_fit_its_row_is_refused(
@@ -322,6 +323,12 @@ def test_a_value_that_does_not_fit_its_row_is_refused(
     batch = TagBatch(make(BlockSpec("b", (tag,), depth=2)).layout("b"))
     with pytest.raises(error):
         batch.set(0, value)
+
+
+def test_large_integers_stay_exact_in_arrays() -> None:
+    batch = TagBatch(make(BlockSpec("b", (TagSpec("x", Scalar.UINT64, 2),), depth=2)).layout("b"))
+    batch.set(0, [0, 2**63 + 1])
+    assert batch.array(0).tolist() == [0, 2**63 + 1]
 
 
 def test_an_array_shrinks_and_its_readers_get_a_copy() -> None:
