@@ -14,10 +14,18 @@ from typing import Any
 import pytest
 import structlog
 from asyncua import Client, ua
+from asyncua.common.utils import NotEnoughData
 from asyncua.crypto import security_policies
-from asyncua.ua.ua_binary import uatcp_to_binary
+from asyncua.ua.ua_binary import (
+    nodeid_to_binary,
+    struct_to_binary,
+    uatcp_to_binary,
+    variant_from_binary,
+    variant_to_binary,
+)
 
 from edge_opcua.opcua.seam import ServerLimits, ServerSecurity
+from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.gate import Gate
 from edge_opcua.security.pki import Pki
 from edge_opcua.security.trust import Knock, TrustList
@@ -595,8 +603,6 @@ async def test_an_undecodable_request_is_an_answer_not_the_end(plant: Plant) -> 
         protocol = client.uaclient.protocol
         session = ua.ReadRequest()
         protocol._setup_request_header(session.RequestHeader)
-        from asyncua.ua.ua_binary import struct_to_binary
-
         body = struct_to_binary(session)[:-4] + struct.pack("<i", 1000)  # announces nodes that do not come
         message = protocol._connection.message_to_binary(body, request_id=protocol._request_id + 1)
         protocol._request_id += 1
@@ -722,3 +728,72 @@ async def test_more_requests_than_fit_wait_and_none_is_lost(lax: Plant) -> None:
     async with lax.client() as client, asyncio.TaskGroup() as group:
         for _ in range(60):
             group.create_task(client.get_node(lax.plain.nodeid).read_value())
+
+
+# --- one packet that keeps the decoder busy for ever ------------------------------------------------------
+
+ENDLESS_STRINGS = struct.pack("<ii", 0x7FFFFFFF, -4)  # a list of strings, each moving the cursor back
+ENDLESS_NULLS = b"\x80" + struct.pack("<i", 0x7FFFFFFF)  # a Variant: an array of Null takes no bytes
+
+
+def endless_header() -> bytes:
+    """Return a RequestHeader whose AdditionalHeader holds an array of Null without end."""
+    whole = struct_to_binary(ua.RequestHeader())
+    pair = struct.pack("<i", 1) + struct.pack("<H", 0) + struct.pack("<i", -1) + ENDLESS_NULLS
+    kind = ua.NodeId(ua.ObjectIds.AdditionalParametersType_Encoding_DefaultBinary)
+    additional = nodeid_to_binary(kind) + b"\x01" + struct.pack("<i", len(pair)) + pair
+    return bytes(whole[:-3] + additional)  # in place of the null ExtensionObject
+
+
+async def send_body(client: Client, body: bytes, kind: Any = ua.MessageType.SecureMessage) -> bytes:
+    """Send a body as it is in a chunk of its own, and return the answer."""
+    protocol = client.uaclient.protocol
+    protocol._request_id += 1
+    answer = asyncio.get_running_loop().create_future()
+    protocol._callbackmap[protocol._request_id] = answer
+    protocol.transport.write(
+        protocol._connection.message_to_binary(body, message_type=kind, request_id=protocol._request_id)
+    )
+    async with asyncio.timeout(3):
+        return bytes(await answer)
+
+
+async def test_no_packet_of_a_stranger_keeps_the_server_busy(plant: Plant) -> None:
+    header = struct_to_binary(ua.RequestHeader())
+    bodies = []
+    for name, head, tail in (
+        ("GetEndpoints", header, struct.pack("<i", -1) + ENDLESS_STRINGS),
+        ("FindServers", header, struct.pack("<i", -1) + ENDLESS_STRINGS),
+        ("CreateSession", endless_header(), b""),
+        ("ActivateSession", endless_header(), b""),
+        ("Read", endless_header(), b""),
+    ):
+        kind = ua.NodeId(getattr(ua.ObjectIds, f"{name}Request_Encoding_DefaultBinary"))
+        bodies.append(nodeid_to_binary(kind) + head + tail)
+    for body in bodies:
+        async with channel(plant.client(None)) as stranger:
+            with contextlib.suppress(ConnectionError, ua.UaError):
+                await send_body(stranger, body + b"\x00" * 32)
+    stranger = plant.client(None)
+    await stranger.connect_socket()
+    await stranger.send_hello()
+    kind = ua.NodeId(ua.ObjectIds.OpenSecureChannelRequest_Encoding_DefaultBinary)
+    with contextlib.suppress(ConnectionError, ua.UaError):
+        await send_body(stranger, nodeid_to_binary(kind) + endless_header(), ua.MessageType.SecureOpen)
+    stranger.disconnect_socket()
+    assert await plant.read_by_a_good_client() == 1.5
+
+
+def test_a_strict_buffer_only_moves_forward() -> None:
+    buffer = StrictBuffer(b"12345678")
+    for wrong, size in ((buffer.read, -1), (buffer.read, 9), (buffer.skip, -1), (buffer.copy, -2)):
+        with pytest.raises(NotEnoughData):
+            wrong(size)
+    assert buffer.read(8) == b"12345678"
+    with pytest.raises(NotEnoughData, match="Null"):
+        variant_from_binary(StrictBuffer(ENDLESS_NULLS))
+    with pytest.raises(NotEnoughData, match="Null"):
+        variant_from_binary(StrictBuffer(b"\xc0" + ENDLESS_NULLS[1:]))
+    for value in ([None, None], [1, 2], ["a", None], 128, b"\x80", [b"\x80" * 4]):
+        variant = ua.Variant(value)
+        assert variant_from_binary(StrictBuffer(variant_to_binary(variant)).copy()) == variant

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.opcua.seam import channel, events, processor, protocol, server, services, session
+from edge_opcua.opcua.seam import buffer, channel, events, processor, protocol, server, services, session
 
 OURS = {
     "Channel": channel.Channel,
+    "StrictBuffer": buffer.StrictBuffer,
     "Core": server.Core,
     "SecureServer": server.SecureServer,
     "Processor": processor.Processor,
@@ -58,6 +59,10 @@ UPSTREAM: dict[str, str] = {
     "server.binary_server_asyncio.BinaryServer._make_protocol": "5c0c260f",
     "server.binary_server_asyncio.BinaryServer.start": "b994db5d",
     "server.binary_server_asyncio.BinaryServer.stop": "ecc53780",
+    "common.utils.Buffer.__init__": "d2b07968",
+    "common.utils.Buffer.read": "749855a7",
+    "common.utils.Buffer.copy": "2188db9a",
+    "common.utils.Buffer.skip": "51581b87",
     "common.connection.SecureConnection.__init__": "0674abc2",
     "common.connection.SecureConnection.open": "a5e9ac74",
     "common.connection.SecureConnection.is_open": "cc6ece72",

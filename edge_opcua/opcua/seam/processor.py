@@ -23,6 +23,7 @@ from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, uatcp_to_binary
 
+from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.channel import Channel
 from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn, set_caller
 from edge_opcua.security.trust import Decision, describe, leaf_of, refusal
@@ -30,6 +31,8 @@ from edge_opcua.security.trust import Decision, describe, leaf_of, refusal
 # Part 6 §7.1.2.3: a peer's buffers are at least this large.
 MIN_BUFFER_BYTES: Final = 8192
 MIN_NONCE_BYTES: Final = 32
+# What asyncua's OperationLimits tell clients, for Write and Call.
+MAX_OPERATIONS: Final = 10_000
 
 
 def _requests(*names: str) -> frozenset[ua.NodeId]:
@@ -160,6 +163,10 @@ class Processor(UaProcessor):
         self._transport.write(uatcp_to_binary(ua.MessageType.Acknowledge, acknowledge))
         return True
 
+    def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
+        """Open or renew the channel, once the certificate was accepted."""
+        super().open_secure_channel(algohdr, seqhdr, StrictBuffer(bytes(body)))
+
     async def _admit(self, header: Any, body: Any) -> bool:
         """Decide whether this channel may open, or go on, before any key is touched."""
         security = struct_from_binary(ua.AsymmetricAlgorithmHeader, body.copy(header.body_size))
@@ -213,6 +220,9 @@ class Processor(UaProcessor):
         """End the session with the connection, unless it moved on, or has subscriptions to come back to."""
         if self.session is not None and self.session.owner is not self:
             self.session = None
+        # Nothing more is published into the void; it waits for the client to come back.
+        self._publish_requests.clear()
+        self._publish_results_subs.clear()
         await super().close()
         if self.session is not None:
             self.session.owner = None
@@ -222,6 +232,7 @@ class Processor(UaProcessor):
 
     async def process_message(self, seqhdr: Any, body: Any) -> bool:
         """Answer one request; what goes wrong in it is the answer, not the end of the connection."""
+        body = StrictBuffer(bytes(body))
         typeid = nodeid_from_binary(body)
         header = struct_from_binary(ua.RequestHeader, body)
         try:
@@ -421,6 +432,8 @@ class Processor(UaProcessor):
     def _check_room(self, operations: int) -> None:
         if not operations:
             raise ServiceError(ua.StatusCodes.BadNothingToDo)
+        if operations > MAX_OPERATIONS:
+            raise ServiceError(ua.StatusCodes.BadTooManyOperations)
         if self._in_flight >= self._server_limits.in_flight:
             raise ServiceError(ua.StatusCodes.BadServerTooBusy)
 

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import structlog
 from asyncua import ua
-from asyncua.common.utils import Buffer, ServiceError
+from asyncua.common.utils import ServiceError
 from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.ua.ua_binary import header_from_binary
 
+from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.processor import Processor
 
 HEADER_BYTES: Final = {b"HEL": 8, b"OPN": 12, b"MSG": 12, b"CLO": 12}
@@ -32,7 +33,7 @@ class Protocol(OPCUAProtocol):
         host = _host(transport)
         here = sum(_host(client.transport) == host for client in self.clients)
         if here >= self.iserver.limits.per_address or len(self.clients) >= self.iserver.limits.connections:
-            _log.warning("connection.too_many", peer=host, connections=len(self.clients))
+            self.iserver.tell_crowd(host, len(self.clients))
             transport.abort()
             return
         super().connection_made(transport)
@@ -65,7 +66,7 @@ class Protocol(OPCUAProtocol):
                 self.transport.pause_reading()
                 self._paused = True
                 return
-            buffer = Buffer(bytes(self._inbox[:size]))
+            buffer = StrictBuffer(bytes(self._inbox[:size]))
             del self._inbox[:size]
             self.messages.put_nowait((header_from_binary(buffer), buffer))
 
@@ -107,8 +108,10 @@ class Protocol(OPCUAProtocol):
                 return
 
     def _end(self, code: int, reason: str) -> None:
-        _log.info("connection.ended", peer=str(self.peer_name), reason=reason[:200])
         if self.processor is not None:
+            # What strangers do shall not fill the log.
+            log = _log.info if self.processor.peer is not None else _log.debug
+            log("connection.ended", peer=self.processor.address, reason=reason[:200])
             self.processor.end(code)
 
 

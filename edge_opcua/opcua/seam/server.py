@@ -21,7 +21,7 @@ from edge_opcua import __version__
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ConfigError
 from edge_opcua.opcua.seam.events import Subscriptions
-from edge_opcua.opcua.seam.gate import Gate, ServerSecurity
+from edge_opcua.opcua.seam.gate import QUIET_S, Gate, ServerSecurity
 from edge_opcua.opcua.seam.protocol import Listener
 from edge_opcua.opcua.seam.services import Attributes, Methods
 from edge_opcua.opcua.seam.session import (
@@ -84,6 +84,7 @@ class Core(InternalServer):
         self.limits = limits
         self.advertised_urls = tuple(advertised_urls)
         self.policies: list[Any] = []
+        self._crowded_s = -QUIET_S
         self.certificate = security.pki.certificate
         self.private_key = security.pki.private_key
         self.allow_remote_admin = False
@@ -114,6 +115,14 @@ class Core(InternalServer):
             _log.warning("session.too_many", sessions=len(self._external_sessions), peer=client.address)
             raise ServiceError(ua.StatusCodes.BadTooManySessions)
         return Session(self, name, client, processor, utc(self.clock.utc_ns()))
+
+    def tell_crowd(self, peer: str, connections: int) -> None:
+        """Log that a connection was refused because there are too many: once a minute."""
+        now_s = self.clock.monotonic_s()
+        log = _log.warning if now_s - self._crowded_s >= QUIET_S else _log.debug
+        if now_s - self._crowded_s >= QUIET_S:
+            self._crowded_s = now_s
+        log("connection.too_many", peer=peer, connections=connections)
 
     def sessions(self) -> list[Session]:
         """Return the sessions of clients."""
