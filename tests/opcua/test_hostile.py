@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import structlog
 from asyncua import Client, ua
-from asyncua.common.utils import NotEnoughData
+from asyncua.common.utils import Buffer, NotEnoughData
 from asyncua.crypto import security_policies
 from asyncua.ua.ua_binary import (
+    nodeid_from_binary,
     nodeid_to_binary,
     struct_to_binary,
     uatcp_to_binary,
@@ -732,6 +733,7 @@ async def test_more_requests_than_fit_wait_and_none_is_lost(lax: Plant) -> None:
 
 # --- one packet that keeps the decoder busy for ever ------------------------------------------------------
 
+FAULT = ua.NodeId(ua.ObjectIds.ServiceFault_Encoding_DefaultBinary)
 ENDLESS_STRINGS = struct.pack("<ii", 0x7FFFFFFF, -4)  # a list of strings, each moving the cursor back
 ENDLESS_NULLS = b"\x80" + struct.pack("<i", 0x7FFFFFFF)  # a Variant: an array of Null takes no bytes
 
@@ -743,6 +745,16 @@ def endless_header() -> bytes:
     kind = ua.NodeId(ua.ObjectIds.AdditionalParametersType_Encoding_DefaultBinary)
     additional = nodeid_to_binary(kind) + b"\x01" + struct.pack("<i", len(pair)) + pair
     return bytes(whole[:-3] + additional)  # in place of the null ExtensionObject
+
+
+def unfolding_token() -> bytes:
+    """Return ActivateSession parameters whose token is a list of Variants that each unfold to 64 MB."""
+    variant = b"\xc6" + struct.pack("<i", 0) + struct.pack("<ii", 1, 1_000_000)  # no elements, dimensions
+    pair = struct.pack("<H", 0) + struct.pack("<i", -1) + variant
+    body = struct.pack("<i", 2000) + pair * 2000
+    kind = ua.NodeId(ua.ObjectIds.AdditionalParametersType_Encoding_DefaultBinary)
+    token = nodeid_to_binary(kind) + b"\x01" + struct.pack("<i", len(body)) + body
+    return bytes(struct.pack("<iiii", -1, -1, -1, -1) + token)
 
 
 async def send_body(client: Client, body: bytes, kind: Any = ua.MessageType.SecureMessage) -> bytes:
@@ -766,14 +778,15 @@ async def test_no_packet_of_a_stranger_keeps_the_server_busy(plant: Plant) -> No
         ("FindServers", header, struct.pack("<i", -1) + ENDLESS_STRINGS),
         ("CreateSession", endless_header(), b""),
         ("ActivateSession", endless_header(), b""),
+        ("ActivateSession", header, unfolding_token()),
         ("Read", endless_header(), b""),
     ):
         kind = ua.NodeId(getattr(ua.ObjectIds, f"{name}Request_Encoding_DefaultBinary"))
         bodies.append(nodeid_to_binary(kind) + head + tail)
     for body in bodies:
         async with channel(plant.client(None)) as stranger:
-            with contextlib.suppress(ConnectionError, ua.UaError):
-                await send_body(stranger, body + b"\x00" * 32)
+            answer = await send_body(stranger, body + b"\x00" * 32)
+            assert nodeid_from_binary(Buffer(answer)) == FAULT
     stranger = plant.client(None)
     await stranger.connect_socket()
     await stranger.send_hello()

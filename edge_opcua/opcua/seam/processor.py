@@ -25,6 +25,7 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, uatcp_t
 
 from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.channel import Channel
+from edge_opcua.opcua.seam.request import check_activation, check_open_request, read_header
 from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn, set_caller
 from edge_opcua.security.trust import Decision, describe, leaf_of, refusal
 
@@ -165,7 +166,9 @@ class Processor(UaProcessor):
 
     def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
         """Open or renew the channel, once the certificate was accepted."""
-        super().open_secure_channel(algohdr, seqhdr, StrictBuffer(bytes(body)))
+        strict = StrictBuffer(bytes(body))
+        check_open_request(strict.copy())
+        super().open_secure_channel(algohdr, seqhdr, strict)
 
     async def _admit(self, header: Any, body: Any) -> bool:
         """Decide whether this channel may open, or go on, before any key is touched."""
@@ -234,7 +237,7 @@ class Processor(UaProcessor):
         """Answer one request; what goes wrong in it is the answer, not the end of the connection."""
         body = StrictBuffer(bytes(body))
         typeid = nodeid_from_binary(body)
-        header = struct_from_binary(ua.RequestHeader, body)
+        header = read_header(body)
         try:
             return bool(await self._process_message(typeid, header, seqhdr, body))
         except Exception as exc:  # noqa: BLE001 - boundary: asyncua's codec and services raise anything
@@ -331,6 +334,7 @@ class Processor(UaProcessor):
         )
 
     def _activate_session(self, header: Any, seqhdr: Any, body: Any) -> bool:
+        check_activation(body.copy())
         params = struct_from_binary(ua.ActivateSessionParameters, body)
         session = self.iserver.lookup_external_session(header.AuthenticationToken)
         if session is None:

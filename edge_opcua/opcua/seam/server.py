@@ -285,7 +285,7 @@ class SecureServer(Server):
         except OSError as exc:
             self.bserver = None
             await self.iserver.stop()
-            raise ConfigError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+            raise ConfigError(f"cannot listen on {host}:{port}: {exc.strerror or exc}", code="H631") from exc
         if not port:
             self._tell_true_port()
         _log.info("opcua.listening", urls=self.urls(), thumbprint=self.security.pki.thumbprint)

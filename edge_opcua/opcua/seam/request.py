@@ -1,0 +1,69 @@
+"""Reads what a stranger may send before he is known, without ever decoding objects of his choice.
+
+An ExtensionObject names the type it wants to be, and a Variant inside may unfold to gigabytes. Before a
+session is active two fields can hold one: the AdditionalHeader, which nothing here needs, and the identity
+token, of which four types exist.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from asyncua import ua
+from asyncua.common.utils import ServiceError
+from asyncua.ua.ua_binary import Primitives, nodeid_from_binary, struct_from_binary
+
+from edge_opcua.opcua.seam.buffer import StrictBuffer
+
+_TIMESTAMP_BYTES: Final = 8
+_BODY_FOLLOWS: Final = 0x03  # Part 6 §5.2.2.15: as ByteString or as XmlElement
+_IDENTITY_TOKENS: Final = frozenset(
+    ua.NodeId(getattr(ua.ObjectIds, f"{kind}IdentityToken_Encoding_DefaultBinary"))
+    for kind in ("Anonymous", "UserName", "X509", "Issued")
+) | {ua.NodeId()}
+
+
+def read_header(body: StrictBuffer) -> ua.RequestHeader:
+    """Read a RequestHeader (Part 4 §7.33) and pass over its AdditionalHeader."""
+    return _read_header(body)[0]
+
+
+def check_open_request(body: StrictBuffer) -> None:
+    """Refuse an OpenSecureChannel request that carries an AdditionalHeader: asyncua would decode it.
+
+    Raises:
+        ServiceError: It carries one. No security policy that we offer uses it.
+    """
+    nodeid_from_binary(body)
+    if _read_header(body)[1]:
+        raise ServiceError(ua.StatusCodes.BadDecodingError)
+
+
+def check_activation(body: StrictBuffer) -> None:
+    """Refuse ActivateSession parameters (Part 4 §5.7.3) whose identity token is no identity token.
+
+    Raises:
+        ServiceError: It is of another type.
+    """
+    struct_from_binary(ua.SignatureData, body)
+    for _ in range(Primitives.Int32.unpack(body)):
+        struct_from_binary(ua.SignedSoftwareCertificate, body)
+    for _ in range(Primitives.Int32.unpack(body)):
+        Primitives.String.unpack(body)
+    if nodeid_from_binary(body) not in _IDENTITY_TOKENS:
+        raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid)
+
+
+def _read_header(body: StrictBuffer) -> tuple[ua.RequestHeader, bool]:
+    header = ua.RequestHeader()
+    header.AuthenticationToken = nodeid_from_binary(body)
+    body.skip(_TIMESTAMP_BYTES)
+    header.RequestHandle = Primitives.UInt32.unpack(body)
+    header.ReturnDiagnostics = Primitives.UInt32.unpack(body)
+    header.AuditEntryId = Primitives.String.unpack(body)
+    header.TimeoutHint = Primitives.UInt32.unpack(body)
+    nodeid_from_binary(body)
+    carries = bool(body.read(1)[0] & _BODY_FOLLOWS)
+    if carries:
+        body.skip(max(0, Primitives.Int32.unpack(body)))
+    return header, carries
