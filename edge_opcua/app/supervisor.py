@@ -201,7 +201,7 @@ class Supervisor:
             delay_s = min(2 * delay_s, MAX_DELAY_S)
 
     async def _end_children(self) -> None:
-        """End the io process first: it writes the safe values while everything it needs still lives."""
+        """End the io process first, so that it writes the safe values while all it needs lives; records last."""
         io = self._seats["io"].child
         if io is not None:
             await io.end(grace_s=RELEASE_S)
@@ -209,8 +209,11 @@ class Supervisor:
             for keeper in self._keepers.values():
                 group.create_task(keeper.end(), name=f"end.{keeper.pipeline}")
             for seat in self._seats.values():
-                if seat.child is not None and seat.role != "io":
+                if seat.child is not None and seat.role not in ("io", "records"):
                     group.create_task(seat.child.end(grace_s=END_S), name=f"end.{seat.role}")
+        records = self._seats["records"].child
+        if records is not None:
+            await records.end(grace_s=END_S)  # last: it journals what the others did at their end
 
     async def _watch_disk(self) -> None:
         while True:
