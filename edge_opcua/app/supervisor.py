@@ -201,7 +201,7 @@ class Supervisor:
             delay_s = min(2 * delay_s, MAX_DELAY_S)
 
     async def _end_children(self) -> None:
-        """End the io process first, so that it writes the safe values while all it needs lives; records last."""
+        """End io first: it writes the safe values while everything it needs still lives; records last."""
         io = self._seats["io"].child
         if io is not None:
             await io.end(grace_s=RELEASE_S)
