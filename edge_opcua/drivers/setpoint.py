@@ -67,7 +67,7 @@ def prepare(setpoint: Setpoint, value: Any) -> bytes:
             raw.append(unscaled(element, scalar=scalar, scale=row.scale, offset=row.offset))
         else:
             raw.append(element)
-    encoded = codec.encode(raw if codec.count else raw[0] if len(raw) == 1 else raw)
+    encoded = codec.encode(raw if isinstance(value, list | tuple) else raw[0])
     for element in elements:
         if (row.low is not None and element < row.low) or (row.high is not None and element > row.high):
             raise WriteRejectedError(f"{element} is not in {_range(row)}", status=BAD_OUT_OF_RANGE)

@@ -148,10 +148,11 @@ class ModbusWire:
         except OSError as exc:
             client.close()
             raise DeviceError(f"{self._where}: {exc}") from exc
-        if not connected:
-            client.close()
-            raise DeviceError(f"{self._where} accepts no connection")
         self._client = client
+        if not connected:
+            await self.close()
+            raise DeviceError(f"{self._where} accepts no connection")
+        _pass_cancellation()
 
     async def close(self) -> None:
         """Drop the connection at once; unsent bytes to a frozen peer are not waited for."""
@@ -280,6 +281,7 @@ class ModbusWire:
             raise
         finally:
             self._expected = None
+        _pass_cancellation()
         return response
 
     def _fault(self, code: int, what: str) -> Fault:
@@ -363,3 +365,14 @@ class ModbusWire:
         waiting = client.ctx.response_future
         if not waiting.done():
             waiting.set_exception(DeviceError(self._broken))
+
+
+def _pass_cancellation() -> None:
+    """Raise the cancellation that pymodbus may have lost.
+
+    It waits with ``asyncio.wait_for``, which on Python 3.11 returns the result and forgets the cancellation
+    if both come in one turn of the loop: a poller would then never end (cpython #86296, mended in 3.12).
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
