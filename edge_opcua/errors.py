@@ -24,7 +24,16 @@ class EdgeError(Exception):
 
 
 class ConfigError(EdgeError):
-    """The configuration is wrong; the operator has to mend it."""
+    """The configuration is wrong; the operator has to mend it.
+
+    Args:
+        message: What is wrong, in the user's words.
+        code: Stable code to look up.
+    """
+
+    def __init__(self, message: str, *, code: str = "C190") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class AddressError(ConfigError):
@@ -37,9 +46,8 @@ class AddressError(ConfigError):
     """
 
     def __init__(self, message: str, *, hint: str = "", code: str = "T211") -> None:
-        super().__init__(message)
+        super().__init__(message, code=code)
         self.hint = hint
-        self.code = code
 
 
 class IdentityError(ConfigError):
@@ -51,8 +59,7 @@ class IdentityError(ConfigError):
     """
 
     def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(message, code=code)
 
 
 class DeviceError(EdgeError):

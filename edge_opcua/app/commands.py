@@ -71,7 +71,7 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
         complain(f"error[S400] {exc}")
         return REFUSED
     except ConfigError as exc:
-        complain(f"error[C190] {exc}")
+        complain(f"error[{exc.code}] {exc}")
         return WRONG_USE
     if unreleased:
         say(f"stopped; {', '.join(unreleased)} could not be released: the PLC's own time-out has to act")
@@ -86,7 +86,7 @@ def check(config_file: Path, *, as_json: bool) -> int:
     try:
         plans = _plans(loaded)
     except ConfigError as exc:  # what only a driver's own planner notices
-        complain(f"error[C190] {exc}")
+        complain(f"error[{exc.code}] {exc}")
         return WRONG_USE
     if as_json:
         say(json.dumps(check_json(loaded, plans)))

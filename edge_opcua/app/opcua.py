@@ -46,11 +46,15 @@ async def run(child: Child, config: EdgeConfig) -> None:
         service = _Service(child, config, pki, files)
         await service.run(await files.call(_models, state, config, timeout_s=FILES_S))
     except* ConfigError as group:
-        exc = group.exceptions[0]
-        code = "H631" if "cannot listen" in str(exc) else "C190"
-        body = {"source": "opcua", "code": code, "text": str(exc)}
+        exc = _first(group)
+        body = {"source": "opcua", "code": exc.code, "text": str(exc)}
         await child.control.request(SUPERVISOR, "fault", body, timeout_s=TELL_S)
         raise
+
+
+def _first(group: BaseExceptionGroup[ConfigError]) -> ConfigError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 def _arguments(arguments: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 from tests.system.plant import Plant
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
     async with Plant(tmp_path_factory.mktemp("plant")) as running:
         yield running

@@ -24,6 +24,7 @@ from edge_opcua.sim.cell import Cell
 
 Found = TypeVar("Found")
 
+RECONNECT_S = 15.0
 EXAMPLE = examples_dir() / "press" / "press.toml"
 
 
@@ -63,10 +64,7 @@ class Plant:
             self.server = DemoServer(self._config, self.state_dir, self.environment)
             self._stack.push_async_callback(self.server.stop)
             await self.server.start(group)
-            self.client = await self.trusted_client("client")
-            await self.client.browse(MACHINE)
-            self.paths = {self.client.find(ending): name for ending, name in WATCHED}
-            await self.client.subscribe(self.paths)
+            await self._watch(await self.trusted_client("client"))
         except BaseException:
             await self._stack.aclose()
             raise
@@ -98,6 +96,26 @@ class Plant:
         await client.connect()
         self._stack.push_async_callback(_quietly, client)
         return client
+
+    async def reconnect(self) -> None:
+        """Give the plant a new client of the same identity, as soon as the server takes it."""
+        client = ScadaClient(self.server.endpoint, self.home / "client", self.clock)
+        ends_s = self.clock.monotonic_s() + RECONNECT_S
+        while True:
+            try:
+                await client.connect()
+                break
+            except EdgeError as exc:
+                if self.clock.monotonic_s() > ends_s:
+                    raise AssertionError(f"the server did not come back: {exc}\n{self.log_tail()}") from exc
+            await self.clock.sleep(0.25)
+        self._stack.push_async_callback(_quietly, client)
+        await self._watch(client)
+
+    async def _watch(self, client: ScadaClient) -> None:
+        await client.browse(MACHINE)
+        await client.subscribe({client.find(ending): name for ending, name in WATCHED})
+        self.client = client
 
     async def until(self, look: Callable[[], Found], what: str, *, within_s: float = 12.0) -> Found:
         """Return what ``look`` finds as soon as it finds anything; fail the test if it never does."""
