@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import struct
 import threading
 from collections.abc import AsyncIterator
@@ -810,3 +811,41 @@ def test_a_strict_buffer_only_moves_forward() -> None:
     for value in ([None, None], [1, 2], ["a", None], 128, b"\x80", [b"\x80" * 4]):
         variant = ua.Variant(value)
         assert variant_from_binary(StrictBuffer(variant_to_binary(variant)).copy()) == variant
+
+
+async def test_mutated_requests_of_a_stranger_are_answered_or_end_their_connection(plant: Plant) -> None:
+    dice = random.Random(20261120)
+    activation = ua.ActivateSessionRequest()
+    activation.Parameters.UserIdentityToken = ua.AnonymousIdentityToken(PolicyId="anonymous")
+    endpoints = ua.GetEndpointsRequest()
+    endpoints.Parameters.EndpointUrl, endpoints.Parameters.LocaleIds = "opc.tcp://x:1", ["en", "de"]
+    seeds = [
+        struct_to_binary(message)
+        for message in (endpoints, activation, ua.FindServersRequest(), ua.CreateSessionRequest())
+    ]
+    answered = ended = 0
+    while answered + ended < 300:
+        async with channel(plant.client(None)) as stranger:
+            for _ in range(20):
+                body = bytearray(dice.choice(seeds))
+                for _ in range(dice.randint(1, 4)):
+                    at = dice.randrange(4, len(body))
+                    match dice.randrange(4):
+                        case 0:
+                            body[at] = dice.choice([0, 1, 0x7F, 0x80, 0xC0, 0xFF, dice.randrange(256)])
+                        case 1:
+                            lengths = [-1, -4, -(2**31), 2**31 - 1, 0, 1_000_000]
+                            body[at : at + 4] = struct.pack("<i", dice.choice(lengths))
+                        case 2:
+                            del body[at : at + 4]
+                        case 3:
+                            body[at:at] = dice.randbytes(dice.randint(1, 16))
+                try:
+                    await send_body(stranger, bytes(body))
+                    answered += 1
+                except (ConnectionError, ua.UaError):
+                    ended += 1
+                    break
+    assert answered
+    assert ended
+    assert await plant.read_by_a_good_client() == 1.5

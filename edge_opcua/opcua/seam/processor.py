@@ -241,7 +241,10 @@ class Processor(UaProcessor):
         try:
             return bool(await self._process_message(typeid, header, seqhdr, body))
         except Exception as exc:  # noqa: BLE001 - boundary: asyncua's codec and services raise anything
-            self._send_fault(header, seqhdr, _status_of(exc))
+            code = _status_of(exc)
+            if code is None and not self._connection.activated:
+                code = int(ua.StatusCodes.BadDecodingError)  # a stranger's nonsense is nothing for the log
+            self._send_fault(header, seqhdr, _reported(exc) if code is None else code)
             return True
 
     def _send_fault(self, header: Any, seqhdr: Any, code: int) -> None:
@@ -469,17 +472,23 @@ class Processor(UaProcessor):
                 response = await work()
             self.send_response(header.RequestHandle, seqhdr, response)
         except Exception as exc:  # noqa: BLE001 - boundary: a task that raised would end the connection
-            self._send_fault(header, seqhdr, _status_of(exc))
+            code = _status_of(exc)
+            self._send_fault(header, seqhdr, _reported(exc) if code is None else code)
 
 
-def _status_of(exc: Exception) -> int:
-    """Return the StatusCode that tells a client what went wrong; what nobody foresaw goes to the log."""
+def _status_of(exc: Exception) -> int | None:
+    """Return the StatusCode that tells a client what went wrong; None if nobody foresaw it."""
     if isinstance(exc, (ServiceError, ua.UaStatusCodeError)):
         return int(exc.code)
     if isinstance(exc, TimeoutError):
         return int(ua.StatusCodes.BadTimeout)
     if isinstance(exc, (NotEnoughData, struct.error, UnicodeDecodeError, RecursionError)):
         return int(ua.StatusCodes.BadDecodingError)
+    return None
+
+
+def _reported(exc: Exception) -> int:
+    """Log what nobody foresaw, and return what the client is told of it."""
     _log.error("request.failed", error=repr(exc), exc_info=exc)
     return int(ua.StatusCodes.BadInternalError)
 
