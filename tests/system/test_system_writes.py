@@ -75,13 +75,15 @@ async def test_a_frozen_edge_loses_the_trust_of_the_plc_until_somebody_acknowled
 
 
 async def _acknowledge(plant: Plant) -> None:
-    """Wait until the output wants a person, if it does, and be that person."""
-    for _ in range(200):
-        if plant.now("authority").value != "FAILSAFE":
-            break
+    """Be the person an output waits for, until the PLC trusts it."""
+    path = plant.client.find("ack_edge")
+    for _ in range(400):
+        if (await plant.cell.truth())["edge_trusted"]:
+            return
+        if plant.now("authority").value == "ACK_REQUIRED":
+            await plant.client.write(path, value=True, kind=ua.VariantType.Boolean)
         await plant.clock.sleep(0.05)
-    await plant.client.write(plant.client.find("ack_edge"), value=True, kind=ua.VariantType.Boolean)
-    await _trusted(plant, wanted=True)
+    raise AssertionError(f"nobody was trusted after the acknowledge\n{plant.log_tail()}")
 
 
 async def _trusted(plant: Plant, *, wanted: bool) -> None:
