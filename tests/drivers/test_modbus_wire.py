@@ -351,4 +351,4 @@ async def test_it_understands_a_server_it_does_not_come_from() -> None:
             await wire.write(bit, bit.codec.encode(True))
             assert await wire.read(one("hr", 100, 1)) == (struct.pack(">H", 100 | 8),)
     finally:
-        await server.shutdown()
+        await server.shutdown()  # type: ignore[no-untyped-call]
