@@ -151,7 +151,8 @@ class _Service:
         """Tell the supervisor where clients connect, once they can."""
         assert self._server is not None
         await self._server.ready.wait()
-        missing = names_missing(self._pki.certificate, local_names(_names(self._config)))
+        names = await self._files.call(local_names, _names(self._config), timeout_s=FILES_S)
+        missing = names_missing(self._pki.certificate, names)
         warnings = [f"the certificate does not name {', '.join(missing)}"] if missing else []
         body = {
             "endpoints": list(self._server.urls),
