@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.drivers.linkstate import LinkPolicy
+
+_STALE_S: Final = 1.0  # of a device that has captures only
 
 
 class DriverOptions(BaseModel):
@@ -43,7 +45,7 @@ class DriverOptions(BaseModel):
 
 def link_policy(cfg: DeviceConfig, options: DriverOptions) -> LinkPolicy:
     """Return when the link of a device counts as lost and as recovered."""
-    stale_s = min((cfg.policy(group.name).stale_after_s for group in cfg.groups), default=1.0)
+    stale_s = min((cfg.policy(group.name).stale_after_s for group in cfg.groups), default=_STALE_S)
     return LinkPolicy(
         fail_after=options.fail_after,
         stale_after_s=stale_s,

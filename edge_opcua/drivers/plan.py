@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from edge_opcua.config.schema import DEFAULT_GROUP, CaptureConfig, DeviceConfig, GroupConfig
-from edge_opcua.core.values import BlockSpec, Policy, Scalar, TagSpec
+from edge_opcua.config.schema import CaptureConfig, DeviceConfig
+from edge_opcua.core.values import BlockSpec, Scalar, TagSpec
 from edge_opcua.drivers.decode import Row
-from edge_opcua.drivers.planner import ReadPlan, plan_reads
+from edge_opcua.drivers.planner import Place, ReadPlan, plan_reads
 from edge_opcua.drivers.wire import Driver
+from edge_opcua.errors import AddressError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
 
 CAPTURE_RING: Final = 128
 CAPTURE_RING_S: Final = 30.0
 LINK_RING: Final = 32
 _MIN_RING: Final = 8
-_DEFAULT_PERIOD_MS: Final = 1000
+
+_WHOLE: Final = tuple(
+    scalar for scalar in Scalar if scalar.dtype.kind in "iu" and scalar is not Scalar.STRING
+)
 
 LINK_TAGS: Final = (
     TagSpec("state", Scalar.INT32),
@@ -88,22 +92,6 @@ def load_driver(name: str, plugins: Plugins | None = None) -> type[Driver]:
     return driver
 
 
-def groups_of(cfg: DeviceConfig) -> tuple[GroupConfig, ...]:
-    """Return the poll groups of a device, with the default one if its tags need it."""
-    named = {group.name for group in cfg.groups}
-    if DEFAULT_GROUP not in named and any(tag.group == DEFAULT_GROUP for tag in cfg.tags):
-        return (*cfg.groups, GroupConfig(name=DEFAULT_GROUP, period_ms=_DEFAULT_PERIOD_MS))
-    return cfg.groups
-
-
-def policy_of(cfg: DeviceConfig, group: GroupConfig) -> Policy:
-    """Return when the values of a group stop being trusted."""
-    stale_s = cfg.stale_after_s
-    if stale_s is None:
-        stale_s = max(1.0, 3 * group.period_ms / 1000)
-    return Policy(stale_after_s=stale_s, hold_s=cfg.hold_s)
-
-
 def rows_of(cfg: DeviceConfig, group: str, driver: type[Driver]) -> tuple[Row, ...]:
     """Return the rows of a group's block, in the order of the tag table."""
     return tuple(
@@ -127,7 +115,7 @@ def plan_device(cfg: DeviceConfig, *, plugins: Plugins | None = None, wakes: int
     options, shape = driver.options(cfg), driver.shape(cfg)
     blocks: list[BlockSpec] = []
     reads: dict[str, PeriodicReads] = {}
-    for group in groups_of(cfg):
+    for group in cfg.groups:
         tags = cfg.tags_of(group.name)
         if not tags:
             continue
@@ -135,7 +123,7 @@ def plan_device(cfg: DeviceConfig, *, plugins: Plugins | None = None, wakes: int
         plan = plan_reads([row.place for row in rows], shape)
         depth = max(_MIN_RING, math.ceil(1000 * options.ring_s / group.period_ms) + 1)
         specs = tuple(tag.spec for tag in tags)
-        blocks.append(BlockSpec(cfg.block_name(group.name), specs, depth, policy_of(cfg, group)))
+        blocks.append(BlockSpec(cfg.block_name(group.name), specs, depth, cfg.policy(group.name)))
         reads[group.name] = PeriodicReads(group.period_ms, len(plan.requests), len(tags))
     for capture in cfg.captures:
         head, body = plan_capture(cfg, capture, driver)
@@ -152,8 +140,32 @@ def plan_capture(
 ) -> tuple[ReadPlan, ReadPlan]:
     """Return how the head (sequence, ready, time, stroke) and the samples of a capture are read."""
     shape = driver.shape(cfg)
-    heads = [driver.place(text, cfg) for text in head_addresses(capture).values()]
-    return plan_reads(heads, shape), plan_reads([driver.place(capture.samples, cfg)], shape)
+    heads, samples = capture_places(cfg, capture, driver)
+    return plan_reads(list(heads.values()), shape), plan_reads([samples], shape)
+
+
+def capture_places(
+    cfg: DeviceConfig, capture: CaptureConfig, driver: type[Driver]
+) -> tuple[dict[str, Place], Place]:
+    """Return the places of a capture's head by what they mean, and that of its samples.
+
+    Raises:
+        ConfigError: An address is unusable, or its type is not what it is needed for.
+    """
+    heads = {name: driver.place(text, cfg) for name, text in head_addresses(capture).items()}
+    for name, place in heads.items():
+        wanted = (Scalar.BOOLEAN,) if name == "ready" else _WHOLE
+        if place.scalar not in wanted or place.length:
+            kind = "a BOOL" if name == "ready" else "a whole number"
+            raise AddressError(f"{cfg.name}/{capture.name}: {name} has to be {kind}", code="T218")
+    samples = driver.place(capture.samples, cfg)
+    if samples.length == 0 or samples.scalar in (Scalar.BOOLEAN, Scalar.STRING):
+        raise AddressError(
+            f"{cfg.name}/{capture.name}: samples have to be an array of numbers",
+            hint="write e.g. 1/hr:100:INT[2000]",
+            code="T218",
+        )
+    return heads, samples
 
 
 def head_addresses(capture: CaptureConfig) -> dict[str, str]:

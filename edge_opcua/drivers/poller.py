@@ -31,7 +31,7 @@ from edge_opcua.drivers.group import PollGroup, Read
 from edge_opcua.drivers.linkstate import Event, LinkStatus, State, happen, retry_pause_s
 from edge_opcua.drivers.options import link_policy
 from edge_opcua.drivers.outbox import Outbox, WriteJob
-from edge_opcua.drivers.plan import groups_of, head_addresses, load_driver, rows_of
+from edge_opcua.drivers.plan import capture_places, load_driver, rows_of
 from edge_opcua.drivers.planner import Place, Request, Shape, plan_reads
 from edge_opcua.drivers.setpoint import Setpoint, judge_read_back, prepare
 from edge_opcua.drivers.wire import Driver, Fault
@@ -110,7 +110,7 @@ class Device:
         self._link = LinkBlock(bus.writer(cfg.link_block), clock)
         self._setpoints: dict[str, Setpoint] = {}
         self._jobs: list[_Job] = []
-        for group in groups_of(cfg):
+        for group in cfg.groups:
             tags = cfg.tags_of(group.name)
             if not tags:
                 continue
@@ -120,8 +120,7 @@ class Device:
             self._jobs.append(job)
             self._add_setpoints(tags, rows, polled)
         for capture in cfg.captures:
-            heads = {name: driver.place(text, cfg) for name, text in head_addresses(capture).items()}
-            samples = driver.place(capture.samples, cfg)
+            heads, samples = capture_places(cfg, capture, driver)
             writer = bus.writer(cfg.block_name(capture.name))
             taken = Capture(capture, heads, samples, writer, clock)
             self._jobs.append(_Job(taken, capture.poll_ms * 1_000_000, 0))

@@ -25,6 +25,7 @@ from edge_opcua.core.values import (
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
 )
 from edge_opcua.drivers.poller import Device
+from edge_opcua.errors import AddressError
 from edge_opcua.sim.proxy import Mode
 from tests.drivers.peers import Bench, ModbusPeer, config, proxied
 
@@ -282,3 +283,21 @@ async def test_a_capture_without_ready_time_and_stroke_makes_do() -> None:
         values = bench.values("stroke")
         assert values["stroke"] == 5
         assert abs(values["ready_ns"] - bench.clock.utc_ns()) < 5_000_000_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"samples": "hr:100:INT"},
+        {"samples": "hr:100:STRING[20]"},
+        {"samples": "co:100:BOOL[20]"},
+        {"sequence": "hr:0:REAL"},
+        {"sequence": "hr:0:UINT[2]"},
+        {"ready": "hr:1:UINT"},
+        {"ready_ns": "hr:2.0:BOOL"},
+    ],
+)
+def test_a_capture_of_unusable_types_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(AddressError) as caught:
+        Bench(config("modbus", "modbus://127.0.0.1:1/1", {}, groups=[], captures=[CAPTURE | wrong]))
+    assert caught.value.code == "T218"

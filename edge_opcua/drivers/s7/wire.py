@@ -85,6 +85,7 @@ class S7Wire:
                 pass  # it was never connected, or the other side was faster
             finally:
                 peer.close()
+        self._worker.close()
 
     async def read(self, request: Request) -> Sequence[bytes | Fault]:
         """See :class:`edge_opcua.drivers.wire.Wire`; a request refused as a whole is asked block by block."""
