@@ -146,7 +146,9 @@ class Capture:
         codec = self._samples.codec
         assert isinstance(codec, NumberCodec)
         raw = image[codec.offsets()].view(codec.type.raw)[:, 0]
-        waveform = raw.astype(np.float64) * self._cfg.scale + self._cfg.offset
+        with np.errstate(all="ignore"):  # a device may send any bits, signalling NaN among them
+            waveform = raw.astype(np.float64) * self._cfg.scale + self._cfg.offset
+            samples = waveform.astype(np.float32)
         sequence = int(head["sequence"])
         self._count_missed(sequence)
         server_ns = self._clock.utc_ns()
@@ -155,7 +157,7 @@ class Capture:
         batch.set(row["sequence"], sequence & 0xFFFFFFFF)
         batch.set(row["ready_ns"], ready_ns)
         batch.set(row["sample_rate_hz"], self._cfg.sample_rate_hz)
-        batch.set_array(row["waveform"], waveform.astype(np.float32))
+        batch.set_array(row["waveform"], samples)
         batch.set(row["stroke"], int(head.get("stroke", sequence)) & 0xFFFFFFFF)
         batch.set(row["missed"], self.missed)
         batch.set(row["read_ms"], took_ms)

@@ -200,7 +200,8 @@ def _decode_run(
 ) -> None:
     values: npt.NDArray[Any] = image[run.gather].view(run.raw)[:, 0]
     if run.scale is not None and run.offset is not None:
-        values = values * run.scale + run.offset
+        with np.errstate(all="ignore"):  # a device may send any bits, signalling NaN among them
+            values = values * run.scale + run.offset
     batch.column(run.column)[run.target] = values
     if values.dtype.kind == "f":
         # NaN compares as neither below nor above, so the order of these lines does not matter.
@@ -215,7 +216,8 @@ def _decode_array(
 ) -> None:
     values: npt.NDArray[Any] = image[array.gather].view(array.raw)[:, 0]
     if array.scaled:
-        values = values * np.float64(array.scale) + np.float64(array.offset)
+        with np.errstate(all="ignore"):
+            values = values * np.float64(array.scale) + np.float64(array.offset)
     batch.set_array(array.row, values)
     if values.dtype.kind == "f" and bool(np.isnan(values).any()):
         status[array.row] = _SENSOR

@@ -245,9 +245,13 @@ class Device:
         self._happen(Event.CONNECTED)
 
     async def _reopen(self) -> None:
+        before = self._wire.shape
         await self._wire.open()
         self._open = True
         self._link.opened += 1
+        if self._wire.shape != before:  # a device may grant less than it did a moment ago
+            for job in self._jobs:
+                job.polled.adopt(self._wire.shape)
 
     async def _step(self) -> None:
         """Do the next thing that is due: a write, a read, or wait for either."""

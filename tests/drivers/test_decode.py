@@ -209,6 +209,25 @@ def test_no_number_is_a_sensor_failure_also_in_an_array() -> None:
     assert status.tolist() == [BAD_SENSOR_FAILURE] * 3
 
 
+@given(st.binary(min_size=16, max_size=16), st.sampled_from(ORDERS))
+def test_any_bits_at_all_are_a_value_or_a_failure(wire: bytes, order: str) -> None:
+    # Signalling NaN, infinities and denormals among them; warnings are errors here.
+    texts = ("hr:0:REAL", "hr:2:REAL[2]", "hr:4:LREAL", "hr:6:REAL", "hr:0:LREAL[2]")
+    rows = [Row(modbus.parse(f"{text};order={order}"), 1e300, -1e308, low=-1.0, high=1.0) for text in texts]
+    layout = BlockLayout(
+        BlockSpec(
+            "block", tuple(TagSpec(f"t{i}", Scalar.DOUBLE, row.place.length) for i, row in enumerate(rows)), 2
+        )
+    )
+    plan = plan_reads([row.place for row in rows], ModbusShape())
+    batch = TagBatch(layout)
+
+    status = Decoder(rows, plan.image_at, layout).decode(fill(plan, wire, 2), batch)
+
+    for row, code in enumerate(status.tolist()):
+        assert (code == BAD_SENSOR_FAILURE) == bool(np.isnan(np.asarray(batch.value(row), float)).any())
+
+
 def test_bytes_that_are_no_string_are_a_configuration_fault() -> None:
     # An S7 string leads with its greatest and present length; 16 present of 4 is another variable.
     _, status = decode([Row(s7.parse("DB1.DBB0:STRING[4]"))], S7Shape(), bytes((4, 16)) + b"abcd", 1)

@@ -26,6 +26,7 @@ from edge_opcua.drivers.s7.settings import Endpoint, S7Options, parse_url
 from edge_opcua.drivers.s7.wire import S7Wire
 from edge_opcua.drivers.wire import Fault, FaultKind
 from edge_opcua.errors import ConfigError, DeviceError, DeviceRefusedError, DeviceTimeoutError
+from edge_opcua.sim import s7server
 from edge_opcua.sim.proxy import Mode
 from edge_opcua.sim.s7server import DataBlock, S7Server
 from tests.drivers.peers import Bench, config, proxied
@@ -344,6 +345,22 @@ async def test_a_whole_device_over_s7(plc: tuple[Plc, int]) -> None:
         assert (await device.write_bytes("DB12", 0, b"\1\2")).status == GOOD
         assert (await device.write_bytes("DB10", 0, b"\1\2")).status == BAD_USER_ACCESS_DENIED
     assert (await device.write("ack", True)).status not in (GOOD, BAD_INVALID_STATE)
+
+
+async def test_a_plc_that_grants_less_after_a_hiccup_is_obeyed(
+    plc: tuple[Plc, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(config("s7", f"s7://127.0.0.1:{plc[1]}", {"large": "DB12.DBB0:BYTE[400]"}))
+    async with bench.running() as device:
+        await bench.until(lambda: device.link_up)
+        monkeypatch.setattr(s7server, "PDU_BYTES", 240)
+        for connection in tuple(plc[0].server._connections):
+            connection.drop()
+        await bench.until(lambda: bench.values("link")["reconnects"] == 1)
+        reader = bench.bus.reader("dev.fast")
+        await bench.until(lambda: reader.newest > reader.cursor + 2)
+        assert bench.statuses("fast") == {"large": GOOD}
+        assert bench.values("fast")["large"].tolist() == [i % 251 for i in range(400)]
 
 
 @pytest.mark.parametrize(
