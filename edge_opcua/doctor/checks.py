@@ -273,19 +273,19 @@ def _tensorrt_mismatch(context: Context) -> list[Outcome]:
 
 def _accelerators(context: Context) -> list[Outcome]:
     mismatched = bool(_tensorrt_mismatch(context))
-    outcomes = []
+    outcomes = _idle_gpus(context)
     for one in _providers(context):
         if one.name == CPU or one.usable or (mismatched and one.name.startswith("Tensorrt")):
             continue
         args = {"name": _short(one.name), "reason": one.reason}
         if one.missing:
             args["missing"] = ", ".join(one.missing)
+            fix = _LIBRARIES_FIX.get(one.name, "install the vendor's libraries of exactly these versions")
+            if one.missing == (_DRIVER,):
+                fix = "install the NVIDIA driver; start a container with its GPUs (--gpus all)"
             outcomes.append(
                 Outcome(
-                    Severity.WARN,
-                    "{name} is listed but cannot run: not found here: {missing}",
-                    args,
-                    _LIBRARIES_FIX.get(one.name, "install the vendor's libraries of exactly these versions"),
+                    Severity.WARN, "{name} is listed but cannot run: not found here: {missing}", args, fix
                 )
             )
         else:
@@ -301,6 +301,23 @@ def _accelerators(context: Context) -> list[Outcome]:
     return outcomes
 
 
+def _idle_gpus(context: Context) -> list[Outcome]:
+    served = any(word in one.name.lower() for one in _providers(context) for word in ("cuda", "tensorrt"))
+    if not context.nvidia_gpus or served:
+        return []
+    args: dict[str, str | int] = {"count": context.nvidia_gpus, "runtime": context.runtimes[0].name}
+    return [
+        Outcome(
+            Severity.WARN,
+            "NVIDIA GPUs here: {count}, but {runtime} cannot use them: models run on the processor",
+            args,
+            "nothing if that is wanted; otherwise pip uninstall -y {runtime}, "
+            "then pip install 'edge-opcua[cuda]'",
+        )
+    ]
+
+
+_DRIVER: Final = "libcuda.so.1"
 _LIBRARIES_FIX: Final = {
     "CUDAExecutionProvider": "pip install 'edge-opcua[cuda]' (brings CUDA and cuDNN), and an NVIDIA driver",
     "TensorrtExecutionProvider": "pip install 'edge-opcua[cuda,tensorrt]' if a model asks for TensorRT",

@@ -101,6 +101,7 @@ class Context:
         runtimes: Distributions that install a folder ``onnxruntime``.
         runtime: The ONNX Runtime that is imported, its providers tried; None when not tried.
         tensorrt: Installed TensorRT distributions.
+        nvidia_gpus: NVIDIA GPUs that the driver shows here.
         ports: Ports the server wants.
         disk: The state directory.
         certificate: The server's own; None before the first start.
@@ -118,6 +119,7 @@ class Context:
     runtimes: tuple[Distribution, ...] = ()
     runtime: Runtime | None = None
     tensorrt: tuple[Distribution, ...] = ()
+    nvidia_gpus: int = 0
     ports: tuple[Port, ...] = ()
     disk: Disk = field(default_factory=lambda: Disk("/var/lib/edge-opcua", 1 << 40))
     certificate: CertificateState | None = None
@@ -139,6 +141,7 @@ def gather(state_dir: Path, *, ports: tuple[int, ...]) -> Context:
         runtimes=runtimes,
         runtime=probe_in_child() if len(runtimes) == 1 else None,
         tensorrt=tuple(one for one in installed() if one.name.lower() in ("tensorrt", "tensorrt-rtx")),
+        nvidia_gpus=count_nvidia_gpus(),
         ports=tuple(Port(number, port_problem(number), ours=running) for number in ports),
         disk=look_at_disk(state_dir),
         certificate=own_certificate_state(StateDir(state_dir).pki),
@@ -159,7 +162,14 @@ def _installs(distribution: importlib.metadata.Distribution, folder: str) -> boo
     # A plugin provider (onnxruntime-ep-…) has a folder of its own; RECORD tells it from those that overwrite.
     if not distribution.name.lower().startswith(folder):
         return False
-    return any(file.parts[:1] == (folder,) for file in distribution.files or ())
+    # Not distribution.files: from Python 3.12 on it leaves out what another uninstallation took along.
+    record = (distribution.read_text("RECORD") or "").splitlines()
+    return any(line.startswith(f"{folder}/") for line in record)
+
+
+def count_nvidia_gpus(devices: Path = Path("/dev")) -> int:
+    """Return how many GPUs NVIDIA's driver shows to this machine or container (``/dev/nvidia0`` and on)."""
+    return sum(1 for _ in devices.glob("nvidia[0-9]*"))
 
 
 def missing_calls() -> list[str]:

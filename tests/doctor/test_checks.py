@@ -89,6 +89,27 @@ def test_cuda_libraries_of_another_major_version_are_named() -> None:
     assert "edge-opcua[cuda]" in finding.fix
 
 
+def test_a_driver_that_is_missing_is_told_from_libraries_that_pip_brings() -> None:
+    cuda = replace(CUDA, usable=False, reason="fallback to CPU", missing=("libcuda.so.1",))
+    finding = only(replace(HEALTHY, runtimes=(GPU,), runtime=Runtime("1.31.1", (CPU, cuda))))
+    assert finding.text == "CUDA is listed but cannot run: not found here: libcuda.so.1"
+    assert finding.fix.startswith("install the NVIDIA driver")
+
+
+def test_a_gpu_beside_a_runtime_for_the_processor_is_a_warning() -> None:
+    finding = only(replace(HEALTHY, nvidia_gpus=1))
+    assert (finding.code, finding.severity) == ("H623", Severity.WARN)
+    assert finding.text == (
+        "NVIDIA GPUs here: 1, but onnxruntime cannot use them: models run on the processor"
+    )
+    assert "pip uninstall -y onnxruntime, then" in finding.fix
+
+
+def test_a_gpu_that_is_used_has_nothing_to_say() -> None:
+    used = replace(HEALTHY, nvidia_gpus=1, runtimes=(GPU,), runtime=Runtime("1.31.1", (CPU, CUDA)))
+    assert not_ok(used) == []
+
+
 def test_a_provider_that_gives_way_to_another_is_not_called_usable() -> None:
     openvino = Provider(
         "OpenVINOExecutionProvider", usable=False, reason="CPUExecutionProvider took its place"

@@ -32,6 +32,23 @@ def test_distributions_that_overwrite_each_other_are_found_and_plugins_are_not(
     assert found == ["onnxruntime", "onnxruntime-gpu"]
 
 
+def test_a_runtime_whose_files_went_with_another_is_still_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pip uninstall of one of two takes the common folder along; the other one's RECORD still names it.
+    install(tmp_path, "onnxruntime", "1.31.1", "onnxruntime")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert not (tmp_path / "onnxruntime").exists()
+    assert facts.installed(provides="onnxruntime") == (facts.Distribution("onnxruntime", "1.31.1"),)
+
+
+def test_the_gpus_of_the_driver_are_counted_without_its_control_devices(tmp_path: Path) -> None:
+    assert facts.count_nvidia_gpus(tmp_path) == 0
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-modeset", "null"):
+        (tmp_path / name).touch()
+    assert facts.count_nvidia_gpus(tmp_path) == 2
+
+
 def test_a_taken_port_is_told_from_a_free_one() -> None:
     with socket.socket() as holder:
         holder.bind(("0.0.0.0", 0))
