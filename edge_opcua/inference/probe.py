@@ -6,6 +6,7 @@ whoever asks (``edge-opcua doctor``) does so through :func:`probe_in_child`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import importlib.metadata
@@ -28,7 +29,17 @@ _LIBRARY: Final = {
     "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
 }
 # What NVIDIA installs apart from us, and what therefore may be absent or of another version.
-_FOREIGN: Final = re.compile(r"lib(nvinfer|nvonnxparser|cudart|cublas|cublasLt|cudnn|cufft|curand)\.so\.\d+")
+_FOREIGN: Final = re.compile(
+    r"lib(cuda|nvinfer|nvonnxparser|cudart|cublas|cublasLt|cudnn|cufft|curand)\.so\.\d+"
+)
+# What ONNX Runtime's messages carry for its own developers: number and name of the error, the path we know,
+# and file, line and function of its source.
+_NOISE: Final = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : "
+    r"|Load model from \S+ failed:\s*"
+    r"|\S+\.(?:cc|h|cpp):\d+ (?:[\w:<>*&~, ]*::[\w~]+\([^()]*\)(?: const)?|\w+)\s*"
+)
+_MAX_REASON: Final = 300
 # Providers that come as packages of their own (OpenVINO, NVIDIA TensorRT for RTX) share this prefix.
 _PLUGIN_PREFIX: Final = "onnxruntime-ep-"
 _CHILD_S: Final = 60.0
@@ -51,6 +62,11 @@ class Provider:
     reason: str = ""
     needs: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not usable: the libraries that are not there, otherwise ONNX Runtime's words."""
+        return f"not found here: {', '.join(self.missing)}" if self.missing else self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +112,12 @@ def probe() -> Runtime:
     try:
         import onnxruntime
     except Exception as exc:  # noqa: BLE001 - a broken installation raises whatever its leftovers raise
-        return Runtime("", reason=_one_line(exc))
+        return Runtime("", reason=sentence(exc))
     if not hasattr(onnxruntime, "InferenceSession"):
         # What uninstalling one of two distributions leaves behind: a package without its contents.
         return Runtime("", reason="the onnxruntime folder is incomplete")
-    if hasattr(onnxruntime, "preload_dlls"):
-        _quietly(onnxruntime.preload_dlls)
     names = [name for name in onnxruntime.get_available_providers() if name not in _NOT_LOCAL]
-    capi = Path(onnxruntime.__file__).parent / "capi"
-    found = [_try(onnxruntime, name, capi) for name in sorted(names, key=lambda name: name != CPU)]
+    found = [try_provider(onnxruntime, name) for name in sorted(names, key=lambda name: name != CPU)]
     found += [provider for module in _plugin_modules() for provider in _try_plugin(onnxruntime, module)]
     return Runtime(onnxruntime.__version__, tuple(found))
 
@@ -133,15 +146,32 @@ def _from_json(answer: dict[str, Any]) -> Runtime:
     return Runtime(answer["version"], tuple(providers), answer["reason"])
 
 
-def _try(runtime: Any, name: str, capi: Path) -> Provider:
-    library = capi / _LIBRARY.get(name, "")
+def try_provider(runtime: Any, name: str) -> Provider:
+    """Run the smallest model on one provider of this ONNX Runtime (its module), in this process."""
+    preload(runtime, name)
+    library = Path(runtime.__file__).parent / "capi" / _LIBRARY.get(name, "")
     needs = tuple(sorted(filter(_FOREIGN.fullmatch, needed_libraries(library)))) if library.is_file() else ()
     missing = tuple(soname for soname in needs if not _loads(soname))
     try:
         reason = _run_alone(runtime, name)
     except Exception as exc:  # noqa: BLE001 - each provider raises its own errors; the text is the finding
-        reason = _one_line(exc)
+        reason = sentence(exc)
     return Provider(name, usable=not reason, reason=reason, needs=needs, missing=missing)
+
+
+def preload(runtime: Any, name: str) -> None:
+    """Load the CUDA libraries that came as Python packages, if this provider is linked against them.
+
+    They lie where the system's loader does not look; whoever uses the provider has to do this first.
+    What is missing shows when the provider is used.
+    """
+    if name not in _LIBRARY or not hasattr(runtime, "preload_dlls"):
+        return
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it did not find
+            runtime.preload_dlls()
+    except Exception as exc:  # noqa: BLE001 - preload_dlls is a convenience of the library
+        sys.stderr.write(f"preload_dlls: {exc!r}\n")
 
 
 def _try_plugin(runtime: Any, module_name: str) -> Iterator[Provider]:
@@ -152,7 +182,7 @@ def _try_plugin(runtime: Any, module_name: str) -> Iterator[Provider]:
         names = list(module.get_ep_names())
         runtime.register_execution_provider_library(module_name, module.get_library_path())
     except Exception as exc:  # noqa: BLE001 - a package of another vendor may raise anything
-        yield from (Provider(name, usable=False, reason=_one_line(exc)) for name in names)
+        yield from (Provider(name, usable=False, reason=sentence(exc)) for name in names)
         return
     for name in names:
         devices = [device for device in runtime.get_ep_devices() if device.ep_name == name]
@@ -161,7 +191,7 @@ def _try_plugin(runtime: Any, module_name: str) -> Iterator[Provider]:
                 _run_alone(runtime, name, devices) if devices else "it finds no device of its vendor here"
             )
         except Exception as exc:  # noqa: BLE001 - see above
-            reason = _one_line(exc)
+            reason = sentence(exc)
         yield Provider(name, usable=not reason, reason=reason)
 
 
@@ -225,17 +255,10 @@ def _loads(library: str) -> bool:
     return True
 
 
-def _quietly(load: Any) -> None:
-    """Load the vendors' libraries that came as Python packages; what is missing shows in the try itself."""
-    try:
-        load()
-    except Exception as exc:  # noqa: BLE001 - preload_dlls is a convenience of the library
-        sys.stderr.write(f"preload_dlls: {exc!r}\n")
-
-
-def _one_line(exc: BaseException) -> str:
-    text = " ".join(str(exc).split()) or type(exc).__name__
-    return text if len(text) <= 240 else f"{text[:240]}…"
+def sentence(exc: BaseException) -> str:
+    """Return what ONNX Runtime says without its codes and source places, cut to one line."""
+    line = " ".join(_NOISE.sub("", str(exc)).split()) or type(exc).__name__
+    return line if len(line) <= _MAX_REASON else line[: _MAX_REASON - 1] + "…"
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from onnx import TensorProto, helper
 
 from edge_opcua.core.ports import Backend
 from edge_opcua.errors import ModelError
+from edge_opcua.inference import probe
 from edge_opcua.inference.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend
 from edge_opcua.plugins import BACKENDS, InstalledPlugins
+from edge_opcua.testing import check_backend
 from tests.inference.models import DELIVERED, external_data_model, graph, identity_model, model
 
 SHAPES = {"features": (1, 13)}
@@ -82,14 +84,16 @@ class LyingRuntime:
     """An ONNX Runtime that claims a provider and runs the CPU instead, as the GPU wheel does without a GPU.
 
     Args:
-        fails: Whether it raises, as it does if told not to fall back.
+        refuses: What it raises on: everything, the delivered model, or nothing at all.
     """
 
     __version__ = "0.0"
+    __file__ = ort.__file__
     OrtValue = ort.OrtValue
 
-    def __init__(self, *, fails: bool) -> None:
-        self.fails = fails
+    def __init__(self, refuses: str) -> None:
+        self.refuses = refuses
+        self.preloaded = 0
         self.entries: dict[str, str] = {}
 
     @staticmethod
@@ -100,27 +104,136 @@ class LyingRuntime:
         runtime = self
 
         class Options:
+            intra_op_num_threads = log_severity_level = 0
+
             def add_session_config_entry(self, key: str, value: str) -> None:
                 runtime.entries[key] = value
 
         return Options()
 
-    def InferenceSession(self, path: str, options: Any, providers: list[str]) -> Any:  # noqa: N802
-        assert providers == ["CUDAExecutionProvider"]
-        if self.fails:
+    def preload_dlls(self) -> None:
+        self.preloaded += 1
+
+    def InferenceSession(  # noqa: N802
+        self, model: str | bytes, options: Any, providers: list[str], enable_fallback: int
+    ) -> Any:
+        assert self.preloaded
+        assert (providers, enable_fallback) == (["CUDAExecutionProvider"], 0)
+        if self.refuses == "everything" or (self.refuses == "the model" and isinstance(model, str)):
             raise RuntimeError("This session contains graph nodes assigned to CPU, but fallback is disabled")
-        return ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        return session if self.refuses == "nothing" else Renamed(session)
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_runtime_that_falls_back_to_the_cpu_is_caught(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
-    runtime = LyingRuntime(fails=fails)
+class Renamed:
+    """A session on the CPU under the name of another provider."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "code", "words"),
+    [
+        ("nothing", "M520", "would run model.onnx on CPUExecutionProvider"),
+        ("the model", "M520", "model.onnx cannot be loaded: This session contains graph nodes"),
+        ("everything", "M521", "CUDAExecutionProvider was asked for, but cannot run: "),
+    ],
+)
+def test_a_runtime_that_falls_back_to_the_cpu_is_caught(
+    monkeypatch: pytest.MonkeyPatch, refuses: str, code: str, words: str
+) -> None:
+    runtime = LyingRuntime(refuses)
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError, match=words) as caught:
         load(DELIVERED / "model.onnx", provider="cuda")
-    assert caught.value.code == "M520"
+    assert caught.value.code == code
     assert runtime.entries["session.disable_cpu_ep_fallback"] == "1"
     assert runtime.entries["session.intra_op.allow_spinning"] == "0"
+
+
+class CopyingSession(Renamed):
+    """A session of a provider with memory of its own: an input is read when it is bound."""
+
+    def io_binding(self) -> Any:
+        return CopyingBinding(self.session.io_binding())
+
+    def run_with_iobinding(self, binding: CopyingBinding) -> None:
+        assert binding.pending == 0, "a copy to the device was not waited for"
+        self.session.run_with_iobinding(binding.binding)
+
+
+class CopyingBinding:
+    """The binding of a :class:`CopyingSession`."""
+
+    def __init__(self, binding: Any) -> None:
+        self.binding = binding
+        self.copies: dict[str, Any] = {}
+        self.pending = 0
+
+    def bind_ortvalue_input(self, name: str, value: Any) -> None:
+        self.pending += 1
+        self.copies[name] = ort.OrtValue.ortvalue_from_numpy(value.numpy().copy())
+        self.binding.bind_ortvalue_input(name, self.copies[name])
+
+    def bind_ortvalue_output(self, name: str, value: Any) -> None:
+        self.binding.bind_ortvalue_output(name, value)
+
+    def synchronize_inputs(self) -> None:
+        self.pending = 0
+
+
+class DeviceRuntime(LyingRuntime):
+    """An ONNX Runtime whose provider has memory of its own."""
+
+    def InferenceSession(  # noqa: N802
+        self, model: str | bytes, options: Any, providers: list[str], enable_fallback: int
+    ) -> Any:
+        return CopyingSession(ort.InferenceSession(model, providers=["CPUExecutionProvider"]))
+
+
+def test_a_provider_with_memory_of_its_own_sees_every_new_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", DeviceRuntime("nothing"))
+    check_backend(OnnxRuntimeBackend, DELIVERED / "model.onnx", provider="cuda", input_shapes=SHAPES)
+
+
+def test_a_binding_is_let_go_before_its_session(tmp_path: Path) -> None:
+    # The other way round, ONNX Runtime up to 1.27 ends the process on a provider with memory of its own.
+    held = list(vars(load(written(tmp_path, identity_model()))))
+    assert held.index("_binding") < held.index("_session")
+
+
+def usable_accelerators() -> list[str]:
+    found = probe.probe_in_child().providers
+    return [one.name for one in found if one.usable and one.name != probe.CPU]
+
+
+@pytest.mark.hardware
+def test_every_accelerator_here_keeps_the_contract(tmp_path: Path) -> None:
+    usable = usable_accelerators()
+    if not usable:
+        pytest.skip("ONNX Runtime can use no accelerator here")
+    doubler = model(graph([helper.make_node("Add", ["features", "features"], ["score"])]))
+    for provider in usable:
+        check_backend(OnnxRuntimeBackend, written(tmp_path, doubler), provider=provider, input_shapes=SHAPES)
+
+
+@pytest.mark.hardware
+def test_cuda_agrees_with_the_golden_samples() -> None:
+    if PROVIDERS["cuda"] not in usable_accelerators():
+        pytest.skip("ONNX Runtime cannot use CUDA here")
+    golden = np.load(DELIVERED / "golden.npz")
+    backend = load(DELIVERED / "model.onnx", provider="cuda")
+    for row, score in zip(golden["features"], golden["score"], strict=True):
+        backend.inputs["features"][:] = row
+        backend.run()
+        np.testing.assert_allclose(backend.outputs["score"].ravel(), score, rtol=1e-3, atol=1e-4)
 
 
 def test_a_missing_runtime_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,9 +26,37 @@ def test_the_processor_runs_a_model_here() -> None:
 
 
 def test_a_provider_that_is_not_built_in_is_refused_not_replaced() -> None:
-    found = probe._try(onnxruntime, "CUDAExecutionProvider", Path("/nonexistent"))
+    found = probe.try_provider(onnxruntime, "NoSuchExecutionProvider")
     assert not found.usable
-    assert found.reason
+    assert found.why_not == found.reason != ""
+
+
+def test_a_library_that_is_not_there_is_the_reason() -> None:
+    found = probe.Provider("CUDAExecutionProvider", usable=False, reason="?", missing=("libcuda.so.1",))
+    assert found.why_not == "not found here: libcuda.so.1"
+
+
+class Preloading:
+    """An ONNX Runtime that looks for the vendor's libraries, prints that there are none, and fails."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def preload_dlls(self) -> None:
+        self.calls += 1
+        sys.stdout.write("Failed to load libcublasLt.so.13")
+        raise OSError("no such folder")
+
+
+def test_the_vendors_libraries_are_loaded_for_their_providers_only(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runtime = Preloading()
+    probe.preload(runtime, probe.CPU)
+    assert runtime.calls == 0
+    probe.preload(runtime, "CUDAExecutionProvider")
+    assert runtime.calls == 1
+    assert capsys.readouterr().out == ""  # standard output belongs to whoever started us
 
 
 def test_a_provider_on_its_devices_is_tried_like_a_plugin() -> None:

@@ -1,12 +1,12 @@
 """Runs a model with ONNX Runtime on exactly the execution provider that was asked for, on bound buffers.
 
-Inputs and outputs are numpy arrays that the session reads and writes in place: a run allocates nothing and
-copies nothing. One session has one thread and does not spin; parallelism is a matter of lanes.
+Inputs and outputs are numpy arrays that the session reads and writes in place: on the processor a run
+allocates nothing and copies nothing. One session has one thread and does not spin; parallelism is a matter
+of lanes.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.probe import CPU, preload, sentence, try_provider
 
 PROVIDERS: Final = MappingProxyType(
     {
-        "cpu": "CPUExecutionProvider",
+        "cpu": CPU,
         "cuda": "CUDAExecutionProvider",
         "tensorrt": "TensorrtExecutionProvider",
         "openvino": "OpenVINOExecutionProvider",
@@ -28,16 +29,7 @@ PROVIDERS: Final = MappingProxyType(
 )
 """Our names of the execution providers; the provider's own name is taken too."""
 
-_CPU: Final = "CPUExecutionProvider"
 _LOG_ERRORS_ONLY: Final = 3
-# What its messages carry for its own developers: number and name of the error, the path we know, and file,
-# line and function of its source.
-_NOISE: Final = re.compile(
-    r"^\[ONNXRuntimeError\] : \d+ : \w+ : "
-    r"|Load model from \S+ failed:\s*"
-    r"|\S+\.(?:cc|h|cpp):\d+ (?:[\w:<>*&~, ]*::[\w~]+\([^()]*\)(?: const)?|\w+)\s*"
-)
-_MAX_REASON: Final = 300
 
 
 class OnnxRuntimeBackend:
@@ -50,12 +42,15 @@ class OnnxRuntimeBackend:
         inputs: Mapping[str, npt.NDArray[np.float32]],
         outputs: Mapping[str, npt.NDArray[np.float32]],
         facts: Mapping[str, Any],
+        copied: Mapping[str, Any],
     ) -> None:
-        self._session = session
+        # Let go in this order: a binding uses memory of its session's provider but does not hold the session.
         self._binding = binding
+        self._session = session
         self._inputs = inputs
         self._outputs = outputs
         self._facts = facts
+        self._copied = copied
 
     @classmethod
     def load(
@@ -75,9 +70,10 @@ class OnnxRuntimeBackend:
             clock: For the load time.
 
         Raises:
-            ModelError: ONNX Runtime is not installed (M522), has no such provider (M521) or runs the model,
-                or a part of it, on another one (M520); the model cannot be loaded (M510), or its inputs
-                (M504) or outputs (M505) are not fixed float32 arrays of the wanted shape.
+            ModelError: ONNX Runtime is not installed (M522), has no such provider or cannot use it here
+                (M521), or runs the model, or a part of it, on another one (M520); the model cannot be loaded
+                (M510), or its inputs (M504) or outputs (M505) are not fixed float32 arrays of the wanted
+                shape.
         """
         time = clock or SystemClock()
         started_ns = time.monotonic_ns()
@@ -89,6 +85,7 @@ class OnnxRuntimeBackend:
                 f"{wanted} was asked for; this ONNX Runtime {ort.__version__} has {', '.join(available)}",
                 code="M521",
             )
+        preload(ort, wanted)
         session = _session(ort, path, wanted)
         running = session.get_providers()
         if not running or running[0] != wanted:
@@ -99,8 +96,9 @@ class OnnxRuntimeBackend:
         inputs = _input_buffers(session, input_shapes)
         outputs = _output_buffers(session)
         binding = session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+        values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, value)
         for name, array in outputs.items():
             binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
         facts = {
@@ -108,7 +106,9 @@ class OnnxRuntimeBackend:
             "runtime": f"onnxruntime {ort.__version__}",
             "load_ms": (time.monotonic_ns() - started_ns) / 1e6,
         }
-        return cls(session, binding, MappingProxyType(inputs), MappingProxyType(outputs), facts)
+        # A provider with memory of its own reads an input when it is bound, not when it runs.
+        copied = {} if wanted == CPU else values
+        return cls(session, binding, MappingProxyType(inputs), MappingProxyType(outputs), facts, copied)
 
     @property
     def inputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
@@ -127,9 +127,13 @@ class OnnxRuntimeBackend:
             ModelError: The run failed (M532).
         """
         try:
+            for name, value in self._copied.items():
+                self._binding.bind_ortvalue_input(name, value)
+            if self._copied:
+                self._binding.synchronize_inputs()
             self._session.run_with_iobinding(self._binding)
         except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
-            raise ModelError(f"the model failed: {_sentence(exc)}", code="M532") from exc
+            raise ModelError(f"the model failed: {sentence(exc)}", code="M532") from exc
 
     def describe(self) -> Mapping[str, Any]:
         """Return provider, runtime and load time in ms, for ``status``."""
@@ -155,14 +159,22 @@ def _session(ort: Any, path: Path, provider: str) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    if provider != _CPU:
+    if provider != CPU:
         # Otherwise a missing library or an unsupported node silently moves to the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return ort.InferenceSession(str(path), options, providers=[provider])
+        # enable_fallback=0: it would announce on the terminal that it goes on with the CPU.
+        return ort.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
     except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
-        code = "M520" if "fallback" in str(exc) else "M510"
-        raise ModelError(f"{path.name} cannot be loaded: {_sentence(exc)}", code=code) from exc
+        raise _refusal(ort, path, provider, exc) from exc
+
+
+def _refusal(ort: Any, path: Path, provider: str, exc: Exception) -> ModelError:
+    """Tell a provider that cannot run even the smallest model from a model that cannot run on it."""
+    if provider != CPU and not (found := try_provider(ort, provider)).usable:
+        return ModelError(f"{provider} was asked for, but cannot run: {found.why_not}", code="M521")
+    code = "M520" if "fallback" in str(exc) else "M510"
+    return ModelError(f"{path.name} cannot be loaded: {sentence(exc)}", code=code)
 
 
 def _input_buffers(session: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, npt.NDArray[np.float32]]:
@@ -201,9 +213,3 @@ def _output_buffers(session: Any) -> dict[str, npt.NDArray[np.float32]]:
 def _spelled(node: Any) -> str:
     kind = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(node.type, node.type)
     return f"{kind}[{','.join('?' if size is None else str(size) for size in node.shape)}]"
-
-
-def _sentence(exc: Exception) -> str:
-    """Return what ONNX Runtime says without its codes and source places, cut to one line."""
-    line = " ".join(_NOISE.sub("", str(exc)).split())
-    return line if len(line) <= _MAX_REASON else line[: _MAX_REASON - 1] + "…"
