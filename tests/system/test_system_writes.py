@@ -17,8 +17,19 @@ SET_POINT = "sp_strokes_per_min"
 CODE = 0xFFFF0000
 
 
+async def _proven(plant: Plant) -> None:
+    """Wait until the link to the press may carry writes: one that came back a moment ago may not yet."""
+    async with asyncio.timeout(20):
+        while not any(
+            row["device"] == "press" and row.get("state_text") == "ONLINE"
+            for row in (await plant.status())["links"]
+        ):
+            await plant.clock.sleep(0.1)
+
+
 async def test_a_set_point_reaches_the_plc_and_is_read_back(plant: Plant) -> None:
     path = plant.client.find(SET_POINT)
+    await _proven(plant)
     try:
         assert await plant.client.write(path, value=24.0, kind=ua.VariantType.Float) == 0
         await plant.until(lambda: plant.now("strokes_per_min").value > 20.0, "a faster press")
