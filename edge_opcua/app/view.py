@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_opcua.config.schema import EdgeConfig
-from edge_opcua.core.bus import BlockReader, Bus, TagBatch
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Verdict
-from edge_opcua.core.values import UNCERTAIN_SUBSTITUTE, Value, is_bad, is_good, status_name
+from edge_opcua.core.values import UNCERTAIN_SUBSTITUTE, Value, Verdict, is_bad, is_good, status_name
 
 _SECOND_NS = 1e9
 

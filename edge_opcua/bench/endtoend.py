@@ -24,8 +24,8 @@ from edge_opcua.assets import examples_dir
 from edge_opcua.bench.figure import Figure
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.logs import configure_logging
-from edge_opcua.core.quality import Verdict
 from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.values import Verdict
 from edge_opcua.demo.client import ScadaClient, SeenEvent
 from edge_opcua.demo.server import DemoServer
 from edge_opcua.errors import EdgeError

@@ -30,202 +30,36 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from edge_opcua.core.batch import (
+    BLOCK_HEAD_BYTES,
+    CRC,
+    EPOCH,
+    LINK,
+    LINK_SINCE,
+    REFRESHED,
+    SEQUENCE,
+    STAMP,
+    BlockLayout,
+    TagBatch,
+    aligned,
+)
 from edge_opcua.core.clock import Clock, SystemClock
-from edge_opcua.core.quality import Link, effective
+from edge_opcua.core.quality import effective
 from edge_opcua.core.values import (
-    BAD_WAITING_FOR_INITIAL_DATA,
-    Array,
     BlockSpec,
+    Link,
     Policy,
     Scalar,
     TagSpec,
-    Value,
 )
 from edge_opcua.errors import BusError
 
 _MAGIC: Final = b"EDGEBUS\0"
 _LAYOUT_VERSION: Final = 1
 _PREAMBLE: Final = struct.Struct("=8sIIQ")
-_ALIGN: Final = 64
 
 # Counters of a block's head, as indices of a uint64 view.
 _NEWEST, _BEAT, _EPOCH, _PID = range(4)
-_BLOCK_HEAD_BYTES: Final = 64
-
-# Head of a batch image, as indices of a uint64 view; the CRC covers everything behind it.
-_CRC, _SEQUENCE, _BATCH_EPOCH, _STAMP, _REFRESHED, _LINK, _LINK_SINCE = range(7)
-_HEAD_BYTES: Final = 64
-_CRC_BYTES: Final = 8
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGN) * _ALIGN
-
-
-class BlockLayout:
-    """Where each row of a block lies inside a batch image.
-
-    Args:
-        spec: The block's declaration.
-    """
-
-    def __init__(self, spec: BlockSpec) -> None:
-        self.spec = spec
-        self.rows: Mapping[str, int] = MappingProxyType({tag.name: i for i, tag in enumerate(spec.tags)})
-        n = len(spec.tags)
-        offset = _HEAD_BYTES
-        self.status_at, offset = offset, offset + _aligned(4 * n)
-        self.source_at, offset = offset, offset + _aligned(8 * n)
-        self.server_at, offset = offset, offset + _aligned(8 * n)
-        self.columns: dict[Scalar, tuple[int, int]] = {}
-        self.places: list[tuple[Scalar, int]] = [(tag.type, -1) for tag in spec.tags]
-        for scalar in Scalar:
-            members = [i for i, tag in enumerate(spec.tags) if tag.type is scalar and tag.length == 0]
-            if not members:
-                continue
-            for place, row in enumerate(members):
-                self.places[row] = (scalar, place)
-            self.columns[scalar] = (offset, len(members))
-            offset += _aligned(scalar.dtype.itemsize * len(members))
-        self.slots: dict[int, int] = {}
-        for row, tag in enumerate(spec.tags):
-            if tag.length:
-                self.slots[row] = offset
-                offset += _aligned(8 + tag.type.dtype.itemsize * tag.length)
-        self.image_bytes = offset
-        # One slot more than batches are kept: the one being written, or left half-written by a dead writer.
-        self.slot_count = spec.depth + 1
-        self.block_bytes = _BLOCK_HEAD_BYTES + self.slot_count * self.image_bytes
-
-
-class TagBatch:
-    """One batch of one block: columns over one contiguous buffer that belongs to its holder alone.
-
-    Attributes:
-        layout: Where the rows lie.
-        status: StatusCode as the writer saw it, uint32, shape ``(n_tags,)``.
-        source_ns: When the device said it, ns UTC, int64, shape ``(n_tags,)``.
-        server_ns: When we took it, ns UTC, int64, shape ``(n_tags,)``.
-        view: The whole image; ``head`` its counters, ``checked`` what the CRC covers.
-    """
-
-    def __init__(self, layout: BlockLayout) -> None:
-        self.layout = layout
-        n = len(layout.spec.tags)
-        self.image = bytearray(layout.image_bytes)
-        self.view = memoryview(self.image)
-        self.head = self.view[:_HEAD_BYTES].cast("Q")
-        self.checked = self.view[_CRC_BYTES:]
-        self.status: npt.NDArray[np.uint32] = self._vector(layout.status_at, np.dtype(np.uint32), n)
-        self.source_ns: npt.NDArray[np.int64] = self._vector(layout.source_at, np.dtype(np.int64), n)
-        self.server_ns: npt.NDArray[np.int64] = self._vector(layout.server_at, np.dtype(np.int64), n)
-        self._columns: dict[Scalar, Array] = {
-            scalar: self._vector(at, scalar.dtype, count) for scalar, (at, count) in layout.columns.items()
-        }
-        self._lengths: dict[int, npt.NDArray[np.uint64]] = {}
-        self._arrays: dict[int, Array] = {}
-        for row, at in layout.slots.items():
-            tag = layout.spec.tags[row]
-            self._lengths[row] = self._vector(at, np.dtype(np.uint64), 1)
-            self._arrays[row] = self._vector(at + 8, tag.type.dtype, tag.length)
-        self.status[:] = BAD_WAITING_FOR_INITIAL_DATA
-
-    def _vector(self, offset: int, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
-        return np.frombuffer(self.image, dtype, count, offset)
-
-    @property
-    def sequence(self) -> int:
-        """Number of this batch in its block, from 1."""
-        return self.head[_SEQUENCE]
-
-    @property
-    def epoch(self) -> int:
-        """Number of the writer, from 1; grows when a block gets a new writer."""
-        return self.head[_BATCH_EPOCH]
-
-    @property
-    def stamp_ns(self) -> int:
-        """Monotonic time of publication, ns."""
-        return self.head[_STAMP]
-
-    @property
-    def refreshed_ns(self) -> int:
-        """Monotonic time of the last batch that held fresh values, ns; 0 if there was none."""
-        return self.head[_REFRESHED]
-
-    @property
-    def link(self) -> Link:
-        """State of the source behind the block at publication."""
-        return Link(self.head[_LINK])
-
-    @property
-    def link_since_ns(self) -> int:
-        """Monotonic time at which the link last came up or was last lost, ns."""
-        return self.head[_LINK_SINCE]
-
-    def row(self, name: str) -> int:
-        """Return the row of a tag; KeyError if the block has none of this name."""
-        return self.layout.rows[name]
-
-    def place(self, row: int) -> tuple[Scalar, int]:
-        """Return type and index in its column of a scalar row; the index is -1 for arrays and strings."""
-        return self.layout.places[row]
-
-    def column(self, scalar: Scalar) -> Array:
-        """Return the scalar rows of one type, shape ``(k,)``, in row order; empty if there are none."""
-        found = self._columns.get(scalar)
-        return found if found is not None else np.empty(0, scalar.dtype)
-
-    def array(self, row: int) -> Array:
-        """Return a view of the elements an array row holds now, shape ``(length,)``."""
-        return self._arrays[row][: int(self._lengths[row][0])]
-
-    def set_array(self, row: int, elements: npt.ArrayLike) -> None:
-        """Store up to the capacity of elements in an array row; ValueError if there are more."""
-        target = self._arrays[row]
-        # A list is read in the row's own type: numpy's guess for large 64-bit integers is a float.
-        source = elements if isinstance(elements, np.ndarray) else np.asarray(elements, target.dtype)
-        if source.ndim != 1 or source.size > target.size:
-            tag = self.layout.spec.tags[row]
-            raise ValueError(f"{tag.name}: shape {source.shape} does not fit a capacity of {tag.length}")
-        target[: source.size] = source
-        self._lengths[row][0] = source.size
-
-    def text(self, row: int) -> str:
-        """Return the text of a STRING row; bytes cut in mid-character become U+FFFD."""
-        return self.array(row).tobytes().decode("utf-8", "replace")
-
-    def set_text(self, row: int, text: str) -> None:
-        """Store a text in a STRING row, cut at a character border if it exceeds the capacity."""
-        capacity = self.layout.spec.tags[row].length
-        encoded = text.encode("utf-8", "replace")
-        if len(encoded) > capacity:
-            encoded = encoded[:capacity].decode("utf-8", "ignore").encode("utf-8")
-        self.set_array(row, np.frombuffer(encoded, np.uint8))
-
-    def value(self, row: int) -> Value:
-        """Return the value of one row as a Python object (a copy for arrays), whatever its status."""
-        scalar, place = self.layout.places[row]
-        if place >= 0:
-            value: bool | int | float = self._columns[scalar][place].item()
-            return value
-        if scalar is Scalar.STRING:
-            return self.text(row)
-        return self.array(row).copy()
-
-    def set(self, row: int, value: Any) -> None:
-        """Store one value; TypeError, ValueError or OverflowError if it does not fit the row's type."""
-        scalar, place = self.layout.places[row]
-        if place >= 0:
-            self._columns[scalar][place] = value
-        elif scalar is Scalar.STRING:
-            self.set_text(row, value)
-        else:
-            self.set_array(row, value)
-
-    def copy_from(self, other: TagBatch) -> None:
-        """Take over the image of another batch of the same block."""
-        self.view[:] = other.view
 
 
 class BlockWriter:
@@ -239,8 +73,8 @@ class BlockWriter:
         self._clock = bus.clock
         self._layout = layout
         self._memory = bus.memory
-        self._head = bus.memory[offset : offset + _BLOCK_HEAD_BYTES].cast("Q")
-        self._slots_at = offset + _BLOCK_HEAD_BYTES
+        self._head = bus.memory[offset : offset + BLOCK_HEAD_BYTES].cast("Q")
+        self._slots_at = offset + BLOCK_HEAD_BYTES
         self._wakes = bus.wake_fds(layout.spec.name)
         self.batch = TagBatch(layout)
         last = BlockReader(bus, layout, offset).latest()
@@ -249,7 +83,7 @@ class BlockWriter:
         self._head[_EPOCH] += 1
         self._head[_PID] = os.getpid()
         self._batch_head = self.batch.head
-        self._batch_head[_BATCH_EPOCH] = self._head[_EPOCH]
+        self._batch_head[EPOCH] = self._head[_EPOCH]
         self.beat()
 
     @property
@@ -267,15 +101,15 @@ class BlockWriter:
         now_ns = self._clock.monotonic_ns()
         head = self._batch_head
         sequence = self._head[_NEWEST] + 1
-        head[_SEQUENCE] = sequence
-        head[_STAMP] = now_ns
+        head[SEQUENCE] = sequence
+        head[STAMP] = now_ns
         if refreshed:
-            head[_REFRESHED] = now_ns
-        if (head[_LINK] == Link.UP) != (link is Link.UP) or not head[_LINK_SINCE]:
-            head[_LINK_SINCE] = now_ns  # a lost link stays lost while it is tried again
-        head[_LINK] = link
+            head[REFRESHED] = now_ns
+        if (head[LINK] == Link.UP) != (link is Link.UP) or not head[LINK_SINCE]:
+            head[LINK_SINCE] = now_ns  # a lost link stays lost while it is tried again
+        head[LINK] = link
         batch = self.batch
-        head[_CRC] = zlib.crc32(batch.checked)
+        head[CRC] = zlib.crc32(batch.checked)
         size = self._layout.image_bytes
         at = self._slots_at + (sequence % self._layout.slot_count) * size
         self._memory[at : at + size] = batch.view
@@ -302,8 +136,8 @@ class BlockReader:
         self._clock = bus.clock
         self._layout = layout
         self._memory = bus.memory
-        self._head = bus.memory[offset : offset + _BLOCK_HEAD_BYTES].cast("Q")
-        self._slots_at = offset + _BLOCK_HEAD_BYTES
+        self._head = bus.memory[offset : offset + BLOCK_HEAD_BYTES].cast("Q")
+        self._slots_at = offset + BLOCK_HEAD_BYTES
         self._wakes = bus.wake_fds(layout.spec.name)
         self._batch = TagBatch(layout)
         self.spec = layout.spec
@@ -371,7 +205,7 @@ class BlockReader:
         batch = self._batch
         batch.view[:] = self._memory[at : at + size]
         head = batch.head
-        return head[_SEQUENCE] == sequence and head[_CRC] == zlib.crc32(batch.checked)
+        return head[SEQUENCE] == sequence and head[CRC] == zlib.crc32(batch.checked)
 
 
 class Bus:
@@ -406,7 +240,7 @@ class Bus:
         }
         self._layouts: dict[str, BlockLayout] = {}
         self._offsets: dict[str, int] = {}
-        offset = _aligned(_PREAMBLE.size + declaration_bytes)
+        offset = aligned(_PREAMBLE.size + declaration_bytes)
         for raw in declared["blocks"]:
             layout = BlockLayout(_spec_from_json(raw))
             self._layouts[layout.spec.name] = layout
@@ -435,7 +269,7 @@ class Bus:
             if spec.wakes
         }
         declaration = json.dumps({"blocks": [_spec_to_json(spec) for spec in specs], "wakes": wakes}).encode()
-        size = _aligned(_PREAMBLE.size + len(declaration))
+        size = aligned(_PREAMBLE.size + len(declaration))
         size += sum(BlockLayout(spec).block_bytes for spec in specs)
         fd = os.memfd_create("edge_opcua.bus", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, size)

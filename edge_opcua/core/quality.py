@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
     BAD_CONFIGURATION_ERROR,
@@ -24,31 +23,10 @@ from edge_opcua.core.values import (
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
     UNCERTAIN_SUBNORMAL,
     UNCERTAIN_SUBSTITUTE,
+    Link,
     Policy,
     bad_rows,
 )
-
-if TYPE_CHECKING:
-    from edge_opcua.core.bus import TagBatch
-
-
-class Link(enum.IntEnum):
-    """State of the source behind a block, as its writer sees it."""
-
-    CONNECTING = 0
-    UP = 1
-    LOST = 2
-    FAILED = 3
-    DISABLED = 4
-
-
-class Verdict(enum.IntEnum):
-    """Judgement of one result; the numbers are those of ResultEvaluationEnum (OPC 40001-101)."""
-
-    UNDEFINED = 0
-    OK = 1
-    NOT_OK = 2
-    NOT_DECIDABLE = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,26 @@ _DTYPES: dict[Scalar, np.dtype[np.generic]] = {
     Scalar.STRING: np.dtype(np.uint8),
 }
 
+
+class Link(enum.IntEnum):
+    """State of the source behind a block, as its writer sees it."""
+
+    CONNECTING = 0
+    UP = 1
+    LOST = 2
+    FAILED = 3
+    DISABLED = 4
+
+
+class Verdict(enum.IntEnum):
+    """Judgement of one result; the numbers are those of ResultEvaluationEnum (OPC 40001-101)."""
+
+    UNDEFINED = 0
+    OK = 1
+    NOT_OK = 2
+    NOT_DECIDABLE = 3
+
+
 # StatusCodes (Part 6 annex A.2), as numbers so that they fit a column.
 GOOD = 0x00000000
 GOOD_CLAMPED = 0x00300000

@@ -14,10 +14,10 @@ from asyncua import ua
 
 from edge_opcua.assets import examples_dir
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Verdict
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import (
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
+    Verdict,
     is_bad,
     is_good,
     status_name,

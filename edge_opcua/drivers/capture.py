@@ -12,7 +12,6 @@ import structlog
 from edge_opcua.config.schema import CaptureConfig
 from edge_opcua.core.bus import BlockWriter
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Link
 from edge_opcua.core.values import (
     BAD_CONFIGURATION_ERROR,
     BAD_DEVICE_FAILURE,
@@ -21,6 +20,7 @@ from edge_opcua.core.values import (
     LIMIT_HIGH,
     LIMIT_LOW,
     UNCERTAIN_EU_EXCEEDED,
+    Link,
 )
 from edge_opcua.drivers.codec import NumberCodec
 from edge_opcua.drivers.group import Read

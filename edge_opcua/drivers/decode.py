@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_opcua.core.bus import BlockLayout, TagBatch
+from edge_opcua.core.batch import BlockLayout, TagBatch
 from edge_opcua.core.values import (
     BAD_CONFIGURATION_ERROR,
     BAD_SENSOR_FAILURE,

@@ -6,8 +6,7 @@ from typing import Final
 
 from edge_opcua.core.bus import BlockWriter
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Link
-from edge_opcua.core.values import GOOD
+from edge_opcua.core.values import GOOD, Link
 from edge_opcua.drivers.linkstate import State
 from edge_opcua.drivers.wire import Traffic
 

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from edge_opcua.core.bus import BlockWriter, TagBatch
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import BlockWriter
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Link
 from edge_opcua.core.values import (
     BAD_CONFIGURATION_ERROR,
     BAD_DEVICE_FAILURE,
     UNCERTAIN_LAST_USABLE,
+    Link,
     bad_rows,
 )
 from edge_opcua.drivers.decode import Decoder, Row

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
-from edge_opcua.core.quality import Link
+from edge_opcua.core.values import Link
 
 
 class State(IntEnum):

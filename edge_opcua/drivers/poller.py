@@ -14,7 +14,6 @@ from edge_opcua.config.schema import DeviceConfig, TagConfig
 from edge_opcua.core.bus import BlockWriter, Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import WriteOutcome
-from edge_opcua.core.quality import Link
 from edge_opcua.core.values import (
     BAD_INVALID_STATE,
     BAD_NO_COMMUNICATION,
@@ -22,6 +21,7 @@ from edge_opcua.core.values import (
     BAD_NOT_WRITABLE,
     BAD_TIMEOUT,
     GOOD,
+    Link,
     bad_rows,
 )
 from edge_opcua.drivers.capture import Capture

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edge_opcua.core.bus import BlockReader, Bus, TagBatch
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Link
 from edge_opcua.core.values import (
     BAD_NO_COMMUNICATION,
     UNCERTAIN_SUBSTITUTE,
+    Link,
     Scalar,
     is_bad,
 )

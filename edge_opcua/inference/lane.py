@@ -17,9 +17,9 @@ import numpy as np
 import structlog
 
 from edge_opcua.config.schema import EdgeConfig
-from edge_opcua.core.bus import Bus, TagBatch
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Verdict
 from edge_opcua.core.values import (
     BAD_CONFIGURATION_ERROR,
     BAD_INTERNAL_ERROR,
@@ -28,6 +28,7 @@ from edge_opcua.core.values import (
     BAD_TIMEOUT,
     GOOD,
     UNCERTAIN_SUBNORMAL,
+    Verdict,
     is_bad,
     is_uncertain,
     status_name,

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.config.schema import PipelineConfig
-from edge_opcua.core.bus import BlockWriter, TagBatch
-from edge_opcua.core.quality import Verdict
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import BlockWriter
 from edge_opcua.core.values import (
     BAD_WAITING_FOR_INITIAL_DATA,
     GOOD,
@@ -19,6 +19,7 @@ from edge_opcua.core.values import (
     Policy,
     Scalar,
     TagSpec,
+    Verdict,
     is_bad,
 )
 from edge_opcua.inference.manifest import Manifest

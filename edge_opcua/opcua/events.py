@@ -12,9 +12,8 @@ import numpy.typing as npt
 from asyncua import ua
 from asyncua.common.events import Event
 
-from edge_opcua.core.bus import TagBatch
-from edge_opcua.core.quality import Verdict
-from edge_opcua.core.values import is_bad
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.values import Verdict, is_bad
 from edge_opcua.opcua.models import Job
 from edge_opcua.opcua.namespaces import Ids
 from edge_opcua.opcua.rows import RESULT_ROWS

@@ -18,10 +18,10 @@ import structlog
 from asyncua import ua
 from asyncua.server.address_space import AttributeValue
 
-from edge_opcua.core.bus import BlockReader, Bus, TagBatch
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Link
-from edge_opcua.core.values import GOOD, Array, Scalar, is_good
+from edge_opcua.core.values import GOOD, Array, Link, Scalar, is_good
 from edge_opcua.opcua.events import LinkChange, PlantEvent, ResultContext, link_event, result_event
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.rows import Binding

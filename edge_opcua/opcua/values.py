@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from asyncua import ua
 
-from edge_opcua.core.bus import TagBatch
+from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.values import UNCERTAIN_SUBSTITUTE, Scalar, is_bad
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from edge_opcua.core.bus import BlockReader, Bus, TagBatch
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.control import Reply, Request
 from edge_opcua.core.journal import GAP, Journal, Record

@@ -16,16 +16,18 @@ from typing import Final, Protocol
 import structlog
 
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OutputConfig
-from edge_opcua.core.bus import BlockReader, BlockWriter, Bus, TagBatch
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import BlockReader, BlockWriter, Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import WriteOutcome
-from edge_opcua.core.quality import Link, Verdict
 from edge_opcua.core.values import (
     GOOD,
     UNCERTAIN_SUBNORMAL,
     BlockSpec,
+    Link,
     Scalar,
     TagSpec,
+    Verdict,
     is_good,
     status_name,
 )

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from edge_opcua.core.quality import Verdict
+from edge_opcua.core.values import Verdict
 
 _LAYOUT: Final = struct.Struct(">HBxhhIfI")
 SIZE_BYTES: Final = _LAYOUT.size

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edge_opcua.core.quality import Verdict
+from edge_opcua.core.values import Verdict
 from edge_opcua.writeback.mailbox import Code, Mailbox, next_heartbeat
 from edge_opcua.writeback.states import State, Trigger, after
 

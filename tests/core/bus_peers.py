@@ -13,9 +13,9 @@ import time
 
 import numpy as np
 
-from edge_opcua.core.bus import BlockWriter, Bus, TagBatch
-from edge_opcua.core.quality import Link
-from edge_opcua.core.values import GOOD, BlockSpec, Policy, Scalar, TagSpec
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import BlockWriter, Bus
+from edge_opcua.core.values import GOOD, BlockSpec, Link, Policy, Scalar, TagSpec
 
 ROWS = 500
 STALE_S = 0.15

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from edge_opcua.core.bus import BlockReader, BlockWriter, Bus, TagBatch
-from edge_opcua.core.quality import Link
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import BlockReader, BlockWriter, Bus
 from edge_opcua.core.values import (
     BAD_WAITING_FOR_INITIAL_DATA,
     GOOD,
     UNCERTAIN_LAST_USABLE,
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
     BlockSpec,
+    Link,
     Policy,
     Scalar,
     TagSpec,

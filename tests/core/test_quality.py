@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_opcua.core.bus import BlockLayout, TagBatch
-from edge_opcua.core.quality import TABLE, Link, Verdict, effective, substitutes
+from edge_opcua.core.batch import BlockLayout, TagBatch
+from edge_opcua.core.quality import TABLE, effective, substitutes
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
     BAD_CONFIGURATION_ERROR,
@@ -26,9 +26,11 @@ from edge_opcua.core.values import (
     UNCERTAIN_SUBNORMAL,
     UNCERTAIN_SUBSTITUTE,
     BlockSpec,
+    Link,
     Policy,
     Scalar,
     TagSpec,
+    Verdict,
     bad_rows,
     is_bad,
     is_good,

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from edge_opcua.core.bus import BlockLayout
+from edge_opcua.core.batch import BlockLayout
 from edge_opcua.core.values import BlockSpec, TagSpec
 from edge_opcua.drivers.decode import Row
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import structlog
 
-from edge_opcua.core.quality import Link
 from edge_opcua.core.values import (
     BAD_CONFIGURATION_ERROR,
     BAD_DEVICE_FAILURE,
@@ -23,6 +22,7 @@ from edge_opcua.core.values import (
     LIMIT_LOW,
     UNCERTAIN_EU_EXCEEDED,
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
+    Link,
 )
 from edge_opcua.drivers.poller import Device
 from edge_opcua.errors import AddressError

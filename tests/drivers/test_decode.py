@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_opcua.core.bus import BlockLayout, TagBatch
+from edge_opcua.core.batch import BlockLayout, TagBatch
 from edge_opcua.core.values import (
     BAD_CONFIGURATION_ERROR,
     BAD_SENSOR_FAILURE,

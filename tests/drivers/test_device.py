@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import structlog
 
-from edge_opcua.core.quality import Link
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
     BAD_CONFIGURATION_ERROR,
@@ -28,6 +27,7 @@ from edge_opcua.core.values import (
     UNCERTAIN_LAST_USABLE,
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
     UNCERTAIN_SUBSTITUTE,
+    Link,
 )
 from edge_opcua.drivers.poller import Device, build_device
 from edge_opcua.sim.proxy import Link as Cable

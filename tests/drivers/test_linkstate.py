@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_opcua.core.quality import Link
+from edge_opcua.core.values import Link
 from edge_opcua.drivers.linkstate import (
     TABLE,
     Event,

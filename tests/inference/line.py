@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.config.schema import PipelineConfig
-from edge_opcua.core.bus import Bus, TagBatch
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.quality import Link, Verdict
-from edge_opcua.core.values import GOOD, BlockSpec, Policy, Scalar, TagSpec, Value, is_bad
+from edge_opcua.core.values import GOOD, BlockSpec, Link, Policy, Scalar, TagSpec, Value, Verdict, is_bad
 from edge_opcua.features.stroke import Feature, StrokeFeatures
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
 from edge_opcua.inference.lane import ContextTag, Lane, LaneSpec, result_blocks

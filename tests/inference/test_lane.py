@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 
 from edge_opcua.core.clock import SystemClock
-from edge_opcua.core.quality import Link, Verdict
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
     BAD_CONFIGURATION_ERROR,
@@ -25,7 +24,9 @@ from edge_opcua.core.values import (
     UNCERTAIN_EU_EXCEEDED,
     UNCERTAIN_SUBNORMAL,
     UNCERTAIN_SUBSTITUTE,
+    Link,
     Value,
+    Verdict,
 )
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.intake import Inputs

@@ -11,7 +11,7 @@ from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import SystemClock
-from edge_opcua.core.quality import Verdict
+from edge_opcua.core.values import Verdict
 from edge_opcua.drivers.plan import plan_device
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
 from edge_opcua.inference.lane import Lane, lane_spec, result_blocks

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import SystemClock
-from edge_opcua.core.quality import Link, Verdict
+from edge_opcua.core.values import Link, Verdict
 from edge_opcua.core.worker import Worker
 from edge_opcua.inference.lane import Lane
 from edge_opcua.inference.repository import ModelFiles

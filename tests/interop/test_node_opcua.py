@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.core.quality import Verdict
-from edge_opcua.core.values import BAD_OUT_OF_RANGE, BAD_WAITING_FOR_INITIAL_DATA
+from edge_opcua.core.values import BAD_OUT_OF_RANGE, BAD_WAITING_FOR_INITIAL_DATA, Verdict
 from tests.interop.node_client import NodeClient, require_node
 from tests.opcua.plant import CLIENT_URI, SHA_B, Ground, Plant, prepare, running
 

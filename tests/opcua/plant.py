@@ -18,8 +18,7 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import BlockWriter, Bus
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.messages import Reply
-from edge_opcua.core.quality import Verdict
-from edge_opcua.core.values import GOOD, BlockSpec, Policy, Scalar, TagSpec
+from edge_opcua.core.values import GOOD, BlockSpec, Policy, Scalar, TagSpec, Verdict
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.nodesets import NodeSet, read_nodesets
 from edge_opcua.opcua.seam import ServerSecurity

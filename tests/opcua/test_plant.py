@@ -11,7 +11,6 @@ import pytest
 from asyncua import Client, ua
 
 from edge_opcua import __version__
-from edge_opcua.core.quality import Verdict
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
     BAD_SENSOR_FAILURE,
@@ -23,6 +22,7 @@ from edge_opcua.core.values import (
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
     UNCERTAIN_SUBSTITUTE,
     BlockSpec,
+    Verdict,
 )
 from edge_opcua.drivers.plan import LINK_TAGS
 from edge_opcua.inference.result import result_blocks

@@ -11,7 +11,7 @@ import pytest
 from asyncua import ua
 
 from edge_opcua.core.bus import Bus
-from edge_opcua.core.quality import Verdict
+from edge_opcua.core.values import Verdict
 from edge_opcua.errors import ConfigError
 from edge_opcua.opcua.namespaces import Ids, Namespace, plant_id
 from edge_opcua.opcua.nodesets import read_nodesets

@@ -20,7 +20,6 @@ from edge_opcua.core.bus import BlockWriter, Bus
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import Request
 from edge_opcua.core.journal import GAP, Journal, JournalLimits, Record
-from edge_opcua.core.quality import Link
 from edge_opcua.core.values import (
     BAD_INVALID_ARGUMENT,
     BAD_NOT_SUPPORTED,
@@ -29,6 +28,7 @@ from edge_opcua.core.values import (
     GOOD,
     UNCERTAIN_SUBNORMAL,
     BlockSpec,
+    Link,
     Scalar,
     TagSpec,
 )

@@ -13,8 +13,8 @@ from typing import Any, Self, TypeVar
 from edge_opcua.assets import examples_dir
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import ask
-from edge_opcua.core.quality import Verdict
 from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.values import Verdict
 from edge_opcua.demo.client import ScadaClient, Seen
 from edge_opcua.demo.server import DemoServer
 from edge_opcua.demo.story import MACHINE, WATCHED

@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from edge_opcua.core.quality import Verdict
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
     UNCERTAIN_LAST_USABLE,
     UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
+    Verdict,
     is_good,
 )
 from tests.system.plant import Plant, signal_process

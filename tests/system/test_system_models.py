@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from edge_opcua.core.quality import Verdict
 from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.values import Verdict
 from edge_opcua.inference.repository import ModelRepository
 from tests.system.plant import Plant
 

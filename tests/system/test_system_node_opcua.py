@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.core.quality import Verdict
 from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.values import Verdict
 from edge_opcua.inference.repository import ModelRepository
 from edge_opcua.security.trust import TrustList
 from tests.interop.node_client import NodeClient, require_node

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.core.quality import Verdict
+from edge_opcua.core.values import Verdict
 from edge_opcua.demo.server import DemoServer
 from tests.system.plant import EXAMPLE, Plant
 

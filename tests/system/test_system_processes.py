@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.core.quality import Verdict
-from edge_opcua.core.values import is_good
+from edge_opcua.core.values import Verdict, is_good
 from tests.system.plant import Plant, alive, children, signal_process
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]

@@ -14,7 +14,6 @@ import structlog
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.ports import WriteOutcome
-from edge_opcua.core.quality import Link, Verdict
 from edge_opcua.core.values import (
     BAD_NO_COMMUNICATION,
     BAD_SENSOR_FAILURE,
@@ -22,8 +21,10 @@ from edge_opcua.core.values import (
     UNCERTAIN_SUBNORMAL,
     UNCERTAIN_SUBSTITUTE,
     BlockSpec,
+    Link,
     Scalar,
     TagSpec,
+    Verdict,
 )
 from edge_opcua.sim.press import Mailbox as PlcMailbox
 from edge_opcua.testing import ManualClock

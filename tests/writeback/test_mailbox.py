@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_opcua.core.quality import Verdict
+from edge_opcua.core.values import Verdict
 from edge_opcua.sim.press import Mailbox as PlcMailbox
 from edge_opcua.writeback.mailbox import SIZE_BYTES, Code, Mailbox, next_heartbeat
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.core.quality import Verdict
+from edge_opcua.core.values import Verdict
 from edge_opcua.writeback.mailbox import Code, Mailbox
 from edge_opcua.writeback.policy import (
     MOST_WRITE_FAILURES,

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from edge_opcua.core.quality import Verdict
+from edge_opcua.core.values import Verdict
 from edge_opcua.sim.press import EdgeInterface
 from edge_opcua.sim.press import Mailbox as PlcMailbox
 from edge_opcua.writeback.mailbox import Mailbox
