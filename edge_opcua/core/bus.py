@@ -7,7 +7,7 @@ Layout of the memfd (version 1, native byte order, every part aligned to 64 byte
     per block: head   [newest, beat_ns, epoch, writer_pid]           counters, uint64
                slot 0 … slot depth, each one batch image
 
-A batch image is the head of :data:`_HEAD` followed by the columns. A writer fills a private image, copies
+A batch image is its head followed by the columns. A writer fills a private image, copies
 it into the slot and publishes ``newest`` last. A reader copies the slot and then verifies sequence and
 CRC on its private copy: that is what makes it right without memory fences, on x86 and Arm alike, and
 what catches a writer that was overtaken or killed in mid-copy.
