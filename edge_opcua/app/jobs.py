@@ -93,12 +93,22 @@ class ModelJobs:
             choice = await self._worker.call(self._active.verify, asked, timeout_s=VERIFY_S)
             for pipeline in self._pipelines(job.name):
                 await self._keepers[pipeline].swap(choice, progress)
-                self._active.keep(pipeline, choice)
+                await self._keep(pipeline, choice)
             await progress(JobEvent.ACTIVE)
         except (ModelError, OSError, TimeoutError) as exc:
             code = f"{exc.code}: " if isinstance(exc, ModelError) else ""
             current = current.after(JobEvent.FAILED, f"{code}{exc}" or "time-out")
             self._publish(current)
+
+    async def _keep(self, pipeline: str, choice: ModelChoice) -> None:
+        """Remember the choice; a disk that is full does not undo a change that has happened."""
+        try:
+            await self._worker.call(self._active.keep, pipeline, choice, timeout_s=VERIFY_S)
+        except (OSError, TimeoutError) as exc:
+            consequence = "after a restart the former model is active"
+            _log.warning(
+                "models.choice_not_kept", error=str(exc), consequence=consequence, **choice.as_json()
+            )
 
     def _pipelines(self, model: str) -> list[str]:
         return [pipeline.name for pipeline in self._config.pipelines if pipeline.model == model]
