@@ -149,3 +149,16 @@ async def test_watch_follows_the_running_server_line_by_line(plant: Plant) -> No
     assert done.returncode == 0, done.stderr
     assert "press/die_temp" in done.stdout
     assert "Good" in done.stdout
+
+
+async def test_status_tells_links_models_outputs_processes_and_clients(plant: Plant) -> None:
+    await plant.until(lambda: plant.results(0, Verdict.OK), "a first stroke")
+    done = await asyncio.get_running_loop().run_in_executor(
+        None, lambda: _edge_opcua("status", "--state", str(plant.state_dir))
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("Press01  running ")
+    assert plant.server.endpoint in first
+    for part in ("press  ONLINE", "vib  ONLINE", "press-anomaly", "verdict  ", "records  ", "clients  1: "):
+        assert any(line.startswith(part) for line in rest), done.stdout
