@@ -50,6 +50,10 @@ class LaneHost(Protocol):
         """Start a child and connect it to the control channel."""
         ...
 
+    async def until_ended(self, child: ChildProcess) -> int:
+        """Return the exit code of a child once it has ended; one that is frozen is killed."""
+        ...
+
     def disconnect(self, role: str) -> None:
         """Forget a child that has ended."""
         ...
@@ -134,7 +138,7 @@ class LaneKeeper:
     async def _until_ended(self) -> None:
         """Return when the active lane has ended by itself; a swap only changes which lane that is."""
         while (lane := self._lane) is not None:
-            code = await lane.wait()
+            code = await self._host.until_ended(lane)
             async with self._handing_over:
                 if self._lane is not lane:
                     continue

@@ -20,6 +20,7 @@ from edge_opcua.app.lanes import LaneKeeper
 from edge_opcua.app.models import ActiveModels
 from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd, exit_text
 from edge_opcua.app.view import BusView
+from edge_opcua.app.watchdog import until_ended
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
@@ -152,6 +153,10 @@ class Supervisor:
         self._hub.attach(role, child.control)
         return child
 
+    async def until_ended(self, child: ChildProcess) -> int:
+        """Return the exit code of a child once it has ended; one that is frozen is killed."""
+        return await until_ended(child, self._hub, self._clock)
+
     def disconnect(self, role: str) -> None:
         """Forget a child that has ended."""
         self._hub.detach(role)
@@ -188,7 +193,7 @@ class Supervisor:
         while not self._stopping.is_set():
             started_s = self._clock.monotonic_s()
             seat.child = await self.start(seat.role, *seat.arguments)
-            code = await seat.child.wait()
+            code = await self.until_ended(seat.child)
             self._hub.detach(seat.role)
             pid, seat.child = seat.child.pid, None
             if self._stopping.is_set():

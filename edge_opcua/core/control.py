@@ -131,6 +131,7 @@ class Peer:
     Attributes:
         late: Replies that came after their request had timed out.
         refused: Notifications that came faster than they could be handled.
+        heard: Pieces read from the other end; stands still while that is silent.
     """
 
     def __init__(self, sock: socket.socket, handle: Handler, name: str) -> None:
@@ -138,6 +139,7 @@ class Peer:
         self.name = name
         self.late = 0
         self.refused = 0
+        self.heard = 0
         self._sock = sock
         self._sock.settimeout(0)
         self._outbox = _Outbox()
@@ -248,6 +250,7 @@ class Peer:
         decoder = Decoder()
         try:
             while chunk := await reader.read(_READ_BYTES):
+                self.heard += 1
                 for message in decoder.feed(chunk):
                     if len(self._handlers) >= MAX_IN_FLIGHT:  # a burst: let those begin that only pass on
                         await asyncio.sleep(0)
@@ -385,6 +388,11 @@ class Hub:
             peer.close()
         else:
             run.cancel()
+
+    def heard(self, role: str) -> int:
+        """Return a number that grows with what a process says; it stands still while that is silent."""
+        peer = self._peers.get(role)
+        return 0 if peer is None else peer.heard
 
     async def request(self, to: str, kind: str, body: Mapping[str, Any], *, timeout_s: float) -> Reply:
         """Ask a process for something in the supervisor's name; see :meth:`Peer.request`."""

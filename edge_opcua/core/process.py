@@ -34,6 +34,8 @@ from edge_opcua.errors import BusError
 RELEASE_S: Final = 0.8
 EXIT_S: Final = 1.0
 
+PING: Final = "ping"  # answered by every child whose event loop turns
+
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_FORCED: Final = 70  # sysexits.h EX_SOFTWARE: outputs may not have been released
@@ -124,6 +126,8 @@ async def _run(
     stopping = asyncio.Event()
 
     async def handle(request: Request) -> Reply:
+        if request.kind == PING:
+            return Reply()
         if request.kind != "stop":
             return await child.handle(request)
         stopping.set()

@@ -73,6 +73,9 @@ class Host:
         asyncio.get_running_loop().call_soon(self.keeper.on_notice, role, *notice)
         return cast("ChildProcess", lane)
 
+    async def until_ended(self, child: ChildProcess) -> int:
+        return await child.wait()
+
     def disconnect(self, role: str) -> None:
         pass
 
