@@ -101,6 +101,11 @@ class TypeText:
     type: IecType
     count: int
 
+    @property
+    def length(self) -> int:
+        """0 for a scalar, elements of an array, UTF-8 bytes of a string (2 for each character)."""
+        return 2 * self.count if self.type is STRING else self.count
+
     def __str__(self) -> str:
         return f"{self.type.name}[{self.count}]" if self.count else self.type.name
 

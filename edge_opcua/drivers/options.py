@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.drivers.linkstate import LinkPolicy
+from edge_opcua.errors import ConfigError
 
 _STALE_S: Final = 1.0  # of a device that has captures only
 
@@ -41,6 +42,17 @@ class DriverOptions(BaseModel):
     recover_hold_s: Annotated[float, Field(ge=0, le=600)] = Field(
         default=2.0, description="Seconds a new link must hold before anything is written over it."
     )
+
+
+_Options = TypeVar("_Options", bound=DriverOptions)
+
+
+def checked(options: type[_Options], cfg: DeviceConfig) -> _Options:
+    """Return the options of a device as its driver's settings; ConfigError if they do not fit."""
+    try:
+        return options.model_validate(cfg.options)
+    except ValidationError as exc:
+        raise ConfigError(f"{cfg.name}: options: {exc.errors()[0]['msg']}") from exc
 
 
 def link_policy(cfg: DeviceConfig, options: DriverOptions) -> LinkPolicy:

@@ -6,32 +6,12 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge_opcua.core.values import Scalar
+from edge_opcua.core.ports import Address
 from edge_opcua.drivers.codec import Codec
 
 
-class Place(Protocol):
+class Place(Address, Protocol):
     """An address as the planner needs it; each protocol's address class is one."""
-
-    @property
-    def scalar(self) -> Scalar:
-        """Type of the value, or of one element."""
-        ...
-
-    @property
-    def length(self) -> int:
-        """0 for a scalar; elements of an array, bytes of a string."""
-        ...
-
-    @property
-    def writable(self) -> bool:
-        """Whether the area can be written at all."""
-        ...
-
-    @property
-    def canonical(self) -> str:
-        """The address in its one spelling."""
-        ...
 
     @property
     def space(self) -> Hashable:

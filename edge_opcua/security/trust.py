@@ -18,33 +18,31 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import SecurityError
-from edge_opcua.security.pki import application_uri, common_name, thumbprint, utc, write_atomic
+from edge_opcua.security.chain import (
+    UNREADABLE,
+    der_of,
+    examine,
+    load,
+    load_revocations,
+    name_of,
+    split_chain,
+    uri_of,
+)
+from edge_opcua.security.pki import thumbprint, utc, write_atomic
 
 _T = TypeVar("_T")
 
-MIN_KEY_BITS: Final = 2048
-MAX_KEY_BITS: Final = 4096
-MAX_CHAIN_BYTES: Final = 32_768
-MAX_CHAIN: Final = 6
 MAX_REJECTED: Final = 100
 MAX_FILE_BYTES: Final = 65_536
-MAX_TEXT: Final = 200
 # A client that tries again every second shall not wear out the flash.
 QUIET: Final = dt.timedelta(seconds=10)
 MIN_THUMBPRINT_DIGITS: Final = 8
 
 CERTIFICATE_SUFFIXES: Final = frozenset({".der", ".crt", ".cer", ".pem"})
 REVOCATION_SUFFIX: Final = ".crl"
-STRONG_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
-# What a certificate reader may raise on bytes that somebody else made.
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
 
 _log = structlog.get_logger(__name__)
 
@@ -157,6 +155,7 @@ class TrustList:
         self._trusted_dir = pki_dir / "trusted"
         self._issuers_dir = pki_dir / "issuers"
         self._rejected_dir = pki_dir / "rejected"
+        self._lists = _Directories(self._trusted_dir, self._issuers_dir)
         self._clock = clock or SystemClock()
 
     # --- the server's side ---------------------------------------------------------------------------
@@ -171,12 +170,12 @@ class TrustList:
             return _refuse("S411")
         try:
             chain = split_chain(sent)
-        except _UNREADABLE:
+        except UNREADABLE:
             return _refuse("S406")
         leaf = chain[0]
         try:
-            code, detail = self._examine(leaf, chain[1:])
-        except _UNREADABLE as exc:  # a field that is only parsed when somebody looks at it
+            code, detail = examine(leaf, chain[1:], self._lists, utc(self._clock.utc_ns()))
+        except UNREADABLE as exc:  # a field that is only parsed when somebody looks at it
             code, detail = "S406", str(exc)
         if code:
             return _refuse(code, leaf, detail)
@@ -263,15 +262,15 @@ class TrustList:
             SecurityError: It is no certificate.
         """
         try:
-            certificate = _load(certificate_der)
-        except _UNREADABLE as exc:
+            certificate = load(certificate_der)
+        except UNREADABLE as exc:
             raise SecurityError("this is no X.509 certificate") from exc
-        der = _der(certificate)
-        file = self._trusted_dir / _file_name(_name(certificate), thumbprint(der))
+        der = der_of(certificate)
+        file = self._trusted_dir / _file_name(name_of(certificate), thumbprint(der))
         write_atomic(file, der, mode=0o644)
         if forget is not None:
             _forget(forget)
-        _log.info("trust.added", name=_name(certificate), thumbprint=thumbprint(der))
+        _log.info("trust.added", name=name_of(certificate), thumbprint=thumbprint(der))
         return _trusted(file, certificate)
 
     def distrust(self, selector: str) -> Trusted:
@@ -288,7 +287,7 @@ class TrustList:
         text = _digits(selector)
         chosen = [t for t in self.trusted() if t.name == selector or _is_meant(t.thumbprint, text)]
         item = _only(chosen, f"no trusted client is meant by {selector!r}", lambda found: found.thumbprint)
-        certificate = _load(item.file.read_bytes())
+        certificate = load(item.file.read_bytes())
         decision = _refuse("S401", certificate, "trust was withdrawn")
         self.record(decision, address="")
         item.file.unlink(missing_ok=True)
@@ -296,53 +295,6 @@ class TrustList:
         return item
 
     # --- inside --------------------------------------------------------------------------------------
-
-    def _examine(self, leaf: x509.Certificate, sent: Sequence[x509.Certificate]) -> tuple[str, str]:
-        """Return code and detail of the first objection, in the order of Part 4 §6.1.3, or ("", "")."""
-        if weak := _weakness(leaf):
-            return weak
-        trusted = [certificate for _, certificate in _certificates(self._trusted_dir)]
-        if leaf not in trusted:
-            objection = self._examine_issuers(leaf, sent, trusted)
-            if objection[0]:
-                return objection
-        if late := self._out_of_time(leaf):
-            return late
-        if not _may_sign_as_client(leaf):
-            return "S409", "key usage"
-        return ("", "") if application_uri(leaf) else ("S410", "")
-
-    def _examine_issuers(
-        self, leaf: x509.Certificate, sent: Sequence[x509.Certificate], trusted: list[x509.Certificate]
-    ) -> tuple[str, str]:
-        """Follow the issuers up to a root; one of them must be trusted, all of them sound."""
-        pool = [*trusted, *(found for _, found in _certificates(self._issuers_dir)), *sent]
-        lists = [*_revocations(self._trusted_dir), *_revocations(self._issuers_dir)]
-        believed, child = False, leaf
-        for below in range(MAX_CHAIN):
-            if _is_self_signed(child):
-                return ("", "") if believed else ("S401", "")
-            issuer = next((found for found in pool if _issued(found, child, below)), None)
-            if issuer is None:
-                name = child.issuer.rfc4514_string()[:120]
-                return ("S407", f"issuer {name} is unknown") if believed else ("S401", "")
-            if weak := _weakness(issuer):
-                return weak[0], f"issuer {_name(issuer)}: {weak[1]}"
-            if late := self._out_of_time(issuer):
-                return late[0], f"issuer {_name(issuer)}: {late[1]}"
-            if any(_revokes(revocations, issuer, child) for revocations in lists):
-                return "S408", f"by {_name(issuer)}"
-            believed = believed or issuer in trusted
-            child = issuer
-        return "S407", f"more than {MAX_CHAIN} issuers"
-
-    def _out_of_time(self, certificate: x509.Certificate) -> tuple[str, str] | None:
-        now = utc(self._clock.utc_ns())
-        if now > certificate.not_valid_after_utc:
-            return "S402", f"since {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-        if now < certificate.not_valid_before_utc:
-            return "S403", f"before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-        return None
 
     def _next(self, known: Sequence[Knock]) -> int:
         """Take the next number; kept on disk so that no number ever means a second certificate."""
@@ -371,9 +323,9 @@ class TrustList:
         note = _read_note(file.with_suffix(".json"))
         return Knock(
             number=int(note.get("number", 0)),
-            name=_name(certificate),
-            application_uri=_uri(certificate),
-            thumbprint=thumbprint(_der(certificate)),
+            name=name_of(certificate),
+            application_uri=uri_of(certificate),
+            thumbprint=thumbprint(der_of(certificate)),
             address=str(note.get("address", "")),
             when=utc(int(note.get("when_ns", 0)) or file.stat().st_mtime_ns),
             reason=str(note.get("reason", "")),
@@ -382,124 +334,29 @@ class TrustList:
         )
 
 
-def split_chain(sent: bytes) -> list[x509.Certificate]:
-    """Return the certificates that lie one behind the other (Part 6 §6.2.6): leaf first.
+class _Directories:
+    """The trust directories as the lists a decision needs, read anew each time."""
 
-    Raises:
-        ValueError: It is too long, cut short, or no certificate at all.
-    """
-    if len(sent) > MAX_CHAIN_BYTES:
-        raise ValueError("chain is too long")
-    found: list[x509.Certificate] = []
-    rest = sent
-    while rest:
-        if len(found) >= MAX_CHAIN:
-            raise ValueError("chain is too long")
-        size = _der_size(rest)
-        found.append(x509.load_der_x509_certificate(rest[:size]))
-        rest = rest[size:]
-    if not found:
-        raise ValueError("no certificate")
-    return found
+    def __init__(self, trusted: Path, issuers: Path) -> None:
+        self._trusted = trusted
+        self._issuers = issuers
+
+    def trusted(self) -> list[x509.Certificate]:
+        return [certificate for _, certificate in _certificates(self._trusted)]
+
+    def issuers(self) -> list[x509.Certificate]:
+        return [certificate for _, certificate in _certificates(self._issuers)]
+
+    def revocations(self) -> list[x509.CertificateRevocationList]:
+        return [*_revocations(self._trusted), *_revocations(self._issuers)]
 
 
 def describe(sent: bytes) -> Decision:
     """Return who a certificate says it is, without deciding anything (``trusted`` is False)."""
     try:
         return _describe(split_chain(sent)[0], trusted=False, code="", reason="")
-    except _UNREADABLE:
+    except UNREADABLE:
         return _refuse("S406")
-
-
-def leaf_of(sent: bytes) -> bytes:
-    """Return the leaf (DER) of a certificate with or without its issuers; empty if it is unreadable."""
-    try:
-        return _der(split_chain(sent)[0])
-    except _UNREADABLE:
-        return b""
-
-
-def _der_size(data: bytes) -> int:
-    """Return how long the ASN.1 SEQUENCE at the start of the data says it is (X.690 §8.1.3)."""
-    if len(data) < 4 or data[0] != 0x30:
-        raise ValueError("no ASN.1 sequence")
-    if data[1] < 0x80:
-        size = 2 + data[1]
-    else:
-        digits = data[1] & 0x7F
-        if not 1 <= digits <= 3:
-            raise ValueError("impossible length")
-        size = 2 + digits + int.from_bytes(data[2 : 2 + digits], "big")
-    if size > len(data):
-        raise ValueError("cut short")
-    return size
-
-
-def _weakness(certificate: x509.Certificate) -> tuple[str, str] | None:
-    key = certificate.public_key()
-    if not isinstance(key, rsa.RSAPublicKey):
-        return "S404", "not an RSA key"
-    if not MIN_KEY_BITS <= key.key_size <= MAX_KEY_BITS:
-        return "S404", f"{key.key_size} bits"
-    if not isinstance(certificate.signature_hash_algorithm, STRONG_HASHES):
-        used = certificate.signature_hash_algorithm
-        return "S405", used.name if used else "unknown"
-    return None
-
-
-def _may_sign_as_client(certificate: x509.Certificate) -> bool:
-    """Part 6 §6.2.2 demands both extensions; where one is missing there is nothing it forbids."""
-    try:
-        if not certificate.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature:
-            return False
-    except x509.ExtensionNotFound:
-        pass
-    try:
-        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    # Part 6 §6.2.2: serverAuth and/or clientAuth; a server that is also a client often has the first only.
-    return ExtendedKeyUsageOID.CLIENT_AUTH in purposes or ExtendedKeyUsageOID.SERVER_AUTH in purposes
-
-
-def _is_self_signed(certificate: x509.Certificate) -> bool:
-    return certificate.subject == certificate.issuer and _signed_by(certificate, certificate)
-
-
-def _signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        child.verify_directly_issued_by(issuer)
-    except (InvalidSignature, *_UNREADABLE):
-        return False
-    return True
-
-
-def _issued(issuer: x509.Certificate, child: x509.Certificate, below: int) -> bool:
-    """Whether ``issuer`` is an authority that signed ``child``, with ``below`` authorities under it."""
-    try:
-        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return False
-    if not constraints.ca or (constraints.path_length is not None and constraints.path_length < below):
-        return False
-    try:
-        if not issuer.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
-            return False
-    except x509.ExtensionNotFound:
-        pass
-    return _signed_by(child, issuer)
-
-
-def _revokes(
-    revocations: x509.CertificateRevocationList, issuer: x509.Certificate, child: x509.Certificate
-) -> bool:
-    if revocations.issuer != issuer.subject:
-        return False
-    key = issuer.public_key()
-    assert isinstance(key, rsa.RSAPublicKey), "_weakness() let no other key pass"
-    if not revocations.is_signature_valid(key):
-        return False
-    return revocations.get_revoked_certificate_by_serial_number(child.serial_number) is not None
 
 
 def _refuse(code: str, leaf: x509.Certificate | None = None, detail: str = "") -> Decision:
@@ -533,44 +390,27 @@ def knock_of(decision: Decision, address: str, when: dt.datetime) -> Knock:
 
 
 def _describe(leaf: x509.Certificate, *, trusted: bool, code: str, reason: str) -> Decision:
-    der = _der(leaf)
+    der = der_of(leaf)
     return Decision(
         trusted=trusted,
         code=code,
         reason=reason,
         leaf=der,
-        name=_name(leaf),
-        application_uri=_uri(leaf),
+        name=name_of(leaf),
+        application_uri=uri_of(leaf),
         thumbprint=thumbprint(der),
     )
-
-
-def _name(certificate: x509.Certificate) -> str:
-    return _printable(certificate, common_name)
-
-
-def _uri(certificate: x509.Certificate) -> str:
-    return _printable(certificate, application_uri)
-
-
-def _printable(certificate: x509.Certificate, field: Callable[[x509.Certificate], str]) -> str:
-    """Return a text that a stranger wrote, fit for a terminal: no control characters, no endless line."""
-    try:
-        text = field(certificate)
-    except _UNREADABLE:
-        return ""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_TEXT]
 
 
 def _trusted(file: Path, certificate: x509.Certificate) -> Trusted:
     try:
         authority = bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except (x509.ExtensionNotFound, *_UNREADABLE):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         authority = False
     return Trusted(
-        name=_name(certificate),
-        application_uri=_uri(certificate),
-        thumbprint=thumbprint(_der(certificate)),
+        name=name_of(certificate),
+        application_uri=uri_of(certificate),
+        thumbprint=thumbprint(der_of(certificate)),
         until=certificate.not_valid_after_utc,
         authority=authority,
         file=file,
@@ -581,17 +421,16 @@ def _certificates(directory: Path) -> Iterator[tuple[Path, x509.Certificate]]:
     """Yield every certificate in a directory; what is none is logged and passed over."""
     for file, content in _files(directory, CERTIFICATE_SUFFIXES):
         try:
-            yield file, _load(content)
-        except _UNREADABLE:
+            yield file, load(content)
+        except UNREADABLE:
             _log.warning("trust.file_unreadable", file=str(file))
 
 
 def _revocations(directory: Path) -> Iterator[x509.CertificateRevocationList]:
     for file, content in _files(directory, frozenset({REVOCATION_SUFFIX})):
         try:
-            pem = content.lstrip().startswith(b"-----BEGIN")
-            yield x509.load_pem_x509_crl(content) if pem else x509.load_der_x509_crl(content)
-        except _UNREADABLE:
+            yield load_revocations(content)
+        except UNREADABLE:
             _log.warning("trust.file_unreadable", file=str(file))
 
 
@@ -607,16 +446,6 @@ def _files(directory: Path, suffixes: frozenset[str]) -> Iterator[tuple[Path, by
                 yield file, file.read_bytes()
         except FileNotFoundError:  # trusted or withdrawn by somebody else at this very moment
             continue
-
-
-def _load(content: bytes) -> x509.Certificate:
-    if content.lstrip().startswith(b"-----BEGIN"):
-        return x509.load_pem_x509_certificate(content)
-    return x509.load_der_x509_certificate(content)
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def _file_name(name: str, print_: str) -> str:

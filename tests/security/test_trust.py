@@ -12,15 +12,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge_opcua.errors import SecurityError
 from edge_opcua.security import trust as trust_module
+from edge_opcua.security.chain import leaf_of, split_chain
 from edge_opcua.security.trust import (
     REASONS,
     Decision,
     Knock,
     TrustList,
     describe,
-    leaf_of,
     refusal,
-    split_chain,
 )
 from edge_opcua.testing import ManualClock
 from tests.security.certificates import NOW, Identity, make, revoke

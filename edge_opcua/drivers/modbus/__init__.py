@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import ValidationError
-
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.drivers.modbus.address import ModbusAddress, parse
 from edge_opcua.drivers.modbus.settings import ModbusOptions, ModbusShape, parse_url
-from edge_opcua.drivers.options import DriverOptions
+from edge_opcua.drivers.options import DriverOptions, checked
 from edge_opcua.drivers.wire import Wire
-from edge_opcua.errors import ConfigError
 
 
 class ModbusDriver:
@@ -34,10 +31,7 @@ class ModbusDriver:
     def options(cls, cfg: DeviceConfig) -> ModbusOptions:
         """Return the checked options of a device; ConfigError if they or the URL are unusable."""
         parse_url(cfg.url)
-        try:
-            return ModbusOptions.model_validate(cfg.options)
-        except ValidationError as exc:
-            raise ConfigError(f"{cfg.name}: options: {exc.errors()[0]['msg']}") from exc
+        return checked(ModbusOptions, cfg)
 
     @classmethod
     def place(cls, text: str, cfg: DeviceConfig) -> ModbusAddress:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import ValidationError
-
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
-from edge_opcua.drivers.options import DriverOptions
+from edge_opcua.drivers.options import DriverOptions, checked
 from edge_opcua.drivers.s7.address import S7Address, parse
 from edge_opcua.drivers.s7.settings import S7Options, S7Shape, parse_url
 from edge_opcua.drivers.wire import Wire
-from edge_opcua.errors import ConfigError
 
 
 class S7Driver:
@@ -34,10 +31,7 @@ class S7Driver:
     def options(cls, cfg: DeviceConfig) -> S7Options:
         """Return the checked options of a device; ConfigError if they or the URL are unusable."""
         parse_url(cfg.url)
-        try:
-            return S7Options.model_validate(cfg.options)
-        except ValidationError as exc:
-            raise ConfigError(f"{cfg.name}: options: {exc.errors()[0]['msg']}") from exc
+        return checked(S7Options, cfg)
 
     @classmethod
     def place(cls, text: str, cfg: DeviceConfig) -> S7Address:  # noqa: ARG003 - S7 has no defaults

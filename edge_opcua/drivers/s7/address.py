@@ -54,8 +54,8 @@ class S7Address:
 
     @property
     def length(self) -> int:
-        """0 for a scalar, elements of an array, UTF-8 bytes of a string (2 for each character)."""
-        return 2 * self.type.count if self.type.type is STRING else self.type.count
+        """0 for a scalar, elements of an array, bytes of a string."""
+        return self.type.length
 
     @property
     def writable(self) -> bool:

@@ -27,7 +27,8 @@ from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.channel import Channel
 from edge_opcua.opcua.seam.request import check_activation, check_open_request, read_header
 from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn, set_caller
-from edge_opcua.security.trust import Decision, describe, leaf_of, refusal
+from edge_opcua.security.chain import leaf_of
+from edge_opcua.security.trust import Decision, describe, refusal
 
 # Part 6 §7.1.2.3: a peer's buffers are at least this large.
 MIN_BUFFER_BYTES: Final = 8192

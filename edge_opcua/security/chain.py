@@ -1,0 +1,251 @@
+"""What a certificate that somebody else made is worth, and the issuers behind it; decides, does no I/O."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from edge_opcua.security.pki import application_uri, common_name
+
+MIN_KEY_BITS: Final = 2048
+MAX_KEY_BITS: Final = 4096
+MAX_CHAIN_BYTES: Final = 32_768
+MAX_CHAIN: Final = 6
+MAX_TEXT: Final = 200
+STRONG_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+# What a certificate reader may raise on bytes that somebody else made.
+UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
+
+
+class Lists(Protocol):
+    """Whom the operator believes; each list is asked for only if the decision needs it."""
+
+    def trusted(self) -> Sequence[x509.Certificate]:
+        """Return the certificates that are trusted themselves, or vouch for others."""
+        ...
+
+    def issuers(self) -> Sequence[x509.Certificate]:
+        """Return the certificates that only help to build a chain."""
+        ...
+
+    def revocations(self) -> Sequence[x509.CertificateRevocationList]:
+        """Return what issuers took back."""
+        ...
+
+
+def examine(
+    leaf: x509.Certificate, sent: Sequence[x509.Certificate], lists: Lists, now: dt.datetime
+) -> tuple[str, str]:
+    """Return code and detail of the first objection, in the order of Part 4 §6.1.3, or ("", "").
+
+    Args:
+        leaf: Certificate of the client.
+        sent: Issuers the client sent along.
+        lists: Whom the operator believes.
+        now: Time of the decision.
+    """
+    if weak := _weakness(leaf):
+        return weak
+    trusted = lists.trusted()
+    if leaf not in trusted:
+        objection = _examine_issuers(leaf, [*trusted, *lists.issuers(), *sent], trusted, lists, now)
+        if objection[0]:
+            return objection
+    if late := _out_of_time(leaf, now):
+        return late
+    if not _may_sign_as_client(leaf):
+        return "S409", "key usage"
+    return ("", "") if application_uri(leaf) else ("S410", "")
+
+
+def split_chain(sent: bytes) -> list[x509.Certificate]:
+    """Return the certificates that lie one behind the other (Part 6 §6.2.6): leaf first.
+
+    Raises:
+        ValueError: It is too long, cut short, or no certificate at all.
+    """
+    if len(sent) > MAX_CHAIN_BYTES:
+        raise ValueError("chain is too long")
+    found: list[x509.Certificate] = []
+    rest = sent
+    while rest:
+        if len(found) >= MAX_CHAIN:
+            raise ValueError("chain is too long")
+        size = _der_size(rest)
+        found.append(x509.load_der_x509_certificate(rest[:size]))
+        rest = rest[size:]
+    if not found:
+        raise ValueError("no certificate")
+    return found
+
+
+def leaf_of(sent: bytes) -> bytes:
+    """Return the leaf (DER) of a certificate with or without its issuers; empty if it is unreadable."""
+    try:
+        return der_of(split_chain(sent)[0])
+    except UNREADABLE:
+        return b""
+
+
+def load(content: bytes) -> x509.Certificate:
+    """Read a certificate, DER or PEM; raises one of :data:`UNREADABLE`."""
+    if content.lstrip().startswith(b"-----BEGIN"):
+        return x509.load_pem_x509_certificate(content)
+    return x509.load_der_x509_certificate(content)
+
+
+def load_revocations(content: bytes) -> x509.CertificateRevocationList:
+    """Read a revocation list, DER or PEM; raises one of :data:`UNREADABLE`."""
+    if content.lstrip().startswith(b"-----BEGIN"):
+        return x509.load_pem_x509_crl(content)
+    return x509.load_der_x509_crl(content)
+
+
+def der_of(certificate: x509.Certificate) -> bytes:
+    """Return the certificate as it travels."""
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """Return the common name of the subject, fit for a terminal."""
+    return _printable(certificate, common_name)
+
+
+def uri_of(certificate: x509.Certificate) -> str:
+    """Return the ApplicationUri, fit for a terminal."""
+    return _printable(certificate, application_uri)
+
+
+def _printable(certificate: x509.Certificate, field: Callable[[x509.Certificate], str]) -> str:
+    """Return a text that a stranger wrote, fit for a terminal: no control characters, no endless line."""
+    try:
+        text = field(certificate)
+    except UNREADABLE:
+        return ""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_TEXT]
+
+
+def _examine_issuers(
+    leaf: x509.Certificate,
+    pool: Sequence[x509.Certificate],
+    trusted: Sequence[x509.Certificate],
+    lists: Lists,
+    now: dt.datetime,
+) -> tuple[str, str]:
+    """Follow the issuers up to a root; one of them must be trusted, all of them sound."""
+    revocations = lists.revocations()
+    believed, child = False, leaf
+    for below in range(MAX_CHAIN):
+        if _is_self_signed(child):
+            return ("", "") if believed else ("S401", "")
+        issuer = next((found for found in pool if _issued(found, child, below)), None)
+        if issuer is None:
+            name = child.issuer.rfc4514_string()[:120]
+            return ("S407", f"issuer {name} is unknown") if believed else ("S401", "")
+        if weak := _weakness(issuer):
+            return weak[0], f"issuer {name_of(issuer)}: {weak[1]}"
+        if late := _out_of_time(issuer, now):
+            return late[0], f"issuer {name_of(issuer)}: {late[1]}"
+        if any(_revokes(one, issuer, child) for one in revocations):
+            return "S408", f"by {name_of(issuer)}"
+        believed = believed or issuer in trusted
+        child = issuer
+    return "S407", f"more than {MAX_CHAIN} issuers"
+
+
+def _out_of_time(certificate: x509.Certificate, now: dt.datetime) -> tuple[str, str] | None:
+    if now > certificate.not_valid_after_utc:
+        return "S402", f"since {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    if now < certificate.not_valid_before_utc:
+        return "S403", f"before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+    return None
+
+
+def _weakness(certificate: x509.Certificate) -> tuple[str, str] | None:
+    key = certificate.public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        return "S404", "not an RSA key"
+    if not MIN_KEY_BITS <= key.key_size <= MAX_KEY_BITS:
+        return "S404", f"{key.key_size} bits"
+    if not isinstance(certificate.signature_hash_algorithm, STRONG_HASHES):
+        used = certificate.signature_hash_algorithm
+        return "S405", used.name if used else "unknown"
+    return None
+
+
+def _may_sign_as_client(certificate: x509.Certificate) -> bool:
+    """Part 6 §6.2.2 demands both extensions; where one is missing there is nothing it forbids."""
+    try:
+        if not certificate.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature:
+            return False
+    except x509.ExtensionNotFound:
+        pass
+    try:
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    # Part 6 §6.2.2: serverAuth and/or clientAuth; a server that is also a client often has the first only.
+    return ExtendedKeyUsageOID.CLIENT_AUTH in purposes or ExtendedKeyUsageOID.SERVER_AUTH in purposes
+
+
+def _is_self_signed(certificate: x509.Certificate) -> bool:
+    return certificate.subject == certificate.issuer and _signed_by(certificate, certificate)
+
+
+def _signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        child.verify_directly_issued_by(issuer)
+    except (InvalidSignature, *UNREADABLE):
+        return False
+    return True
+
+
+def _issued(issuer: x509.Certificate, child: x509.Certificate, below: int) -> bool:
+    """Whether ``issuer`` is an authority that signed ``child``, with ``below`` authorities under it."""
+    try:
+        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    if not constraints.ca or (constraints.path_length is not None and constraints.path_length < below):
+        return False
+    try:
+        if not issuer.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
+            return False
+    except x509.ExtensionNotFound:
+        pass
+    return _signed_by(child, issuer)
+
+
+def _revokes(
+    revocations: x509.CertificateRevocationList, issuer: x509.Certificate, child: x509.Certificate
+) -> bool:
+    if revocations.issuer != issuer.subject:
+        return False
+    key = issuer.public_key()
+    assert isinstance(key, rsa.RSAPublicKey), "_weakness() let no other key pass"
+    if not revocations.is_signature_valid(key):
+        return False
+    return revocations.get_revoked_certificate_by_serial_number(child.serial_number) is not None
+
+
+def _der_size(data: bytes) -> int:
+    """Return how long the ASN.1 SEQUENCE at the start of the data says it is (X.690 §8.1.3)."""
+    if len(data) < 4 or data[0] != 0x30:
+        raise ValueError("no ASN.1 sequence")
+    if data[1] < 0x80:
+        size = 2 + data[1]
+    else:
+        digits = data[1] & 0x7F
+        if not 1 <= digits <= 3:
+            raise ValueError("impossible length")
+        size = 2 + digits + int.from_bytes(data[2 : 2 + digits], "big")
+    if size > len(data):
+        raise ValueError("cut short")
+    return size
