@@ -70,7 +70,7 @@ def status_text(body: Mapping[str, Any]) -> str:
         )
     lines.append("processes  " + "  ".join(_process_text(row) for row in body["processes"]))
     sessions = body["sessions"]
-    names = ", ".join(f"{s['application']} from {s['address']} ({s['items']} items)" for s in sessions)
+    names = ", ".join(_session_text(session) for session in sessions)
     lines.append(f"clients  {len(sessions)}" + (f": {names}" if names else ""))
     knocks = body["knocks"]
     if knocks:
@@ -89,6 +89,11 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _session_text(session: Mapping[str, Any]) -> str:
+    every = f", {session['interval_ms']:g} ms" if session["interval_ms"] else ""
+    return f"{session['client']} from {session['address']} ({session['items']} items{every})"
 
 
 def _because(text: object) -> str:
