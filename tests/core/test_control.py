@@ -302,7 +302,9 @@ async def test_notifications_to_a_process_that_stands_still_drop_the_oldest_and_
         assert len(seen) - 1 + peer.dropped == 6000
         running.cancel()
         other.cancel()
-        peer.notify("frozen", "x", {})  # to a closed peer: counted as well
+    before = peer.dropped
+    peer.notify("frozen", "x", {})  # to a closed peer: counted as well
+    assert peer.dropped == before + 1
 
 
 async def test_the_last_words_of_a_peer_that_ends_are_heard() -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from edge_opcua.core import process as process_module
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.control import Hub, Reply, Request
-from edge_opcua.core.process import EXIT_FAILED, EXIT_FORCED, EXIT_OK
+from edge_opcua.core.process import EXIT_FAILED, EXIT_FORCED, EXIT_OK, PING, die_with_parent
 from edge_opcua.core.values import BAD_INVALID_STATE, GOOD, BlockSpec, Scalar, TagSpec
 
 PEER = Path(__file__).with_name("child_peer.py")
@@ -227,5 +229,16 @@ async def test_a_child_that_is_not_ready_says_so(tmp_path: Path) -> None:
             hub.attach("io", started.control)
             reply = await hub.request("io", "write", {}, timeout_s=5)
             assert reply == Reply(BAD_INVALID_STATE, "io is still starting")
+            before = hub.heard("io")
+            assert (await hub.request("io", PING, {}, timeout_s=5)).status == GOOD
+            assert hub.heard("io") > before
+            assert hub.heard("opcua") == 0, "nobody is there"
             running.cancel()
         assert started.end()[0] == EXIT_OK
+
+
+def test_a_kernel_that_does_not_tell_of_the_parents_death_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "_PR_SET_PDEATHSIG", -1)  # EINVAL, as where prctl is filtered
+    with capture_logs() as logs:
+        die_with_parent()
+    assert [entry["event"] for entry in logs] == ["process.no_parent_death_signal"]

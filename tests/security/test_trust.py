@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -252,6 +252,13 @@ def test_a_revoked_certificate_is_refused(
     (pki_dir / "issuers" / "broken.crl").write_bytes(b"garbage")
     assert listed.decide(plant["direct"].der).trusted
     assert listed.decide(plant["leaf"].der + plant["line"].der).code == "S408"
+
+
+def test_a_revocation_list_may_be_pem(listed: TrustList, pki_dir: Path, plant: dict[str, Identity]) -> None:
+    listed.add(plant["root"].der)
+    revocations = x509.load_der_x509_crl(revoke(plant["root"], plant["direct"]))
+    (pki_dir / "issuers" / "root.crl").write_bytes(revocations.public_bytes(serialization.Encoding.PEM))
+    assert listed.decide(plant["direct"].der).code == "S408"
 
 
 def test_a_revocation_list_by_somebody_else_revokes_nothing(
