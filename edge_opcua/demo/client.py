@@ -30,7 +30,7 @@ class Seen:
     """One notification as it arrived.
 
     Args:
-        value: Value, None if the status is Bad.
+        value: Value as it came; None if there was none.
         status: StatusCode.
         source_ns: SourceTimestamp, ns UTC, 0 if there was none.
         at_ns: When it arrived, ns UTC.
@@ -218,7 +218,7 @@ class ScadaClient:
         shown = data.monitored_item.Value
         status = shown.StatusCode.value if shown.StatusCode is not None else 0
         seen = Seen(
-            value=None if status & 0x80000000 or shown.Value is None else shown.Value.Value,
+            value=None if shown.Value is None else shown.Value.Value,
             status=status,
             source_ns=utc_ns(shown.SourceTimestamp),
             at_ns=self._clock.utc_ns(),

@@ -192,7 +192,7 @@ class Chapters:
             f"{HEALTHY_STROKES} healthy strokes",
         )
         values = self._client.values
-        if not all(is_good(values[name].status) for _, name in WATCHED if name in values):
+        if not all(name in values and is_good(values[name].status) for _, name in WATCHED):
             self._story.fail("not every value was Good while all was well")
         score = float(np.median([r["Score"] for r in self._results() if r["Verdict"] == Verdict.OK]))
         self._story.proved(f"{HEALTHY_STROKES} strokes judged OK, score {score:.2f} of a limit of 1.00")
@@ -249,16 +249,23 @@ class Chapters:
         self._story.say(f"the cable of {device} is pulled")
         before = len(self._client.events)
         await self._cell.link(device, "cut")
+        cut_ns = self._story.clock.utc_ns()
         lost = "vib rms"
-        await self._until(
-            lambda: self._statuses(lost, UNCERTAIN_NO_COMMUNICATION_LAST_USABLE),
-            f"{lost} with quality {status_name(UNCERTAIN_NO_COMMUNICATION_LAST_USABLE)}",
-        )
-        self._story.proved(f"{lost} is Uncertain, its last value and source time kept")
+        held = (
+            await self._until(
+                lambda: self._statuses(lost, UNCERTAIN_NO_COMMUNICATION_LAST_USABLE),
+                f"{lost} with quality {status_name(UNCERTAIN_NO_COMMUNICATION_LAST_USABLE)}",
+            )
+        )[0]
+        if not self._is_last_good(lost, held, cut_ns):
+            self._story.fail(f"{lost} is Uncertain, and not with its last value and source time")
+        else:
+            self._story.proved(f"{lost} is Uncertain, its last value and source time kept")
         await self._until(lambda: is_bad(self._client.values[lost].status), f"{lost} Bad after its hold time")
         if self._client.values[lost].value is not None:
             self._story.fail(f"{lost} is Bad and still has a value")
-        self._story.proved(f"{lost} is {status_name(self._client.values[lost].status)}, without a value")
+        else:
+            self._story.proved(f"{lost} is {status_name(self._client.values[lost].status)}, without a value")
         await self._until(
             lambda: [r for r in self._results(before) if r["Verdict"] == Verdict.NOT_DECIDABLE],
             "a verdict NotDecidable",
@@ -329,6 +336,13 @@ class Chapters:
 
     def _statuses(self, name: str, status: int) -> list[Seen]:
         return [seen for seen in self._client.history[name] if seen.status & _CODE == status]
+
+    def _is_last_good(self, name: str, held: Seen, cut_ns: int) -> bool:
+        """Whether a held value is the last Good one, read before the cable was pulled."""
+        good = [
+            seen for seen in self._client.history[name] if is_good(seen.status) and seen.at_ns <= held.at_ns
+        ]
+        return good[-1].value == held.value and good[-1].source_ns <= held.source_ns <= cut_ns
 
     async def _until(self, look: Callable[[], _Found], what: str) -> _Found:
         """Return what ``look`` finds as soon as it finds anything.

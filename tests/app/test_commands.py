@@ -1,0 +1,92 @@
+"""The commands that need no running server, as a person or a script types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge_opcua.assets import examples_dir
+from edge_opcua.cli import main
+from edge_opcua.core.statedir import StateDir
+from edge_opcua.security.trust import TrustList
+from tests.security.certificates import make
+
+URI = "urn:laptop-7:uaexpert"
+ADDRESS = "192.0.2.9:50123"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state directory at whose server one client has knocked."""
+    StateDir(tmp_path).create()
+    pki = StateDir(tmp_path).pki
+    for name in ("trusted", "issuers", "rejected"):
+        (pki / name).mkdir(parents=True, exist_ok=True)
+    trust = TrustList(pki)
+    trust.record(trust.decide(make("UaExpert", uri=URI).der), ADDRESS)
+    return tmp_path
+
+
+def test_trust_lists_who_knocked_and_trusts_by_one_command(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trust", "--state", str(state)]) == 0
+    knock = capsys.readouterr().out
+    for part in ("1", "UaExpert", ADDRESS, "not trusted"):
+        assert part in knock
+    assert main(["trust", "1", "--state", str(state)]) == 0
+    assert f"trusted: UaExpert   {URI}" in capsys.readouterr().out
+    assert [client.name for client in TrustList(StateDir(state).pki).trusted()] == ["UaExpert"]
+    assert main(["trust", "--list", "--state", str(state)]) == 0
+    assert "UaExpert" in capsys.readouterr().out
+    assert main(["trust", "--state", str(state)]) == 0
+    assert "UaExpert" not in capsys.readouterr().out
+    assert main(["trust", "UaExpert", "--remove", "--state", str(state)]) == 0
+    assert "no longer trusted: UaExpert" in capsys.readouterr().out
+    assert main(["trust", "--list", "--state", str(state)]) == 0
+    assert "nobody is trusted yet" in capsys.readouterr().out
+
+
+def test_trust_speaks_json_to_scripts(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trust", "--json", "--state", str(state)]) == 0
+    (knock,) = json.loads(capsys.readouterr().out)["clients"]
+    assert (knock["number"], knock["name"], knock["code"]) == (1, "UaExpert", "S401")
+    assert main(["trust", knock["thumbprint"], "--state", str(state)]) == 0
+    capsys.readouterr()
+    assert main(["trust", "--list", "--json", "--state", str(state)]) == 0
+    (trusted,) = json.loads(capsys.readouterr().out)["clients"]
+    assert trusted["thumbprint"] == knock["thumbprint"]
+
+
+def test_a_number_that_nobody_has_is_said_with_its_own_exit_code(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trust", "7", "--state", str(state)]) == 1
+    assert "7" in capsys.readouterr().err
+
+
+def test_explain_knows_its_codes_and_says_when_it_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "S401"]) == 0
+    assert "S401" in capsys.readouterr().out
+    assert main(["explain", "X999"]) == 2
+    assert "X999" in capsys.readouterr().err
+
+
+def test_check_speaks_json_to_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--json", str(examples_dir() / "press" / "press.toml")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"].startswith("edge-opcua.check/")
+
+
+def test_the_configuration_is_looked_for_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EDGE_OPCUA_CONFIG", str(examples_dir() / "press" / "press.toml"))
+    assert main(["check"]) == 0
+    capsys.readouterr()
+    monkeypatch.delenv("EDGE_OPCUA_CONFIG")
+    monkeypatch.chdir(tmp_path)
+    assert main(["check"]) == 2
+    assert "edge-opcua.toml" in capsys.readouterr().out
