@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict, is_good
 from tests.system.plant import Plant, alive, children, signal_process
 
@@ -64,16 +66,19 @@ async def test_the_opcua_process_killed_comes_back_under_the_same_address(plant:
 
 
 async def test_a_stopped_server_releases_its_outputs_and_leaves_nothing(tmp_path: Path) -> None:
+    shared_before = _shared_memory()
     async with Plant(tmp_path) as plant:
         await _authority(plant)
         family = [plant.server.pid, *children(plant.server.pid)]
         assert await plant.server.stop() == 0
         await _released(plant)
-        _nothing_left(plant, family)
+        _nothing_left(plant, family, shared_before)
+        assert not StateDir(plant.state_dir).control_socket.exists()
         assert any("outputs are released" in line for line in plant.server.lines)
 
 
 async def test_a_killed_supervisor_takes_everything_with_it_within_a_second(tmp_path: Path) -> None:
+    shared_before = _shared_memory()
     async with Plant(tmp_path) as plant:
         await _authority(plant)
         family = children(plant.server.pid)
@@ -84,7 +89,7 @@ async def test_a_killed_supervisor_takes_everything_with_it_within_a_second(tmp_
             assert plant.clock.monotonic_s() - killed_s < END_S + 0.5, [p for p in family if alive(p)]
             await asyncio.sleep(0.01)
         await _released(plant)
-        _nothing_left(plant, family)
+        _nothing_left(plant, family, shared_before)
 
 
 async def _authority(plant: Plant) -> None:
@@ -107,6 +112,15 @@ async def _released(plant: Plant) -> None:
     raise AssertionError("the PLC still trusts an edge that is gone")
 
 
-def _nothing_left(plant: Plant, family: list[int]) -> None:
+def _nothing_left(plant: Plant, family: list[int], shared_before: set[str]) -> None:
+    """No process, no shared memory, no listener: the port can be had again."""
     assert not [pid for pid in family if alive(pid)]
-    assert not [name for name in os.listdir("/dev/shm") if "edge" in name]  # noqa: PTH208
+    assert _shared_memory() <= shared_before
+    port = urlsplit(plant.server.endpoint).port
+    assert port is not None
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def _shared_memory() -> set[str]:
+    return {entry.name for entry in Path("/dev/shm").iterdir()}
