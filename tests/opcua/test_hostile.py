@@ -680,6 +680,23 @@ async def test_too_many_sessions_are_refused(lax: Plant) -> None:
     assert await lax.read_by_a_good_client() == 1.5
 
 
+async def test_a_session_that_lost_its_connection_gives_way_to_a_new_client(lax: Plant) -> None:
+    class Handler:
+        """Takes nothing."""
+
+    async with lax.client(), lax.client(OTHER):
+        vanished = lax.client()
+        await vanished.connect()
+        await vanished.create_subscription(20, Handler())  # a session without one ends with its connection
+        vanished.uaclient.protocol.transport.abort()  # no goodbye: the session waits
+        async with asyncio.timeout(5):
+            while all(session.owner is not None for session in lax.server.iserver.sessions()):
+                await asyncio.sleep(0.01)
+        assert await lax.read_by_a_good_client() == 1.5
+        with contextlib.suppress(ua.UaError, OSError, TimeoutError):
+            await vanished.disconnect()
+
+
 async def test_too_many_connections_are_refused_and_the_idle_ones_end(lax: Plant) -> None:
     async with lax.client() as client:
         parked = [await asyncio.open_connection("127.0.0.1", lax.server.port) for _ in range(10)]

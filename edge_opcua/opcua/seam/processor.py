@@ -297,6 +297,7 @@ class Processor(UaProcessor):
             if self.session.is_activated():
                 raise ServiceError(ua.StatusCodes.BadTooManySessions)  # one session per channel
             await self.session.close_session(delete_subs=True)
+        await self.iserver.make_room_for_session()
         self.session = self.iserver.create_client_session(str(params.SessionName or "")[:200], client, self)
         result = await self.session.create_session(params, sockname=self.sockname)
         result.MaxRequestMessageSize = self._server_limits.message_bytes

@@ -105,6 +105,20 @@ class Core(InternalServer):
         """Return a channel id that nobody can foresee (asyncua counts up from 6)."""
         return secrets.randbelow((1 << 32) - 1) + 1
 
+    async def make_room_for_session(self) -> None:
+        """End the longest unused session that lost its connection, if there is no place for another.
+
+        Part 4 §5.7.2 lets a session outlive its connection. Clients that vanish instead of saying goodbye
+        would otherwise keep everybody out until their sessions time out.
+        """
+        found = self.sessions()
+        lost = [session for session in found if session.owner is None]
+        if len(found) < self.limits.sessions or not lost:
+            return
+        oldest = min(lost, key=lambda session: session.used_s)
+        _log.info("session.gave_way", client=oldest.who, sessions=len(found))
+        await oldest.close_session(delete_subs=True)
+
     def create_client_session(self, name: str, client: ClientApplication, processor: Any) -> Session:
         """Enter a new session.
 

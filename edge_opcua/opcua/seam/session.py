@@ -200,6 +200,11 @@ class Session(InternalSession):
         internal_server.register_external_session(self)
 
     @property
+    def used_s(self) -> float:
+        """When its client last asked for something (monotonic)."""
+        return float(self._last_activity)
+
+    @property
     def who(self) -> str:
         """Name for log and audit: application and address."""
         return f"{self.client.application_name or self.client.application_uri} ({self.client.address})"
