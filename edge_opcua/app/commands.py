@@ -15,11 +15,11 @@ from edge_opcua.config.codes import explain as explanation
 from edge_opcua.config.loader import Loaded, load
 from edge_opcua.config.report import check_json, check_text, problems_text, wants_color
 from edge_opcua.core.clock import SystemClock
-from edge_opcua.core.logs import configure_logging
+from edge_opcua.core.logs import LineSink, configure_logging
 from edge_opcua.core.process import die_with_parent
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.drivers.plan import DevicePlan
-from edge_opcua.errors import ConfigError, EdgeError, SecurityError
+from edge_opcua.errors import ConfigError, ControlError, EdgeError, SecurityError
 from edge_opcua.opcua.identity import guard_identity
 from edge_opcua.security.trust import Knock, Trusted, TrustList
 
@@ -53,6 +53,11 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
     if loaded.config is None:
         return WRONG_USE
     configure_logging()
+    operator = LineSink(sys.stdout)  # a reader that stands still or is gone may not stop the server
+
+    def tell(line: str) -> None:
+        operator.write(line + "\n")
+
     if end_with_parent:
         die_with_parent()
     try:
@@ -62,11 +67,11 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
             for refused in install_delivered(loaded.config, state):
                 complain(f"warn[M514] delivered model left out: {refused}")
             devices, tags = len(loaded.config.devices), loaded.config.tag_count
-            say(f"{config_file}   {devices} devices, {tags} tags   {state.root}")
+            tell(f"{config_file}   {devices} devices, {tags} tags   {state.root}")
             supervisor = Supervisor(
-                loaded.config, plan(loaded.config), state, clock=SystemClock(), announce=say
+                loaded.config, plan(loaded.config), state, clock=SystemClock(), announce=tell
             )
-            unreleased = asyncio.run(supervisor.run())
+            unreleased = _served(supervisor)
     except SecurityError as exc:
         complain(f"error[S400] {exc}")
         return REFUSED
@@ -74,10 +79,22 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
         complain(f"error[{exc.code}] {exc}")
         return WRONG_USE
     if unreleased:
-        say(f"stopped; {', '.join(unreleased)} could not be released: the PLC's own time-out has to act")
+        tell(f"stopped; {', '.join(unreleased)} could not be released: the PLC's own time-out has to act")
     else:
-        say("stopped; outputs are released")
+        tell("stopped; outputs are released")
+    operator.drain()
     return 0
+
+
+def _served(supervisor: Supervisor) -> tuple[str, ...]:
+    """Run the server to its end and return the outputs that were not released."""
+    try:
+        return asyncio.run(supervisor.run())
+    except BaseExceptionGroup as group:
+        faults, others = group.split(ControlError)
+        if faults is None or others is not None:
+            raise
+        raise ConfigError(str(faults.exceptions[0]), code="H632") from group
 
 
 def check(config_file: Path, *, as_json: bool) -> int:

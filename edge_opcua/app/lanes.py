@@ -70,6 +70,10 @@ class LaneHost(Protocol):
         """Tell people that something needs them."""
         ...
 
+    def clear_fault(self, source: str) -> None:
+        """Tell them that it is over."""
+        ...
+
 
 Progress = Callable[[JobEvent], Awaitable[None]]
 
@@ -122,6 +126,8 @@ class LaneKeeper:
                 await self._until_ended()
             except ModelError as exc:
                 self._host.report_fault(self.pipeline, exc.code, str(exc))
+            except OSError as exc:  # no memory or no descriptor for a process: that may end
+                self._host.report_fault(self.pipeline, "H651", f"no process can be started: {exc}")
             if self._clock.monotonic_s() - started_s > MAX_DELAY_S:
                 delay_s = FIRST_DELAY_S
             await self._clock.sleep(delay_s)
@@ -229,6 +235,7 @@ class LaneKeeper:
             await self._discard(lane)
             raise ModelError(f"the lane did not become active: {reply.reason}", code="M531")
         self._lane = lane
+        self._host.clear_fault(self.pipeline)
 
     async def _discard(self, lane: ChildProcess) -> None:
         self._host.disconnect(lane.role)

@@ -90,7 +90,7 @@ class ActiveModels:
             kept = json.loads(self._file.read_text())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, RecursionError) as exc:
             _log.warning("models.choice_unreadable", file=str(self._file), error=str(exc))
             return {}
         if not isinstance(kept, dict):

@@ -74,6 +74,11 @@ class ChildProcess:
         """Process id."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended."""
+        return self._process.returncode is not None
+
     async def wait(self) -> int:
         """Return the exit code once it has ended; negative for a signal."""
         return await self._process.wait()

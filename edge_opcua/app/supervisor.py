@@ -25,6 +25,7 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.control import Hub, Reply, Request
+from edge_opcua.core.process import EXIT_OK
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import BAD_NOT_SUPPORTED, GOOD
 
@@ -58,6 +59,7 @@ class Fault:
     code: str
     text: str
     since_ns: int
+    since_s: float
 
 
 @dataclass(slots=True)
@@ -107,19 +109,21 @@ class Supervisor:
         self._jobs = ModelJobs(config, self._keepers, self._active, self._on_job)
         self._board = Board()
         self._unreleased: list[str] = []
+        self._children: list[ChildProcess] = []
         self._stopping = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._started_s = clock.monotonic_s()
 
     async def run(self) -> tuple[str, ...]:
-        """Run until SIGTERM or SIGINT; then outputs are released first, and every process ends.
+        """Run until SIGTERM, SIGINT or SIGHUP; then outputs are released first, and every process ends.
 
         Returns:
             Outputs that could not be released: there the PLC's own time-out has to act.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, self._stopping.set)
         try:
             async with self._group:
                 tasks = [
@@ -141,6 +145,7 @@ class Supervisor:
                 for task in tasks:
                     task.cancel()
         finally:
+            await self._kill_the_rest()
             self._bus.close()
             os.close(self._inheritance.config_fd)
         return tuple(self._unreleased)
@@ -150,6 +155,7 @@ class Supervisor:
     async def start(self, role: str, *arguments: str) -> ChildProcess:
         """Start a child and connect it to the control channel."""
         child = await ChildProcess.start(role, self._inheritance, *arguments)
+        self._children = [each for each in self._children if not each.has_ended] + [child]
         self._hub.attach(role, child.control)
         return child
 
@@ -174,7 +180,9 @@ class Supervisor:
         known = self._board.faults.get(source)
         if known is not None and (known.code, known.text) == (code, text):
             return
-        self._board.faults[source] = Fault(source, code, text, self._clock.utc_ns())
+        self._board.faults[source] = Fault(
+            source, code, text, self._clock.utc_ns(), self._clock.monotonic_s()
+        )
         self._announce(f"error[{code}] {source}: {text}   explain: edge-opcua explain {code}")
         _log.warning("fault.raised", source=source, code=code, text=text)
 
@@ -182,7 +190,7 @@ class Supervisor:
         """Take a fault back, and say that it is over."""
         fault = self._board.faults.pop(source, None)
         if fault is not None:
-            seconds = (self._clock.utc_ns() - fault.since_ns) / 1e9
+            seconds = self._clock.monotonic_s() - fault.since_s
             self._announce(f"{source}: over after {seconds:.1f} s ({fault.code})")
             _log.info("fault.cleared", source=source, code=fault.code, duration_s=round(seconds, 3))
 
@@ -192,24 +200,34 @@ class Supervisor:
         delay_s = FIRST_DELAY_S
         while not self._stopping.is_set():
             started_s = self._clock.monotonic_s()
-            seat.child = await self.start(seat.role, *seat.arguments)
-            code = await self.until_ended(seat.child)
-            self._hub.detach(seat.role)
-            pid, seat.child = seat.child.pid, None
+            try:
+                await self._fill(seat)
+            except OSError as exc:  # no memory or no descriptor for a process: that may end
+                self.report_fault(seat.role, "H651", f"no process can be started: {exc}")
             if self._stopping.is_set():
                 return
-            seat.restarts += 1
-            _log.warning("process.ended", role=seat.role, pid=pid, how=exit_text(code))
             if self._clock.monotonic_s() - started_s > MAX_DELAY_S:
                 delay_s = FIRST_DELAY_S
             await self._clock.sleep(delay_s)
             delay_s = min(2 * delay_s, MAX_DELAY_S)
 
+    async def _fill(self, seat: Seat) -> None:
+        """Give a role a process, and return when that has ended."""
+        seat.child = child = await self.start(seat.role, *seat.arguments)
+        if (fault := self._board.faults.get(seat.role)) is not None and fault.code == "H651":
+            self.clear_fault(seat.role)
+        code = await self.until_ended(child)
+        self._hub.detach(seat.role)
+        seat.child = None
+        if not self._stopping.is_set():
+            seat.restarts += 1
+            _log.warning("process.ended", role=seat.role, pid=child.pid, how=exit_text(code))
+
     async def _end_children(self) -> None:
         """End io first: it writes the safe values while everything it needs still lives; records last."""
         io = self._seats["io"].child
-        if io is not None:
-            await io.end(grace_s=RELEASE_S)
+        if io is None or await io.end(grace_s=RELEASE_S) != EXIT_OK:  # dead, frozen, or too slow
+            self._unreleased = [output.name for output in self._config.outputs]
         async with asyncio.TaskGroup() as group:
             for keeper in self._keepers.values():
                 group.create_task(keeper.end(), name=f"end.{keeper.pipeline}")
@@ -220,13 +238,24 @@ class Supervisor:
         if records is not None:
             await records.end(grace_s=END_S)  # last: it journals what the others did at their end
 
+    async def _kill_the_rest(self) -> None:
+        """End what was only just being started, e.g. the lane of a model change."""
+        for child in self._children:
+            if not child.has_ended:
+                child.kill()
+                await child.wait()
+
     async def _watch_disk(self) -> None:
         while True:
-            disk = shutil.disk_usage(self._state.root)
-            if disk.free < min(LOW_DISK_BYTES, LOW_DISK_SHARE * disk.total):
-                self.report_fault("disk", "R701", f"the disk of {self._state.root} is nearly full")
+            try:
+                disk = shutil.disk_usage(self._state.root)
+            except OSError as exc:
+                self.report_fault("disk", "H632", f"{self._state.root} is gone: {exc.strerror}")
             else:
-                self.clear_fault("disk")
+                if disk.free < min(LOW_DISK_BYTES, LOW_DISK_SHARE * disk.total):
+                    self.report_fault("disk", "R701", f"the disk of {self._state.root} is nearly full")
+                else:
+                    self.clear_fault("disk")
             await self._clock.sleep(DISK_CHECK_S)
 
     # Control channel.

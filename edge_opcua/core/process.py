@@ -88,7 +88,8 @@ def run_child(main: Callable[[Child], Awaitable[None]], argv: Sequence[str] | No
     Returns:
         0 after an orderly end, 1 if ``main`` failed. 70 is the code of a process that had to be forced.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal tells the whole group; the supervisor decides
+        signal.signal(number, signal.SIG_IGN)
     die_with_parent()
     given, more = _parser().parse_known_args(argv)
     sink = configure_logging(role=given.role)

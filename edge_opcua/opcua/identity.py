@@ -138,7 +138,7 @@ def _read(path: Path) -> Identity | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise IdentityError(f"{path} cannot be read ({exc}); restore it from a backup", code="C192") from exc
 
 

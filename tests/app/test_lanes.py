@@ -93,6 +93,9 @@ class Host:
     def report_fault(self, source: str, code: str, text: str) -> None:
         self.faults.append(f"{code} {text}")
 
+    def clear_fault(self, source: str) -> None:
+        self.faults.clear()
+
 
 @asynccontextmanager
 async def keeping(host: Host) -> AsyncIterator[LaneKeeper]:
