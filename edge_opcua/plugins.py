@@ -1,4 +1,4 @@
-"""Drivers, backends and sinks by name: entry points are listed, only the configured one is imported."""
+"""Drivers and backends by name: entry points are listed, only the configured one is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from edge_opcua.errors import ConfigError
 
 DRIVERS: Final = "edge_opcua.drivers"
 BACKENDS: Final = "edge_opcua.backends"
-SINKS: Final = "edge_opcua.sinks"
 
 _SIMILAR: Final = 0.6
 

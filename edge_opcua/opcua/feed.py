@@ -1,8 +1,8 @@
 """From the bus to OPC UA: every tick each block's newest rows, its staleness, and every result as an event.
 
 A variable's value is made when somebody reads it, and when it changed and somebody watches it; a tag that
-nobody looks at costs nothing per batch. Tags: the latest wins. Results: every one is handed out, and what was
-overwritten on the bus before we came to it is counted.
+nobody looks at costs one look for watchers per batch. Tags: the latest wins. Results: every one is handed
+out, and what was overwritten on the bus before we came to it is counted.
 """
 
 from __future__ import annotations

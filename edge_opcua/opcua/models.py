@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-JOB_STATES: Final = ("Queued", "Starting", "Validating", "Switching", "Done", "Failed")
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Job:
         job_id: Id that ``LoadModel`` returned.
         name: Model.
         version: Version.
-        state: One of :data:`JOB_STATES`.
+        state: ``Queued``, ``Starting``, ``Validating``, ``Switching``, ``Done`` or ``Failed``.
         percent: Progress, 0..100.
         reason: Why it failed; empty otherwise.
     """

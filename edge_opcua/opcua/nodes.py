@@ -81,10 +81,6 @@ class NodeMaker:
         """Return where the value of a variable lies; KeyError if there is no variable of this name."""
         return self._aspace[self.node_id(name)].attributes[ua.AttributeIds.Value]
 
-    def has(self, name: str) -> bool:
-        """Return whether a node of this name was made."""
-        return self.node_id(name) in self._aspace
-
     def instance(  # noqa: PLR0913 - what a node is; all but three have a default
         self,
         parent: ua.NodeId,

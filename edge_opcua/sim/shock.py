@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 _HEAD: Final = struct.Struct("<IqBxxxf")
-SAMPLE_BYTES: Final = 2
 DATAGRAM_BYTES: Final = 64 * 1024
 
 
