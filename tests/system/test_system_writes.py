@@ -8,13 +8,23 @@ import signal
 import pytest
 from asyncua import ua
 
-from edge_opcua.core.values import BAD_NO_COMMUNICATION, BAD_OUT_OF_RANGE, BAD_TIMEOUT, is_bad
-from tests.system.plant import Plant, signal_process
+from edge_opcua.core.values import (
+    BAD_NO_COMMUNICATION,
+    BAD_OUT_OF_RANGE,
+    BAD_TIMEOUT,
+    Verdict,
+    is_bad,
+    is_good,
+)
+from tests.system.plant import Plant, alive, signal_process
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
 SET_POINT = "sp_strokes_per_min"
 CODE = 0xFFFF0000
+PLC_TIMEOUT_S = 0.5  # of the simulated PLC, and plc_timeout_ms of the example
+NOTICE_S = 0.4  # its cycle and our looking, on a busy machine
+KILLED_S = 15.0  # some 8 s by the supervisor's pings
 
 
 async def _proven(plant: Plant) -> None:
@@ -82,6 +92,25 @@ async def test_a_frozen_edge_loses_the_trust_of_the_plc_until_somebody_acknowled
     truth = await plant.cell.truth()
     assert truth["ack_required"], "nobody has acknowledged yet"
     assert not truth["edge_trusted"]
+    await _acknowledge(plant)
+
+
+async def test_a_frozen_lane_loses_the_trust_of_the_plc_though_io_lives_and_is_replaced(plant: Plant) -> None:
+    await plant.until(lambda: "Verdict" in plant.client.values, "a first verdict")
+    await _acknowledge(plant)
+    verdicts = plant.client.history["Verdict"]
+    verdicts.clear()
+    pid = await plant.pid("lane/press-anomaly")
+    signal_process(pid, signal.SIGSTOP)  # and never continued: only the supervisor can help
+    frozen_s = plant.clock.monotonic_s()
+    await _trusted(plant, wanted=False)
+    assert plant.clock.monotonic_s() - frozen_s < PLC_TIMEOUT_S + NOTICE_S
+    await plant.until(lambda: [seen for seen in verdicts if not is_good(seen.status)], "a verdict not Good")
+    assert plant.now("die_temp").status == 0, "io lives"
+    await plant.until(lambda: not alive(pid), "the frozen process killed", within_s=KILLED_S)
+    since = plant.mark()
+    await plant.until(lambda: plant.results(since, Verdict.OK), "strokes judged by a new process")
+    assert (await plant.cell.truth())["ack_required"], "nobody has acknowledged yet"
     await _acknowledge(plant)
 
 
