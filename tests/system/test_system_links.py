@@ -23,7 +23,7 @@ TAG = {"press": "die_temp", "vib": "vib rms"}
 
 async def _lost(plant: Plant, name: str) -> None:
     """The quality goes Good -> Uncertain -> Bad without a value; see architecture section 4."""
-    source_ns = plant.now(name).source_ns
+    source_ns, cut_ns = plant.now(name).source_ns, plant.clock.utc_ns()
     seen = plant.client.history[name]
     seen.clear()
     await plant.until(
@@ -36,7 +36,7 @@ async def _lost(plant: Plant, name: str) -> None:
     )
     uncertain = next(s for s in seen if not is_good(s.status))
     assert uncertain.value is not None
-    assert uncertain.source_ns >= source_ns
+    assert source_ns <= uncertain.source_ns <= cut_ns, "the time of the last true read, not of the loss"
     bad = await plant.until(
         lambda: [s for s in seen if s.status & CODE == BAD_COMMUNICATION_ERROR], f"{name} Bad"
     )
