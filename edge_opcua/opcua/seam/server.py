@@ -111,13 +111,13 @@ class Core(InternalServer):
         Part 4 §5.7.2 lets a session outlive its connection. Clients that vanish instead of saying goodbye
         would otherwise keep everybody out until their sessions time out.
         """
-        found = self.sessions()
-        lost = [session for session in found if session.owner is None]
-        if len(found) < self.limits.sessions or not lost:
-            return
-        oldest = min(lost, key=lambda session: session.used_s)
-        _log.info("session.gave_way", client=oldest.who, sessions=len(found))
-        await oldest.close_session(delete_subs=True)
+        while len(self._external_sessions) >= self.limits.sessions:  # others come while one is closed
+            lost = [session for session in self.sessions() if session.owner is None]
+            if not lost:
+                return
+            oldest = min(lost, key=lambda session: session.used_s)
+            _log.info("session.gave_way", client=oldest.who, sessions=len(self._external_sessions))
+            await oldest.close_session(delete_subs=True)
 
     def create_client_session(self, name: str, client: ClientApplication, processor: Any) -> Session:
         """Enter a new session.
