@@ -307,6 +307,17 @@ async def test_notifications_to_a_process_that_stands_still_drop_the_oldest_and_
     assert peer.dropped == before + 1
 
 
+async def test_a_peer_that_is_gone_when_something_is_sent_is_the_end_and_no_error() -> None:
+    ours, theirs = socket.socketpair()
+    peer = Peer(ours, echo, "gone")
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(peer.run())
+        await asyncio.sleep(0.01)
+        theirs.close()
+        peer.notify("gone", "x", {})
+    assert (await peer.request("gone", "x", {}, timeout_s=1)).status == BAD_NO_COMMUNICATION
+
+
 async def test_the_last_words_of_a_peer_that_ends_are_heard() -> None:
     heard: list[str] = []
 

@@ -160,6 +160,20 @@ async def test_closing_while_a_call_hangs_still_lets_the_next_one_through() -> N
     worker.close()
 
 
+async def test_a_result_that_came_while_the_loop_was_busy_gives_up_no_thread() -> None:
+    worker = Worker("device")
+    asking = asyncio.ensure_future(worker.call(int, "7", timeout_s=0.02))
+    await asyncio.sleep(0)
+    busy_until = time.monotonic() + 0.1
+    while time.monotonic() < busy_until:  # the thread is done long before the loop hears of it
+        pass
+    with pytest.raises(TimeoutError):
+        await asking
+    assert worker.abandoned == 0
+    assert await worker.call(int, "8", timeout_s=5) == 8
+    worker.close()
+
+
 async def test_the_callers_context_goes_along_for_the_log() -> None:
     worker = Worker("device")
     device = contextvars.ContextVar("device", default="")
