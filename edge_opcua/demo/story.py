@@ -38,6 +38,7 @@ HEALTHY_STROKES = 8
 WORN = 0.9
 TICK_S = 0.05
 STEP_S = 14.0
+LOAD_MODEL_MS = 200.0
 DRAW_S = 0.25
 _CODE = 0xFFFF0000
 
@@ -235,6 +236,8 @@ class Chapters:
         )
         answered_ms = (self._story.clock.monotonic_s() - asked_s) * 1000
         self._story.say(f"LoadModel({MODEL}, {NEXT_VERSION}) -> {job} in {answered_ms:.0f} ms")
+        if answered_ms > LOAD_MODEL_MS:
+            self._story.fail(f"LoadModel has to answer within {LOAD_MODEL_MS:g} ms")
         before = len(self._client.events)
         await self._until(lambda: self._job_states(str(job), {"Done", "Failed"}), "the end of the job")
         if self._job_states(str(job), {"Failed"}):

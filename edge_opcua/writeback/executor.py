@@ -21,6 +21,7 @@ from edge_opcua.core.bus import BlockReader, BlockWriter, Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import WriteOutcome
 from edge_opcua.core.values import (
+    BAD_OUT_OF_RANGE,
     GOOD,
     UNCERTAIN_SUBNORMAL,
     BlockSpec,
@@ -390,8 +391,16 @@ def read_result(batch: TagBatch | None, safe_verdict: Verdict) -> Result | None:
     if not is_good(status) or late or batch.link is not Link.UP or not known:
         reason = batch.text(batch.row("reason")) or f"the newest result is {status_name(status)}"
         return Result(number, stroke, safe_verdict, Code.INPUT_BAD, value, usable=False, reason=reason)
-    code = Code.LOW_CONFIDENCE if verdict == Verdict.NOT_DECIDABLE else Code.OK
-    return Result(number, stroke, Verdict(verdict), code, value)
+    return Result(number, stroke, Verdict(verdict), _code(batch, verdict), value)
+
+
+def _code(batch: TagBatch, verdict: int) -> Code:
+    """Return why a usable result is what it is; a model that never learned such a stroke gives no score."""
+    if verdict != Verdict.NOT_DECIDABLE:
+        return Code.OK
+    if int(batch.status[batch.row("score")]) == BAD_OUT_OF_RANGE:
+        return Code.OUT_OF_TRAINING_RANGE
+    return Code.LOW_CONFIDENCE
 
 
 def _whole(batch: TagBatch, name: str) -> int:

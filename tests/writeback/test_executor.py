@@ -15,6 +15,7 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.ports import WriteOutcome
 from edge_opcua.core.values import (
+    BAD_OUT_OF_RANGE,
     BAD_NO_COMMUNICATION,
     BAD_SENSOR_FAILURE,
     GOOD,
@@ -162,6 +163,7 @@ class Line:
         score: float = 0.5,
         reason: str = "",
         link: Link = Link.UP,
+        score_status: int | None = None,
     ) -> None:
         self.number += 1
         batch = self.result.batch
@@ -175,6 +177,8 @@ class Line:
         ):
             batch.set(batch.row(name), value)
         batch.status[:] = status
+        if score_status is not None:
+            batch.status[batch.row("score")] = score_status
         self.result.publish(link=link)
 
     def poll_plc(self, *, slow: bool = True) -> None:
@@ -394,6 +398,10 @@ def test_what_a_result_means(line: Line) -> None:
     result = read_result(reader.latest(), safe)
     assert result is not None
     assert (result.verdict, result.code, result.usable) == (safe, Code.LOW_CONFIDENCE, True)
+    line.judge(Verdict.NOT_DECIDABLE, score_status=BAD_OUT_OF_RANGE)  # "not learned"
+    result = read_result(reader.latest(), safe)
+    assert result is not None
+    assert (result.verdict, result.code, result.usable) == (safe, Code.OUT_OF_TRAINING_RANGE, True)
     line.judge(Verdict.OK, status=UNCERTAIN_SUBNORMAL)
     result = read_result(reader.latest(), safe)
     assert result is not None
