@@ -115,7 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["sim"]:
         return _call("edge_opcua.sim.cell", "main", arguments[1:])
-    args = build_parser().parse_args(arguments)
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if args.command == "trust" and args.remove and args.selector is None:
+        parser.error("trust --remove needs a thumbprint; edge-opcua trust --list shows them")
     try:
         return _COMMANDS[args.command](args, getattr(args, "state", None) or default_state_dir())
     except KeyboardInterrupt:

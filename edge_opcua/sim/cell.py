@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -395,6 +395,19 @@ def _show(text: str) -> None:
     sys.stdout.flush()
 
 
+def _within(number: type[int] | type[float], low: int, high: int) -> Callable[[str], float]:
+    """Return what reads an argument and refuses one out of range, before any process starts."""
+
+    def read(text: str) -> float:
+        value = number(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is out of range {low}..{high}")
+        return value
+
+    read.__name__ = number.__name__  # argparse names the type by it
+    return read
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the cell until ``quit``, SIGINT or SIGTERM; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -405,12 +418,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
-        "--port-base", type=int, default=0, help="port of the PLC; the unit takes the next one"
+        "--port-base",
+        type=_within(int, 0, 65_533),
+        default=0,
+        help="port of the PLC; the unit takes the next one",
     )
-    parser.add_argument("--time-factor", type=float, default=1.0, help="1 (18 strokes/min) to 20")
+    parser.add_argument(
+        "--time-factor", type=_within(float, 1, 20), default=1.0, help="1 (18 strokes/min) to 20"
+    )
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--wear", type=float, default=DEFAULT_WEAR)
-    asyncio.run(_play(parser.parse_args(argv)))
+    parser.add_argument(
+        "--wear", type=_within(float, 0, 1), default=DEFAULT_WEAR, help="of the die edge, 0..1"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        asyncio.run(_play(arguments))
+    except ControlError as exc:  # a taken port, an address that is not ours
+        sys.stderr.write(f"edge-opcua sim: {exc}\n")
+        return 1
     return 0
 
 

@@ -24,7 +24,7 @@ from pymodbus.exceptions import ModbusException
 
 from edge_opcua.errors import ControlError
 from edge_opcua.sim import cell as cell_module
-from edge_opcua.sim.cell import Cell
+from edge_opcua.sim.cell import Cell, main
 from edge_opcua.sim.physics import PressPhysics
 
 SEED = 11
@@ -469,3 +469,13 @@ async def test_a_unit_alone_says_where_it_listens_and_ends_on_sigterm(module: st
     unit.terminate()
 
     assert await unit.wait() == 0
+
+
+@pytest.mark.parametrize("wrong", [["--wear", "3"], ["--time-factor", "0"], ["--port-base", "80000"]])
+def test_an_argument_out_of_range_is_wrong_use_before_anything_starts(
+    wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(wrong)
+    assert ended.value.code == 2
+    assert "is out of range" in capsys.readouterr().err
