@@ -15,8 +15,8 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.ports import WriteOutcome
 from edge_opcua.core.values import (
-    BAD_OUT_OF_RANGE,
     BAD_NO_COMMUNICATION,
+    BAD_OUT_OF_RANGE,
     BAD_SENSOR_FAILURE,
     GOOD,
     UNCERTAIN_SUBNORMAL,
