@@ -65,7 +65,7 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
         with state.locked():
             guard_identity(state.identity_lock, loaded.config)
             for refused in install_delivered(loaded.config, state):
-                complain(f"warn[M514] delivered model left out: {refused}")
+                complain(f"warn: a delivered model is left out: {refused}")
             devices, tags = len(loaded.config.devices), loaded.config.tag_count
             tell(f"{config_file}   {devices} devices, {tags} tags   {state.root}")
             supervisor = Supervisor(
@@ -132,7 +132,11 @@ def trust(state_dir: Path, selector: str | None, *, show_trusted: bool, remove: 
 
     Takes effect at the next connection, without a restart.
     """
-    trusted = TrustList(StateDir(state_dir).pki)
+    pki = StateDir(state_dir).pki
+    if not pki.is_dir():
+        complain(f"no server has kept keys in the state directory {state_dir}; name another with --state DIR")
+        return ANSWER_IS_NO
+    trusted = TrustList(pki)
     try:
         if selector is not None:
             known = trusted.distrust(selector) if remove else trusted.trust(selector)

@@ -46,7 +46,7 @@ async def _ask(state_dir: Path, kind: str) -> Reply | None:
     if is_good(reply.status):
         return reply
     sys.stderr.write(
-        f"no server answers on the state directory {state_dir}: {reply.reason}\n"
+        f"no server runs on the state directory {state_dir} ({reply.reason})\n"
         "help: start one with edge-opcua run FILE, or name its directory with --state DIR\n"
     )
     return None

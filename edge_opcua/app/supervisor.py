@@ -121,9 +121,10 @@ class Supervisor:
             Outputs that could not be released: there the PLC's own time-out has to act.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                loop.add_signal_handler(number, self._stopping.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # started by nohup
+            loop.add_signal_handler(signal.SIGHUP, self._stopping.set)
         try:
             async with self._group:
                 tasks = [
@@ -303,7 +304,9 @@ class Supervisor:
         lines = [f"{url}   {', '.join(self._config.opcua.security)}" for url in self._board.endpoints]
         lines.append(f"certificate {self._board.thumbprint}   {self._board.certificate}")
         lines += [f"warn[S431] {warning}" for warning in body.get("warnings", ())]
-        lines.append(f"ready in {ready_s:.1f} s.  Clients that knock: edge-opcua trust")
+        lines.append(
+            f"ready in {ready_s:.1f} s.  Clients that knock: edge-opcua trust --state {self._state.root}"
+        )
         return lines
 
     def _on_job(self, body: dict[str, Any]) -> None:

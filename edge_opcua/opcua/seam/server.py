@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import re
 import secrets
 from collections.abc import Iterable, Sequence
@@ -299,7 +300,8 @@ class SecureServer(Server):
         except OSError as exc:
             self.bserver = None
             await self.iserver.stop()
-            raise ConfigError(f"cannot listen on {host}:{port}: {exc.strerror or exc}", code="H631") from exc
+            reason = os.strerror(exc.errno) if exc.errno else str(exc)
+            raise ConfigError(f"cannot listen on {host}:{port}: {reason}", code="H631") from exc
         if not port:
             self._tell_true_port()
         _log.info("opcua.listening", urls=self.urls(), thumbprint=self.security.pki.thumbprint)
