@@ -73,5 +73,5 @@ def connect_unix(path: Path) -> socket.socket:
             sock.connect(name)
     except OSError as exc:
         sock.close()
-        raise ControlError(f"{path.name}: {exc.strerror}") from exc
+        raise ControlError(f"{path}: {exc.strerror}") from exc
     return sock
