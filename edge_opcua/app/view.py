@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.config.schema import EdgeConfig, PipelineConfig
 from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import UNCERTAIN_SUBSTITUTE, Value, Verdict, is_bad, is_good, status_name
 
 _SECOND_NS = 1e9
+_SHOWN = frozenset({"verdict", "score", "confidence", "stroke", "input_age_ms", "fail_safe_active"})
 
 
 class BusView:
@@ -37,12 +38,7 @@ class BusView:
             for group in device.groups:
                 rows += self._block_rows(device.block_name(group.name), f"{device.name}/", units)
         for pipeline in self._config.pipelines:
-            wanted = ("verdict", "score", "confidence", "stroke", "input_age_ms", "fail_safe_active")
-            rows += [
-                row
-                for row in self._block_rows(pipeline.result_block, f"{pipeline.name}/", {})
-                if row["id"].rpartition("/")[2] in wanted
-            ]
+            rows += self._result_rows(pipeline)
         return rows
 
     def fields(self, block: str) -> Mapping[str, Value]:
@@ -101,6 +97,19 @@ class BusView:
     def block(self, name: str) -> dict[str, Any]:
         """Return one block as plain values."""
         return _plain(self.fields(name))
+
+    def _result_rows(self, pipeline: PipelineConfig) -> list[dict[str, Any]]:
+        """Return what people want to see of a result; the verdict by its name."""
+        prefix = f"{pipeline.name}/"
+        shown = [
+            row
+            for row in self._block_rows(pipeline.result_block, prefix, {})
+            if row["id"].removeprefix(prefix) in _SHOWN
+        ]
+        for row in shown:
+            if row["id"] == f"{prefix}verdict" and row["value"] is not None:
+                row["value"] = Verdict(row["value"]).name
+        return shown
 
     def _block_rows(self, block: str, prefix: str, units: Mapping[str, str]) -> list[dict[str, Any]]:
         reader = self._readers[block]
