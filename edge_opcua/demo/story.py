@@ -58,6 +58,8 @@ WATCHED = (
     (f"{MODEL}/ModelVersion", "ModelVersion"),
     (f"{MODEL}/InputAge", "InputAge"),
     ("Outputs/verdict/State", "authority"),
+    ("Process/edge_trusted", "PLC trusts"),
+    ("Process/rejects", "rejects"),
 )
 
 
@@ -200,6 +202,7 @@ class Chapters:
 
     async def _worn_die(self) -> None:
         self._story.say(f"the die wears out (wear {WORN:.0%})")
+        rejects = self._value("rejects")
         await self._cell.wear(WORN)
         before = len(self._client.events)
         found = await self._until(
@@ -212,6 +215,8 @@ class Chapters:
         self._story.proved(
             f"stroke {found[0]['Stroke']} NOT OK, score {found[0]['Score']:.2f}; it shows in {shown}"
         )
+        await self._until(lambda: self._value("rejects") != rejects, "the PLC diverting the part")
+        self._story.proved("the PLC trusts the verdict and diverts the part")
         await self._cell.wear(0.0)
         before = len(self._client.events)
         await self._until(
@@ -274,6 +279,8 @@ class Chapters:
             "a verdict NotDecidable",
         )
         self._story.proved("the verdict says NotDecidable, not OK")
+        await self._until(lambda: self._value("PLC trusts") is False, "a PLC that trusts no verdict")
+        self._story.proved("the PLC trusts no verdict any more")
         before = len(self._client.events)
         await self._cell.link(device, "pass")
         await self._until(lambda: is_good(self._client.values[lost].status), f"{lost} Good again")
@@ -284,16 +291,19 @@ class Chapters:
 
     async def _acknowledge(self) -> None:
         """While the cable was off the PLC trusted nothing; a person has to say that it may again."""
-        await self._until(lambda: self._authority() == "ACK_REQUIRED", "an output that waits for a person")
+        await self._until(
+            lambda: self._value("authority") == "ACK_REQUIRED", "an output that waits for a person"
+        )
         path = self._client.find("ack_edge")
         self._story.proved("the PLC gets no verdicts until somebody acknowledges")
         status = await self._client.write(path, value=True, kind=ua.VariantType.Boolean)
         self._story.say(f"Write(ack_edge, true) -> {status_name(status)}")
-        await self._until(lambda: self._authority() == "ACTIVE", "the output active again")
+        await self._until(lambda: self._value("authority") == "ACTIVE", "the output active again")
+        await self._until(lambda: self._value("PLC trusts") is True, "a PLC that trusts the verdicts again")
         self._story.proved("acknowledged: the PLC trusts the verdicts again")
 
-    def _authority(self) -> object:
-        seen = self._client.values.get("authority")
+    def _value(self, name: str) -> object:
+        seen = self._client.values.get(name)
         return seen.value if seen else None
 
     async def _no_stroke_missed(self) -> None:
