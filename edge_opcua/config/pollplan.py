@@ -124,7 +124,8 @@ def _writes(config: EdgeConfig) -> list[list[str]]:
     rows = []
     for output in config.outputs:
         pipeline = config.pipeline(output.pipeline)
-        text = f"verdict of {pipeline.name} every {output.heartbeat_ms} ms; read back; "
+        proof = f"echoed in {output.echo_heartbeat}" if output.echo_heartbeat else "without an echo"
+        text = f"verdict of {pipeline.name} every {output.heartbeat_ms} ms; {proof}; "
         rows.append([f"{output.device}/{output.db}", f"{text}fail-safe {pipeline.fail_safe_verdict}"])
         rows.append(["", f"{output.plc_timeout_ms} ms after the last heartbeat the PLC stops trusting it"])
     for device in config.devices:
