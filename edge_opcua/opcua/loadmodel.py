@@ -25,7 +25,7 @@ from edge_opcua.opcua.feed import assign
 from edge_opcua.opcua.models import Job, ModelInfo
 from edge_opcua.opcua.namespaces import Names
 from edge_opcua.opcua.nodes import NodeMaker
-from edge_opcua.opcua.seam import caller
+from edge_opcua.opcua.services.service import caller
 from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
 from edge_opcua.opcua.values import SharedDataValue, status_code, utc
 

@@ -10,13 +10,15 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import IdentityError
+from edge_opcua.opcua.access import Kind
 from edge_opcua.opcua.feed import Feed
+from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.loadmodel import LoadModel, ModelRepositoryNode, no_models
 from edge_opcua.opcua.models import Job, ModelInfo
 from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
-from edge_opcua.opcua.seam import SecureServer, ServerLimits, ServerSecurity
+from edge_opcua.opcua.seam import SecureServer, ServerSecurity
 from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
 from edge_opcua.opcua.writes import SetpointWrites, Write, no_writes
 
@@ -166,6 +168,8 @@ class PlantServer:
         await self._feed.start()
 
     def _connect(self, server: SecureServer, space: PlantSpace, repository: ModelRepositoryNode) -> None:
+        server.access.mark(Kind.SETPOINT, space.setpoints)
+        server.access.mark(Kind.MODEL, [space.load_model])
         server.iserver.aspace.add_method_callback(space.load_model, repository.call)
         server.set_write_handler(SetpointWrites(space.setpoints, self._write), space.setpoints)
 

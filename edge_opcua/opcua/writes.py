@@ -22,7 +22,7 @@ from edge_opcua.opcua.space import Setpoint
 from edge_opcua.opcua.values import status_code
 
 if TYPE_CHECKING:
-    from edge_opcua.opcua.seam import Session
+    from edge_opcua.opcua.services.service import Caller
 
 Write = Callable[[str, Any, str], Awaitable[Reply]]
 
@@ -72,7 +72,7 @@ class SetpointWrites:
         self._write = write
 
     async def __call__(
-        self, session: Session, node_id: ua.NodeId, attribute: ua.AttributeIds, value: ua.DataValue
+        self, session: Caller, node_id: ua.NodeId, attribute: ua.AttributeIds, value: ua.DataValue
     ) -> ua.StatusCode:
         """Check, write, and return the client's answer."""
         setpoint = self._setpoints.get(node_id)

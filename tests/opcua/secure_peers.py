@@ -13,7 +13,10 @@ from asyncua import Client, Node, ua
 from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
 
-from edge_opcua.opcua.seam import SecureServer, ServerLimits, ServerSecurity, Session, caller
+from edge_opcua.opcua.access import Kind
+from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.seam import SecureServer, ServerSecurity, Session
+from edge_opcua.opcua.services.service import caller
 from edge_opcua.security.pki import Pki, open_pki
 from edge_opcua.security.trust import Knock, TrustList
 from tests.security.certificates import Identity, make
@@ -147,6 +150,8 @@ async def running_plant(  # noqa: C901 - one small machine, told in one place
     ):
         methods[name] = await machine.add_method(node_id(name), f"{index}:{name}", func, [kind], out)
     await server.make_notifier(machine.nodeid)
+    server.access.mark(Kind.SETPOINT, [variables[name].nodeid for name in ("plain", "slow", "held", "array")])
+    server.access.mark(Kind.MODEL, [method.nodeid for method in methods.values()])
     plant = Plant(server, pki, trust, machine, **variables, methods=methods, knocks=knocks)
     server.set_write_handler(
         lambda session, node, _attribute, value: _write_handler(plant, session, node, value),

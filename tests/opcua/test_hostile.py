@@ -26,7 +26,8 @@ from asyncua.ua.ua_binary import (
     variant_to_binary,
 )
 
-from edge_opcua.opcua.seam import ServerLimits, ServerSecurity
+from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.seam import ServerSecurity
 from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.gate import Gate
 from edge_opcua.security.pki import Pki

@@ -11,9 +11,12 @@ import structlog
 from asyncua import Client, Node, ua
 
 from edge_opcua.errors import ConfigError
-from edge_opcua.opcua.seam import SecureServer, ServerLimits, caller
+from edge_opcua.opcua.access import Kind
+from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.seam import SecureServer
 from edge_opcua.opcua.seam.session import WriteOrder
-from edge_opcua.opcua.seam.types import fits, notifiers_above
+from edge_opcua.opcua.services.service import caller
+from edge_opcua.opcua.types import fits, notifiers_above
 from edge_opcua.security.pki import names_in
 from tests.opcua.secure_peers import OTHER, Plant, request, running_plant, status_of, until
 
@@ -226,13 +229,13 @@ async def test_methods_are_called_with_what_they_declare_or_not_at_all(plant: Pl
         standard = ua.NodeId(ua.ObjectIds.Server_GetMonitoredItems)
         unbound = await call(standard, ua.Variant(1, ua.VariantType.UInt32), owner=server)
         assert unbound.StatusCode.value == CODES.BadNotImplemented
-        for attribute, code in (
-            (ua.AttributeIds.Executable, CODES.BadNotExecutable),
-            (ua.AttributeIds.UserExecutable, CODES.BadUserAccessDenied),
-        ):
-            await plant.methods["echo"].write_attribute(attribute, ua.DataValue(ua.Variant(False)))
-            assert (await call(echo, "x")).StatusCode.value == code
-            await plant.methods["echo"].write_attribute(attribute, ua.DataValue(ua.Variant(True)))
+        executable = ua.AttributeIds.Executable
+        await plant.methods["echo"].write_attribute(executable, ua.DataValue(ua.Variant(False)))
+        assert (await call(echo, "x")).StatusCode.value == CODES.BadNotExecutable
+        await plant.methods["echo"].write_attribute(executable, ua.DataValue(ua.Variant(True)))
+        plant.server.access.mark(Kind.SECURITY, [echo])
+        assert (await call(echo, "x")).StatusCode.value == CODES.BadUserAccessDenied
+        plant.server.access.mark(Kind.MODEL, [echo])
         with pytest.raises(ua.uaerrors.BadTimeout):
             await call(plant.methods["wait"].nodeid, 5.0)
 
@@ -245,6 +248,7 @@ async def test_an_instance_runs_the_method_of_its_type(plant: Plant) -> None:
         return [ua.Variant(str(parent.Identifier))]
 
     method = await kind.add_method(ua.NodeId("who", 2), "2:who", who, [], [ua.VariantType.String])
+    server.access.mark(Kind.OWN, [method.nodeid])
     press = await server.nodes.objects.add_object(ua.NodeId("press", 2), "2:Press")
     await press.delete_reference(
         ua.NodeId(ua.ObjectIds.BaseObjectType), ua.NodeId(ua.ObjectIds.HasTypeDefinition), forward=True

@@ -5,22 +5,12 @@ upstream moves what we stand on.
 """
 
 from edge_opcua.opcua.seam.server import SecureServer, ServerSecurity
-from edge_opcua.opcua.seam.session import (
-    ClientApplication,
-    ServerLimits,
-    Session,
-    SessionSummary,
-    WriteHandler,
-    caller,
-)
+from edge_opcua.opcua.seam.session import ClientApplication, Session, SessionSummary
 
 __all__ = [
     "ClientApplication",
     "SecureServer",
-    "ServerLimits",
     "ServerSecurity",
     "Session",
     "SessionSummary",
-    "WriteHandler",
-    "caller",
 ]

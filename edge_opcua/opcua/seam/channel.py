@@ -11,7 +11,7 @@ from asyncua.common.utils import ServiceError
 from asyncua.crypto.security_policies import SecurityPolicyNone
 
 from edge_opcua.core.clock import Clock
-from edge_opcua.opcua.seam.session import ServerLimits
+from edge_opcua.opcua.limits import ServerLimits
 
 
 class Channel(SecureConnection):

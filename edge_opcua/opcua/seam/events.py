@@ -14,8 +14,8 @@ from asyncua.common.events import Event
 from asyncua.server.monitored_item_service import MonitoredItemService, WhereClauseEvaluator
 from asyncua.server.subscription_service import SubscriptionService
 
-from edge_opcua.opcua.seam.session import ServerLimits
-from edge_opcua.opcua.seam.types import is_subtype, notifiers_above
+from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.types import is_subtype, notifiers_above
 
 DEFAULT_PUBLISHING_MS: Final = 1000.0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import math
 import struct
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -26,15 +27,14 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, uatcp_t
 from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.channel import Channel
 from edge_opcua.opcua.seam.request import check_activation, check_open_request, read_header
-from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn, set_caller
+from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn
+from edge_opcua.opcua.services.service import Service, set_caller
 from edge_opcua.security.chain import leaf_of
 from edge_opcua.security.trust import Decision, describe, refusal
 
 # Part 6 §7.1.2.3: a peer's buffers are at least this large.
 MIN_BUFFER_BYTES: Final = 8192
 MIN_NONCE_BYTES: Final = 32
-# What asyncua's OperationLimits tell clients, for Write and Call.
-MAX_OPERATIONS: Final = 10_000
 
 
 def _requests(*names: str) -> frozenset[ua.NodeId]:
@@ -46,21 +46,14 @@ def _requests(*names: str) -> frozenset[ua.NodeId]:
 (CREATE_SESSION,) = _requests("CreateSession")
 (ACTIVATE_SESSION,) = _requests("ActivateSession")
 (CLOSE_SESSION,) = _requests("CloseSession")
-(WRITE,) = _requests("Write")
-(CALL,) = _requests("Call")
 # Part 4 §5.5: these need neither session nor security.
 DISCOVERY: Final = _requests("GetEndpoints", "FindServers")
-# All that an activated session may ask for; what is not listed does not exist here. In particular clients
-# neither register servers with us nor add, delete or link nodes.
-OFFERED: Final = _requests(
-    "Read",
-    "Write",
-    "Call",
+# Not yet ours.
+INHERITED: Final = _requests(
     "Browse",
     "TranslateBrowsePathsToNodeIds",
     "RegisterNodes",
     "UnregisterNodes",
-    "HistoryRead",
     "CreateSubscription",
     "ModifySubscription",
     "DeleteSubscriptions",
@@ -245,13 +238,12 @@ class Processor(UaProcessor):
             code = _status_of(exc)
             if code is None and not self._connection.activated:
                 code = int(ua.StatusCodes.BadDecodingError)  # a stranger's nonsense is nothing for the log
-            self._send_fault(header, seqhdr, _reported(exc) if code is None else code)
+            Way(self, header, seqhdr).fault(_reported(exc) if code is None else code)
             return True
 
-    def _send_fault(self, header: Any, seqhdr: Any, code: int) -> None:
-        fault = ua.ServiceFault()
-        fault.ResponseHeader.ServiceResult = ua.StatusCode(code)
-        self.send_response(header.RequestHandle, seqhdr, fault)
+    def now_s(self) -> float:
+        """Return the monotonic time."""
+        return float(self._clock.monotonic_s())
 
     async def _process_message(self, typeid: Any, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
         if typeid in DISCOVERY:
@@ -263,16 +255,14 @@ class Processor(UaProcessor):
         session = self._session_of(requesthdr)
         if typeid == CLOSE_SESSION:
             return await self._close_session(session, requesthdr, seqhdr, body)
-        if typeid not in OFFERED:
+        found = self.iserver.services.get(typeid)
+        if found is None and typeid not in INHERITED:
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
         if not session.is_activated():
             raise ServiceError(ua.StatusCodes.BadSessionNotActivated)
         session.touch()
-        if typeid == WRITE:
-            self._start_write(session, requesthdr, seqhdr, body)
-            return True
-        if typeid == CALL:
-            self._start_call(session, requesthdr, seqhdr, body)
+        if found is not None:
+            self._serve(found[1], session, Way(self, requesthdr, seqhdr), body)
             return True
         return await super()._process_message(typeid, requesthdr, seqhdr, body)
 
@@ -414,49 +404,34 @@ class Processor(UaProcessor):
 
     # --- side by side --------------------------------------------------------------------------------
 
-    def _start_write(self, session: Session, header: Any, seqhdr: Any, body: Any) -> None:
-        params = struct_from_binary(ua.WriteParameters, body)
-        self._check_room(len(params.NodesToWrite or ()))
-        turn = session.order.enter(item.NodeId for item in params.NodesToWrite)
+    def _serve(self, service: Service, session: Session, way: Way, body: Any) -> None:
+        params = struct_from_binary(service.params, body) if service.params is not None else None
+        self._check_counts(service, params)
+        if service.later:
+            service.run(session, params, way)
+        elif service.aside:
+            if self._in_flight >= self._server_limits.in_flight:
+                raise ServiceError(ua.StatusCodes.BadServerTooBusy)
+            turn = session.order.enter(service.order(params)) if service.order is not None else None
+            self._start(session, way, partial(service.run, session, params), turn)
+        else:
+            way.send(service.run(session, params))
 
-        async def write() -> Any:
-            await turn.come()
-            response = ua.WriteResponse()
-            response.Results = await session.write(params)
-            return response
-
-        self._start(session, header, seqhdr, write, turn)
-
-    def _start_call(self, session: Session, header: Any, seqhdr: Any, body: Any) -> None:
-        params = struct_from_binary(ua.CallParameters, body)
-        self._check_room(len(params.MethodsToCall or ()))
-
-        async def call() -> Any:
-            response = ua.CallResponse()
-            response.Results = await session.call(params.MethodsToCall)
-            return response
-
-        self._start(session, header, seqhdr, call, None)
-
-    def _check_room(self, operations: int) -> None:
+    def _check_counts(self, service: Service, params: Any) -> None:
+        if not service.counted:
+            return
+        operations = sum(len(getattr(params, name) or ()) for name in service.counted)
         if not operations:
             raise ServiceError(ua.StatusCodes.BadNothingToDo)
-        if operations > MAX_OPERATIONS:
+        if service.most and operations > service.most:
             raise ServiceError(ua.StatusCodes.BadTooManyOperations)
-        if self._in_flight >= self._server_limits.in_flight:
-            raise ServiceError(ua.StatusCodes.BadServerTooBusy)
 
     def _start(
-        self,
-        session: Session,
-        header: Any,
-        seqhdr: Any,
-        work: Callable[[], Awaitable[Any]],
-        turn: Turn | None,
+        self, session: Session, way: Way, work: Callable[[], Awaitable[Any]], turn: Turn | None
     ) -> None:
         assert self._jobs is not None, "requests are read inside the task group"
         self._in_flight += 1
-        task = self._jobs.create_task(self._answer(session, header, seqhdr, work), name="opcua.request")
+        task = self._jobs.create_task(self._answer(session, way, work, turn), name="opcua.request")
         # A callback, since a task that is cancelled before its first step never reaches a `finally`.
         task.add_done_callback(partial(self._done, turn))
 
@@ -466,16 +441,39 @@ class Processor(UaProcessor):
             turn.leave()
 
     async def _answer(
-        self, session: Session, header: Any, seqhdr: Any, work: Callable[[], Awaitable[Any]]
+        self, session: Session, way: Way, work: Callable[[], Awaitable[Any]], turn: Turn | None
     ) -> None:
         set_caller(session)
         try:
             async with asyncio.timeout(self._server_limits.request_s):
+                if turn is not None:
+                    await turn.come()
                 response = await work()
-            self.send_response(header.RequestHandle, seqhdr, response)
+            way.send(response)
         except Exception as exc:  # noqa: BLE001 - boundary: a task that raised would end the connection
             code = _status_of(exc)
-            self._send_fault(header, seqhdr, _reported(exc) if code is None else code)
+            way.fault(_reported(exc) if code is None else code)
+
+
+class Way:
+    """The way back for one request's answer; see :class:`~edge_opcua.opcua.services.service.Reply`."""
+
+    def __init__(self, processor: Processor, header: Any, seqhdr: Any) -> None:
+        self.handle = int(header.RequestHandle)
+        hint_s = header.TimeoutHint / 1000
+        self.until_s = processor.now_s() + hint_s if hint_s else math.inf
+        self._processor = processor
+        self._seqhdr = seqhdr
+
+    def send(self, response: Any) -> None:
+        """Answer, if the connection still stands."""
+        self._processor.send_response(self.handle, self._seqhdr, response)
+
+    def fault(self, code: int) -> None:
+        """Answer with a ServiceFault."""
+        response = ua.ServiceFault()
+        response.ResponseHeader.ServiceResult = ua.StatusCode(code)
+        self.send(response)
 
 
 def _status_of(exc: Exception) -> int | None:

@@ -21,18 +21,16 @@ from asyncua.server.internal_server import InternalServer
 from edge_opcua import __version__
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ConfigError
+from edge_opcua.opcua.access import Access, Kind
+from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam.events import Subscriptions
 from edge_opcua.opcua.seam.gate import QUIET_S, Gate, ServerSecurity
 from edge_opcua.opcua.seam.protocol import Listener
-from edge_opcua.opcua.seam.services import Attributes, Methods
-from edge_opcua.opcua.seam.session import (
-    ClientApplication,
-    ServerLimits,
-    Session,
-    SessionSummary,
-    WriteHandler,
-)
-from edge_opcua.opcua.seam.types import SERVER, notifiers_above
+from edge_opcua.opcua.seam.session import ClientApplication, Session, SessionSummary
+from edge_opcua.opcua.services.attributes import Attributes
+from edge_opcua.opcua.services.methods import Methods
+from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
+from edge_opcua.opcua.types import SERVER, notifiers_above
 from edge_opcua.security.pki import names_in, utc
 
 __all__ = ["Core", "SecureServer", "ServerSecurity"]
@@ -44,6 +42,13 @@ POLICIES: Final = {
     "Aes128_Sha256_RsaOaep": ua.SecurityPolicyType.Aes128Sha256RsaOaep_SignAndEncrypt,
     "Aes256_Sha256_RsaPss": ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
 }
+# Each client may call these: they do something for its own subscriptions only.
+_OWN_METHODS: Final = (
+    ua.ObjectIds.Server_GetMonitoredItems,
+    ua.ObjectIds.Server_ResendData,
+    ua.ObjectIds.ConditionType_ConditionRefresh,
+    ua.ObjectIds.ConditionType_ConditionRefresh2,
+)
 _NETLOC: Final = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 _log = structlog.get_logger(__name__)
@@ -69,6 +74,7 @@ class Core(InternalServer):
     Args:
         security: Who may connect.
         limits: How much a client may take.
+        access: Who may do what.
         advertised_urls: What discovery answers; empty: the name under which the client asked.
         clock: For deadlines and stamps.
     """
@@ -77,12 +83,19 @@ class Core(InternalServer):
     time_task: asyncio.Task[None] | None
 
     def __init__(
-        self, security: ServerSecurity, limits: ServerLimits, advertised_urls: Sequence[str], clock: Clock
+        self,
+        security: ServerSecurity,
+        limits: ServerLimits,
+        advertised_urls: Sequence[str],
+        clock: Clock,
+        access: Access,
     ) -> None:
         super().__init__(user_manager=_AnonymousOnly())
         self.gate = Gate(security, clock)
         self.clock = clock
         self.limits = limits
+        self.access = access
+        self.services: dict[ua.NodeId, tuple[str, Service]] = {}
         self.advertised_urls = tuple(advertised_urls)
         self.policies: list[Any] = []
         self._crowded_s = -QUIET_S
@@ -90,17 +103,25 @@ class Core(InternalServer):
         self.private_key = security.pki.private_key
         self.allow_remote_admin = False
         self.supported_tokens = (ua.AnonymousIdentityToken,)
-        self.attribute_service = Attributes(self.aspace, limits.write_s)
+        self.attribute_service = Attributes(self.aspace, access, limits)
         self.method_service.stop()  # the one that is replaced: its thread pool
-        self.method_service = Methods(self.aspace)
+        self.method_service = Methods(self.aspace, access, limits.operations.call)
         self.subscription_service = Subscriptions(self.aspace, self, limits)
         # The internal session was made with the service that was just replaced.
         self.isession.subscription_service = self.subscription_service
+        for services in (self.attribute_service, self.method_service):
+            self.offer(services)
         self.max_connections = limits.connections
         self.max_subscriptions = limits.subscriptions
         self.max_monitored_item_queue_size = limits.queue
         self.max_pending_activation_seconds = limits.activation_s
         self.max_pending_messages_per_connection = limits.waiting_messages + 1  # and the last, None
+
+    def offer(self, services: ServiceSet) -> None:
+        """Let clients use these services; what nobody offers does not exist here."""
+        for name, service in services.services().items():
+            request = ua.NodeId(getattr(ua.ObjectIds, f"{name}Request_Encoding_DefaultBinary"))
+            self.services[request] = (name, service)
 
     def get_new_channel_id(self) -> int:
         """Return a channel id that nobody can foresee (asyncua counts up from 6)."""
@@ -207,6 +228,7 @@ class SecureServer(Server):
         product_uri: ProductUri of the build information.
         manufacturer: Manufacturer of the build information.
         limits: How much clients may take.
+        access: Who may do what with which node.
         clock: For deadlines and stamps.
     """
 
@@ -222,11 +244,14 @@ class SecureServer(Server):
         product_uri: str = "urn:edge-opcua",
         manufacturer: str = "edge_opcua",
         limits: ServerLimits | None = None,
+        access: Access | None = None,
         clock: Clock | None = None,
     ) -> None:
+        self.access = access or Access()
         self.limits_of_clients = limits or ServerLimits()
         self.clock = clock or SystemClock()
-        super().__init__(Core(security, self.limits_of_clients, advertised_urls, self.clock))
+        core = Core(security, self.limits_of_clients, advertised_urls, self.clock, self.access)
+        super().__init__(core)
         self.security = security
         self.name = name
         self.product_uri = product_uri
@@ -246,6 +271,7 @@ class SecureServer(Server):
             max_message_size=size,
         )
         self.iserver.policies = self._policies
+        self.access.mark(Kind.OWN, (ua.NodeId(method) for method in _OWN_METHODS))
 
     @property
     def port(self) -> int:

@@ -3,70 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import datetime as dt
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.internal_session import InternalSession
+
+from edge_opcua.security.roles import Role
 
 if TYPE_CHECKING:
     from edge_opcua.opcua.seam.processor import Processor
-
-_CALLER: contextvars.ContextVar[Session | None] = contextvars.ContextVar("opcua_caller", default=None)
-
-WriteHandler = Callable[["Session", ua.NodeId, ua.AttributeIds, ua.DataValue], Awaitable[ua.StatusCode]]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """How much one server, and one client of it, may take.
-
-    Args:
-        connections: TCP connections at once.
-        per_address: TCP connections at once from one address.
-        sessions: Sessions at once.
-        subscriptions: Subscriptions at once, all sessions together.
-        queue: Longest queue of a monitored item.
-        message_bytes: Largest request of an activated session.
-        early_message_bytes: Largest request before that.
-        unread_bytes: Answers a client may leave unread before it is cut off.
-        waiting_messages: Requests of one connection that wait; then we read no more from it.
-        in_flight: Writes and calls of one connection at once; more get BadServerTooBusy.
-        recheck_s: How often open channels look whether the trust lists changed.
-        activation_s: A connection without an activated session ends after this time.
-        min_lifetime_s: Shortest lifetime of a channel token.
-        max_lifetime_s: Longest lifetime of a channel token.
-        min_publishing_ms: Shortest publishing interval.
-        max_publishing_ms: Longest publishing interval.
-        write_s: Longest time for one value of a Write; then BadTimeout.
-        request_s: Longest time for a whole Write or Call.
-    """
-
-    connections: int = 200
-    per_address: int = 100
-    sessions: int = 100
-    subscriptions: int = 400
-    queue: int = 1000
-    message_bytes: int = 4 * 1024 * 1024
-    early_message_bytes: int = 64 * 1024
-    unread_bytes: int = 32 * 1024 * 1024
-    waiting_messages: int = 64
-    in_flight: int = 32
-    recheck_s: float = 10.0
-    activation_s: float = 15.0
-    min_lifetime_s: float = 10.0
-    max_lifetime_s: float = 3600.0
-    min_publishing_ms: float = 10.0
-    max_publishing_ms: float = 3_600_000.0
-    write_s: float = 30.0
-    request_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +147,24 @@ class Session(InternalSession):
         self.owner: Processor | None = processor
         self.since = since
         self.order = WriteOrder()
-        self.user = User(role=UserRole.Anonymous)
+        self.roles: frozenset[Role] = frozenset({Role.ANONYMOUS})
+        self.user_name = ""
+        self.locales: tuple[str, ...] = ()
         internal_server.register_external_session(self)
 
     @property
     def used_s(self) -> float:
         """When its client last asked for something (monotonic)."""
         return float(self._last_activity)
+
+    @property
+    def secured(self) -> bool:
+        """Whether the channel is signed and encrypted for a trusted certificate."""
+        return self.client.secured
+
+    def same_user(self, other: Session) -> bool:
+        """Whether both act for the same user of the same application (Part 4 §5.14.7)."""
+        return self.client.is_same(other.client)
 
     @property
     def who(self) -> str:
@@ -212,26 +174,12 @@ class Session(InternalSession):
     def activate_session(
         self, params: ua.ActivateSessionParameters, peer_certificate: bytes | None
     ) -> ua.ActivateSessionResult:
-        """Activate for the anonymous user; what he may do follows from the channel (roles are to come)."""
+        """Activate for the anonymous user; what he may do follows from the channel."""
         result = super().activate_session(params, peer_certificate)
-        role = UserRole.User if self.client.secured else UserRole.Anonymous
-        self.user = User(role=role, name=self.who)
+        trusted = {Role.OBSERVER, Role.OPERATOR, Role.ENGINEER} if self.client.secured else set()
+        self.roles = frozenset({Role.ANONYMOUS, *trusted})
+        self.locales = tuple(str(locale) for locale in params.LocaleIds or ())[:10]
         return result
-
-    # --- values and methods --------------------------------------------------------------------------
-
-    async def write(self, params: ua.WriteParameters) -> list[ua.StatusCode]:
-        """Write one value after the other; each gets its own status."""
-        results: list[ua.StatusCode] = await self.iserver.attribute_service.write_for(self, params)
-        return results
-
-    async def call(self, params: list[ua.CallMethodRequest]) -> list[ua.CallMethodResult]:
-        """Call the methods one after the other; without security none."""
-        if not self.client.secured:
-            denied = ua.StatusCode(ua.StatusCodes.BadUserAccessDenied)
-            return [ua.CallMethodResult(StatusCode=denied) for _ in params]
-        results: list[ua.CallMethodResult] = await self.iserver.method_service.call(params)
-        return results
 
     # --- subscriptions: each service first asks whose it is (asyncua lets any session touch any) --------
 
@@ -343,20 +291,3 @@ class Session(InternalSession):
 
 
 _NO_SUBSCRIPTION = ua.StatusCode(ua.StatusCodes.BadSubscriptionIdInvalid)
-
-
-def caller() -> Session:
-    """Return the session whose Write or Call runs now.
-
-    Raises:
-        LookupError: Called from elsewhere.
-    """
-    session = _CALLER.get()
-    if session is None:
-        raise LookupError("no client's Write or Call runs here")
-    return session
-
-
-def set_caller(session: Session) -> None:
-    """Say for whom the present task works."""
-    _CALLER.set(session)

@@ -1,0 +1,153 @@
+"""Who may do what with which node: role permissions by kind of node, and what the configuration changes.
+
+Part 3 §5.2.9: a node has RolePermissions, a user has roles, and may do what any of his roles may. A node
+without a kind is plain: everybody who got in may look at it. Without security (policy None, only if it is
+configured) there is only the role Anonymous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import Final
+
+from asyncua import ua
+
+from edge_opcua.security.roles import ASSIGNABLE, Role
+
+__all__ = ["Access", "AccessRule", "Kind", "Permission", "Table"]
+
+Permission = ua.PermissionType
+Table = Mapping[Role, ua.PermissionType]
+
+_NOTHING: Final = Permission(0)
+_LOOK: Final = Permission.Browse | Permission.Read | Permission.ReceiveEvents
+_STUDY: Final = _LOOK | Permission.ReadHistory
+
+
+class Kind(Enum):
+    """What a node is for, as far as permissions go."""
+
+    PLAIN = "plain"
+    SETPOINT = "set-point"
+    ACKNOWLEDGE = "acknowledge"
+    MODEL = "model method"
+    OWN = "method on one's own session"
+    DIAGNOSTICS = "diagnostics of others"
+    SECURITY = "trust lists, certificates and roles"
+
+
+def _table(extra: Mapping[Role, ua.PermissionType] | None = None) -> dict[Role, ua.PermissionType]:
+    """Return what everybody may, with more for some."""
+    table = dict.fromkeys((Role.AUTHENTICATED_USER, *ASSIGNABLE), _STUDY)
+    table[Role.ANONYMOUS] = _LOOK
+    for role, more in (extra or {}).items():
+        table[role] |= more
+    return table
+
+
+_CALL: Final = Permission.Call
+_WRITE: Final = Permission.Write
+_ADMIN: Final = Permission.ReadRolePermissions
+DEFAULTS: Final[Mapping[Kind, Table]] = {
+    Kind.PLAIN: _table({Role.SECURITY_ADMIN: _ADMIN, Role.CONFIGURE_ADMIN: _ADMIN}),
+    Kind.SETPOINT: _table(
+        {
+            Role.OPERATOR: _WRITE,
+            Role.SUPERVISOR: _WRITE,
+            Role.SECURITY_ADMIN: _ADMIN,
+            Role.CONFIGURE_ADMIN: _ADMIN,
+        }
+    ),
+    Kind.ACKNOWLEDGE: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
+    Kind.MODEL: _table({Role.ENGINEER: _CALL, Role.CONFIGURE_ADMIN: _CALL}),
+    Kind.OWN: _table(dict.fromkeys(Role, _CALL)),
+    Kind.DIAGNOSTICS: {
+        Role.SECURITY_ADMIN: _LOOK | _ADMIN,
+        Role.CONFIGURE_ADMIN: _LOOK | _ADMIN,
+        Role.SUPERVISOR: _LOOK,
+    },
+    Kind.SECURITY: {Role.SECURITY_ADMIN: _LOOK | _WRITE | _CALL | _ADMIN},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """What the configuration says about some nodes; replaces what the role had there.
+
+    Args:
+        nodes: Pattern (``*``, ``?``, ``[…]``) on the string of a NodeId in the plant's namespace.
+        role: For whom.
+        permissions: What he may; nothing at all hides the nodes.
+    """
+
+    nodes: str
+    role: Role
+    permissions: ua.PermissionType
+
+
+class Access:
+    """Decides for every service what a caller may do with a node.
+
+    Args:
+        rules: What the configuration changes, in its order; the last one that matches counts.
+        namespace: Index of the namespace the rules speak of.
+    """
+
+    def __init__(self, rules: Sequence[AccessRule] = (), *, namespace: int = 7) -> None:
+        self._rules = tuple(rules)
+        self._namespace = namespace
+        self._kinds: dict[ua.NodeId, Kind] = {}
+        self._tables: dict[tuple[Kind, tuple[AccessRule, ...]], Table] = {}
+        self._of_node: dict[ua.NodeId, Table] = {}
+        self._sums: dict[tuple[int, frozenset[Role]], ua.PermissionType] = {}
+
+    def mark(self, kind: Kind, nodes: Iterable[ua.NodeId]) -> None:
+        """Say what some nodes are for; done while the address space is built."""
+        for node in nodes:
+            self._kinds[node] = kind
+            self._of_node.pop(node, None)
+
+    def kind(self, node: ua.NodeId) -> Kind:
+        """Return what a node is for."""
+        return self._kinds.get(node, Kind.PLAIN)
+
+    def table(self, node: ua.NodeId) -> Table:
+        """Return the permissions of every role on a node (its RolePermissions)."""
+        found = self._of_node.get(node)
+        if found is None:
+            found = self._work_out(node)
+            if self._rules and node.NamespaceIndex == self._namespace:
+                self._of_node[node] = found
+        return found
+
+    def permissions(self, node: ua.NodeId, roles: frozenset[Role]) -> ua.PermissionType:
+        """Return what a user with these roles may do with a node."""
+        table = self.table(node)
+        key = (id(table), roles)  # tables live as long as this object
+        found = self._sums.get(key)
+        if found is None:
+            found = _NOTHING
+            for role in roles:
+                found |= table.get(role, _NOTHING)
+            self._sums[key] = found
+        return found
+
+    def may(self, roles: frozenset[Role], permission: ua.PermissionType, node: ua.NodeId) -> bool:
+        """Whether a user with these roles has a permission on a node."""
+        return bool(self.permissions(node, roles) & permission)
+
+    def _work_out(self, node: ua.NodeId) -> Table:
+        kind = self.kind(node)
+        name = node.Identifier
+        if not self._rules or node.NamespaceIndex != self._namespace or not isinstance(name, str):
+            return DEFAULTS[kind]
+        rules = tuple(rule for rule in self._rules if fnmatchcase(name, rule.nodes))
+        table = self._tables.get((kind, rules))
+        if table is None:
+            changed = dict(DEFAULTS[kind])
+            changed.update({rule.role: rule.permissions for rule in rules})
+            table = self._tables[kind, rules] = changed
+        return table

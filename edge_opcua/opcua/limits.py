@@ -1,0 +1,109 @@
+"""How much a client may take: what is advertised in ServerCapabilities is what is enforced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class OperationLimits:
+    """Most operations in one request, under their names in Part 5 §6.3.11; more get BadTooManyOperations.
+
+    Args:
+        read: MaxNodesPerRead.
+        write: MaxNodesPerWrite.
+        call: MaxNodesPerMethodCall.
+        browse: MaxNodesPerBrowse.
+        register: MaxNodesPerRegisterNodes.
+        translate: MaxNodesPerTranslateBrowsePathsToNodeIds.
+        items: MaxMonitoredItemsPerCall.
+        history: MaxNodesPerHistoryReadData and MaxNodesPerHistoryReadEvents.
+        subscriptions: Subscriptions named in one request; not advertised, OPC UA has no property for it.
+    """
+
+    read: int = 10_000
+    write: int = 1000
+    call: int = 100
+    browse: int = 1000
+    register: int = 10_000
+    translate: int = 1000
+    items: int = 10_000
+    history: int = 100
+    subscriptions: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """How much one server, and one client of it, may take.
+
+    Args:
+        connections: TCP connections at once.
+        per_address: TCP connections at once from one address.
+        sessions: Sessions at once.
+        subscriptions: Subscriptions at once, all sessions together.
+        subscriptions_per_session: Subscriptions of one session at once.
+        items: Monitored items at once, all subscriptions together.
+        items_per_subscription: Monitored items of one subscription.
+        queue: Longest queue of a monitored item.
+        notifications_per_publish: Most notifications in one message, whatever the client allows.
+        publish_requests: Publish requests of one session that wait; the oldest is answered with an error.
+        retransmission: Messages of one subscription kept for Republish.
+        browse_continuation_points: Browse continuation points of one session.
+        references_per_node: Most references in one Browse result, whatever the client allows.
+        message_bytes: Largest request of an activated session.
+        early_message_bytes: Largest request before that.
+        array_length: Longest array in a request.
+        string_bytes: Longest string in a request.
+        nesting: Deepest nesting of Variants, ExtensionObjects and DiagnosticInfos in a request.
+        requests_per_s: Requests of one connection per second in the long run; more get BadServerTooBusy.
+        request_burst: Requests of one connection that may come at once.
+        unread_bytes: Answers a client may leave unread before it is cut off.
+        waiting_messages: Requests of one connection that wait; then we read no more from it.
+        in_flight: Writes and calls of one connection at once; more get BadServerTooBusy.
+        recheck_s: How often open channels look whether the trust lists changed.
+        activation_s: A connection without an activated session ends after this time.
+        min_lifetime_s: Shortest lifetime of a channel token.
+        max_lifetime_s: Longest lifetime of a channel token.
+        min_publishing_ms: Shortest publishing interval.
+        max_publishing_ms: Longest publishing interval.
+        min_sampling_ms: Shortest sampling interval.
+        max_sampling_ms: Longest sampling interval.
+        write_s: Longest time for one value of a Write; then BadTimeout.
+        request_s: Longest time for a whole Write or Call.
+        operations: Most operations in one request.
+    """
+
+    connections: int = 200
+    per_address: int = 100
+    sessions: int = 100
+    subscriptions: int = 400
+    subscriptions_per_session: int = 100
+    items: int = 200_000
+    items_per_subscription: int = 100_000
+    queue: int = 1000
+    notifications_per_publish: int = 20_000
+    publish_requests: int = 100
+    retransmission: int = 100
+    browse_continuation_points: int = 10
+    references_per_node: int = 1000
+    message_bytes: int = 4 * 1024 * 1024
+    early_message_bytes: int = 64 * 1024
+    array_length: int = 1_000_000
+    string_bytes: int = 1024 * 1024
+    nesting: int = 32
+    requests_per_s: float = 2000.0
+    request_burst: int = 4000
+    unread_bytes: int = 32 * 1024 * 1024
+    waiting_messages: int = 64
+    in_flight: int = 32
+    recheck_s: float = 10.0
+    activation_s: float = 15.0
+    min_lifetime_s: float = 10.0
+    max_lifetime_s: float = 3600.0
+    min_publishing_ms: float = 10.0
+    max_publishing_ms: float = 3_600_000.0
+    min_sampling_ms: float = 10.0
+    max_sampling_ms: float = 3_600_000.0
+    write_s: float = 30.0
+    request_s: float = 60.0
+    operations: OperationLimits = field(default_factory=OperationLimits)
