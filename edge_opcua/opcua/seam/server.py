@@ -28,6 +28,7 @@ from edge_opcua.opcua.seam.gate import QUIET_S, Gate, ServerSecurity
 from edge_opcua.opcua.seam.protocol import Listener
 from edge_opcua.opcua.seam.session import ClientApplication, Session, SessionSummary
 from edge_opcua.opcua.services.attributes import Attributes
+from edge_opcua.opcua.services.audit import Audit, unheard
 from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
 from edge_opcua.opcua.types import SERVER, notifiers_above
@@ -95,6 +96,7 @@ class Core(InternalServer):
         self.clock = clock
         self.limits = limits
         self.access = access
+        self.audit: Audit = unheard  # whoever keeps the journal takes its place
         self.services: dict[ua.NodeId, tuple[str, Service]] = {}
         self.advertised_urls = tuple(advertised_urls)
         self.policies: list[Any] = []
