@@ -51,7 +51,10 @@ class Attributes(AttributeService):
 
     def _serve_read(self, caller: Caller, params: ua.ReadParameters) -> ua.ReadResponse:
         response = ua.ReadResponse()
-        response.Results = [self._read(caller, item) for item in params.NodesToRead]
+        timestamps, max_age_ms = params.TimestampsToReturn, params.MaxAge
+        response.Results = [
+            self.read_for(caller, item, timestamps, max_age_ms) for item in params.NodesToRead
+        ]
         return response
 
     async def _serve_write(self, caller: Caller, params: ua.WriteParameters) -> ua.WriteResponse:
@@ -59,10 +62,36 @@ class Attributes(AttributeService):
         response.Results = await self.write_for(caller, params)
         return response
 
-    def _read(self, caller: Caller, item: ua.ReadValueId) -> ua.DataValue:
-        if item.NodeId in self._aspace and not self._access.may(caller.roles, Permission.Read, item.NodeId):
+    def read_for(
+        self,
+        caller: Caller,
+        item: ua.ReadValueId,
+        timestamps: ua.TimestampsToReturn,
+        max_age_ms: float,  # noqa: ARG002 - what is here is as new as it gets
+    ) -> ua.DataValue:
+        """Return what this caller reads there (Part 4 §5.11.2)."""
+        return self.value_for(caller, item.NodeId, item.AttributeId, item.IndexRange, timestamps)
+
+    def value_for(
+        self,
+        caller: Caller,
+        node: ua.NodeId,
+        attribute: ua.AttributeIds,
+        index_range: str | None,  # noqa: ARG002 - follows
+        timestamps: ua.TimestampsToReturn,  # noqa: ARG002 - follows
+    ) -> ua.DataValue:
+        """Return an attribute as this caller may see it; what goes wrong is the status of the answer.
+
+        Args:
+            caller: Whose roles count.
+            node: The node.
+            attribute: Which attribute.
+            index_range: NumericRange (Part 4 §7.27), None or empty: the whole value.
+            timestamps: Which stamps go along; only a Value has any.
+        """
+        if node in self._aspace and not self._access.may(caller.roles, Permission.Read, node):
             return ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
-        return self._aspace.read_attribute_value(item.NodeId, item.AttributeId)
+        return self._aspace.read_attribute_value(node, attribute)
 
     def set_handler(self, handler: WriteHandler, nodes: Iterable[ua.NodeId]) -> None:
         """Send clients' writes of these nodes' values to ``handler`` instead of the address space."""
