@@ -90,7 +90,14 @@ def build_parser() -> argparse.ArgumentParser:
     trust = commands.add_parser("trust", help="list the clients that knocked, and trust one of them")
     _add_common(trust)
     trust.add_argument("selector", nargs="?", metavar="N|THUMBPRINT", help="whom to trust")
-    trust.add_argument("--list", action="store_true", help="list who is trusted")
+    trust.add_argument(
+        "--role",
+        action="append",
+        metavar="ROLE,…",
+        help="what it may do: observer (default), operator, supervisor, engineer, configureadmin,"
+        " securityadmin; also for one that is trusted already",
+    )
+    trust.add_argument("--list", action="store_true", help="list who is trusted, and in which roles")
     trust.add_argument("--remove", action="store_true", help="no longer trust it")
     trust.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
@@ -149,10 +156,11 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         "edge_opcua.app.console", "watch", state, bad=args.bad, as_json=args.json, for_s=args.for_s
     ),
     "trust": lambda args, state: _call(
-        "edge_opcua.app.commands",
+        "edge_opcua.app.certcommands",
         "trust",
         state,
         args.selector,
+        roles=args.role,
         show_trusted=args.list,
         remove=args.remove,
         as_json=args.json,

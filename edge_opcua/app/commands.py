@@ -1,4 +1,4 @@
-"""What the commands ``run``, ``check``, ``explain`` and ``trust`` do."""
+"""What the commands ``run``, ``check`` and ``explain`` do."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from edge_opcua.config.report import check_json, check_text, problems_text, want
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.logs import LineSink, configure_logging
 from edge_opcua.core.process import die_with_parent
-from edge_opcua.core.statedir import StateDir
 from edge_opcua.drivers.plan import DevicePlan
-from edge_opcua.errors import ConfigError, ControlError, EdgeError, SecurityError
+from edge_opcua.errors import ConfigError, ControlError, SecurityError
 from edge_opcua.opcua.identity import guard_identity
-from edge_opcua.security.trust import Knock, Trusted, TrustList
 
 ANSWER_IS_NO = 1
 WRONG_USE = 2
@@ -125,69 +123,3 @@ def explain(code: str) -> int:
         return WRONG_USE
     say(page)
     return 0
-
-
-def trust(state_dir: Path, selector: str | None, *, show_trusted: bool, remove: bool, as_json: bool) -> int:
-    """List the clients that were refused or are trusted, or change the trust in one of them.
-
-    Takes effect at the next connection, without a restart.
-    """
-    pki = StateDir(state_dir).pki
-    if not pki.is_dir():
-        complain(f"no server has kept keys in the state directory {state_dir}; name another with --state DIR")
-        return ANSWER_IS_NO
-    trusted = TrustList(pki)
-    try:
-        if selector is not None:
-            known = trusted.distrust(selector) if remove else trusted.trust(selector)
-            word = "no longer trusted" if remove else "trusted"
-            say(f"{word}: {known.name}   {known.application_uri}   {known.thumbprint}")
-            return 0
-        if show_trusted:
-            _print_trusted(trusted.trusted(), as_json=as_json)
-        else:
-            _print_knocks(trusted.rejected(), as_json=as_json)
-    except EdgeError as exc:
-        complain(str(exc))
-        return ANSWER_IS_NO
-    return 0
-
-
-def _print_trusted(clients: list[Trusted], *, as_json: bool) -> None:
-    if as_json:
-        rows = [
-            {"name": c.name, "application_uri": c.application_uri, "thumbprint": c.thumbprint}
-            for c in clients
-        ]
-        say(json.dumps({"schema": "edge-opcua.trusted/1", "clients": rows}))
-        return
-    for client in clients:
-        say(f"{client.thumbprint}   {client.name}   {client.application_uri}   until {client.until:%Y-%m-%d}")
-    if not clients:
-        say("nobody is trusted yet; let a client connect, then edge-opcua trust")
-
-
-def _print_knocks(knocks: list[Knock], *, as_json: bool) -> None:
-    if as_json:
-        rows = [
-            {
-                "number": k.number,
-                "name": k.name,
-                "application_uri": k.application_uri,
-                "thumbprint": k.thumbprint,
-                "address": k.address,
-                "when": k.when.isoformat(),
-                "reason": k.reason,
-                "code": k.code,
-            }
-            for k in knocks
-        ]
-        say(json.dumps({"schema": "edge-opcua.knocks/1", "clients": rows}))
-        return
-    for k in knocks:
-        say(f"{k.number}  {k.name}   {k.thumbprint}")
-        say(f"   from {k.address}   refused {k.when:%Y-%m-%d %H:%M:%S} UTC: {k.reason}")
-    if knocks:
-        say("compare the thumbprint with the one the client shows, then: edge-opcua trust N")
-    else:
-        say("nobody was refused.  Who is trusted: edge-opcua trust --list")

@@ -114,7 +114,7 @@ async def _measure(pace: Pace) -> tuple[list[SeenEvent], float]:
         with contextlib.suppress(EdgeError):  # unknown yet: this is the knock that makes it known
             await client.connect()
         trust = TrustList(StateDir(home / "state").pki)
-        trust.trust(str(trust.rejected()[0].number))
+        trust.trust(trust.rejected()[0].number)  # it only reads
         await client.connect()
         await client.subscribe({}, publish_ms=pace.interval_ms)
         while len(found := _judged(client.events)) < STROKES:

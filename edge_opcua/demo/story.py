@@ -27,10 +27,13 @@ from edge_opcua.demo.screen import Screen
 from edge_opcua.demo.server import DemoServer
 from edge_opcua.errors import EdgeError
 from edge_opcua.inference.repository import ModelRepository
+from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import TrustList
 from edge_opcua.sim.cell import Cell
 
 MACHINE = "Press01"
+# The client acknowledges, writes set-points and loads a model.
+ROLES = frozenset({Role.OPERATOR, Role.ENGINEER})
 MODEL = "press-anomaly"
 NEXT_VERSION = 2
 TIME_FACTOR = 4.0
@@ -150,8 +153,9 @@ async def _be_trusted(story: Story, client: ScadaClient) -> None:
     knocks = trust.rejected()
     if not knocks:
         raise EdgeError("the server kept no record of the refused client")
-    story.say(f"$ edge-opcua trust {knocks[0].number}     ({knocks[0].thumbprint[:23]}…)")
-    trust.trust(str(knocks[0].number))
+    number, print_ = knocks[0].number, knocks[0].thumbprint
+    story.say(f"$ edge-opcua trust {number} --role operator,engineer     ({print_[:23]}…)")
+    trust.trust(number, ROLES)
     await client.connect()
     story.proved("connected: Basic256Sha256, SignAndEncrypt, no restart")
     await client.browse(MACHINE)
@@ -160,7 +164,7 @@ async def _be_trusted(story: Story, client: ScadaClient) -> None:
 async def _run_on(story: Story, server: DemoServer) -> None:
     story.say("running on; Ctrl-C ends it")
     story.say(f"UaExpert: add server {server.endpoint}, Basic256Sha256, SignAndEncrypt; it is refused once;")
-    story.say(f"then: edge-opcua trust --state {story.state_dir}      and connect again")
+    story.say(f"then: edge-opcua trust --state {story.state_dir} N --role operator      and connect again")
     await asyncio.get_running_loop().create_future()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from cryptography import x509
@@ -40,10 +41,25 @@ class Lists(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What was found out about a certificate.
+
+    Args:
+        code: Code of the first objection; empty if there is none.
+        detail: More about it, for the log.
+        anchor: The entry of the trust list on which the trust rests: the leaf or one of its issuers.
+    """
+
+    code: str
+    detail: str = ""
+    anchor: x509.Certificate | None = None
+
+
 def examine(
     leaf: x509.Certificate, sent: Sequence[x509.Certificate], lists: Lists, now: dt.datetime
-) -> tuple[str, str]:
-    """Return code and detail of the first objection, in the order of Part 4 §6.1.3, or ("", "").
+) -> Examined:
+    """Return the first objection, in the order of Part 4 §6.1.3, or on whom the trust rests.
 
     Args:
         leaf: Certificate of the client.
@@ -52,17 +68,18 @@ def examine(
         now: Time of the decision.
     """
     if weak := _weakness(leaf):
-        return weak
+        return Examined(*weak)
     trusted = lists.trusted()
+    found = Examined("", anchor=leaf)
     if leaf not in trusted:
-        objection = _examine_issuers(leaf, [*trusted, *lists.issuers(), *sent], trusted, lists, now)
-        if objection[0]:
-            return objection
+        found = _examine_issuers(leaf, [*trusted, *lists.issuers(), *sent], trusted, lists, now)
+        if found.code:
+            return found
     if late := _out_of_time(leaf, now):
-        return late
+        return Examined(*late)
     if not _may_sign_as_client(leaf):
-        return "S409", "key usage"
-    return ("", "") if application_uri(leaf) else ("S410", "")
+        return Examined("S409", "key usage")
+    return found if application_uri(leaf) else Examined("S410")
 
 
 def split_chain(sent: bytes) -> list[x509.Certificate]:
@@ -138,26 +155,26 @@ def _examine_issuers(
     trusted: Sequence[x509.Certificate],
     lists: Lists,
     now: dt.datetime,
-) -> tuple[str, str]:
+) -> Examined:
     """Follow the issuers up to a root; one of them must be trusted, all of them sound."""
     revocations = lists.revocations()
-    believed, child = False, leaf
+    anchor: x509.Certificate | None = None
+    child = leaf
     for below in range(MAX_CHAIN):
         if _is_self_signed(child):
-            return ("", "") if believed else ("S401", "")
+            return Examined("S401") if anchor is None else Examined("", anchor=anchor)
         issuer = next((found for found in pool if _issued(found, child, below)), None)
         if issuer is None:
             name = child.issuer.rfc4514_string()[:120]
-            return ("S407", f"issuer {name} is unknown") if believed else ("S401", "")
-        if weak := _weakness(issuer):
-            return weak[0], f"issuer {name_of(issuer)}: {weak[1]}"
-        if late := _out_of_time(issuer, now):
-            return late[0], f"issuer {name_of(issuer)}: {late[1]}"
+            return Examined("S401") if anchor is None else Examined("S407", f"issuer {name} is unknown")
+        if fault := _weakness(issuer) or _out_of_time(issuer, now):
+            return Examined(fault[0], f"issuer {name_of(issuer)}: {fault[1]}")
         if any(_revokes(one, issuer, child) for one in revocations):
-            return "S408", f"by {name_of(issuer)}"
-        believed = believed or issuer in trusted
+            return Examined("S408", f"by {name_of(issuer)}")
+        if anchor is None and issuer in trusted:
+            anchor = issuer
         child = issuer
-    return "S407", f"more than {MAX_CHAIN} issuers"
+    return Examined("S407", f"more than {MAX_CHAIN} issuers")
 
 
 def _out_of_time(certificate: x509.Certificate, now: dt.datetime) -> tuple[str, str] | None:

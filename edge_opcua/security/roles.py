@@ -27,6 +27,11 @@ class Role(Enum):
         """Name of its node, and of the role in configuration and commands: ``ConfigureAdmin``."""
         return "".join(word.capitalize() for word in self.name.split("_"))
 
+    @property
+    def may(self) -> str:
+        """What it may do, in the words of a person who gives it away."""
+        return _MAY[self]
+
     @classmethod
     def named(cls, text: str) -> Role:
         """Return the role of a name, whatever its case: ``operator``, ``SecurityAdmin``, ``security-admin``.
@@ -41,6 +46,17 @@ class Role(Enum):
         known = ", ".join(role.browse_name.lower() for role in ASSIGNABLE)
         raise SecurityError(f'there is no role "{text}"; the roles are {known}')
 
+
+_MAY = {
+    Role.ANONYMOUS: "look at what everybody may see",
+    Role.AUTHENTICATED_USER: "read and subscribe",
+    Role.OBSERVER: "read, subscribe and see history",
+    Role.OPERATOR: "read, acknowledge alarms and write set-points",
+    Role.SUPERVISOR: "what an operator may, and see who else is connected",
+    Role.SECURITY_ADMIN: "manage certificates, trust lists and roles",
+    Role.CONFIGURE_ADMIN: "load models and see diagnostics",
+    Role.ENGINEER: "read and load models",
+}
 
 # What users and client certificates can be given; the other two come by themselves (Part 18 §4.2).
 ASSIGNABLE = tuple(role for role in Role if role not in (Role.ANONYMOUS, Role.AUTHENTICATED_USER))

@@ -23,6 +23,7 @@ from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import SecurityError
 from edge_opcua.security.chain import (
     UNREADABLE,
+    Examined,
     der_of,
     examine,
     load,
@@ -32,6 +33,7 @@ from edge_opcua.security.chain import (
     uri_of,
 )
 from edge_opcua.security.pki import thumbprint, utc, write_atomic
+from edge_opcua.security.roles import Role, parse_roles
 
 _T = TypeVar("_T")
 
@@ -40,6 +42,8 @@ MAX_FILE_BYTES: Final = 65_536
 # A client that tries again every second shall not wear out the flash.
 QUIET: Final = dt.timedelta(seconds=10)
 MIN_THUMBPRINT_DIGITS: Final = 8
+# What a trusted client may do unless somebody said more.
+DEFAULT_ROLES: Final = frozenset({Role.OBSERVER})
 
 CERTIFICATE_SUFFIXES: Final = frozenset({".der", ".crt", ".cer", ".pem"})
 REVOCATION_SUFFIX: Final = ".crl"
@@ -82,6 +86,7 @@ class Decision:
         name: Common name of its subject.
         application_uri: URI it was made for.
         thumbprint: SHA-1 of the leaf.
+        roles: What the application may do; empty if it is not trusted.
     """
 
     trusted: bool
@@ -91,6 +96,7 @@ class Decision:
     name: str
     application_uri: str
     thumbprint: str
+    roles: frozenset[Role] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,7 @@ class Trusted:
         until: End of its validity.
         authority: Whether it vouches for others.
         file: Where it lies.
+        roles: What it, or whoever it vouches for, may do.
     """
 
     name: str
@@ -139,6 +146,7 @@ class Trusted:
     until: dt.datetime
     authority: bool
     file: Path
+    roles: frozenset[Role] = DEFAULT_ROLES
 
 
 class TrustList:
@@ -174,12 +182,13 @@ class TrustList:
             return _refuse("S406")
         leaf = chain[0]
         try:
-            code, detail = examine(leaf, chain[1:], self._lists, utc(self._clock.utc_ns()))
+            found = examine(leaf, chain[1:], self._lists, utc(self._clock.utc_ns()))
         except UNREADABLE as exc:  # a field that is only parsed when somebody looks at it
-            code, detail = "S406", str(exc)
-        if code:
-            return _refuse(code, leaf, detail)
-        return _describe(leaf, trusted=True, code="", reason="")
+            found = Examined("S406", str(exc))
+        if found.anchor is None:
+            return _refuse(found.code, leaf, found.detail)
+        known = _describe(leaf, trusted=True, code="", reason="")
+        return replace(known, roles=self._roles_of(found.anchor))
 
     def version(self) -> tuple[int, ...]:
         """Return what changes whenever a certificate comes into the lists or goes."""
@@ -230,11 +239,12 @@ class TrustList:
         found = [_trusted(file, certificate) for file, certificate in _certificates(self._trusted_dir)]
         return sorted(found, key=lambda item: (item.name.lower(), item.thumbprint))
 
-    def trust(self, selector: str | int) -> Trusted:
+    def trust(self, selector: str | int, roles: frozenset[Role] = DEFAULT_ROLES) -> Trusted:
         """Move a refused certificate to the trust list; its next channel opens.
 
         Args:
             selector: Number of the knock, or at least eight digits of the thumbprint.
+            roles: What the client may do.
 
         Raises:
             SecurityError: None, or more than one, is meant.
@@ -249,13 +259,20 @@ class TrustList:
             chosen, f"no refused client is meant by {selector!r}", lambda knock: knock.thumbprint
         ).file
         assert file is not None, "a listed knock has its file"
-        return self.add(file.read_bytes(), forget=file)
+        return self.add(file.read_bytes(), roles=roles, forget=file)
 
-    def add(self, certificate_der: bytes, *, forget: Path | None = None) -> Trusted:
+    def add(
+        self,
+        certificate_der: bytes,
+        *,
+        roles: frozenset[Role] = DEFAULT_ROLES,
+        forget: Path | None = None,
+    ) -> Trusted:
         """Put a certificate into the trust list.
 
         Args:
             certificate_der: The certificate, DER or PEM.
+            roles: What it may do; those of an authority count for everybody it vouches for.
             forget: Its file in ``rejected/``, removed afterwards.
 
         Raises:
@@ -267,11 +284,28 @@ class TrustList:
             raise SecurityError("this is no X.509 certificate") from exc
         der = der_of(certificate)
         file = self._trusted_dir / _file_name(name_of(certificate), thumbprint(der))
+        _write_roles(file, thumbprint(der), roles)  # first: the certificate never stands there without them
         write_atomic(file, der, mode=0o644)
         if forget is not None:
             _forget(forget)
-        _log.info("trust.added", name=name_of(certificate), thumbprint=thumbprint(der))
-        return _trusted(file, certificate)
+        item = _trusted(file, certificate)
+        _log.info("trust.added", name=item.name, thumbprint=item.thumbprint, roles=_names(item.roles))
+        return item
+
+    def set_roles(self, selector: str, roles: frozenset[Role]) -> Trusted:
+        """Say anew what a trusted client may do.
+
+        Args:
+            selector: At least eight digits of the thumbprint, or the exact name.
+            roles: All it may do from now on.
+
+        Raises:
+            SecurityError: None, or more than one, is meant.
+        """
+        item = self._trusted_by(selector)
+        _write_roles(item.file, item.thumbprint, roles)
+        _log.info("trust.roles_changed", name=item.name, thumbprint=item.thumbprint, roles=_names(roles))
+        return replace(item, roles=roles)
 
     def distrust(self, selector: str) -> Trusted:
         """Take a certificate out of the trust list; it shows up among the refused, to be trusted again.
@@ -284,17 +318,26 @@ class TrustList:
         Raises:
             SecurityError: None, or more than one, is meant.
         """
-        text = _digits(selector)
-        chosen = [t for t in self.trusted() if t.name == selector or _is_meant(t.thumbprint, text)]
-        item = _only(chosen, f"no trusted client is meant by {selector!r}", lambda found: found.thumbprint)
+        item = self._trusted_by(selector)
         certificate = load(item.file.read_bytes())
         decision = _refuse("S401", certificate, "trust was withdrawn")
         self.record(decision, address="")
-        item.file.unlink(missing_ok=True)
+        _forget(item.file)
         _log.info("trust.withdrawn", name=item.name, thumbprint=item.thumbprint)
         return item
 
     # --- inside --------------------------------------------------------------------------------------
+
+    def _trusted_by(self, selector: str) -> Trusted:
+        text = _digits(selector)
+        chosen = [t for t in self.trusted() if t.name == selector or _is_meant(t.thumbprint, text)]
+        return _only(chosen, f"no trusted client is meant by {selector!r}", lambda found: found.thumbprint)
+
+    def _roles_of(self, anchor: x509.Certificate) -> frozenset[Role]:
+        """Return the roles of an entry of the trust list; of one that lies there twice, what both say."""
+        files = [file for file, certificate in _certificates(self._trusted_dir) if certificate == anchor]
+        print_ = thumbprint(der_of(anchor))
+        return frozenset[Role]().union(*(_read_roles(file, print_) for file in files))
 
     def _next(self, known: Sequence[Knock]) -> int:
         """Take the next number; kept on disk so that no number ever means a second certificate."""
@@ -414,7 +457,31 @@ def _trusted(file: Path, certificate: x509.Certificate) -> Trusted:
         until=certificate.not_valid_after_utc,
         authority=authority,
         file=file,
+        roles=_read_roles(file, thumbprint(der_of(certificate))),
     )
+
+
+def _write_roles(file: Path, print_: str, roles: frozenset[Role]) -> None:
+    """Keep roles beside a trusted certificate; the thumbprint ties them to it, whatever the file's name."""
+    note = {"thumbprint": print_, "roles": _names(roles)}
+    write_atomic(file.with_suffix(".json"), json.dumps(note).encode(), mode=0o600)
+
+
+def _read_roles(file: Path, print_: str) -> frozenset[Role]:
+    """Return the roles kept beside a certificate; without a readable note that is about it: the least."""
+    note = _read_note(file.with_suffix(".json"))
+    if not note:
+        return DEFAULT_ROLES
+    try:
+        if note["thumbprint"] == print_:
+            return parse_roles(note["roles"])
+    except (KeyError, TypeError, AttributeError, SecurityError):
+        _log.warning("trust.roles_unreadable", file=str(file.with_suffix(".json")))
+    return DEFAULT_ROLES
+
+
+def _names(roles: frozenset[Role]) -> list[str]:
+    return sorted(role.browse_name for role in roles)
 
 
 def _certificates(directory: Path) -> Iterator[tuple[Path, x509.Certificate]]:

@@ -49,6 +49,23 @@ def test_trust_lists_who_knocked_and_trusts_by_one_command(
     assert "nobody is trusted yet" in capsys.readouterr().out
 
 
+def test_trust_says_what_a_role_may_do_and_changes_it_later(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trust", "1", "--role", "operator,engineer", "--state", str(state)]) == 0
+    said = capsys.readouterr().out
+    assert "Operator: may read, acknowledge alarms and write set-points" in said
+    assert "Engineer: may read and load models" in said
+    assert main(["trust", "--list", "--state", str(state)]) == 0
+    assert "operator, engineer" in capsys.readouterr().out
+    assert main(["trust", "UaExpert", "--role", "observer", "--state", str(state)]) == 0
+    assert "Observer: may read" in capsys.readouterr().out
+    assert main(["trust", "nobody", "--role", "observer", "--state", str(state)]) == 1
+    assert "no refused client is meant by 'nobody'" in capsys.readouterr().err
+    assert main(["trust", "UaExpert", "--role", "king", "--state", str(state)]) == 1
+    assert "the roles are observer, operator" in capsys.readouterr().err
+
+
 def test_trust_speaks_json_to_scripts(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trust", "--json", "--state", str(state)]) == 0
     (knock,) = json.loads(capsys.readouterr().out)["clients"]

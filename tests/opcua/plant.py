@@ -24,6 +24,7 @@ from edge_opcua.opcua.nodesets import NodeSet, read_nodesets
 from edge_opcua.opcua.seam import ServerSecurity
 from edge_opcua.opcua.server import PlantServer
 from edge_opcua.security.pki import Pki, open_pki
+from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import TrustList
 from tests.security.certificates import Identity, make
 
@@ -334,7 +335,7 @@ def prepare(root: Path) -> Ground:
     (root / "client.crt").write_bytes(identity.pem)
     (root / "client.pem").write_bytes(identity.key_pem)
     trust = TrustList(root / "pki")
-    trust.add(identity.der)
+    trust.add(identity.der, roles=frozenset({Role.OPERATOR, Role.ENGINEER}))
     return Ground(root, pki, identity, trust, nodesets())
 
 
@@ -347,7 +348,7 @@ async def running(ground: Ground, config: EdgeConfig | None = None) -> AsyncIter
     server = PlantServer(
         config,
         bus,
-        security=ServerSecurity(ground.pki, ground.trust),
+        security=ServerSecurity(ground.pki, ground.trust, config.opcua.secure_policies),
         nodesets=ground.nodesets,
         write=asked.write,
         load_model=asked.load,

@@ -18,9 +18,11 @@ from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam import SecureServer, ServerSecurity, Session
 from edge_opcua.opcua.services.service import caller
 from edge_opcua.security.pki import Pki, open_pki
+from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import Knock, TrustList
 from tests.security.certificates import Identity, make
 
+OPERATES = frozenset({Role.OBSERVER, Role.OPERATOR, Role.ENGINEER})
 BASIC256SHA256 = security_policies.SecurityPolicyBasic256Sha256
 GOOD = make("good client")
 OTHER = make("other client")
@@ -104,7 +106,7 @@ async def running_plant(  # noqa: C901 - one small machine, told in one place
     pki = await asyncio.to_thread(_open_pki, state)
     trust = TrustList(pki.root)
     for identity in (GOOD, OTHER):
-        await asyncio.to_thread(trust.add, identity.der)
+        await asyncio.to_thread(trust.add, identity.der, roles=OPERATES)
     knocks: list[Knock] = []
     server = SecureServer(
         ServerSecurity(pki, trust, policies, allow_none=allow_none, on_refused=knocks.append),

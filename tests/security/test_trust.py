@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from edge_opcua.errors import SecurityError
 from edge_opcua.security import trust as trust_module
 from edge_opcua.security.chain import leaf_of, split_chain
+from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import (
     REASONS,
     Decision,
@@ -87,6 +88,67 @@ def test_trust_takes_effect_at_the_next_decision(listed: TrustList, pki_dir: Pat
     assert listed.rejected() == []
     assert list((pki_dir / "rejected").glob("*.json")) == []
     assert listed.trusted() == [item]
+
+
+# --- roles (Part 18 §4.4.2: an application has roles) ----------------------------------------------------
+
+
+def test_a_trusted_client_may_read_and_no_more_unless_it_was_given_a_role(listed: TrustList) -> None:
+    reader, operator = client("reader"), client("operator")
+    for stranger in (reader, operator):
+        admit(listed, stranger.der, PEER)
+    assert listed.trust(1).roles == {Role.OBSERVER}
+    assert listed.trust(2, frozenset({Role.OPERATOR, Role.ENGINEER})).roles == {Role.OPERATOR, Role.ENGINEER}
+    assert listed.decide(reader.der).roles == {Role.OBSERVER}
+    assert listed.decide(operator.der).roles == {Role.OPERATOR, Role.ENGINEER}
+    assert listed.decide(client("nobody").der).roles == frozenset()
+    assert {item.name: item.roles for item in listed.trusted()}["operator"] == {Role.OPERATOR, Role.ENGINEER}
+
+
+def test_roles_change_without_a_restart_and_go_with_the_trust(listed: TrustList, pki_dir: Path) -> None:
+    one = client("one")
+    listed.add(one.der, roles=frozenset({Role.ENGINEER}))
+    before = listed.version()
+    assert listed.set_roles("one", frozenset({Role.OPERATOR})).roles == {Role.OPERATOR}
+    assert listed.version() != before
+    assert listed.decide(one.der).roles == {Role.OPERATOR}
+    listed.distrust(one.print)
+    assert list((pki_dir / "trusted").iterdir()) == []
+    listed.trust(1)
+    assert listed.decide(one.der).roles == {Role.OBSERVER}
+    with pytest.raises(SecurityError, match="no trusted client"):
+        listed.set_roles("two", frozenset({Role.OPERATOR}))
+
+
+def test_who_is_trusted_through_an_authority_has_the_authoritys_roles(listed: TrustList) -> None:
+    plant_ca = make("plant CA", uri=None, authority=True, start=NOW - dt.timedelta(days=1), purposes=None)
+    listed.add(plant_ca.der, roles=frozenset({Role.OPERATOR}))
+    member = client("member", issuer=plant_ca)
+    assert listed.decide(member.der).roles == {Role.OPERATOR}
+    listed.add(member.der)  # an entry of its own says more than the authority's
+    assert listed.decide(member.der).roles == {Role.OBSERVER}
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "",
+        "[]",
+        "{ torn",
+        '{"roles": ["SecurityAdmin"]}',
+        '{"thumbprint": "IT", "roles": ["Anonymous"]}',
+        '{"thumbprint": "IT", "roles": 7}',
+        '{"thumbprint": "IT", "roles": [7]}',
+        '{"thumbprint": "another certificate", "roles": ["SecurityAdmin"]}',
+    ],
+)
+def test_a_note_that_is_not_about_this_certificate_gives_it_the_least(
+    listed: TrustList, pki_dir: Path, note: str
+) -> None:
+    one = client("one")
+    (pki_dir / "trusted" / "one.der").write_bytes(one.der)
+    (pki_dir / "trusted" / "one.json").write_text(note.replace("IT", one.print))
+    assert listed.decide(one.der).roles == {Role.OBSERVER}
 
 
 def test_a_certificate_copied_there_by_hand_is_trusted_der_or_pem(listed: TrustList, pki_dir: Path) -> None:

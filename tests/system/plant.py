@@ -19,6 +19,7 @@ from edge_opcua.demo.client import ScadaClient, Seen
 from edge_opcua.demo.server import DemoServer
 from edge_opcua.demo.story import MACHINE, WATCHED
 from edge_opcua.errors import EdgeError
+from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import TrustList
 from edge_opcua.sim.cell import Cell
 
@@ -92,7 +93,7 @@ class Plant:
             await client.connect()
         trust = TrustList(StateDir(self.state_dir).pki)
         for knock in trust.rejected():
-            trust.trust(knock.thumbprint)
+            trust.trust(knock.thumbprint, frozenset({Role.OPERATOR, Role.ENGINEER}))
         await client.connect()
         self._stack.push_async_callback(_quietly, client)
         return client

@@ -9,6 +9,7 @@ import pytest
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict
 from edge_opcua.inference.repository import ModelRepository
+from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import TrustList
 from tests.interop.node_client import NodeClient, require_node
 from tests.security.certificates import make
@@ -32,7 +33,9 @@ async def test_node_opcua_reads_the_press_gets_its_events_and_loads_a_model(
     identity = make("node-opcua", uri=URI)
     (tmp_path / "client.crt").write_bytes(identity.pem)
     (tmp_path / "client.pem").write_bytes(identity.key_pem)
-    TrustList(StateDir(plant.state_dir).pki).add(identity.der)
+    TrustList(StateDir(plant.state_dir).pki).add(
+        identity.der, roles=frozenset({Role.OPERATOR, Role.ENGINEER})
+    )
     models = ModelRepository(StateDir(plant.state_dir).models).list()
     wanted = next(model for model in models if model.version == 2)
     client = await NodeClient.start(

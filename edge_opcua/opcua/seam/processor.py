@@ -200,6 +200,8 @@ class Processor(UaProcessor):
             return True
         decision: Decision = await self._gate.admit(self._sent, self.address)
         self._trust_version = version
+        if decision.trusted:
+            self.peer = decision  # its roles may have changed
         return decision.trusted or decision.code == "S414"  # unreadable for a moment: look again later
 
     def refuse_open(self, reason: str) -> None:
