@@ -1,0 +1,55 @@
+"""One plant and one node-opcua process for the whole folder; a client is made per test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.node_client import require_node
+from tests.interop.node_remote import Remote, remote
+from tests.opcua.plant import Ground, Plant, configuration, prepare, running
+
+POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    return require_node()
+
+
+@pytest.fixture(scope="module")
+def grounds(node: str, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    return prepare(tmp_path_factory.mktemp("interop"))
+
+
+@pytest.fixture(scope="module")
+async def served(grounds: Ground) -> AsyncIterator[Plant]:
+    opcua = {"listen": "127.0.0.1:0", "publish_ms": 10, "security": list(POLICIES)}
+    async with running(grounds, configuration(opcua=opcua)) as plant:
+        plant.press(die_temp=20.0, tonnage=0.0, profile=[1, 2, 3], recipe="R7")
+        yield plant
+
+
+@pytest.fixture(scope="module")
+async def peer(node: str) -> AsyncIterator[Remote]:
+    async with remote(node) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """node-opcua keeps a key of its own there, which takes seconds to make: once for the whole run."""
+    return tmp_path_factory.mktemp("node-opcua-pki")
+
+
+@pytest.fixture(scope="module")
+def identity(grounds: Ground, pki: Path) -> dict[str, str]:
+    root = grounds.root
+    return {
+        "uri": "urn:tests:client",
+        "certificate": str(root / "client.crt"),
+        "key": str(root / "client.pem"),
+        "pki": str(pki),
+    }
