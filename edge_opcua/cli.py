@@ -65,6 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_config(check)
     check.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    _add_common(check)
+
+    identity = commands.add_parser("identity", help="names promised to clients: show them, agree to new ones")
+    identity.add_argument("action", choices=("show", "accept"), help="accept: take the new names of FILE")
+    _add_config(identity)
+    _add_common(identity)
+    identity.add_argument("--json", action="store_true", help="one JSON object instead of text (show)")
 
     explain = commands.add_parser("explain", help="explain an error code")
     explain.add_argument("code", metavar="CODE")
@@ -149,7 +156,14 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     "run": lambda args, state: _call(
         "edge_opcua.app.commands", "run", _config(args), state, end_with_parent=args.end_with_parent
     ),
-    "check": lambda args, _: _call("edge_opcua.app.commands", "check", _config(args), as_json=args.json),
+    "check": lambda args, state: _call(
+        "edge_opcua.app.commands", "check", _config(args), as_json=args.json, state_dir=state
+    ),
+    "identity": lambda args, state: (
+        _call("edge_opcua.app.identitycommands", "accept", _config(args), state)
+        if args.action == "accept"
+        else _call("edge_opcua.app.identitycommands", "show", state, as_json=args.json)
+    ),
     "explain": lambda args, _: _call("edge_opcua.app.commands", "explain", args.code),
     "status": lambda args, state: _call("edge_opcua.app.console", "status", state, as_json=args.json),
     "watch": lambda args, state: _call(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_opcua.app.build import plan
 from edge_opcua.app.models import install_delivered
+from edge_opcua.app.names import examine
 from edge_opcua.app.supervisor import Supervisor, state_at
 from edge_opcua.config.codes import explain as explanation
 from edge_opcua.config.loader import Loaded, load
@@ -61,7 +62,8 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
     try:
         state = state_at(state_dir)
         with state.locked():
-            guard_identity(state.identity_lock, loaded.config)
+            for note in guard_identity(state.identity_lock, loaded.config).notes():
+                tell(f"note: {note}")
             for refused in install_delivered(loaded.config, state):
                 complain(f"warn: a delivered model is left out: {refused}")
             devices, tags = len(loaded.config.devices), loaded.config.tag_count
@@ -95,18 +97,24 @@ def _served(supervisor: Supervisor) -> tuple[str, ...]:
         raise ConfigError(str(faults.exceptions[0]), code="H632") from group
 
 
-def check(config_file: Path, *, as_json: bool) -> int:
-    """Print every error of a configuration at once, or what it will do. No I/O on any device."""
-    loaded = load(config_file)
+def check(config_file: Path, *, as_json: bool, state_dir: Path | None = None) -> int:
+    """Print every error of a configuration at once, or what it will do. No I/O on any device.
+
+    With a state directory also which names that clients know would move.
+    """
+    examined = examine(load(config_file), state_dir)
+    loaded = examined.loaded
     try:
         plans = _plans(loaded)
     except ConfigError as exc:  # what only a driver's own planner notices
         complain(f"error[{exc.code}] {exc}")
         return WRONG_USE
     if as_json:
-        say(json.dumps(check_json(loaded, plans)))
+        say(json.dumps({**check_json(loaded, plans), "identity": examined.as_json()}))
     else:
         color = wants_color(os.environ, is_terminal=sys.stdout.isatty())
+        for line in examined.lines:
+            say(line)
         say(check_text(loaded, plans, color=color))
     return 0 if loaded.ok else WRONG_USE
 

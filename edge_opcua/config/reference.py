@@ -23,6 +23,7 @@ _TABLES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("[[devices.captures]]", ("devices", "captures")),
     ("[[pipelines]]", ("pipelines",)),
     ("[[outputs]]", ("outputs",)),
+    ("[[renames]]", ("renames",)),
 )
 _RULES: Final = """\
 # Configuration

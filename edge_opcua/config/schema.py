@@ -27,6 +27,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
 TagName = Annotated[str, StringConstraints(pattern=TAG_PATTERN, max_length=128)]
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=500)]
+NodeName = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
 Seconds = Annotated[float, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -395,6 +396,18 @@ class OutputConfig(BaseModel):
         return f"{self.name}.authority"
 
 
+class RenameConfig(BaseModel):
+    """A rename that clients have to follow, agreed to: without it the start is refused (C191)."""
+
+    model_config = STRICT
+
+    old: NodeName = Field(
+        description="What clients know: the string of a NodeId as `check` prints it, e.g. "
+        "`Press01.Process.oil_temp`; also covers what begins with it and a point. Or a namespace's URI."
+    )
+    new: NodeName = Field(description="Its name from now on, e.g. `Press01.Process.oil_temperature`.")
+
+
 class EdgeConfig(BaseModel):
     """The whole configuration of one running server."""
 
@@ -407,6 +420,9 @@ class EdgeConfig(BaseModel):
     devices: tuple[DeviceConfig, ...] = Field(min_length=1, description="PLCs and sensor units.")
     pipelines: tuple[PipelineConfig, ...] = Field(default=(), description="From captures to verdicts.")
     outputs: tuple[OutputConfig, ...] = Field(default=(), description="Verdicts written back to PLCs.")
+    renames: tuple[RenameConfig, ...] = Field(
+        default=(), description="Renames of nodes that clients know, agreed to."
+    )
     file: Path = Field(default=Path(), description="The file this came from.", json_schema_extra=RESOLVED)
 
     @field_validator("version")

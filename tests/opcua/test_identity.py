@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +16,9 @@ import pytest
 
 from edge_opcua.core.values import Scalar
 from edge_opcua.errors import IdentityError
-from edge_opcua.opcua.identity import guard_identity, identity_of
+from edge_opcua.opcua.identity import compare, guard_identity, identity_of, read_record
 from edge_opcua.opcua.namespaces import TYPE_URIS
+from edge_opcua.testing import ManualClock
 from tests.opcua.plant import TAGS, configuration, tag
 
 
@@ -117,7 +123,7 @@ def test_an_operator_can_accept_the_change(lock: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"format": 2}', '{"format": 1, "namespaces": 3, "nodes": {}}']
+    "content", ["", "[]", '{"format": 2}', '{"format": 3}', '{"format": 1, "namespaces": 3, "nodes": {}}']
 )
 def test_a_damaged_promise_is_refused_and_left_alone(lock: Path, content: str) -> None:
     lock.write_text(content)
@@ -144,3 +150,134 @@ def test_a_node_id_of_another_namespace_is_refused() -> None:
 def test_the_test_plant_promises_each_of_its_tags() -> None:
     names = [name for found in identity_of(configuration()).nodes.values() for name in found]
     assert {f"Press01.Process.{each['name']}" for each in TAGS} <= set(names)
+
+
+def renamed(**changes: Any) -> dict[str, Any]:
+    """The plant with its tag ``a`` called ``aa``."""
+    return devices([{**A, "name": "aa", "file": "press.csv", "line": 2}, B]) | changes
+
+
+def test_the_table_of_renames_accepts_what_it_names_and_nothing_else(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A, B])))
+    table = [{"old": "Press01.Process.a", "new": "Press01.Process.aa"}]
+    agreed = configuration(**renamed(renames=table))
+    other = configuration(**devices([{**A, "name": "aa"}, {**B, "name": "bb"}]), renames=table)
+    with pytest.raises(IdentityError, match=r"Process\.b -> ") as caught:
+        guard_identity(lock, other)
+    assert "Process.aa" not in str(caught.value)
+    found = guard_identity(lock, agreed, clock=ManualClock())
+    assert found.notes() == [
+        "renamed as the table says: Press01.Process.a -> Press01.Process.aa (tag s7://10.0.0.1 DB1.DBD0:REAL)"
+    ]
+    assert not guard_identity(lock, agreed).notes()
+
+
+def test_a_line_of_the_table_covers_what_lies_below_and_a_namespace(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A, B])))
+    table = [
+        {"old": "Press01", "new": "Press02"},
+        {"old": "urn:plant-1:plant", "new": "urn:plant-2:plant"},
+    ]
+    site = {"name": "plant-2", "machine": "Press02"}
+    found = guard_identity(lock, configuration(**devices([A, B]), site=site, renames=table))
+    assert {move.new for move in found.accepted} == {
+        "urn:plant-2:plant",
+        "Press02",
+        "Press02.Process.a",
+        "Press02.Process.b",
+    }
+
+
+def test_what_was_accepted_is_history_with_its_time_and_whose_yes(lock: Path) -> None:
+    clock = ManualClock()
+    guard_identity(lock, configuration(**devices([A, B])), clock=clock)
+    guard_identity(lock, configuration(**renamed()), accept=True, clock=clock)
+    moved = devices([{**A, "name": "aa"}, {**B, "address": "DB1.DBD8:REAL"}])
+    guard_identity(lock, configuration(**moved), clock=clock)
+    record = read_record(lock)
+    assert record is not None
+    first, second = record.history
+    assert (first.old, first.new, first.by) == ("Press01.Process.a", "Press01.Process.aa", "accept")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", first.when)
+    assert (second.what, second.new, second.by) == (
+        "Press01.Process.b",
+        "tag s7://10.0.0.1 DB1.DBD8:REAL",
+        "address",
+    )
+    assert record.retired == {"Press01.Process.a": "tag s7://10.0.0.1 DB1.DBD0:REAL"}
+
+
+def test_a_removed_tags_node_id_is_not_silently_given_to_another_address(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A, B])))
+    assert guard_identity(lock, configuration(**devices([B]))).notes() == [
+        "no longer served: Press01.Process.a"
+    ]
+    taken = {**A, "address": "DB1.DBD96:REAL", "file": "press.csv", "line": 7}
+    with pytest.raises(IdentityError, match=r"Process\.a: tag .*DB1\.DBD0:REAL -> tag .*DB1\.DBD96"):
+        guard_identity(lock, configuration(**devices([B, taken])))
+    (move,) = compare(lock, configuration(**devices([B, taken]))).refused
+    assert move.place == "press.csv:7"
+    guard_identity(lock, configuration(**devices([B, A])))  # the same thing may come back
+    record = read_record(lock)
+    assert record is not None
+    assert not record.retired
+
+
+def test_an_old_name_is_not_silently_given_to_another_tag_after_a_rename(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A])))
+    guard_identity(lock, configuration(**devices([{**A, "name": "aa"}])), accept=True)
+    late = {**B, "name": "a"}
+    with pytest.raises(IdentityError, match=r"Process\.a: "):
+        guard_identity(lock, configuration(**devices([{**A, "name": "aa"}, late])))
+
+
+def test_another_address_under_the_same_name_is_told_and_a_moved_plc_is_one_line(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A, B])))
+    moved = configuration(**devices([{**A, "address": "DB2.DBD0:REAL"}, B]))
+    (note,) = guard_identity(lock, moved).notes()
+    place = "tag s7://10.0.0.1"
+    assert note == f"Press01.Process.a keeps its NodeId: {place} DB1.DBD0:REAL -> {place} DB2.DBD0:REAL"
+    other_place = configuration(**devices([{**A, "address": "DB2.DBD0:REAL"}, B], url="s7://10.0.0.9"))
+    assert guard_identity(lock, other_place).notes() == [
+        "a device with 3 nodes keeps its NodeId: s7://10.0.0.1 -> s7://10.0.0.9"
+    ]
+
+
+def test_a_lock_of_the_first_format_is_read_and_kept_on(lock: Path) -> None:
+    guard_identity(lock, configuration(**devices([A])))
+    raw = json.loads(lock.read_text())
+    first = {"format": 1, "namespaces": raw["namespaces"], "nodes": raw["nodes"]}
+    lock.write_text(json.dumps(first))
+    with pytest.raises(IdentityError, match=r"Process\.aa"):
+        guard_identity(lock, configuration(**devices([{**A, "name": "aa"}])))
+    guard_identity(lock, configuration(**devices([A, B])))
+    assert json.loads(lock.read_text())["format"] == 2
+
+
+_ACCEPTING = """
+import sys
+from pathlib import Path
+from edge_opcua.core.values import Scalar
+from edge_opcua.opcua.identity import guard_identity
+from tests.opcua.test_identity import A, B, configuration, devices
+both = [configuration(**devices([{**A, "name": name}, B])) for name in ("a", "aa")]
+print("ready", flush=True)
+while True:
+    for each in both:
+        guard_identity(Path(sys.argv[1]), each, accept=True)
+"""
+
+
+def test_a_kill_in_the_middle_of_writing_leaves_the_old_promise_or_the_new_one(lock: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _ACCEPTING, str(lock)], stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGKILL)
+    record = read_record(lock)
+    assert record is not None
+    assert record.identity.nodes["tag s7://10.0.0.1 DB1.DBD0:REAL"] in (
+        ("Press01.Process.a",),
+        ("Press01.Process.aa",),
+    )
