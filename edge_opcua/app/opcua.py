@@ -121,7 +121,7 @@ class _Service:
         """Serve until the process shall stop."""
         security = ServerSecurity(
             pki=self._pki,
-            trust=TrustList(self._pki.root),
+            trust=TrustList(self._pki.root, revocation_required=self._config.opcua.revocation == "required"),
             policies=self._config.opcua.secure_policies,
             allow_none="None" in self._config.opcua.security,
         )

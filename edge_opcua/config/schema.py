@@ -98,6 +98,11 @@ class OpcuaConfig(BaseModel):
         min_length=1,
         description='Policies offered, SignAndEncrypt; "None", if listed, lets everyone read (not write).',
     )
+    revocation: Literal["if_present", "required"] = Field(
+        default="if_present",
+        description="Revocation lists of the authorities that vouch for clients: looked at `if_present`, or "
+        "`required`: no client of an authority whose list is missing or expired gets in.",
+    )
     publish_ms: Annotated[int, Field(ge=5, le=10_000)] = Field(
         default=20, description="Tick at which new values are taken from the bus and handed to subscriptions."
     )
@@ -219,6 +224,8 @@ class TagConfig(BaseModel):
     node_id: str | None = None
     substitute: TagValue | None = None
     initial: TagValue | None = None
+    true_name: str = ""
+    false_name: str = ""
     extra: dict[str, str] = {}
     file: str = ""
     line: int = 0

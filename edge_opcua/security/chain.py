@@ -40,6 +40,11 @@ class Lists(Protocol):
         """Return what issuers took back."""
         ...
 
+    @property
+    def revocation_required(self) -> bool:
+        """Whether each issuer has to have a revocation list that is in force."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Examined:
@@ -57,7 +62,12 @@ class Examined:
 
 
 def examine(
-    leaf: x509.Certificate, sent: Sequence[x509.Certificate], lists: Lists, now: dt.datetime
+    leaf: x509.Certificate,
+    sent: Sequence[x509.Certificate],
+    lists: Lists,
+    now: dt.datetime,
+    *,
+    person: bool = False,
 ) -> Examined:
     """Return the first objection, in the order of Part 4 §6.1.3, or on whom the trust rests.
 
@@ -66,20 +76,24 @@ def examine(
         sent: Issuers the client sent along.
         lists: Whom the operator believes.
         now: Time of the decision.
+        person: It is a user's certificate: what Part 6 §6.2.2 demands of applications (ApplicationUri,
+            client use) does not count; it has to allow signatures.
     """
     if weak := _weakness(leaf):
         return Examined(*weak)
     trusted = lists.trusted()
-    found = Examined("", anchor=leaf)
-    if leaf not in trusted:
-        found = _examine_issuers(leaf, [*trusted, *lists.issuers(), *sent], trusted, lists, now)
-        if found.code:
-            return found
+    pool = [*trusted, *lists.issuers(), *sent]
+    if leaf in trusted:
+        found = _examine_pinned(leaf, pool, lists, now)
+    else:
+        found = _examine_issuers(leaf, pool, trusted, lists, now)
+    if found.code:
+        return found
     if late := _out_of_time(leaf, now):
         return Examined(*late)
-    if not _may_sign_as_client(leaf):
+    if not (_may_sign(leaf) if person else _may_sign_as_client(leaf)):
         return Examined("S409", "key usage")
-    return found if application_uri(leaf) else Examined("S410")
+    return found if person or application_uri(leaf) else Examined("S410")
 
 
 def split_chain(sent: bytes) -> list[x509.Certificate]:
@@ -157,24 +171,90 @@ def _examine_issuers(
     now: dt.datetime,
 ) -> Examined:
     """Follow the issuers up to a root; one of them must be trusted, all of them sound."""
-    revocations = lists.revocations()
     anchor: x509.Certificate | None = None
     child = leaf
     for below in range(MAX_CHAIN):
         if _is_self_signed(child):
             return Examined("S401") if anchor is None else Examined("", anchor=anchor)
-        issuer = next((found for found in pool if _issued(found, child, below)), None)
+        issuer = _issuer_of(child, pool, below, now)
         if issuer is None:
             name = child.issuer.rfc4514_string()[:120]
             return Examined("S401") if anchor is None else Examined("S407", f"issuer {name} is unknown")
         if fault := _weakness(issuer) or _out_of_time(issuer, now):
             return Examined(fault[0], f"issuer {name_of(issuer)}: {fault[1]}")
-        if any(_revokes(one, issuer, child) for one in revocations):
-            return Examined("S408", f"by {name_of(issuer)}")
+        if objection := _revocation(child, issuer, lists, now):
+            return objection
         if anchor is None and issuer in trusted:
             anchor = issuer
         child = issuer
     return Examined("S407", f"more than {MAX_CHAIN} issuers")
+
+
+def _examine_pinned(
+    leaf: x509.Certificate, pool: Sequence[x509.Certificate], lists: Lists, now: dt.datetime
+) -> Examined:
+    """Ask about a certificate that is trusted itself: only its issuer may still object.
+
+    A person trusted this very certificate, so an issuer that nobody brought here is no reason to refuse it,
+    unless the operator wants every revocation known.
+    """
+    trusted = Examined("", anchor=leaf)
+    if _is_self_signed(leaf):
+        return trusted
+    issuer = _issuer_of(leaf, pool, 0, now)
+    if issuer is not None:
+        return _revocation(leaf, issuer, lists, now) or trusted
+    if lists.revocation_required:
+        return Examined("S407", f"issuer {leaf.issuer.rfc4514_string()[:120]} is unknown")
+    return trusted
+
+
+def _issuer_of(
+    child: x509.Certificate, pool: Sequence[x509.Certificate], below: int, now: dt.datetime
+) -> x509.Certificate | None:
+    """Return who signed a certificate; of several certificates of the same authority a sound one."""
+    found = [one for one in pool if _issued(one, child, below)]
+    sound = (one for one in found if not (_weakness(one) or _out_of_time(one, now)))
+    return next(sound, found[0] if found else None)
+
+
+def _revocation(
+    child: x509.Certificate, issuer: x509.Certificate, lists: Lists, now: dt.datetime
+) -> Examined | None:
+    """Return the objection of an issuer's revocation lists to one of its certificates (Part 4 §6.1.3).
+
+    What any of them lists is refused, even after its time: a revocation does not heal by waiting. Whether a
+    list has to be there, and in force, is the operator's choice.
+    """
+    own = [one for one in lists.revocations() if is_list_of(one, issuer)]
+    if any(one.get_revoked_certificate_by_serial_number(child.serial_number) is not None for one in own):
+        return Examined("S408", f"by {name_of(issuer)}")
+    if not lists.revocation_required or any(_in_force(one, now) for one in own):
+        return None
+    return Examined("S416", f"{name_of(issuer)} has {'only expired lists' if own else 'no list'} here")
+
+
+def is_list_of(revocations: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    """Whether an authority made a revocation list: its name, its key, its right to (RFC 5280 §6.3)."""
+    if revocations.issuer != issuer.subject:
+        return False
+    if not isinstance(revocations.signature_hash_algorithm, STRONG_HASHES):
+        return False
+    key = issuer.public_key()
+    if not isinstance(key, rsa.RSAPublicKey) or not revocations.is_signature_valid(key):
+        return False
+    try:
+        return issuer.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return True
+
+
+def _in_force(revocations: x509.CertificateRevocationList, now: dt.datetime) -> bool:
+    """Whether a list says all there is to say now; one with a critical extension may be only a part of it."""
+    ends = revocations.next_update_utc
+    if now < revocations.last_update_utc or ends is None or now > ends:
+        return False
+    return not any(extension.critical for extension in revocations.extensions)
 
 
 def _out_of_time(certificate: x509.Certificate, now: dt.datetime) -> tuple[str, str] | None:
@@ -199,17 +279,21 @@ def _weakness(certificate: x509.Certificate) -> tuple[str, str] | None:
 
 def _may_sign_as_client(certificate: x509.Certificate) -> bool:
     """Part 6 §6.2.2 demands both extensions; where one is missing there is nothing it forbids."""
-    try:
-        if not certificate.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature:
-            return False
-    except x509.ExtensionNotFound:
-        pass
+    if not _may_sign(certificate):
+        return False
     try:
         purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return True
     # Part 6 §6.2.2: serverAuth and/or clientAuth; a server that is also a client often has the first only.
     return ExtendedKeyUsageOID.CLIENT_AUTH in purposes or ExtendedKeyUsageOID.SERVER_AUTH in purposes
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
+    except x509.ExtensionNotFound:
+        return True
 
 
 def _is_self_signed(certificate: x509.Certificate) -> bool:
@@ -238,18 +322,6 @@ def _issued(issuer: x509.Certificate, child: x509.Certificate, below: int) -> bo
     except x509.ExtensionNotFound:
         pass
     return _signed_by(child, issuer)
-
-
-def _revokes(
-    revocations: x509.CertificateRevocationList, issuer: x509.Certificate, child: x509.Certificate
-) -> bool:
-    if revocations.issuer != issuer.subject:
-        return False
-    key = issuer.public_key()
-    assert isinstance(key, rsa.RSAPublicKey), "_weakness() let no other key pass"
-    if not revocations.is_signature_valid(key):
-        return False
-    return revocations.get_revoked_certificate_by_serial_number(child.serial_number) is not None
 
 
 def _der_size(data: bytes) -> int:

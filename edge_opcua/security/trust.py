@@ -67,6 +67,7 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
     "S413": ("security policy not offered", "choose a policy of `security` in the [opcua] section"),
     "S414": ("the trust list could not be read", "see the log of the server: directory pki and its disk"),
     "S415": ("the channel could not be opened", "choose an endpoint with mode SignAndEncrypt in the client"),
+    "S416": ("it is not known whether it was revoked", "fetch the issuer's list: edge-opcua certs crl FILE"),
     "S420": ("session certificate is not the channel's", "nobody does this by accident; look at who it is"),
     "S421": ("ApplicationUri is not the certificate's", "make the client's certificate for its own URI"),
     "S422": ("wrong session token", "nobody does this by accident; look at who it is"),
@@ -157,13 +158,23 @@ class TrustList:
     Args:
         pki_dir: The ``pki`` directory.
         clock: For validity and the time of a knock.
+        people: The certificates are those of users, not of applications.
+        revocation_required: Each authority has to have a revocation list here that is in force.
     """
 
-    def __init__(self, pki_dir: Path, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        pki_dir: Path,
+        *,
+        clock: Clock | None = None,
+        people: bool = False,
+        revocation_required: bool = False,
+    ) -> None:
+        self._people = people
         self._trusted_dir = pki_dir / "trusted"
         self._issuers_dir = pki_dir / "issuers"
         self._rejected_dir = pki_dir / "rejected"
-        self._lists = _Directories(self._trusted_dir, self._issuers_dir)
+        self._lists = _Directories(self._trusted_dir, self._issuers_dir, revocation_required)
         self._clock = clock or SystemClock()
 
     # --- the server's side ---------------------------------------------------------------------------
@@ -182,7 +193,8 @@ class TrustList:
             return _refuse("S406")
         leaf = chain[0]
         try:
-            found = examine(leaf, chain[1:], self._lists, utc(self._clock.utc_ns()))
+            now = utc(self._clock.utc_ns())
+            found = examine(leaf, chain[1:], self._lists, now, person=self._people)
         except UNREADABLE as exc:  # a field that is only parsed when somebody looks at it
             found = Examined("S406", str(exc))
         if found.anchor is None:
@@ -380,7 +392,8 @@ class TrustList:
 class _Directories:
     """The trust directories as the lists a decision needs, read anew each time."""
 
-    def __init__(self, trusted: Path, issuers: Path) -> None:
+    def __init__(self, trusted: Path, issuers: Path, revocation_required: bool) -> None:  # noqa: FBT001 - passed on
+        self.revocation_required = revocation_required
         self._trusted = trusted
         self._issuers = issuers
 

@@ -109,19 +109,27 @@ def make(
     return Identity(builder.sign(signer, hashes.SHA256()), own)  # type: ignore[arg-type]
 
 
-def revoke(issuer: Identity, *revoked: Identity) -> bytes:
-    """Return the issuer's revocation list (DER)."""
+def revoke(
+    issuer: Identity,
+    *revoked: Identity,
+    start: dt.datetime = NOW,
+    days: float = 30,
+    partial: bool = False,
+) -> bytes:
+    """Return the issuer's revocation list (DER); each argument spoils one thing."""
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
-        .last_update(NOW)
-        .next_update(NOW + dt.timedelta(days=30))
+        .last_update(start)
+        .next_update(start + dt.timedelta(days=days))
     )
+    if partial:
+        builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
     for identity in revoked:
         builder = builder.add_revoked_certificate(
             x509.RevokedCertificateBuilder()
             .serial_number(identity.certificate.serial_number)
-            .revocation_date(NOW)
+            .revocation_date(start)
             .build()
         )
     return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -332,6 +333,98 @@ def test_a_revocation_list_by_somebody_else_revokes_nothing(
     assert listed.decide(plant["direct"].der).trusted
 
 
+def test_a_revocation_counts_for_a_certificate_that_is_trusted_itself(
+    listed: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    # Part 4 §6.1.3: the revocation check is not left out because the leaf lies in the trust list.
+    listed.add(plant["direct"].der)
+    assert listed.decide(plant["direct"].der).trusted
+    (pki_dir / "issuers" / "root.der").write_bytes(plant["root"].der)
+    assert listed.decide(plant["direct"].der).trusted
+    (pki_dir / "issuers" / "root.crl").write_bytes(revoke(plant["root"], plant["direct"]))
+    assert listed.decide(plant["direct"].der).code == "S408"
+
+
+def test_a_revocation_holds_after_its_list_has_expired(
+    listed: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    listed.add(plant["root"].der)
+    old = revoke(plant["root"], plant["direct"], start=NOW - dt.timedelta(days=20), days=10)
+    (pki_dir / "issuers" / "root.crl").write_bytes(old)
+    assert listed.decide(plant["direct"].der).code == "S408"
+    other = make("HMI", issuer=plant["root"], start=NOW - dt.timedelta(days=1))
+    assert listed.decide(other.der).trusted
+
+
+@pytest.fixture
+def strict(pki_dir: Path, clock: ManualClock) -> TrustList:
+    return TrustList(pki_dir, clock=clock, revocation_required=True)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "reason"),
+    [
+        (None, "has no list here"),
+        ({"start": NOW - dt.timedelta(days=20), "days": 10}, "has only expired lists here"),
+        ({"start": NOW + dt.timedelta(days=1)}, "has only expired lists here"),
+        ({"partial": True}, "has only expired lists here"),
+    ],
+)
+def test_where_revocation_is_required_an_issuer_without_a_list_in_force_vouches_for_nobody(
+    strict: TrustList,
+    pki_dir: Path,
+    plant: dict[str, Identity],
+    spoiled: dict[str, Any] | None,
+    reason: str,
+) -> None:
+    # Part 4 §6.1.3: BadCertificateRevocationUnknown may be suppressed by the administrator, here it is not.
+    strict.add(plant["root"].der)
+    crl = pki_dir / "trusted" / "root.crl"
+    if spoiled is not None:
+        crl.write_bytes(revoke(plant["root"], **spoiled))
+    decision = strict.decide(plant["direct"].der)
+    assert decision.code == "S416"
+    assert reason in decision.reason
+    crl.write_bytes(revoke(plant["root"]))
+    assert strict.decide(plant["direct"].der).trusted
+    assert strict.decide(plant["leaf"].der + plant["line"].der).code == "S416"  # of the intermediate, too
+    (pki_dir / "issuers" / "line.crl").write_bytes(revoke(plant["line"]))
+    assert strict.decide(plant["leaf"].der + plant["line"].der).trusted
+
+
+def test_where_revocation_is_required_the_issuer_of_a_trusted_certificate_has_to_be_known(
+    strict: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    strict.add(plant["direct"].der)
+    assert strict.decide(plant["direct"].der).code == "S407"
+    (pki_dir / "issuers" / "root.der").write_bytes(plant["root"].der)
+    assert strict.decide(plant["direct"].der).code == "S416"
+    (pki_dir / "issuers" / "root.crl").write_bytes(revoke(plant["root"]))
+    assert strict.decide(plant["direct"].der).trusted
+    alone = client("alone")
+    strict.add(alone.der)  # signed by itself: there is nobody who could revoke it
+    assert strict.decide(alone.der).trusted
+
+
+def test_a_revocation_list_with_a_weak_hash_is_none(
+    strict: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    sha256, sha1 = bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010105")
+    strict.add(plant["root"].der)
+    (pki_dir / "trusted" / "root.crl").write_bytes(revoke(plant["root"]).replace(sha256, sha1))
+    assert strict.decide(plant["direct"].der).code == "S416"
+
+
+def test_an_authority_that_was_renewed_under_its_key_is_taken_in_the_form_that_is_valid(
+    listed: TrustList, pki_dir: Path
+) -> None:
+    old = make("CA", uri=None, authority=True, purposes=None, start=NOW - dt.timedelta(days=20), days=10)
+    new = make("CA", uri=None, authority=True, purposes=None, start=NOW - dt.timedelta(days=5), key=old.key)
+    (pki_dir / "trusted" / "1.der").write_bytes(old.der)
+    (pki_dir / "trusted" / "2.der").write_bytes(new.der)
+    assert listed.decide(client("below", issuer=new).der).trusted
+
+
 @pytest.mark.parametrize(
     ("spoiled", "code"),
     [
@@ -374,7 +467,11 @@ def test_an_authority_that_may_not_sign_certificates_vouches_for_nobody(
             )
         half = Identity(made.sign(key, hashes.SHA256()), key)
         (pki_dir / "trusted" / "half.der").write_bytes(half.der)
-        assert listed.decide(client("under half", issuer=half).der).trusted is not usage
+        below = client("under half", issuer=half)
+        assert listed.decide(below.der).trusted is not usage
+    # Without a KeyUsage nothing is forbidden, revocation lists neither.
+    (pki_dir / "trusted" / "half.crl").write_bytes(revoke(half, below))
+    assert listed.decide(below.der).code == "S408"
 
 
 def test_a_chain_longer_than_allowed_is_refused(listed: TrustList, pki_dir: Path) -> None:
