@@ -240,8 +240,15 @@ class Processor(UaProcessor):
             code = _status_of(exc)
             if code is None and not self._connection.activated:
                 code = int(ua.StatusCodes.BadDecodingError)  # a stranger's nonsense is nothing for the log
-            Way(self, header, seqhdr).fault(_reported(exc) if code is None else code)
+            Way(self, header, seqhdr, typeid).fault(_reported(exc) if code is None else code)
             return True
+
+    def count_refusal(self, typeid: ua.NodeId, code: int) -> None:
+        """Count a request that is answered with a ServiceFault (Part 5 §12.9)."""
+        for_a_session = typeid in (CREATE_SESSION, ACTIVATE_SESSION)
+        self.iserver.counts.refused(int(code), session_wanted=for_a_session)
+        if self.session is not None and not for_a_session:
+            self.session.counts.refused(_service_name(typeid), int(code))
 
     def now_s(self) -> float:
         """Return the monotonic time."""
@@ -263,8 +270,9 @@ class Processor(UaProcessor):
         if not session.is_activated():
             raise ServiceError(ua.StatusCodes.BadSessionNotActivated)
         session.touch()
+        session.counts.asked(_service_name(typeid))
         if found is not None:
-            self._serve(found[1], session, Way(self, requesthdr, seqhdr), body)
+            self._serve(found[1], session, Way(self, requesthdr, seqhdr, typeid), body)
             return True
         return await super()._process_message(typeid, requesthdr, seqhdr, body)
 
@@ -398,6 +406,7 @@ class Processor(UaProcessor):
 
     async def _close_session(self, session: Session, header: Any, seqhdr: Any, body: Any) -> bool:
         delete_subscriptions = bool(ua.ua_binary.Primitives.Boolean.unpack(body))
+        session.said_goodbye = True
         await session.close_session(delete_subscriptions)
         session.owner = None
         self.lose_session()
@@ -460,7 +469,8 @@ class Processor(UaProcessor):
 class Way:
     """The way back for one request's answer; see :class:`~edge_opcua.opcua.services.service.Reply`."""
 
-    def __init__(self, processor: Processor, header: Any, seqhdr: Any) -> None:
+    def __init__(self, processor: Processor, header: Any, seqhdr: Any, typeid: ua.NodeId) -> None:
+        self._typeid = typeid
         self.handle = int(header.RequestHandle)
         hint_s = header.TimeoutHint / 1000
         self.until_s = processor.now_s() + hint_s if hint_s else math.inf
@@ -473,9 +483,16 @@ class Way:
 
     def fault(self, code: int) -> None:
         """Answer with a ServiceFault."""
+        self._processor.count_refusal(self._typeid, code)
         response = ua.ServiceFault()
         response.ResponseHeader.ServiceResult = ua.StatusCode(code)
         self.send(response)
+
+
+def _service_name(typeid: ua.NodeId) -> str:
+    """Return the name of the service of a request, e.g. ``Read``; empty for what is no request."""
+    name = ua.ObjectIdNames.get(typeid.Identifier, "") if typeid.NamespaceIndex == 0 else ""
+    return name.partition("Request_")[0] if "Request_" in name else ""
 
 
 def _status_of(exc: Exception) -> int | None:

@@ -29,6 +29,7 @@ from edge_opcua.opcua.seam.protocol import Listener
 from edge_opcua.opcua.seam.session import ClientApplication, Session, SessionSummary
 from edge_opcua.opcua.services.attributes import Attributes
 from edge_opcua.opcua.services.audit import Audit, unheard
+from edge_opcua.opcua.services.counts import ServerCounts
 from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
 from edge_opcua.opcua.types import SERVER, notifiers_above
@@ -96,6 +97,7 @@ class Core(InternalServer):
         self.clock = clock
         self.limits = limits
         self.access = access
+        self.counts = ServerCounts()
         self.audit: Audit = unheard  # whoever keeps the journal takes its place
         self.services: dict[ua.NodeId, tuple[str, Service]] = {}
         self.advertised_urls = tuple(advertised_urls)
@@ -152,6 +154,7 @@ class Core(InternalServer):
         if len(self._external_sessions) >= self.limits.sessions:
             _log.warning("session.too_many", sessions=len(self._external_sessions), peer=client.address)
             raise ServiceError(ua.StatusCodes.BadTooManySessions)
+        self.counts.cumulated_session_count += 1
         return Session(self, name, client, processor, utc(self.clock.utc_ns()))
 
     def tell_crowd(self, peer: str, connections: int) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from asyncua.server.internal_session import InternalSession
+from asyncua.server.internal_session import InternalSession, SessionState
 
+from edge_opcua.opcua.services.counts import SessionCounts
 from edge_opcua.security.roles import Role
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ class Session(InternalSession):
         self.roles: frozenset[Role] = frozenset({Role.ANONYMOUS})
         self.user_name = ""
         self.locales: tuple[str, ...] = ()
+        self.counts = SessionCounts()
+        self.said_goodbye = False
         internal_server.register_external_session(self)
 
     @property
@@ -180,6 +183,15 @@ class Session(InternalSession):
         self.roles = frozenset({Role.ANONYMOUS, *trusted})
         self.locales = tuple(str(locale) for locale in params.LocaleIds or ())[:10]
         return result
+
+    async def close_session(self, delete_subs: bool = True) -> None:  # noqa: FBT001, FBT002 - asyncua's
+        """End the session, and count how it came to that (Part 5 §12.9)."""
+        if self.state != SessionState.Closed and not self.said_goodbye:
+            if asyncio.current_task() is self._timeout_task:
+                self.iserver.counts.session_timeout_count += 1
+            else:
+                self.iserver.counts.session_abort_count += 1
+        await super().close_session(delete_subs)
 
     # --- subscriptions: each service first asks whose it is (asyncua lets any session touch any) --------
 
