@@ -39,6 +39,8 @@ COLUMNS: Final[dict[str, str]] = {
     "node_id": "Identifier of its OPC UA node, where an older name has to live on.",
     "substitute": "Value shown as Uncertain (substitute) after `hold_s` without a link; none: Bad.",
     "initial": "Value a simulated device starts with. Kept; without effect in this version.",
+    "true_name": "What `true` means, e.g. `closed`; clients see it. `TRUE` if empty.",
+    "false_name": "What `false` means, e.g. `open`. `FALSE` if empty.",
 }
 WITHOUT_EFFECT: Final = ("deadband", "historize", "initial")
 REQUIRED: Final = ("name", "address")
@@ -291,6 +293,8 @@ class _Row:
             "access": self._access(address),
             "historize": self._truth("historize"),
             "node_id": self._node_id(name),
+            "true_name": self._text("true_name"),
+            "false_name": self._text("false_name"),
         }
         if low is not None and high is not None and low >= high:
             self._wrong("T227", "high", f"range {low:g}..{high:g}: low must be below high")
@@ -464,6 +468,9 @@ class _Row:
         return text
 
     def _check_linear(self, address: Address, scale: float) -> None:
+        for column in ("true_name", "false_name"):
+            if self._text(column) and address.scalar is not Scalar.BOOLEAN:
+                self._wrong("T226", column, f"{column} is for BOOL; {address.canonical} is none")
         if address.scalar not in _UNORDERED:
             if scale == 0:
                 self._wrong("T226", "scale", "scale 0 would make every value the same")

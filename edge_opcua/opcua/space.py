@@ -14,7 +14,7 @@ a client finds them wherever it subscribes (Part 3 §7.14).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -32,6 +32,7 @@ from edge_opcua.config.schema import (
 )
 from edge_opcua.core.values import BlockSpec, Scalar
 from edge_opcua.errors import IdentityError
+from edge_opcua.opcua.items import Property, analog_properties, item_properties, item_type, text_property
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.namespaces import Ids, Names, Namespace, plant_name
 from edge_opcua.opcua.nodes import ARRAY, SCALAR, NodeMaker, VariableSpec
@@ -276,46 +277,22 @@ class SpaceBuilder:
         space.bindings[spec.name] = tuple(bindings)
 
     def _tag(self, process: ua.NodeId, name: str, tag: TagConfig) -> ua.NodeId:
-        """Add the variable that fits a tag best (Part 8 §5.3), with what its type demands."""
-        ranged = tag.low is not None and tag.high is not None
-        numeric = tag.type not in (Scalar.BOOLEAN, Scalar.STRING)
-        kind = ua.ObjectIds.BaseDataVariableType
-        if tag.type is Scalar.BOOLEAN and not tag.length:
-            kind = ua.ObjectIds.TwoStateDiscreteType
-        elif numeric and tag.unit and ranged:
-            kind = ua.ObjectIds.AnalogUnitRangeType
-        elif numeric and tag.unit:
-            kind = ua.ObjectIds.AnalogUnitType
-        elif numeric and ranged:
-            kind = ua.ObjectIds.BaseAnalogType
+        """Add the variable of a tag, with what its type demands."""
         is_array = tag.length > 0 and tag.type is not Scalar.STRING
         spec = VariableSpec(
             ua.NodeId(int(tag.type)),
             rank=ARRAY if is_array else SCALAR,
-            type_definition=ua.NodeId(kind),
+            type_definition=item_type(tag),
             writable=tag.writable,
             description=tag.description,
         )
         node = self._maker.variable(process, name, spec, browse_name=plant_name(tag.name))
-        if kind == ua.ObjectIds.TwoStateDiscreteType:
-            self._text_property(node, name, "TrueState", "TRUE")
-            self._text_property(node, name, "FalseState", "FALSE")
-        if numeric:
-            self._analog_properties(node, name, tag)
+        self._properties(node, name, item_properties(tag))
         return node
 
-    def _analog_properties(self, node: ua.NodeId, name: str, of: TagConfig | CaptureConfig) -> None:
-        if of.low is not None and of.high is not None:
-            value = ua.Variant(ua.Range(of.low, of.high), ua.VariantType.ExtensionObject)
-            self._maker.property(node, name, "EURange", value, data_type=ua.NodeId(ua.ObjectIds.Range))
-        if of.unit:
-            value = ua.Variant(engineering_unit(of.unit), ua.VariantType.ExtensionObject)
-            data_type = ua.NodeId(ua.ObjectIds.EUInformation)
-            self._maker.property(node, name, "EngineeringUnits", value, data_type=data_type)
-
-    def _text_property(self, node: ua.NodeId, name: str, browse_name: str, text: str) -> None:
-        value = ua.Variant(ua.LocalizedText(text), ua.VariantType.LocalizedText)
-        self._maker.property(node, name, browse_name, value, data_type=ua.NodeId(ua.ObjectIds.LocalizedText))
+    def _properties(self, node: ua.NodeId, name: str, properties: Iterable[Property]) -> None:
+        for each in properties:
+            self._maker.property(node, name, each.name, each.value, data_type=each.data_type)
 
     def _captures(self, machine: ua.NodeId, space: PlantSpace) -> None:
         found = [(device, capture) for device in self._config.devices for capture in device.captures]
@@ -348,8 +325,8 @@ class SpaceBuilder:
                 "unit": capture.unit or "1",
             }
         )
-        self._analog_properties(node, name, ranged)
-        self._text_property(node, name, "Title", capture.description or capture.name)
+        self._properties(node, name, analog_properties(ranged))
+        self._properties(node, name, [text_property("Title", capture.description or capture.name)])
         axis = ua.AxisInformation(
             EngineeringUnits=engineering_unit("s"),
             EURange=ua.Range(0.0, capture.sample_count / capture.sample_rate_hz),
@@ -357,19 +334,11 @@ class SpaceBuilder:
             AxisScaleType=ua.AxisScaleEnumeration.Linear,
             AxisSteps=[],
         )
-        for browse_name, value, data_type in (
-            (
-                "AxisScaleType",
-                ua.Variant(int(ua.AxisScaleEnumeration.Linear), ua.VariantType.Int32),
-                ua.ObjectIds.AxisScaleEnumeration,
-            ),
-            (
-                "XAxisDefinition",
-                ua.Variant(axis, ua.VariantType.ExtensionObject),
-                ua.ObjectIds.AxisInformation,
-            ),
-        ):
-            self._maker.property(node, name, browse_name, value, data_type=ua.NodeId(data_type))
+        linear = ua.Variant(int(ua.AxisScaleEnumeration.Linear), ua.VariantType.Int32)
+        scale = Property("AxisScaleType", linear, ua.NodeId(ua.ObjectIds.AxisScaleEnumeration))
+        shown = ua.Variant(axis, ua.VariantType.ExtensionObject)
+        x_axis = Property("XAxisDefinition", shown, ua.NodeId(ua.ObjectIds.AxisInformation))
+        self._properties(node, name, (scale, x_axis))
 
     def _inferences(self, machine: ua.NodeId, space: PlantSpace) -> None:
         if not self._config.pipelines:

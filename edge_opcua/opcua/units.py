@@ -79,7 +79,7 @@ def unit_id(code: str) -> int:
 
 def engineering_unit(text: str) -> ua.EUInformation:
     """Return a unit as OPC UA describes it; a text we do not know keeps itself as name and id -1."""
-    known = _UNITS.get(text)
+    known = _UNITS.get(text.replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"))
     if known is None:
         return ua.EUInformation(
             UnitId=UNKNOWN_ID, DisplayName=ua.LocalizedText(text), Description=ua.LocalizedText(text)

@@ -152,6 +152,7 @@ def test_a_header_with_a_strange_and_a_double_column(tmp_path: Path) -> None:
         ("a,r1:INT,mm,,,,,0", ("T226", 2, 17, "scale 0 would make every value the same")),
         ("a,r1:BOOL,,,,,,2", ("T226", 2, 16, "scale is for numbers; r1:BOOL is true or false")),
         ("a,r1:STRING[4],,1", ("T226", 2, 17, "low is for numbers; r1:STRING[4] is text")),
+        ("a,r1:INT,,,,,,,,,,,,,,open", ("T226", 2, 23, "true_name is for BOOL; r1:INT is none")),
         ("a,r1:INT,,,,,,,,-1", ("T224", 2, 17, "deadband -1 is negative; it must be 0 or more")),
         ("a,r1:INT,,,,,,,,,w", ("T229", 2, 18, 'access "w" is not one of r, rw')),
         ("a,i1:INT,,,,,,,,,rw", ("T229", 2, 18, "i1:INT cannot be written: the device has it read-only")),

@@ -86,8 +86,8 @@ async def test_the_machine_is_found_where_companion_clients_look(client: Client)
         ("die_temp", ua.ObjectIds.AnalogUnitRangeType, {"EURange", "EngineeringUnits"}),
         ("profile", ua.ObjectIds.AnalogUnitType, {"EngineeringUnits"}),
         ("guard_closed", ua.ObjectIds.TwoStateDiscreteType, {"TrueState", "FalseState"}),
-        ("stroke_count", ua.ObjectIds.BaseDataVariableType, set()),
-        ("recipe", ua.ObjectIds.BaseDataVariableType, set()),
+        ("stroke_count", ua.ObjectIds.DataItemType, set()),
+        ("recipe", ua.ObjectIds.DataItemType, set()),
     ],
 )
 async def test_a_tag_has_the_variable_type_that_fits(
