@@ -72,6 +72,8 @@ DEFAULTS: Final[Mapping[Kind, Table]] = {
     Kind.SECURITY: {Role.SECURITY_ADMIN: _LOOK | _WRITE | _CALL | _ADMIN},
 }
 
+_PLAIN: Final = DEFAULTS[Kind.PLAIN]
+
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
@@ -102,13 +104,13 @@ class Access:
         self._kinds: dict[ua.NodeId, Kind] = {}
         self._tables: dict[tuple[Kind, tuple[AccessRule, ...]], Table] = {}
         self._of_node: dict[ua.NodeId, Table] = {}
-        self._sums: dict[tuple[int, frozenset[Role]], ua.PermissionType] = {}
+        self._sums: dict[tuple[int, frozenset[Role]], int] = {}
 
     def mark(self, kind: Kind, nodes: Iterable[ua.NodeId]) -> None:
         """Say what some nodes are for; done while the address space is built."""
         for node in nodes:
             self._kinds[node] = kind
-            self._of_node.pop(node, None)
+            self._of_node[node] = self._work_out(node)
 
     def kind(self, node: ua.NodeId) -> Kind:
         """Return what a node is for."""
@@ -118,26 +120,34 @@ class Access:
         """Return the permissions of every role on a node (its RolePermissions)."""
         found = self._of_node.get(node)
         if found is None:
-            found = self._work_out(node)
-            if self._rules and node.NamespaceIndex == self._namespace:
-                self._of_node[node] = found
+            if not self._rules or node.NamespaceIndex != self._namespace:
+                return _PLAIN
+            found = self._of_node[node] = self._work_out(node)
         return found
 
-    def permissions(self, node: ua.NodeId, roles: frozenset[Role]) -> ua.PermissionType:
-        """Return what a user with these roles may do with a node."""
+    def bits(self, node: ua.NodeId, roles: frozenset[Role]) -> int:
+        """Return what a user with these roles may do with a node, as a plain number.
+
+        Asked for every node of every request; the operators of an ``IntFlag`` take longer than all the rest.
+        Ask for nodes that exist only: what was worked out is kept.
+        """
         table = self.table(node)
         key = (id(table), roles)  # tables live as long as this object
         found = self._sums.get(key)
         if found is None:
-            found = _NOTHING
+            found = 0
             for role in roles:
-                found |= table.get(role, _NOTHING)
+                found |= int(table.get(role, _NOTHING))
             self._sums[key] = found
         return found
 
+    def permissions(self, node: ua.NodeId, roles: frozenset[Role]) -> ua.PermissionType:
+        """Return what a user with these roles may do with a node."""
+        return Permission(self.bits(node, roles))
+
     def may(self, roles: frozenset[Role], permission: ua.PermissionType, node: ua.NodeId) -> bool:
         """Whether a user with these roles has a permission on a node."""
-        return bool(self.permissions(node, roles) & permission)
+        return bool(self.bits(node, roles) & int(permission))
 
     def _work_out(self, node: ua.NodeId) -> Table:
         kind = self.kind(node)
