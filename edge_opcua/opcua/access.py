@@ -36,6 +36,7 @@ class Kind(Enum):
     MODEL = "model method"
     OWN = "method on one's own session"
     DIAGNOSTICS = "diagnostics of others"
+    AUDIT = "audit event types"
     SECURITY = "trust lists, certificates and roles"
 
 
@@ -48,6 +49,7 @@ def _table(extra: Mapping[Role, ua.PermissionType] | None = None) -> dict[Role, 
     return table
 
 
+_AUDITORS: Final = frozenset({Role.SECURITY_ADMIN, Role.CONFIGURE_ADMIN, Role.SUPERVISOR})
 _CALL: Final = Permission.Call
 _WRITE: Final = Permission.Write
 _ADMIN: Final = Permission.ReadRolePermissions
@@ -68,6 +70,11 @@ DEFAULTS: Final[Mapping[Kind, Table]] = {
         Role.SECURITY_ADMIN: _LOOK | _ADMIN,
         Role.CONFIGURE_ADMIN: _LOOK | _ADMIN,
         Role.SUPERVISOR: _LOOK,
+    },
+    # Part 5 §6.5: everybody may know that there are such types, few are told what happened.
+    Kind.AUDIT: {
+        role: _LOOK if role in _AUDITORS else _LOOK & ~Permission.ReceiveEvents
+        for role in (Role.ANONYMOUS, Role.AUTHENTICATED_USER, *ASSIGNABLE)
     },
     Kind.SECURITY: {Role.SECURITY_ADMIN: _LOOK | _WRITE | _CALL | _ADMIN},
 }
