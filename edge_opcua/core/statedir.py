@@ -29,6 +29,11 @@ class StateDir:
         return self.root / "pki"
 
     @property
+    def users(self) -> Path:
+        """Users, their roles and the hashes of their passwords, mode 0600."""
+        return self.root / "users.json"
+
+    @property
     def models(self) -> Path:
         """The model repository, ``<name>/<version>/``."""
         return self.root / "models"

@@ -12,6 +12,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.core.worker import Worker
 from edge_opcua.security.pki import Pki, utc
 from edge_opcua.security.trust import Decision, Knock, TrustList, knock_of, refusal
+from edge_opcua.security.users import UserStore
 
 DECIDE_S: Final = 5.0
 RECORD_S: Final = 5.0
@@ -38,6 +39,8 @@ class ServerSecurity:
         policies: Security policies offered, each as SignAndEncrypt only.
         allow_none: Whether sessions without security exist; they may read and subscribe, nothing else.
         on_refused: Called on the event loop for each client that was refused; must not block.
+        users: Who can sign in; None: nobody by name.
+        anonymous: Whether a client may connect without a user; its certificate says what it may do.
     """
 
     pki: Pki
@@ -45,6 +48,8 @@ class ServerSecurity:
     policies: tuple[str, ...] = ("Basic256Sha256",)
     allow_none: bool = False
     on_refused: Callable[[Knock], None] = ignore_knock
+    users: UserStore | None = None
+    anonymous: bool = True
 
 
 class Gate:

@@ -26,15 +26,26 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, uatcp_t
 
 from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.channel import Channel
+from edge_opcua.opcua.seam.identity import (
+    Account,
+    Circumstances,
+    SignInRefusedError,
+    anonymous,
+    facts_of,
+)
 from edge_opcua.opcua.seam.request import check_activation, check_open_request, read_header
 from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn
+from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.services.service import Service, set_caller
 from edge_opcua.security.chain import leaf_of
 from edge_opcua.security.trust import Decision, describe, refusal
+from edge_opcua.security.users import role_names
 
 # Part 6 §7.1.2.3: a peer's buffers are at least this large.
 MIN_BUFFER_BYTES: Final = 8192
 MIN_NONCE_BYTES: Final = 32
+# What a user asked for gets this long to be over before another takes his place.
+SETTLE_S: Final = 5.0
 
 
 def _requests(*names: str) -> frozenset[ua.NodeId]:
@@ -192,7 +203,10 @@ class Processor(UaProcessor):
         return decision.trusted
 
     async def still_trusted(self) -> bool:
-        """Whether the client may stay: decided again only after the lists have changed."""
+        """Whether client and user may stay: decided again only after lists or users have changed."""
+        return await self._client_still_trusted() and await self._user_still_there()
+
+    async def _client_still_trusted(self) -> bool:
         if self.peer is None:
             return True
         version = await self._gate.version()
@@ -201,8 +215,26 @@ class Processor(UaProcessor):
         decision: Decision = await self._gate.admit(self._sent, self.address)
         self._trust_version = version
         if decision.trusted:
-            self.peer = decision  # its roles may have changed
+            self.peer = decision  # its roles may be others
         return decision.trusted or decision.code == "S414"  # unreadable for a moment: look again later
+
+    async def _user_still_there(self) -> bool:
+        """Give the session the roles its user has now; end it if there is no such user any more."""
+        identity, session = self.iserver.identity, self.session
+        if session is None or not session.is_activated():
+            return True
+        before = session.account
+        now = await identity.is_still(before) if before.user is not None else anonymous(self.peer)
+        if session.account is not before:  # another user has come meanwhile
+            return True
+        if now is None:
+            _log.warning("session.user_gone", who=session.who, user=session.user_name)
+            await session.close_session(delete_subs=True)
+            return False
+        if now.roles != before.roles:
+            _log.info("session.roles_changed", who=session.who, roles=role_names(now.roles))
+        session.account = now
+        return True
 
     def refuse_open(self, reason: str) -> None:
         """Report a channel that failed after its certificate was accepted."""
@@ -260,7 +292,7 @@ class Processor(UaProcessor):
         if typeid == CREATE_SESSION:
             return await self._create_session(requesthdr, seqhdr, body)
         if typeid == ACTIVATE_SESSION:
-            return self._activate_session(requesthdr, seqhdr, body)
+            return await self._activate_session(requesthdr, seqhdr, body)
         session = self._session_of(requesthdr)
         if typeid == CLOSE_SESSION:
             return await self._close_session(session, requesthdr, seqhdr, body)
@@ -338,23 +370,75 @@ class Processor(UaProcessor):
             secured=self.peer is not None,
         )
 
-    def _activate_session(self, header: Any, seqhdr: Any, body: Any) -> bool:
+    async def _activate_session(self, header: Any, seqhdr: Any, body: Any) -> bool:
+        """Part 4 §5.7.3. Requests of this connection that follow wait until it is decided."""
         check_activation(body.copy())
         params = struct_from_binary(ua.ActivateSessionParameters, body)
         session = self.iserver.lookup_external_session(header.AuthenticationToken)
         if session is None:
             raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
-        if session.owner is not self:
-            self._check_move(session)
+        self._may_activate(session)
         self._check_signature(session, params.ClientSignature.Signature)
-        result = session.activate_session(params, self._connection.security_policy.peer_certificate)
+        nonce = session.nonce
+        account = await self._signed_in(session, params)
+        # While a password was hashed the session may have ended, moved, or been activated by another request.
+        if session.nonce is not nonce or session.is_over or self._transport.is_closing():
+            raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
+        self._may_activate(session)
+        result = session.activate(params, account)
         if session.owner is not self:
             self._take_over(session)
         self._connection.activated = True
+        facts = {**facts_of(account), "secured": session.secured}
+        self.iserver.audit(Act("session.activated", 0, session.who, session.session_id, facts=facts))
         response = ua.ActivateSessionResponse()
         response.Parameters = result
         self.send_response(header.RequestHandle, seqhdr, response)
         return True
+
+    def _may_activate(self, session: Session) -> None:
+        if session.owner is not self:
+            self._check_move(session)
+
+    async def _signed_in(self, session: Session, params: ua.ActivateSessionParameters) -> Account:
+        """Return the user of an activation; the reason of a refusal is for log and audit, not for him."""
+        where = self._circumstances(session)
+        try:
+            account: Account = await self.iserver.identity.sign_in(
+                params.UserIdentityToken, params.UserTokenSignature, where
+            )
+        except SignInRefusedError as exc:
+            verdict = exc.verdict
+            log = _log.debug if verdict.code == "S453" else _log.warning  # that it is locked was told
+            log("user.refused", user=exc.name, who=session.who, code=verdict.code, reason=verdict.reason)
+            facts = {"user": exc.name, "code": verdict.code, "reason": verdict.reason}
+            act = Act("session.activated", int(exc.code), session.who, session.session_id, facts=facts)
+            self.iserver.audit(act)
+            raise
+        if session.is_activated() and account.name != session.user_name:
+            await self._settle()
+        return account
+
+    async def _settle(self) -> None:
+        """Let what the present user asked for come to its end, in his name and with his rights."""
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                while self._in_flight:  # noqa: ASYNC110 - rare, and shorter than a change of users
+                    await asyncio.sleep(0.005)
+        except TimeoutError as exc:
+            raise ServiceError(ua.StatusCodes.BadInvalidState) from exc
+
+    def _circumstances(self, session: Session) -> Circumstances:
+        policy = self._connection.security_policy
+        decryptor = policy.asymmetric_cryptography.Decryptor if self.peer is not None else None
+        return Circumstances(
+            peer=self.peer,
+            address=self.address,
+            policy_uri=policy.URI,
+            certificate=policy.host_certificate,
+            key=decryptor.host_privkey if decryptor is not None else None,
+            nonce=session.nonce or b"",
+        )
 
     def _check_move(self, session: Session) -> None:
         """Part 4 §5.7.3: first on its own channel; later on another one of the same client only."""

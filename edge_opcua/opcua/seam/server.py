@@ -25,10 +25,11 @@ from edge_opcua.opcua.access import Access, Kind
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam.events import Subscriptions
 from edge_opcua.opcua.seam.gate import QUIET_S, Gate, ServerSecurity
+from edge_opcua.opcua.seam.identity import Identity
 from edge_opcua.opcua.seam.protocol import Listener
 from edge_opcua.opcua.seam.session import ClientApplication, Session, SessionSummary
 from edge_opcua.opcua.services.attributes import Attributes
-from edge_opcua.opcua.services.audit import Audit, unheard
+from edge_opcua.opcua.services.audit import Act, Audit, unheard
 from edge_opcua.opcua.services.counts import ServerCounts
 from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
@@ -94,6 +95,7 @@ class Core(InternalServer):
     ) -> None:
         super().__init__(user_manager=_AnonymousOnly())
         self.gate = Gate(security, clock)
+        self.identity = Identity(security, clock, self._tell_locked)
         self.clock = clock
         self.limits = limits
         self.access = access
@@ -165,6 +167,11 @@ class Core(InternalServer):
             self._crowded_s = now_s
         log("connection.too_many", peer=peer, connections=connections)
 
+    def _tell_locked(self, user: str, peer: str, lock_s: float) -> None:
+        _log.warning("user.locked", user=user, peer=peer, lock_s=round(lock_s))
+        status = int(ua.StatusCodes.BadUserAccessDenied)
+        self.audit(Act("user.locked", status, f"{user} ({peer})", facts={"user": user, "lock_s": lock_s}))
+
     def sessions(self) -> list[Session]:
         """Return the sessions of clients."""
         return list(self._external_sessions.values())
@@ -177,7 +184,10 @@ class Core(InternalServer):
         self, params: Any = None, sockname: tuple[str, int] | None = None
     ) -> list[ua.EndpointDescription]:
         """Return the endpoints under the advertised URLs, or under the name the client used."""
+        await self.identity.refresh()
         found = await super().get_endpoints(params, sockname)
+        for endpoint in found:
+            endpoint.UserIdentityTokens = self.identity.offered(endpoint.SecurityPolicyUri)
         if not self.advertised_urls:
             return list(found)
         out = []
@@ -218,6 +228,7 @@ class Core(InternalServer):
             self.time_task = None
         await super().stop()
         self.gate.close()
+        self.identity.close()
 
 
 class SecureServer(Server):

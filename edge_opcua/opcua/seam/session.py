@@ -8,17 +8,23 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.server.internal_session import InternalSession, SessionState
 
+from edge_opcua.opcua.seam.identity import NOBODY, Account, facts_of
+from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.services.counts import SessionCounts
 from edge_opcua.security.roles import Role
 
 if TYPE_CHECKING:
     from edge_opcua.opcua.seam.processor import Processor
+
+NONCE_BYTES: Final = 32
+# Users of one session that diagnostics remember, newest last.
+MAX_HISTORY: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +154,11 @@ class Session(InternalSession):
         self.owner: Processor | None = processor
         self.since = since
         self.order = WriteOrder()
-        self.roles: frozenset[Role] = frozenset({Role.ANONYMOUS})
-        self.user_name = ""
+        self.account = NOBODY
         self.locales: tuple[str, ...] = ()
+        self.endpoint_url = ""
+        self.max_response_bytes = 0
+        self.user_history: tuple[str, ...] = ()
         self.counts = SessionCounts()
         self.said_goodbye = False
         internal_server.register_external_session(self)
@@ -165,27 +173,69 @@ class Session(InternalSession):
         """Whether the channel is signed and encrypted for a trusted certificate."""
         return self.client.secured
 
+    @property
+    def roles(self) -> frozenset[Role]:
+        """What its user may do; changes with the user, and with what the operator says of him."""
+        return self.account.roles
+
+    @property
+    def user_name(self) -> str:
+        """Name of its user; empty if anonymous."""
+        return self.account.name
+
     def same_user(self, other: Session) -> bool:
         """Whether both act for the same user of the same application (Part 4 §5.14.7)."""
-        return self.client.is_same(other.client)
+        return self.client.is_same(other.client) and self.user_name == other.user_name
 
     @property
     def who(self) -> str:
-        """Name for log and audit: application and address."""
-        return f"{self.client.application_name or self.client.application_uri} ({self.client.address})"
+        """Name for log and audit: user, application and address."""
+        user = f"{self.user_name}, " if self.user_name else ""
+        return f"{user}{self.client.application_name or self.client.application_uri} ({self.client.address})"
 
-    def activate_session(
-        self, params: ua.ActivateSessionParameters, peer_certificate: bytes | None
-    ) -> ua.ActivateSessionResult:
-        """Activate for the anonymous user; what he may do follows from the channel."""
-        result = super().activate_session(params, peer_certificate)
-        trusted = {Role.OBSERVER, Role.OPERATOR, Role.ENGINEER} if self.client.secured else set()
-        self.roles = frozenset({Role.ANONYMOUS, *trusted})
+    def activate(self, params: ua.ActivateSessionParameters, account: Account) -> ua.ActivateSessionResult:
+        """Let a user that was signed in act through this session (Part 4 §5.7.3).
+
+        asyncua's own activation is not used: it decides at once, and hashing a password takes its time.
+        """
+        self.account = account
+        if self.user_history[-1:] != (self.user_name,):
+            self.user_history = (*self.user_history, self.user_name)[-MAX_HISTORY:]
         self.locales = tuple(str(locale) for locale in params.LocaleIds or ())[:10]
+        self.nonce = secrets.token_bytes(NONCE_BYTES)
+        self.state = SessionState.Activated
+        self.touch()
+        self._start_timeout_watchdog()
+        result = ua.ActivateSessionResult()
+        result.ServerNonce = self.nonce
+        result.Results = [ua.StatusCode() for _ in params.ClientSoftwareCertificates or ()]
         return result
 
+    async def create_session(
+        self, params: ua.CreateSessionParameters, sockname: tuple[str, int] | None = None
+    ) -> ua.CreateSessionResult:
+        """See Part 4 §5.7.2; what diagnostics tell of the client is kept."""
+        self.endpoint_url = str(params.EndpointUrl or "")[:500]
+        self.max_response_bytes = int(params.MaxResponseMessageSize or 0)
+        return await super().create_session(params, sockname)
+
+    @property
+    def mechanism(self) -> str:
+        """How its user signed in, as SessionSecurityDiagnostics names it (Part 5 §12.12)."""
+        if self.account.user is None:
+            return "Anonymous"
+        return "Certificate" if self.account.by_certificate else "UserName"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has been closed."""
+        return self.state is SessionState.Closed
+
     async def close_session(self, delete_subs: bool = True) -> None:  # noqa: FBT001, FBT002 - asyncua's
-        """End the session, and count how it came to that (Part 5 §12.9)."""
+        """End the session, tell so, and count how it came to that (Part 5 §12.9)."""
+        if not self.is_over:
+            facts = facts_of(self.account)
+            self.iserver.audit(Act("session.closed", who=self.who, session=self.session_id, facts=facts))
         if self.state != SessionState.Closed and not self.said_goodbye:
             if asyncio.current_task() is self._timeout_task:
                 self.iserver.counts.session_timeout_count += 1
