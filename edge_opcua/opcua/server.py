@@ -20,6 +20,7 @@ from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
 from edge_opcua.opcua.seam import SecureServer, ServerSecurity
 from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
+from edge_opcua.opcua.standard.aliases import Aliases, aliases_of
 from edge_opcua.opcua.writes import SetpointWrites, Write, no_writes
 
 PRODUCT: Final = "edge_opcua"
@@ -172,6 +173,8 @@ class PlantServer:
         server.access.mark(Kind.MODEL, [space.load_model])
         server.iserver.aspace.add_method_callback(space.load_model, repository.call)
         server.set_write_handler(SetpointWrites(space.setpoints, self._write), space.setpoints)
+        core = server.iserver
+        Aliases(core.aspace, server.access, aliases_of(self._config)).install(self._clock)
 
     async def _tick_until(self, stopping: asyncio.Event) -> None:
         assert self._feed is not None, "made by _prepare"

@@ -1,0 +1,146 @@
+"""FindAlias, as a client that knows names and no NodeIds calls it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from asyncua import Client, ua
+
+from edge_opcua.opcua.access import Access, AccessRule, Kind, Permission
+from edge_opcua.opcua.namespaces import plant_id
+from edge_opcua.opcua.services.service import set_caller
+from edge_opcua.opcua.standard.aliases import MAX_FOUND, Aliases, aliases_of, version_time
+from edge_opcua.security.roles import Role
+from tests.opcua.plant import configuration, prepare, running
+
+ALIASES, TAG_VARIABLES, TOPICS = ua.ObjectIds.Aliases, ua.ObjectIds.TagVariables, ua.ObjectIds.Topics
+ALIAS_FOR = ua.NodeId(ua.ObjectIds.AliasFor)
+FIND = {
+    ALIASES: ua.ObjectIds.Aliases_FindAlias,
+    TAG_VARIABLES: ua.ObjectIds.TagVariables_FindAlias,
+    TOPICS: ua.ObjectIds.Topics_FindAlias,
+}
+
+
+@pytest.fixture(scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    async with running(prepare(tmp_path_factory.mktemp("plant"))) as plant:
+        client = await plant.client()
+        async with client:
+            yield client
+
+
+async def find(
+    client: Client, pattern: str, *, of: int = TAG_VARIABLES, reference: ua.NodeId = ALIAS_FOR
+) -> dict[str, list[ua.NodeId]]:
+    category = client.get_node(ua.NodeId(of))
+    found = await category.call_method(
+        ua.NodeId(FIND[of]), pattern, ua.Variant(reference, ua.VariantType.NodeId)
+    )
+    return {each.AliasName.Name: each.ReferencedNodes for each in found}
+
+
+async def test_a_tag_is_found_by_its_public_name_and_read(client: Client) -> None:
+    # Part 17 §6.3.2.
+    found = await find(client, "press/die_temp")
+    assert list(found) == ["press/die_temp"]
+    (target,) = found["press/die_temp"]
+    node = client.get_node(ua.NodeId(target.Identifier, target.NamespaceIndex))
+    assert node.nodeid == plant_id("Press01.Process.die_temp")
+    assert (await node.read_browse_name()).Name == "die_temp"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("press/sp\\_%", ["press/sp_speed", "press/sp_recipe"]),
+        ("%/[st]otal", ["press/total"]),
+        ("press/die_tem_", ["press/die_temp"]),
+        ("vib/stroke", ["vib/stroke"]),
+        ("PRESS/%", []),
+        ("press/nothing", []),
+        ("", []),
+    ],
+)
+async def test_names_are_found_by_the_patterns_of_like(
+    client: Client, pattern: str, names: list[str]
+) -> None:
+    # Part 4 §7.7.3, Table "Wildcard characters".
+    assert list(await find(client, pattern)) == names
+
+
+async def test_every_tag_and_capture_has_an_alias_whose_node_exists(client: Client) -> None:
+    found = await find(client, "%", of=ALIASES)
+    assert list(found) == list(aliases_of(configuration()))
+    for (target,) in found.values():
+        node = client.get_node(ua.NodeId(target.Identifier, target.NamespaceIndex))
+        assert await node.read_node_class() == ua.NodeClass.Variable
+
+
+async def test_topics_has_no_tags(client: Client) -> None:
+    assert not await find(client, "%", of=TOPICS)
+
+
+@pytest.mark.parametrize(
+    ("reference", "many"),
+    [
+        (ua.NodeId(), 1),
+        (ua.NodeId(ua.ObjectIds.NonHierarchicalReferences), 1),
+        (ua.NodeId(ua.ObjectIds.Organizes), 0),
+        (ua.NodeId("no such type", 7), 0),
+    ],
+)
+async def test_the_reference_type_restricts_the_search(
+    client: Client, reference: ua.NodeId, many: int
+) -> None:
+    # Part 17 §6.3.2: any ReferenceType includes all subtypes of it.
+    assert len(await find(client, "press/total", reference=reference)) == many
+
+
+@pytest.mark.parametrize("pattern", ["[", "a\\", "[]", "%" + "x" * 300])
+async def test_a_pattern_that_is_none_is_refused(client: Client, pattern: str) -> None:
+    with pytest.raises(ua.uaerrors.BadInvalidArgument):
+        await find(client, pattern)
+
+
+async def test_the_last_change_is_told_in_seconds_since_2000(client: Client) -> None:
+    # Part 17 §6.3.1, Part 5 §12.3.
+    changed = await client.get_node(ua.NodeId(ua.ObjectIds.Aliases_LastChange)).read_data_value()
+    assert changed.Value.VariantType == ua.VariantType.UInt32
+    assert changed.Value.Value > version_time(1_700_000_000 * 10**9)
+    assert version_time(946_684_801 * 10**9) == 1
+
+
+class Somebody:
+    """A caller with roles."""
+
+    roles = frozenset({Role.OBSERVER})
+
+
+async def answered(names: dict[str, ua.NodeId], pattern: str, rules: list[AccessRule]) -> Any:
+    aliases = Aliases(dict.fromkeys(names.values()), Access(rules), names)
+    set_caller(Somebody())  # type: ignore[arg-type]
+    return await aliases.find(ua.NodeId(), ua.Variant(pattern), ua.Variant(None, ua.VariantType.NodeId))
+
+
+async def test_what_is_hidden_from_the_caller_is_not_found() -> None:
+    names = {"press/a": plant_id("a"), "press/secret": plant_id("secret")}
+    rules = [AccessRule("secret", Role.OBSERVER, Permission(0))]
+    (found,) = await answered(names, "press/%", rules)
+    assert [each.AliasName.Name for each in found.Value] == ["press/a"]
+
+
+async def test_too_many_are_refused_rather_than_cut() -> None:
+    names = {f"d/t{n}": plant_id(f"t{n}") for n in range(MAX_FOUND + 1)}
+    assert await answered(names, "%", []) == ua.StatusCode(ua.StatusCodes.BadResponseTooLarge)
+    (found,) = await answered(names, "d/t1", [])
+    assert len(found.Value) == 1
+
+
+def test_finding_is_for_everybody() -> None:
+    access = Access()
+    nodes = [ua.NodeId(int(method)) for method in FIND.values()]
+    access.mark(Kind.OWN, nodes)
+    assert all(access.may(frozenset({Role.ANONYMOUS}), Permission.Call, node) for node in nodes)
