@@ -45,6 +45,8 @@ class ServerLimits:
         items: Monitored items at once, all subscriptions together.
         items_per_subscription: Monitored items of one subscription.
         queue: Longest queue of a monitored item.
+        select_clauses: Most select clauses of an event filter (MaxSelectClauseParameters).
+        where_operands: Most operands in a where clause (MaxWhereClauseParameters).
         notifications_per_publish: Most notifications in one message, whatever the client allows.
         publish_requests: Publish requests of one session that wait; the oldest is answered with an error.
         retransmission: Messages of one subscription kept for Republish.
@@ -81,6 +83,8 @@ class ServerLimits:
     items: int = 200_000
     items_per_subscription: int = 100_000
     queue: int = 1000
+    select_clauses: int = 1000
+    where_operands: int = 1000
     notifications_per_publish: int = 20_000
     publish_requests: int = 100
     retransmission: int = 100
