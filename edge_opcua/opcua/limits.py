@@ -37,8 +37,12 @@ class ServerLimits:
     """How much one server, and one client of it, may take.
 
     Args:
-        connections: TCP connections at once.
-        per_address: TCP connections at once from one address.
+        connections: TCP connections, each with one secure channel, at once. If there is no place for another,
+            the oldest one without an activated session gives way (Part 4 §5.5.2).
+        per_address: The same from one address; of IPv6 the first 64 bits are the address.
+        connects_per_s: New connections from one address per second in the long run; more are dropped.
+        connect_burst: New connections from one address that may come at once.
+        addresses: Addresses whose rate is kept; more share one.
         sessions: Sessions at once.
         subscriptions: Subscriptions at once, all sessions together.
         subscriptions_per_session: Subscriptions of one session at once.
@@ -49,6 +53,7 @@ class ServerLimits:
         where_operands: Most operands in a where clause (MaxWhereClauseParameters).
         notifications_per_publish: Most notifications in one message, whatever the client allows.
         publish_requests: Publish requests of one session that wait; the oldest is answered with an error.
+        subscription_lifetime_s: Longest time that a subscription lives without its client.
         retransmission: Messages of one subscription kept for Republish.
         browse_continuation_points: Browse continuation points of one session.
         references_per_node: Most references in one Browse result, whatever the client allows.
@@ -56,13 +61,22 @@ class ServerLimits:
         early_message_bytes: Largest request before that.
         array_length: Longest array in a request.
         string_bytes: Longest string in a request.
-        nesting: Deepest nesting of Variants, ExtensionObjects and DiagnosticInfos in a request.
+        unfolded_bytes: What a request may take in memory once it is decoded, estimated before it is.
+        nesting: Deepest nesting of Variants, ExtensionObjects and DiagnosticInfos in a request, and most
+            dimensions of an array (Part 6 §5.1.5 wants 100 levels).
         requests_per_s: Requests of one connection per second in the long run; more get BadServerTooBusy.
         request_burst: Requests of one connection that may come at once.
+        renewal_cost: How many requests one OpenSecureChannel counts as: it makes us use the private key.
+        busy_batch: After as many refusals nothing is read until that many requests are allowed again.
+        busy_answers: Refusals while more requests wait already, after which the connection ends.
+        response_bytes: Largest answer; more is BadResponseTooLarge.
         unread_bytes: Answers a client may leave unread before it is cut off.
+        early_unread_bytes: The same without an activated session.
         waiting_messages: Requests of one connection that wait; then we read no more from it.
         in_flight: Writes and calls of one connection at once; more get BadServerTooBusy.
+        in_flight_bytes: Requests of writes and calls of one connection at once, as they were sent.
         recheck_s: How often open channels look whether the trust lists changed.
+        hello_s: A connection that sends no Hello ends after this time (Part 6 §7.1.3).
         activation_s: A connection without an activated session ends after this time.
         min_lifetime_s: Shortest lifetime of a channel token.
         max_lifetime_s: Longest lifetime of a channel token.
@@ -77,6 +91,9 @@ class ServerLimits:
 
     connections: int = 200
     per_address: int = 100
+    connects_per_s: float = 30.0
+    connect_burst: int = 300
+    addresses: int = 4096
     sessions: int = 100
     subscriptions: int = 400
     subscriptions_per_session: int = 100
@@ -87,20 +104,29 @@ class ServerLimits:
     where_operands: int = 1000
     notifications_per_publish: int = 20_000
     publish_requests: int = 100
+    subscription_lifetime_s: float = 3600.0
     retransmission: int = 100
     browse_continuation_points: int = 10
     references_per_node: int = 1000
     message_bytes: int = 4 * 1024 * 1024
     early_message_bytes: int = 64 * 1024
-    array_length: int = 1_000_000
+    array_length: int = 500_000
     string_bytes: int = 1024 * 1024
-    nesting: int = 32
+    unfolded_bytes: int = 32 * 1024 * 1024
+    nesting: int = 100
     requests_per_s: float = 2000.0
     request_burst: int = 4000
+    renewal_cost: int = 100
+    busy_batch: int = 100
+    busy_answers: int = 1000
+    response_bytes: int = 16 * 1024 * 1024
     unread_bytes: int = 32 * 1024 * 1024
+    early_unread_bytes: int = 256 * 1024
     waiting_messages: int = 64
     in_flight: int = 32
+    in_flight_bytes: int = 8 * 1024 * 1024
     recheck_s: float = 10.0
+    hello_s: float = 5.0
     activation_s: float = 15.0
     min_lifetime_s: float = 10.0
     max_lifetime_s: float = 3600.0

@@ -2,51 +2,58 @@
 
 asyncua 2.1.0 can be stopped by one packet of forty bytes from anybody, before any certificate is looked at:
 a string of negative length moves its cursor back, so that a list of two thousand million strings needs no
-bytes; and an array of Null values takes no bytes per value either. Both end here.
+bytes. That ends here; what unfolds to more than was sent ends in :mod:`~edge_opcua.opcua.seam.guard`.
 """
 
 from __future__ import annotations
 
-from asyncua.common.utils import Buffer, NotEnoughData
+from asyncua import ua
+from asyncua.common.utils import Buffer, NotEnoughData, ServiceError
 
-# Part 6 §5.2.2.16: the encoding byte of a Variant: bit 7 array, bit 6 dimensions, bits 0 to 5 the type.
-_ARRAY_OF_NULL = 0x80
-_WITHOUT_DIMENSIONS = 0xBF
 _LENGTH_BYTES = 4
-_MAX_NULLS = 1000
 
 
 class StrictBuffer(Buffer):
-    """asyncua's buffer that only moves forward and allows no value that takes no bytes.
+    """asyncua's buffer that only moves forward and returns no string that is too long.
+
+    Args:
+        data: The bytes.
+        start_pos: Where to begin.
+        size: How many of them; -1: all.
+        longest: Longest String or ByteString, bytes.
 
     Raises:
-        NotEnoughData: On reading or skipping a negative length, or more than there is; and on a length of
-            an array of Null beyond the bytes left and a thousand. (A Byte of 0x80 followed by a large
-            four-byte number looks the same; no request holds that.)
+        NotEnoughData: On reading or skipping a negative length, or more than there is.
+        ServiceError: BadEncodingLimitsExceeded: on reading a string that is too long (an array of numbers
+            of one byte each looks the same).
     """
 
     _cur_pos: int
     _size: int
 
-    def __init__(self, data: bytes, start_pos: int = 0, size: int = -1) -> None:
+    def __init__(self, data: bytes, start_pos: int = 0, size: int = -1, *, longest: int = 1 << 31) -> None:
         super().__init__(data, start_pos, size)
-        self._array_of_null = False
+        self._longest = longest
+
+    @property
+    def whole(self) -> bytes:
+        """All bytes, those before the present place too."""
+        data: bytes = self._data
+        return data
 
     def read(self, size: int) -> bytes:
         """Return the next bytes."""
         if not 0 <= size <= self._size:
             raise NotEnoughData(f"{size} bytes wanted, {self._size} left")
         start = self._cur_pos
-        self._cur_pos = start + size
+        self._cur_pos = end = start + size
         self._size -= size
-        found: bytes = self._data[start : self._cur_pos]
-        if size == 1:
-            self._array_of_null = found[0] & _WITHOUT_DIMENSIONS == _ARRAY_OF_NULL
-        elif self._array_of_null:
-            self._array_of_null = False
-            length = int.from_bytes(found, "little", signed=True)
-            if size == _LENGTH_BYTES and length > max(self._size, _MAX_NULLS):
-                raise NotEnoughData(f"an array of {length} times Null")
+        if (
+            size > self._longest
+            and int.from_bytes(self._data[start - _LENGTH_BYTES : start], "little") == size
+        ):
+            raise ServiceError(ua.StatusCodes.BadEncodingLimitsExceeded)
+        found: bytes = self._data[start:end]
         return found
 
     def skip(self, size: int) -> None:
@@ -61,4 +68,4 @@ class StrictBuffer(Buffer):
             size = self._size
         elif size < 0:
             raise NotEnoughData(f"{size} bytes to copy")
-        return StrictBuffer(self._data, self._cur_pos, size)
+        return StrictBuffer(self._data, self._cur_pos, size, longest=self._longest)

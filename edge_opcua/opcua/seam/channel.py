@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from asyncua import ua
 from asyncua.common.connection import SecureConnection, TransportLimits
@@ -12,6 +12,9 @@ from asyncua.crypto.security_policies import SecurityPolicyNone
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.limits import ServerLimits
+
+# Part 6 §7.1.2.3: buffers are at least this large; no message needs more chunks than its size // this + 1.
+CHUNK_BYTES: Final = 8192
 
 
 class Channel(SecureConnection):
@@ -55,10 +58,14 @@ class Channel(SecureConnection):
     def _check_sym_header(self, security_hdr: ua.SymmetricAlgorithmHeader) -> None:
         if not self.is_open() or self._clock.monotonic_s() > self.until_s:
             raise ServiceError(ua.StatusCodes.BadSecureChannelClosed)
+        if not security_hdr.TokenId:  # what asyncua's "next token" is before there is a next one
+            raise ServiceError(ua.StatusCodes.BadSecureChannelTokenUnknown)
         super()._check_sym_header(security_hdr)
 
     def _receive(self, msg: Any) -> ua.Message | None:
         limit = self._server_limits.early_message_bytes
-        if not self.activated and self._incoming_size + len(msg.Body) > limit:
+        if not self.activated and (
+            self._incoming_size + len(msg.Body) > limit or len(self._incoming_parts) > limit // CHUNK_BYTES
+        ):
             raise ServiceError(ua.StatusCodes.BadTcpMessageTooLarge)
         return super()._receive(msg)

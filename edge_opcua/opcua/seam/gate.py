@@ -61,10 +61,15 @@ class Gate:
     Args:
         security: The server's settings.
         clock: Times the quiet between two equal log lines.
+        on_told: Called for each refusal that is worth a line, so not for each of a flood; must not block.
     """
 
-    def __init__(self, security: ServerSecurity, clock: Clock) -> None:
+    def __init__(
+        self, security: ServerSecurity, clock: Clock, on_told: Callable[[Knock], None] = ignore_knock
+    ) -> None:
         self.security = security
+        self.refused = 0
+        self._on_told = on_told
         self.clock = clock
         self._deciding = Worker("opcua.trust")
         self._recording = Worker("opcua.knocks")
@@ -129,6 +134,8 @@ class Gate:
             self._untold += 1
         else:
             self._told.add(kind)
+            self._on_told(knock)
+        self.refused += 1
         log = _log.debug if told else _log.warning
         log(
             "client.refused",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+from collections import Counter
 from typing import Any, Final
 
 import structlog
@@ -14,6 +15,7 @@ from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.ua.ua_binary import header_from_binary
 
 from edge_opcua.opcua.seam.buffer import StrictBuffer
+from edge_opcua.opcua.seam.pace import site_of
 from edge_opcua.opcua.seam.processor import Processor
 
 HEADER_BYTES: Final = {b"HEL": 8, b"OPN": 12, b"MSG": 12, b"CLO": 12}
@@ -25,15 +27,17 @@ _log = structlog.get_logger(__name__)
 class Protocol(OPCUAProtocol):
     """One TCP connection."""
 
+    clients: list[Protocol]
     processor: Processor | None
     transport: asyncio.Transport | None
+    site: str
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection unless there are too many; the processor that asyncua made is replaced."""
-        host = _host(transport)
-        here = sum(_host(client.transport) == host for client in self.clients)
-        if here >= self.iserver.limits.per_address or len(self.clients) >= self.iserver.limits.connections:
-            self.iserver.tell_crowd(host, len(self.clients))
+        self.site = site_of(_host(transport))
+        if not (self.iserver.arrivals.admit(self.site) and self._find_place()):
+            self.iserver.counts.rejected_connection_count += 1
+            self.iserver.tell_crowd(self.site, len(self.clients))
             transport.abort()
             return
         super().connection_made(transport)
@@ -42,6 +46,41 @@ class Protocol(OPCUAProtocol):
             self.processor.set_policies(self.policies)
         self._inbox = bytearray()
         self._paused = False
+
+    def _find_place(self) -> bool:
+        """Let the oldest connection without an activated session go if there are too many (Part 4 §5.5.2).
+
+        It is one from the same address, or else from the address that has most.
+        """
+        limits = self.iserver.limits
+        present = [client for client in self.clients if client.is_here()]
+        here = [client for client in present if client.site == self.site]
+        if len(here) >= limits.per_address:
+            return self._send_off(here)
+        if len(present) < limits.connections:
+            return True
+        loose = [client for client in present if not client.is_in_use()]
+        crowds = Counter(client.site for client in loose)
+        crowd = crowds.most_common(1)[0][0] if crowds else ""
+        return self._send_off([client for client in loose if client.site == crowd])
+
+    def _send_off(self, crowd: list[Protocol]) -> bool:
+        oldest = next((client for client in crowd if not client.is_in_use()), None)
+        if oldest is None or oldest.transport is None:
+            return False
+        self.iserver.counts.rejected_connection_count += 1
+        self.iserver.tell_crowd(oldest.site, len(self.clients))
+        oldest.transport.abort()
+        return True
+
+    def is_here(self) -> bool:
+        """Whether the connection stands."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    def is_in_use(self) -> bool:
+        """Whether it has an activated session."""
+        session = self.processor.session if self.processor is not None else None
+        return session is not None and session.is_activated()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a length that cannot be is the end before anything is stored."""
@@ -79,6 +118,8 @@ class Protocol(OPCUAProtocol):
 
     async def _process_one_msg(self, header: Any, buf: Any) -> bool:
         """Process one chunk; asyncua logs an error and goes on, Part 6 §6.7.2 wants the channel closed."""
+        if self.processor is not None:
+            self.processor.behind = self.messages.qsize()
         try:
             goes_on = bool(await super()._process_one_msg(header, buf))
         except Exception as exc:  # noqa: BLE001 - boundary: whatever is wrong in a chunk ends its channel

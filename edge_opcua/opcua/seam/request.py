@@ -7,13 +7,16 @@ token, of which four types exist.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.ua.ua_binary import Primitives, nodeid_from_binary, struct_from_binary
 
+from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam.buffer import StrictBuffer
+from edge_opcua.opcua.seam.guard import check_request
 
 _TIMESTAMP_BYTES: Final = 8
 _BODY_FOLLOWS: Final = 0x03  # Part 6 §5.2.2.15: as ByteString or as XmlElement
@@ -26,6 +29,27 @@ _IDENTITY_TOKENS: Final = frozenset(
 def read_header(body: StrictBuffer) -> ua.RequestHeader:
     """Read a RequestHeader (Part 4 §7.33) and pass over its AdditionalHeader."""
     return _read_header(body)[0]
+
+
+def decode(
+    cls: type[Any], body: StrictBuffer, limits: ServerLimits, most: Mapping[str, int] | None = None
+) -> Any:
+    """Decode the parameters of a request once it is known that they do not unfold too far.
+
+    Args:
+        cls: Their class.
+        body: The request, its header read.
+        limits: What is allowed.
+        most: Largest number of operations by the name of the list that holds them.
+
+    Raises:
+        ServiceError: See :func:`~edge_opcua.opcua.seam.guard.check_request`; or it does not decode.
+    """
+    check_request(cls, body.whole, body.cur_pos, limits, most)
+    try:
+        return struct_from_binary(cls, body)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as exc:
+        raise ServiceError(ua.StatusCodes.BadDecodingError) from exc
 
 
 def check_open_request(body: StrictBuffer) -> None:

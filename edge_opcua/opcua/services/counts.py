@@ -45,6 +45,7 @@ class ServerCounts:
         session_abort_count: Sessions that ended without CloseSession: connection lost, or no place left.
         security_rejected_requests_count: Other requests refused for security.
         rejected_requests_count: The same for any reason.
+        rejected_connection_count: Connections dropped because there were too many, before anything was said.
     """
 
     cumulated_session_count: int = 0
@@ -54,6 +55,7 @@ class ServerCounts:
     session_abort_count: int = 0
     security_rejected_requests_count: int = 0
     rejected_requests_count: int = 0
+    rejected_connection_count: int = 0
 
     def refused(self, code: int, *, session_wanted: bool) -> None:
         """Count a request that was answered with a ServiceFault.
