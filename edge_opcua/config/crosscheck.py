@@ -313,3 +313,7 @@ def check_security(draft: Draft) -> None:
         message = '"None": everyone on the network can read, and pretend to be this server'
         help_text = "keep it to commissioning; Basic256Sha256 costs one edge-opcua trust per client"
         draft.report(("opcua", "security"), Problem("S442", message, Severity.WARNING, help=help_text))
+        if opcua.get("anonymous") is False:
+            message = "nobody can use the endpoint without security: there is no sign-in there"
+            help_text = 'take "None" out of opcua.security'
+            draft.report(("opcua", "anonymous"), Problem("S443", message, Severity.WARNING, help=help_text))

@@ -17,6 +17,7 @@ from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
 _TABLES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("[site]", ("site",)),
     ("[opcua]", ("opcua",)),
+    ("[[opcua.access]]", ("opcua", "access")),
     ("[models]", ("models",)),
     ("[[devices]]", ("devices",)),
     ("[[devices.groups]]", ("devices", "groups")),

@@ -36,6 +36,17 @@ TagValue = bool | int | float | str
 SecurityPolicy = Literal["None", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
 FailSafeVerdict = Literal["NotDecidable", "NotOk"]
 Access = Literal["r", "rw"]
+RoleName = Literal[
+    "anonymous",
+    "authenticateduser",
+    "observer",
+    "operator",
+    "supervisor",
+    "engineer",
+    "configureadmin",
+    "securityadmin",
+]
+PermissionName = Literal["browse", "read", "write", "call", "history", "events"]
 
 STRICT: Final = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", hide_input_in_errors=True)
 
@@ -81,6 +92,28 @@ def split_listen(listen: str) -> tuple[str, int]:
     return host.strip("[]"), port
 
 
+class AccessConfig(BaseModel):
+    """What a role may do with some nodes, instead of what it may by itself; the last match counts."""
+
+    model_config = STRICT
+
+    nodes: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="Which nodes: a pattern (`*`, `?`, `[…]`) on the string of their NodeIds, "
+        "e.g. `Press01.Process.*`."
+    )
+    role: RoleName = Field(description="For whom.")
+    permissions: tuple[PermissionName, ...] = Field(
+        description='All the role may do there; `"none"` hides the nodes from it.'
+    )
+
+    @field_validator("permissions", mode="before")
+    @classmethod
+    def _none_is_no_permission(cls, value: Any) -> Any:
+        if value == "none":
+            return ()
+        return tuple(value) if isinstance(value, list) else value  # what a strict check takes for a list
+
+
 class OpcuaConfig(BaseModel):
     """The OPC UA server: where it listens and how clients may connect."""
 
@@ -103,11 +136,22 @@ class OpcuaConfig(BaseModel):
         description="Revocation lists of the authorities that vouch for clients: looked at `if_present`, or "
         "`required`: no client of an authority whose list is missing or expired gets in.",
     )
+    anonymous: bool = Field(
+        default=True,
+        description="Whether a trusted client may connect without a user name; the role of its certificate "
+        "says what it may do. `false`: everybody has to sign in.",
+    )
+    access: tuple[AccessConfig, ...] = Field(default=(), description="Exceptions from what the roles may do.")
     publish_ms: Annotated[int, Field(ge=5, le=10_000)] = Field(
         default=20, description="Tick at which new values are taken from the bus and handed to subscriptions."
     )
     max_sessions: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=50, description="Sessions that may be open at once."
+    )
+    shutdown_s: Annotated[float, Field(ge=0, le=10)] = Field(
+        default=1.0,
+        description="How long clients see the end announced (`ServerStatus`) before their connections close; "
+        "nobody connected, no wait.",
     )
 
     @field_validator("listen")

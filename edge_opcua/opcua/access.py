@@ -17,7 +17,7 @@ from asyncua import ua
 
 from edge_opcua.security.roles import ASSIGNABLE, Role
 
-__all__ = ["Access", "AccessRule", "Kind", "Permission", "Table"]
+__all__ = ["Access", "AccessRule", "Kind", "Permission", "Table", "rule"]
 
 Permission = ua.PermissionType
 Table = Mapping[Role, ua.PermissionType]
@@ -25,6 +25,7 @@ Table = Mapping[Role, ua.PermissionType]
 _NOTHING: Final = Permission(0)
 _LOOK: Final = Permission.Browse | Permission.Read | Permission.ReceiveEvents
 _STUDY: Final = _LOOK | Permission.ReadHistory
+_ADMIN: Final = Permission.ReadRolePermissions
 
 
 class Kind(Enum):
@@ -46,23 +47,17 @@ def _table(extra: Mapping[Role, ua.PermissionType] | None = None) -> dict[Role, 
     table[Role.ANONYMOUS] = _LOOK
     for role, more in (extra or {}).items():
         table[role] |= more
+    for role in (Role.SECURITY_ADMIN, Role.CONFIGURE_ADMIN):
+        table[role] |= _ADMIN
     return table
 
 
 _AUDITORS: Final = frozenset({Role.SECURITY_ADMIN, Role.CONFIGURE_ADMIN, Role.SUPERVISOR})
 _CALL: Final = Permission.Call
 _WRITE: Final = Permission.Write
-_ADMIN: Final = Permission.ReadRolePermissions
 DEFAULTS: Final[Mapping[Kind, Table]] = {
-    Kind.PLAIN: _table({Role.SECURITY_ADMIN: _ADMIN, Role.CONFIGURE_ADMIN: _ADMIN}),
-    Kind.SETPOINT: _table(
-        {
-            Role.OPERATOR: _WRITE,
-            Role.SUPERVISOR: _WRITE,
-            Role.SECURITY_ADMIN: _ADMIN,
-            Role.CONFIGURE_ADMIN: _ADMIN,
-        }
-    ),
+    Kind.PLAIN: _table(),
+    Kind.SETPOINT: _table({Role.OPERATOR: _WRITE, Role.SUPERVISOR: _WRITE}),
     Kind.ACKNOWLEDGE: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
     Kind.MODEL: _table({Role.ENGINEER: _CALL, Role.CONFIGURE_ADMIN: _CALL}),
     Kind.OWN: _table(dict.fromkeys(Role, _CALL)),
@@ -81,6 +76,16 @@ DEFAULTS: Final[Mapping[Kind, Table]] = {
 
 _PLAIN: Final = DEFAULTS[Kind.PLAIN]
 
+_BY_THEMSELVES: Final = (Role.ANONYMOUS, Role.AUTHENTICATED_USER)
+_WORDS: Final = {
+    "browse": Permission.Browse,
+    "read": Permission.Read,
+    "write": Permission.Write,
+    "call": Permission.Call,
+    "history": Permission.ReadHistory,
+    "events": Permission.ReceiveEvents,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
@@ -89,12 +94,27 @@ class AccessRule:
     Args:
         nodes: Pattern (``*``, ``?``, ``[…]``) on the string of a NodeId in the plant's namespace.
         role: For whom.
-        permissions: What he may; nothing at all hides the nodes.
+        permissions: What he may; nothing at all hides the nodes. What this takes from a role is taken from
+            Anonymous and AuthenticatedUser, too, since everybody has those.
     """
 
     nodes: str
     role: Role
     permissions: ua.PermissionType
+
+
+def rule(nodes: str, role: str, permissions: Sequence[str]) -> AccessRule:
+    """Return a rule in the words of the configuration.
+
+    Args:
+        nodes: See :class:`AccessRule`.
+        role: Name of the role.
+        permissions: ``browse``, ``read``, ``write``, ``call``, ``history``, ``events``.
+    """
+    allowed = _NOTHING
+    for word in permissions:
+        allowed |= _WORDS[word]
+    return AccessRule(nodes, Role.named(role), allowed)
 
 
 class Access:
@@ -156,6 +176,16 @@ class Access:
         """Whether a user with these roles has a permission on a node."""
         return bool(self.bits(node, roles) & int(permission))
 
+    def idle_rules(self, nodes: Iterable[ua.NodeId]) -> list[AccessRule]:
+        """Return the rules that match none of these nodes: a misspelt one protects nothing."""
+        idle = list(self._rules)
+        for node in nodes:
+            if not idle:
+                break
+            if node.NamespaceIndex == self._namespace and isinstance(node.Identifier, str):
+                idle = [one for one in idle if not fnmatchcase(node.Identifier, one.nodes)]
+        return idle
+
     def _work_out(self, node: ua.NodeId) -> Table:
         kind = self.kind(node)
         name = node.Identifier
@@ -164,7 +194,23 @@ class Access:
         rules = tuple(rule for rule in self._rules if fnmatchcase(name, rule.nodes))
         table = self._tables.get((kind, rules))
         if table is None:
-            changed = dict(DEFAULTS[kind])
-            changed.update({rule.role: rule.permissions for rule in rules})
-            table = self._tables[kind, rules] = changed
+            table = self._tables[kind, rules] = _changed(DEFAULTS[kind], rules)
         return table
+
+
+def _changed(table: Table, rules: Iterable[AccessRule]) -> Table:
+    """Return a table as the rules change it, one after the other.
+
+    Permissions of several roles add up (Part 3 §5.2.9), and everybody has the two roles that come by
+    themselves. What is taken from another role is therefore taken from these two as well: a rule that they
+    silently undo would protect nothing. A later rule can give it back to them.
+    """
+    changed = dict(table)
+    for one in rules:
+        taken = changed.get(one.role, _NOTHING) & ~one.permissions
+        changed[one.role] = one.permissions
+        if one.role in _BY_THEMSELVES:
+            continue
+        for base in _BY_THEMSELVES:
+            changed[base] = changed.get(base, _NOTHING) & ~taken
+    return changed
