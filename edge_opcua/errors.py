@@ -12,6 +12,7 @@
     ├── WriteRejectedError   the caller: this write is not allowed or not possible now
     ├── ModelError           the ML engineer: this model cannot be served (M5xx)
     ├── SecurityError        nobody: refuse
+    │   └── CertificateError     a certificate or key that somebody brought cannot be used (S4xx)
     ├── ControlError         a process of ours did not answer
     └── BusError             the shared table is not what this version expects
 """
@@ -113,6 +114,19 @@ class ModelError(EdgeError):
 
 class SecurityError(EdgeError):
     """Refused for a security reason; the exact reason is for the log, never for the wire."""
+
+
+class CertificateError(SecurityError):
+    """A certificate, key or revocation list that somebody brought cannot be used.
+
+    Args:
+        message: What is wrong with it.
+        code: Stable code of the S4xx family.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ControlError(EdgeError):

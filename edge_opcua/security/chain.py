@@ -79,7 +79,7 @@ def examine(
         person: It is a user's certificate: what Part 6 §6.2.2 demands of applications (ApplicationUri,
             client use) does not count; it has to allow signatures.
     """
-    if weak := _weakness(leaf):
+    if weak := weakness(leaf):
         return Examined(*weak)
     trusted = lists.trusted()
     pool = [*trusted, *lists.issuers(), *sent]
@@ -89,9 +89,9 @@ def examine(
         found = _examine_issuers(leaf, pool, trusted, lists, now)
     if found.code:
         return found
-    if late := _out_of_time(leaf, now):
+    if late := out_of_time(leaf, now):
         return Examined(*late)
-    if not (_may_sign(leaf) if person else _may_sign_as_client(leaf)):
+    if not (may_sign(leaf) if person else _may_sign_as_client(leaf)):
         return Examined("S409", "key usage")
     return found if person or application_uri(leaf) else Examined("S410")
 
@@ -174,13 +174,13 @@ def _examine_issuers(
     anchor: x509.Certificate | None = None
     child = leaf
     for below in range(MAX_CHAIN):
-        if _is_self_signed(child):
+        if is_self_signed(child):
             return Examined("S401") if anchor is None else Examined("", anchor=anchor)
         issuer = _issuer_of(child, pool, below, now)
         if issuer is None:
             name = child.issuer.rfc4514_string()[:120]
             return Examined("S401") if anchor is None else Examined("S407", f"issuer {name} is unknown")
-        if fault := _weakness(issuer) or _out_of_time(issuer, now):
+        if fault := weakness(issuer) or out_of_time(issuer, now):
             return Examined(fault[0], f"issuer {name_of(issuer)}: {fault[1]}")
         if objection := _revocation(child, issuer, lists, now):
             return objection
@@ -199,7 +199,7 @@ def _examine_pinned(
     unless the operator wants every revocation known.
     """
     trusted = Examined("", anchor=leaf)
-    if _is_self_signed(leaf):
+    if is_self_signed(leaf):
         return trusted
     issuer = _issuer_of(leaf, pool, 0, now)
     if issuer is not None:
@@ -214,7 +214,7 @@ def _issuer_of(
 ) -> x509.Certificate | None:
     """Return who signed a certificate; of several certificates of the same authority a sound one."""
     found = [one for one in pool if _issued(one, child, below)]
-    sound = (one for one in found if not (_weakness(one) or _out_of_time(one, now)))
+    sound = (one for one in found if not (weakness(one) or out_of_time(one, now)))
     return next(sound, found[0] if found else None)
 
 
@@ -257,7 +257,8 @@ def _in_force(revocations: x509.CertificateRevocationList, now: dt.datetime) -> 
     return not any(extension.critical for extension in revocations.extensions)
 
 
-def _out_of_time(certificate: x509.Certificate, now: dt.datetime) -> tuple[str, str] | None:
+def out_of_time(certificate: x509.Certificate, now: dt.datetime) -> tuple[str, str] | None:
+    """Return code and detail if a certificate is not valid now."""
     if now > certificate.not_valid_after_utc:
         return "S402", f"since {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     if now < certificate.not_valid_before_utc:
@@ -265,7 +266,8 @@ def _out_of_time(certificate: x509.Certificate, now: dt.datetime) -> tuple[str, 
     return None
 
 
-def _weakness(certificate: x509.Certificate) -> tuple[str, str] | None:
+def weakness(certificate: x509.Certificate) -> tuple[str, str] | None:
+    """Return code and detail if key or signature of a certificate are too weak."""
     key = certificate.public_key()
     if not isinstance(key, rsa.RSAPublicKey):
         return "S404", "not an RSA key"
@@ -279,7 +281,7 @@ def _weakness(certificate: x509.Certificate) -> tuple[str, str] | None:
 
 def _may_sign_as_client(certificate: x509.Certificate) -> bool:
     """Part 6 §6.2.2 demands both extensions; where one is missing there is nothing it forbids."""
-    if not _may_sign(certificate):
+    if not may_sign(certificate):
         return False
     try:
         purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -289,18 +291,29 @@ def _may_sign_as_client(certificate: x509.Certificate) -> bool:
     return ExtendedKeyUsageOID.CLIENT_AUTH in purposes or ExtendedKeyUsageOID.SERVER_AUTH in purposes
 
 
-def _may_sign(certificate: x509.Certificate) -> bool:
+def may_sign(certificate: x509.Certificate) -> bool:
+    """Whether nothing forbids the key of a certificate to sign."""
     try:
         return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
     except x509.ExtensionNotFound:
         return True
 
 
-def _is_self_signed(certificate: x509.Certificate) -> bool:
-    return certificate.subject == certificate.issuer and _signed_by(certificate, certificate)
+def is_self_signed(certificate: x509.Certificate) -> bool:
+    """Whether nobody but its own key signed a certificate."""
+    return certificate.subject == certificate.issuer and signed_by(certificate, certificate)
 
 
-def _signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether a certificate vouches for others; raises one of :data:`UNREADABLE`."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether an authority, by its name and key, signed a certificate."""
     try:
         child.verify_directly_issued_by(issuer)
     except (InvalidSignature, *UNREADABLE):
@@ -321,7 +334,7 @@ def _issued(issuer: x509.Certificate, child: x509.Certificate, below: int) -> bo
             return False
     except x509.ExtensionNotFound:
         pass
-    return _signed_by(child, issuer)
+    return signed_by(child, issuer)
 
 
 def _der_size(data: bytes) -> int:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 
-from edge_opcua.security.pki import local_names, names_in, names_missing, own_certificate
+from edge_opcua.security.chain import der_of, load, name_of
+from edge_opcua.security.pki import (
+    local_names,
+    names_in,
+    names_missing,
+    own_certificate,
+    thumbprint,
+    utc,
+)
+from edge_opcua.security.trustfiles import TrustFiles
+
+DAY_NS: Final = 86_400 * 1_000_000_000
+# So long before its end a person is told, once a day.
+WARN_DAYS: Final = 30
+# Revocation lists live for days or weeks and are replaced in time; only a late one is worth a word.
+WARN_LIST_DAYS: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +73,63 @@ def own_certificate_state(root: Path, *, names: Sequence[str] = ()) -> Certifica
         begins_ns=int(certificate.not_valid_before_utc.timestamp()) * 1_000_000_000,
         ends_ns=int(certificate.not_valid_after_utc.timestamp()) * 1_000_000_000,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Something that ends soon, or has ended.
+
+    Args:
+        kind: ``own``, ``trusted``, ``issuer`` or ``revocations``.
+        name: Common name, of a revocation list that of its issuer.
+        thumbprint: SHA-1 of the certificate; empty for a revocation list.
+        ends_ns: When it ends, ns UTC.
+        days: Days until then, negative afterwards.
+    """
+
+    kind: str
+    name: str
+    thumbprint: str
+    ends_ns: int
+    days: float
+
+    @property
+    def text(self) -> str:
+        """What a person is told."""
+        what = {
+            "own": "the certificate of this server",
+            "trusted": f"the certificate of {self.name}",
+            "issuer": f"the certificate of the authority {self.name}",
+        }.get(self.kind, f"the revocation list of {self.name}")
+        day = f"{utc(self.ends_ns):%Y-%m-%d}"
+        return f"{what} ended on {day}" if self.days < 0 else f"{what} ends on {day}, in {self.days:.0f} days"
+
+
+def expiries(root: Path, now_ns: int) -> list[Expiry]:
+    """Return what ends soon, the most urgent first. Blocking.
+
+    Args:
+        root: The ``pki`` directory.
+        now_ns: The time, ns UTC.
+    """
+    files = TrustFiles(root)
+    own = own_certificate(root)
+    certificates = [("own", load(own.read_bytes()))] if own.is_file() else []
+    certificates += [("trusted", one) for one in files.trusted()]
+    certificates += [("issuer", one) for one in files.issuers()]
+    found = [
+        _expiry(kind, name_of(one), thumbprint(der_of(one)), one.not_valid_after_utc, now_ns)
+        for kind, one in certificates
+    ]
+    soon = [one for one in found if one.days < WARN_DAYS]
+    for one in files.revocations():
+        if one.next_update_utc is not None:
+            name = one.issuer.rfc4514_string()[:120]
+            ends = _expiry("revocations", name, "", one.next_update_utc, now_ns)
+            soon += [ends] if ends.days < WARN_LIST_DAYS else []
+    return sorted(soon, key=lambda one: one.ends_ns)
+
+
+def _expiry(kind: str, name: str, print_: str, ends: dt.datetime, now_ns: int) -> Expiry:
+    ends_ns = int(ends.timestamp()) * 1_000_000_000
+    return Expiry(kind, name, print_, ends_ns, (ends_ns - now_ns) / DAY_NS)

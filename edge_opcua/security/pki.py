@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import hashlib
 import ipaddress
 import os
@@ -10,29 +11,28 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ConfigError
+from edge_opcua.security.making import self_signed, subject_of
 
 # NIST SP 800-57 lets 2048 bits go on to 2030 only; every policy we offer takes 2048 to 4096.
 KEY_BITS: Final = 3072
-# Clients trust this very certificate, byte by byte, not an authority: an early end adds no safety, it stops
-# the line on a day that nobody has in his calendar. Replacing it stays one deleted file away.
-VALID_YEARS: Final = 20
-# A box without a battery clock may run behind its clients at the first start, or a little ahead of them.
-BACKDATED: Final = dt.timedelta(days=1)
 MAX_NAMES: Final = 64
 FQDN_LIMIT_S: Final = 2.0
+
+_PEM: Final = serialization.Encoding.PEM
 
 _log = structlog.get_logger(__name__)
 
@@ -102,11 +102,13 @@ class Pki:
         root: Directory with ``own``, ``trusted``, ``issuers`` and ``rejected``.
         certificate: Our own certificate.
         private_key: Its key.
+        chain: The authorities above it that are sent along, the nearest first; none if it signs itself.
     """
 
     root: Path
     certificate: x509.Certificate
     private_key: rsa.RSAPrivateKey
+    chain: tuple[x509.Certificate, ...] = ()
 
     @property
     def certificate_der(self) -> bytes:
@@ -127,6 +129,19 @@ class Pki:
 def own_certificate(root: Path) -> Path:
     """Return where the certificate lies, for people who hand it to a client."""
     return root / "own" / "cert.der"
+
+
+def key_file(root: Path) -> Path:
+    """Return where the private key lies."""
+    return root / "own" / "key.pem"
+
+
+def _chain_file(root: Path) -> Path:
+    return root / "own" / "chain.pem"
+
+
+def _replacement(root: Path) -> Path:
+    return root / "own" / "next.pem"
 
 
 def open_pki(
@@ -155,97 +170,114 @@ def open_pki(
 def _open(root: Path, names: Sequence[str], clock: Clock, key_bits: int) -> Pki:
     for place in (root, *(root / part for part in ("own", "trusted", "issuers", "rejected"))):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    certificate_file, key_file = own_certificate(root), root / "own" / "key.pem"
     wanted = local_names(names)
-    if not certificate_file.exists() and not key_file.exists():
-        pki = _make(root, wanted, clock, key_bits)
-        # The key first: a certificate without its key would stop every later start.
-        write_atomic(key_file, _pem(pki.private_key), mode=0o600)
-        write_atomic(certificate_file, pki.certificate_der, mode=0o644)
-        _log.info("pki.certificate_made", thumbprint=pki.thumbprint, uri=pki.application_uri, names=wanted)
-        return pki
-    pki = _read(root, certificate_file, key_file)
+    with locked(root):
+        finish_replacement(root)
+        pki = _read_or_make(root, wanted, clock, key_bits)
     now = utc(clock.utc_ns())
     if not pki.certificate.not_valid_before_utc <= now <= pki.certificate.not_valid_after_utc:
         _log.warning("pki.certificate_not_valid_now", until=str(pki.certificate.not_valid_after_utc))
     if missing := names_missing(pki.certificate, wanted):
-        _log.warning("pki.names_missing", names=missing, file=str(certificate_file))
+        _log.warning("pki.names_missing", names=missing, file=str(own_certificate(root)))
     return pki
 
 
-def _read(root: Path, certificate_file: Path, key_file: Path) -> Pki:
-    for part in (certificate_file, key_file):
+def read_own(root: Path) -> Pki:
+    """Read key and certificate as they are now, as a running server does after a change. Blocking.
+
+    Raises:
+        ConfigError: What lies there cannot be used.
+        OSError: The disk does not answer.
+    """
+    with locked(root):
+        finish_replacement(root)
+        return _read(root, own_certificate(root), key_file(root))
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Let nobody else, no other process either, look at or change key and certificate meanwhile."""
+    with (root / ".lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def replace_own(pki: Pki) -> None:
+    """Put another key, certificate and chain into their places: after a power cut the old or the new ones.
+
+    Call it inside :func:`locked`.
+    """
+    parts = [key_pem(pki.private_key), *(c.public_bytes(_PEM) for c in (pki.certificate, *pki.chain))]
+    write_atomic(_replacement(pki.root), b"".join(parts), mode=0o600)
+    finish_replacement(pki.root)
+
+
+def finish_replacement(root: Path) -> None:
+    """Do what is left of a replacement that was cut short; usually nothing. Inside :func:`locked`."""
+    draft = _replacement(root)
+    if not draft.exists():
+        return
+    bundle = draft.read_bytes()
+    try:
+        key = serialization.load_pem_private_key(bundle, password=None)
+        certificate, *chain = x509.load_pem_x509_certificates(bundle)
+    except (ValueError, TypeError) as exc:
+        raise ConfigError(f"{draft} cannot be read ({exc}); remove it to go on with the old one") from exc
+    assert isinstance(key, rsa.RSAPrivateKey), "written by replace_own()"
+    write_atomic(key_file(root), key_pem(key), mode=0o600)
+    write_atomic(_chain_file(root), b"".join(c.public_bytes(_PEM) for c in chain), mode=0o644)
+    write_atomic(own_certificate(root), certificate.public_bytes(serialization.Encoding.DER), mode=0o644)
+    draft.unlink()
+
+
+def _read_or_make(root: Path, wanted: Sequence[str], clock: Clock, key_bits: int) -> Pki:
+    certificate_file, key = own_certificate(root), key_file(root)
+    if not certificate_file.exists() and not key.exists():
+        pki = _make(root, wanted, clock, key_bits)
+        # The key first: a certificate without its key would stop every later start.
+        write_atomic(key, key_pem(pki.private_key), mode=0o600)
+        write_atomic(certificate_file, pki.certificate_der, mode=0o644)
+        _log.info("pki.certificate_made", thumbprint=pki.thumbprint, uri=pki.application_uri, names=wanted)
+        return pki
+    return _read(root, certificate_file, key)
+
+
+def _read(root: Path, certificate_file: Path, key_place: Path) -> Pki:
+    for part in (certificate_file, key_place):
         if not part.exists():
             raise ConfigError(
                 f"{part} is missing while its other half exists; restore it, or remove both to get a new"
                 " identity that every client has to trust again"
             )
-    if key_file.stat().st_mode & 0o077:
-        _log.warning("pki.key_was_readable_by_others", file=str(key_file))
-        key_file.chmod(0o600)
+    if key_place.stat().st_mode & 0o077:
+        _log.warning("pki.key_was_readable_by_others", file=str(key_place))
+        key_place.chmod(0o600)
     try:
         certificate = x509.load_der_x509_certificate(certificate_file.read_bytes())
-        key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+        chain = _read_chain(_chain_file(root))
+        key = serialization.load_pem_private_key(key_place.read_bytes(), password=None)
     except (ValueError, TypeError) as exc:
         raise ConfigError(f"{root / 'own'}: key or certificate cannot be read ({exc})") from exc
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise ConfigError(f"{key_file} is not an RSA key; the security policies offered need one")
+        raise ConfigError(f"{key_place} is not an RSA key; the security policies offered need one")
     if key.public_key() != certificate.public_key():
-        raise ConfigError(f"{key_file} does not belong to {certificate_file}")
+        raise ConfigError(f"{key_place} does not belong to {certificate_file}")
     if not application_uri(certificate):
         raise ConfigError(f"{certificate_file} names no ApplicationUri (SubjectAlternativeName URI)")
-    return Pki(root, certificate, key)
+    return Pki(root, certificate, key, chain)
+
+
+def _read_chain(file: Path) -> tuple[x509.Certificate, ...]:
+    content = file.read_bytes() if file.exists() else b""
+    return tuple(x509.load_pem_x509_certificates(content)) if content.strip() else ()
 
 
 def _make(root: Path, names: Sequence[str], clock: Clock, key_bits: int) -> Pki:
     key = rsa.generate_private_key(public_exponent=65537, key_size=key_bits)
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "localhost"
     uri = f"urn:{host}:edge-opcua:{secrets.token_hex(8)}"  # unique, also between boxes cloned from one image
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, f"edge_opcua@{host}"[:64]),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "edge_opcua"),
-        ]
-    )
-    start = utc(clock.utc_ns()) - BACKDATED
-    public = key.public_key()
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(days=365.25 * VALID_YEARS))
-        # Part 6 §6.2.2, table 45: the ApplicationUri stands first, then names and addresses.
-        .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), *map(_general_name, names)]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        # Part 6 §6.2.2: these four, and keyCertSign because it is signed by itself.
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=True,
-                key_encipherment=True,
-                data_encipherment=True,
-                key_agreement=False,
-                key_cert_sign=True,
-                crl_sign=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-            critical=False,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
-    )
-    return Pki(root, builder.sign(key, hashes.SHA256()), key)
+    now = utc(clock.utc_ns())
+    return Pki(root, self_signed(key, subject=subject_of(host), uri=uri, names=names, now=now), key)
 
 
 def write_atomic(path: Path, content: bytes, *, mode: int) -> None:
@@ -274,7 +306,8 @@ def write_atomic(path: Path, content: bytes, *, mode: int) -> None:
         os.close(directory)
 
 
-def _pem(key: rsa.RSAPrivateKey) -> bytes:
+def key_pem(key: rsa.RSAPrivateKey) -> bytes:
+    """Return a private key as it lies on the disk (PEM, PKCS #8, not encrypted: mode 0600)."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -285,13 +318,6 @@ def _alternatives(certificate: x509.Certificate) -> x509.SubjectAlternativeName 
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return None
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 def _normal(name: str) -> str:

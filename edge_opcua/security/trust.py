@@ -26,6 +26,7 @@ from edge_opcua.security.chain import (
     Examined,
     der_of,
     examine,
+    is_authority,
     load,
     load_revocations,
     name_of,
@@ -228,7 +229,7 @@ class TrustList:
         if before and before.code == knock.code and knock.when - before.when < QUIET:
             return before
         number = (before.number if before else 0) or self._next(known)
-        file = self._rejected_dir / _file_name(knock.name, knock.thumbprint)
+        file = self._rejected_dir / certificate_file_name(knock.name, knock.thumbprint)
         knock = replace(knock, number=number, file=file)
         try:
             self._make_room([k for k in known if k.thumbprint != knock.thumbprint])
@@ -243,12 +244,12 @@ class TrustList:
 
     def rejected(self) -> list[Knock]:
         """Return who knocked and was refused, oldest number first."""
-        knocks = [self._knock(file, certificate) for file, certificate in _certificates(self._rejected_dir)]
+        knocks = [self._knock(file, certificate) for file, certificate in certificates_in(self._rejected_dir)]
         return sorted(knocks, key=lambda knock: (knock.number, knock.thumbprint))
 
     def trusted(self) -> list[Trusted]:
         """Return who is trusted, by name."""
-        found = [_trusted(file, certificate) for file, certificate in _certificates(self._trusted_dir)]
+        found = [_trusted(file, certificate) for file, certificate in certificates_in(self._trusted_dir)]
         return sorted(found, key=lambda item: (item.name.lower(), item.thumbprint))
 
     def trust(self, selector: str | int, roles: frozenset[Role] = DEFAULT_ROLES) -> Trusted:
@@ -295,7 +296,7 @@ class TrustList:
         except UNREADABLE as exc:
             raise SecurityError("this is no X.509 certificate") from exc
         der = der_of(certificate)
-        file = self._trusted_dir / _file_name(name_of(certificate), thumbprint(der))
+        file = self._trusted_dir / certificate_file_name(name_of(certificate), thumbprint(der))
         _write_roles(file, thumbprint(der), roles)  # first: the certificate never stands there without them
         write_atomic(file, der, mode=0o644)
         if forget is not None:
@@ -347,7 +348,7 @@ class TrustList:
 
     def _roles_of(self, anchor: x509.Certificate) -> frozenset[Role]:
         """Return the roles of an entry of the trust list; of one that lies there twice, what both say."""
-        files = [file for file, certificate in _certificates(self._trusted_dir) if certificate == anchor]
+        files = [file for file, certificate in certificates_in(self._trusted_dir) if certificate == anchor]
         print_ = thumbprint(der_of(anchor))
         return frozenset[Role]().union(*(_read_roles(file, print_) for file in files))
 
@@ -398,13 +399,13 @@ class _Directories:
         self._issuers = issuers
 
     def trusted(self) -> list[x509.Certificate]:
-        return [certificate for _, certificate in _certificates(self._trusted)]
+        return [certificate for _, certificate in certificates_in(self._trusted)]
 
     def issuers(self) -> list[x509.Certificate]:
-        return [certificate for _, certificate in _certificates(self._issuers)]
+        return [certificate for _, certificate in certificates_in(self._issuers)]
 
     def revocations(self) -> list[x509.CertificateRevocationList]:
-        return [*_revocations(self._trusted), *_revocations(self._issuers)]
+        return [one for place in (self._trusted, self._issuers) for _, one in revocations_in(place)]
 
 
 def describe(sent: bytes) -> Decision:
@@ -459,19 +460,22 @@ def _describe(leaf: x509.Certificate, *, trusted: bool, code: str, reason: str) 
 
 
 def _trusted(file: Path, certificate: x509.Certificate) -> Trusted:
-    try:
-        authority = bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except (x509.ExtensionNotFound, *UNREADABLE):
-        authority = False
     return Trusted(
         name=name_of(certificate),
         application_uri=uri_of(certificate),
         thumbprint=thumbprint(der_of(certificate)),
         until=certificate.not_valid_after_utc,
-        authority=authority,
+        authority=_vouches(certificate),
         file=file,
         roles=_read_roles(file, thumbprint(der_of(certificate))),
     )
+
+
+def _vouches(certificate: x509.Certificate) -> bool:
+    try:
+        return is_authority(certificate)
+    except UNREADABLE:
+        return False
 
 
 def _write_roles(file: Path, print_: str, roles: frozenset[Role]) -> None:
@@ -497,7 +501,7 @@ def _names(roles: frozenset[Role]) -> list[str]:
     return sorted(role.browse_name for role in roles)
 
 
-def _certificates(directory: Path) -> Iterator[tuple[Path, x509.Certificate]]:
+def certificates_in(directory: Path) -> Iterator[tuple[Path, x509.Certificate]]:
     """Yield every certificate in a directory; what is none is logged and passed over."""
     for file, content in _files(directory, CERTIFICATE_SUFFIXES):
         try:
@@ -506,10 +510,11 @@ def _certificates(directory: Path) -> Iterator[tuple[Path, x509.Certificate]]:
             _log.warning("trust.file_unreadable", file=str(file))
 
 
-def _revocations(directory: Path) -> Iterator[x509.CertificateRevocationList]:
+def revocations_in(directory: Path) -> Iterator[tuple[Path, x509.CertificateRevocationList]]:
+    """Yield every revocation list in a directory; what is none is logged and passed over."""
     for file, content in _files(directory, frozenset({REVOCATION_SUFFIX})):
         try:
-            yield load_revocations(content)
+            yield file, load_revocations(content)
         except UNREADABLE:
             _log.warning("trust.file_unreadable", file=str(file))
 
@@ -528,9 +533,10 @@ def _files(directory: Path, suffixes: frozenset[str]) -> Iterator[tuple[Path, by
             continue
 
 
-def _file_name(name: str, print_: str) -> str:
+def certificate_file_name(name: str, print_: str, suffix: str = ".der") -> str:
+    """Return a file name that a person recognises and that no other certificate has."""
     readable = re.sub(r"[^A-Za-z0-9@._-]+", "_", name).strip("._")[:60] or "unnamed"
-    return f"{readable} [{print_}].der"
+    return f"{readable} [{print_}]{suffix}"
 
 
 def _note(knock: Knock) -> bytes:
