@@ -95,7 +95,7 @@ class _Writes:
         self._record(tag, value, user, status_name(outcome.status), outcome.reason)
         if tag in self._acknowledged_by and value is True and not is_bad(outcome.status):
             self._acknowledged_by[tag].acknowledge(user)
-        return Reply(outcome.status, outcome.reason)
+        return Reply(outcome.status, outcome.reason, {"recorded": True})
 
     def _record(self, tag: str, value: Any, user: str, outcome: str, reason: str) -> None:
         _log.info("write.done", tag=tag, user=user, outcome=outcome, reason=reason)

@@ -18,6 +18,7 @@ from edge_opcua.core.values import (
     Scalar,
     status_name,
 )
+from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.space import Setpoint
 from edge_opcua.opcua.values import status_code
 
@@ -70,6 +71,7 @@ class SetpointWrites:
     def __init__(self, setpoints: Mapping[ua.NodeId, Setpoint], write: Write) -> None:
         self._setpoints = setpoints
         self._write = write
+        self._recorded: set[tuple[ua.NodeId, ua.NodeId]] = set()
 
     async def __call__(
         self, session: Caller, node_id: ua.NodeId, attribute: ua.AttributeIds, value: ua.DataValue
@@ -83,6 +85,8 @@ class SetpointWrites:
             _log.info("write.refused", tag=setpoint.tag, user=session.who, status=status_name(refused))
             return status_code(refused)
         reply = await self._write(setpoint.tag, value.Value.Value, session.who)
+        if reply.body.get("recorded"):
+            self._recorded.add((session.session_id, node_id))
         if reply.status:
             _log.info(
                 "write.answered",
@@ -92,6 +96,15 @@ class SetpointWrites:
                 reason=reply.reason,
             )
         return status_code(reply.status)
+
+
+    def was_recorded(self, act: Act) -> bool:
+        """Whether the io process keeps the record of this write; asked once for each, right after it."""
+        key = (act.session, act.node)
+        if act.kind != "value.written" or key not in self._recorded:
+            return False
+        self._recorded.discard(key)
+        return True
 
 
 async def no_writes(tag: str, value: Any, user: str) -> Reply:  # noqa: ARG001 - the port's signature

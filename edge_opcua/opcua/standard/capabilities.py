@@ -173,4 +173,6 @@ def _numbers(limits: ServerLimits) -> dict[str, tuple[Any, ua.VariantType]]:
         "MaxSubscriptionsPerSession": (limits.subscriptions_per_session, long),
         "MaxMonitoredItemsPerSubscription": (limits.items_per_subscription, long),
         "MaxMonitoredItemsQueueSize": (limits.queue, long),
+        "MaxSelectClauseParameters": (limits.select_clauses, long),
+        "MaxWhereClauseParameters": (limits.where_operands, long),
     }

@@ -1,0 +1,352 @@
+"""What clients did and what they were refused: audit events for those who may know, and the journal.
+
+Part 5 §6.5. The services tell of an act and go on; nothing in here can delay or break their request. What
+strangers do again and again is folded: the first of a minute is told, then how many there were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+from asyncua import ua
+from asyncua.server.address_space import AddressSpace
+
+from edge_opcua.core.clock import Clock
+from edge_opcua.core.values import status_name
+from edge_opcua.errors import EdgeError
+from edge_opcua.opcua.access import Access, Kind
+from edge_opcua.opcua.events import PlantEvent
+from edge_opcua.opcua.services.audit import Act
+from edge_opcua.opcua.types import SERVER
+from edge_opcua.opcua.values import utc
+
+__all__ = ["AuditTrail", "Folding", "audit_event", "audit_types", "journal_record"]
+
+FOLD_S: Final = 60.0
+# Kinds of refusals told apart within one fold; beyond that they are only counted together.
+MAX_KINDS: Final = 60
+# Events that wait for delivery; the oldest is dropped and counted, the journal has it.
+MAX_WAITING: Final = 1000
+MAX_TEXT: Final = 500
+
+DONE_SEVERITY: Final = 100
+REFUSED_SEVERITY: Final = 500
+ALARMING_SEVERITY: Final = 700
+
+_IDS: Final = ua.ObjectIds
+_KINDS: Final = ua.VariantType
+# What is told as which type of Part 5 §6.5 and Part 12 §7.8, with the SourceName that Part 5 wants.
+_TYPES: Final[dict[str, tuple[int, str]]] = {
+    "channel.opened": (_IDS.AuditOpenSecureChannelEventType, "SecureChannel/OpenSecureChannel"),
+    "channel.refused": (_IDS.AuditOpenSecureChannelEventType, "SecureChannel/OpenSecureChannel"),
+    "session.created": (_IDS.AuditCreateSessionEventType, "Session/CreateSession"),
+    "session.activated": (_IDS.AuditActivateSessionEventType, "Session/ActivateSession"),
+    "session.closed": (_IDS.AuditSessionEventType, "Session/CloseSession"),
+    "request.cancelled": (_IDS.AuditCancelEventType, "Session/Cancel"),
+    "value.written": (_IDS.AuditWriteUpdateEventType, "Attribute/Write"),
+    "method.called": (_IDS.AuditUpdateMethodEventType, "Attribute/Call"),
+    "certificate.updated": (_IDS.CertificateUpdatedAuditEventType, "Method/UpdateCertificate"),
+    "trust.changed": (_IDS.TrustListUpdatedAuditEventType, "Method/TrustList"),
+    "url.mismatched": (_IDS.AuditUrlMismatchEventType, "Session/CreateSession"),
+}
+_OTHER: Final = (_IDS.AuditSecurityEventType, "Server")
+# A refused certificate has a type of its own for most reasons (security/trust.py REASONS).
+_CERTIFICATE_TYPES: Final[dict[str, int]] = {
+    "S401": _IDS.AuditCertificateUntrustedEventType,
+    "S402": _IDS.AuditCertificateExpiredEventType,
+    "S403": _IDS.AuditCertificateExpiredEventType,
+    "S404": _IDS.AuditCertificateInvalidEventType,
+    "S405": _IDS.AuditCertificateInvalidEventType,
+    "S406": _IDS.AuditCertificateInvalidEventType,
+    "S407": _IDS.AuditCertificateUntrustedEventType,
+    "S408": _IDS.AuditCertificateRevokedEventType,
+    "S409": _IDS.AuditCertificateMismatchEventType,
+    "S410": _IDS.AuditCertificateDataMismatchEventType,
+    "S420": _IDS.AuditCertificateDataMismatchEventType,
+    "S421": _IDS.AuditCertificateDataMismatchEventType,
+}
+_ALARMING: Final = frozenset({"user.locked", "certificate.updated", "trust.changed"})
+_OF_A_NODE: Final = frozenset({"value.written", "method.called"})
+_FIELDS: Final[dict[str, ua.VariantType]] = {
+    "ClientAuditEntryId": _KINDS.String,
+    "SecureChannelId": _KINDS.String,
+    "ClientCertificate": _KINDS.ByteString,
+    "ClientCertificateThumbprint": _KINDS.String,
+    "RequestType": _KINDS.Int32,
+    "SecurityPolicyUri": _KINDS.String,
+    "SecurityMode": _KINDS.Int32,
+    "RequestedLifetime": _KINDS.Double,
+    "RevisedSessionTimeout": _KINDS.Double,
+    "CurrentRoleIds": _KINDS.NodeId,
+    "UserIdentityToken": _KINDS.ExtensionObject,
+    "RequestHandle": _KINDS.UInt32,
+    "Certificate": _KINDS.ByteString,
+    "AttributeId": _KINDS.UInt32,
+    "IndexRange": _KINDS.String,
+    "MethodId": _KINDS.NodeId,
+    "InputArguments": _KINDS.Variant,
+    "OutputArguments": _KINDS.Variant,
+    "TrustListId": _KINDS.NodeId,
+    "CertificateGroup": _KINDS.NodeId,
+    "CertificateType": _KINDS.NodeId,
+}
+
+Journal = Callable[[Mapping[str, Any]], None]
+Emit = Callable[[PlantEvent, Iterable[ua.NodeId]], Awaitable[None]]
+
+_log = structlog.get_logger(__name__)
+
+
+def audit_types(aspace: AddressSpace) -> list[ua.NodeId]:
+    """Return AuditEventType and every type below it."""
+    found = [ua.NodeId(_IDS.AuditEventType)]
+    for node in found:
+        found += [
+            ref.NodeId
+            for ref in aspace[node].references
+            if ref.IsForward and ref.ReferenceTypeId == ua.NodeId(_IDS.HasSubtype)
+        ]
+    return found
+
+
+@dataclass(slots=True)
+class _Fold:
+    act: Act
+    more: int = 0
+
+
+class Folding:
+    """Tells the first of many equal refusals, and once a minute how many more there were.
+
+    Args:
+        clock: Says when a minute is over.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._folds: dict[tuple[str, ...], _Fold] = {}
+        self._since_s = clock.monotonic_s()
+
+    def take(self, act: Act) -> bool:
+        """Whether to tell of an act now; what is good always is."""
+        if not act.status:
+            return True
+        key = _likeness(act)
+        if key not in self._folds and len(self._folds) >= MAX_KINDS:
+            key = ("more",)
+            act = Act("refusals.more", act.status, facts={"reason": "of many kinds"})
+        fold = self._folds.get(key)
+        if fold is None:
+            self._folds[key] = _Fold(act, more=int(key == ("more",)))
+            return key != ("more",)
+        fold.more += 1
+        return False
+
+    def due(self) -> list[Act]:
+        """Return what was folded, if the minute is over."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._since_s < FOLD_S:
+            return []
+        self._since_s = now_s
+        return self.rest()
+
+    def rest(self) -> list[Act]:
+        """Return what was folded until now, and begin anew."""
+        folds, self._folds = list(self._folds.values()), {}
+        return [
+            replace(fold.act, facts={**fold.act.facts, "more_in_a_minute": fold.more}, event={})
+            for fold in folds
+            if fold.more
+        ]
+
+
+def _likeness(act: Act) -> tuple[str, ...]:
+    """Return what makes two refusals equal: a client that comes again has another port."""
+    who = act.who
+    head, colon, port = who.rstrip(")").rpartition(":")
+    if colon and port.isdigit():
+        who = head
+    return (act.kind, str(act.status), who, str(act.facts.get("code", "")), str(act.node))
+
+
+def audit_event(act: Act, server_uri: str, time: dt.datetime | None) -> PlantEvent:
+    """Return the event of an act; pure.
+
+    Args:
+        act: What happened.
+        server_uri: ServerId.
+        time: When.
+    """
+    event_type, source_name = _TYPES.get(act.kind, _OTHER)
+    certificate_type = _CERTIFICATE_TYPES.get(str(act.facts.get("code", "")))
+    if act.kind == "channel.refused" and certificate_type is not None:
+        event_type, source_name = certificate_type, "Security/Certificate"
+    source = act.node if act.kind in _OF_A_NODE and not act.node.is_null() else SERVER
+    event = PlantEvent(
+        ua.NodeId(event_type),
+        (source, source_name),
+        message=_message(act),
+        severity=_severity(act),
+        time=time,
+    )
+    rows = (
+        ("ActionTimeStamp", time, _KINDS.DateTime),
+        ("Status", not act.status, _KINDS.Boolean),
+        ("ServerId", server_uri, _KINDS.String),
+        ("ClientUserId", str(act.facts.get("user", "")), _KINDS.String),
+        ("ClientApplicationUri", act.facts.get("application_uri"), _KINDS.String),
+        ("StatusCodeId", ua.StatusCode(ua.UInt32(act.status)), _KINDS.StatusCode),
+        ("SessionId", act.session, _KINDS.NodeId),
+    )
+    for name, value, kind in rows:
+        event.add_property(name, value, kind)
+    for fact, field in (("thumbprint", "ClientCertificateThumbprint"), ("endpoint_url", "EndpointUrl")):
+        if act.facts.get(fact):
+            event.add_property(field, str(act.facts[fact]), _KINDS.String)
+    for name, value in act.event.items():
+        if isinstance(value, ua.Variant):
+            event.add_property(name, value.Value, value.VariantType)
+        elif name in _FIELDS:
+            event.add_property(name, value, _FIELDS[name])
+    return event
+
+
+def _severity(act: Act) -> int:
+    if act.kind in _ALARMING:
+        return ALARMING_SEVERITY
+    return REFUSED_SEVERITY if act.status else DONE_SEVERITY
+
+
+def _message(act: Act) -> str:
+    """Return one sentence with the exact reason: whoever receives it is there to know it."""
+    parts = [act.kind.replace(".", " "), f"by {act.who}" if act.who else "", _outcome(act)]
+    more = act.facts.get("more_in_a_minute")
+    parts.append(f"and {more} more like it" if more else "")
+    return _clip(", ".join(part for part in parts if part))
+
+
+def _outcome(act: Act) -> str:
+    """Return the status and the reason, e.g. ``BadUserAccessDenied: wrong password``."""
+    reason = act.facts.get("reason")
+    name = status_name(act.status)
+    return _clip(f"{name}: {reason}" if reason else name)
+
+
+def journal_record(act: Act) -> dict[str, Any]:
+    """Return the record of an act as the journal keeps it; pure."""
+    body: dict[str, Any] = {"what": act.kind, "who": _clip(act.who), "outcome": _outcome(act)}
+    if not act.session.is_null():
+        body["session"] = act.session.to_string()
+    if not act.node.is_null():
+        body["node"] = act.node.to_string()
+    new = act.event.get("NewValue")
+    if new is not None:
+        body["new"] = _clip(str(new.Value if isinstance(new, ua.Variant) else new))
+    for name, value in act.facts.items():
+        body.setdefault(name, _plain(value))
+    return body
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple, frozenset, set)):
+        return [_plain(each) for each in list(value)[:50]]
+    return _clip(str(value))
+
+
+def _clip(text: str) -> str:
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text[: MAX_TEXT + 1])
+    return printable if len(printable) <= MAX_TEXT else printable[: MAX_TEXT - 1] + "…"
+
+
+class AuditTrail:
+    """The listener behind ``core.audit``.
+
+    Args:
+        emit: Delivers an event to those who may receive it.
+        journal: Keeps a record; must not block.
+        server_uri: Our ApplicationUri.
+        clock: For times and folding.
+        journaled_elsewhere: Whether another process keeps the record of an act.
+    """
+
+    def __init__(
+        self,
+        emit: Emit,
+        journal: Journal,
+        *,
+        server_uri: str,
+        clock: Clock,
+        journaled_elsewhere: Callable[[Act], bool],
+    ) -> None:
+        self._emit = emit
+        self._journal = journal
+        self._server_uri = server_uri
+        self._clock = clock
+        self._elsewhere = journaled_elsewhere
+        self._folding = Folding(clock)
+        self._waiting: deque[PlantEvent] = deque(maxlen=MAX_WAITING)
+        self._came = asyncio.Event()
+        self.dropped = 0
+
+    def mark(self, access: Access, aspace: AddressSpace) -> None:
+        """Let only those receive audit events who look after security."""
+        access.mark(Kind.AUDIT, audit_types(aspace))
+
+    def tell(self, act: Act) -> None:
+        """Take an act over; returns at once and never raises."""
+        try:
+            elsewhere = self._elsewhere(act)
+            if self._folding.take(act):
+                self._keep(act, elsewhere=elsewhere)
+        except Exception as exc:  # noqa: BLE001 - boundary: a service's answer does not depend on its record
+            _log.error("audit.failed", kind=act.kind, error=repr(exc), exc_info=exc)
+
+    async def run(self) -> None:
+        """Deliver events until cancelled; then what was folded is kept, too."""
+        try:
+            while True:
+                for act in self._folding.due():
+                    self._keep(act)
+                await self._deliver()
+                await self._until_something_comes()
+        finally:
+            for act in self._folding.rest():
+                self._keep(act)
+
+    def _keep(self, act: Act, *, elsewhere: bool = False) -> None:
+        if not elsewhere:
+            try:
+                self._journal(journal_record(act))
+            except EdgeError as exc:  # too large, or not sayable in JSON
+                _log.error("audit.not_kept", kind=act.kind, error=str(exc))
+        self.dropped += len(self._waiting) == MAX_WAITING
+        self._waiting.append(audit_event(act, self._server_uri, utc(self._clock.utc_ns())))
+        self._came.set()
+
+    async def _deliver(self) -> None:
+        while self._waiting:
+            event = self._waiting.popleft()
+            try:
+                await self._emit(event, ())
+            except Exception as exc:  # noqa: BLE001 - boundary: one event that cannot be delivered stops no other
+                _log.error("audit.not_delivered", error=repr(exc), exc_info=exc)
+
+    async def _until_something_comes(self) -> None:
+        self._came.clear()
+        try:
+            async with asyncio.timeout(FOLD_S / 4):
+                await self._came.wait()
+        except TimeoutError:
+            return  # time to look whether the minute is over
+
+
+def nowhere(record: Mapping[str, Any]) -> None:
+    """Keep no journal: a server of a test or an example."""

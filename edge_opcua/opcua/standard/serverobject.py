@@ -1,0 +1,100 @@
+"""The Server object of a running plant: capabilities, diagnostics, status and audit put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from asyncua import ua
+
+from edge_opcua.core.clock import Clock
+from edge_opcua.opcua.seam import SecureServer
+from edge_opcua.opcua.services.audit import Act
+from edge_opcua.opcua.standard.audit import AuditTrail, Journal
+from edge_opcua.opcua.standard.capabilities import profiles, remove_absent, show_capabilities
+from edge_opcua.opcua.standard.diagnostics import Diagnostics
+from edge_opcua.opcua.standard.health import HealthWatch
+from edge_opcua.opcua.standard.status import ServerState
+from edge_opcua.opcua.standard.variables import Variables
+
+__all__ = ["ServerObject"]
+
+# How often it is looked whether the last session has gone while a shutdown is announced.
+LOOK_S = 0.02
+
+
+class ServerObject:
+    """What ``Server`` (i=2253) shows and tells.
+
+    Args:
+        server: The server, its address space loaded.
+        watch: Knows how the plant is.
+        journal: Keeps a record of what clients did; must not block.
+        journaled_elsewhere: Whether another process keeps the record of an act.
+        clock: Clock of the server.
+    """
+
+    def __init__(
+        self,
+        server: SecureServer,
+        watch: HealthWatch,
+        journal: Journal,
+        *,
+        journaled_elsewhere: Callable[[Act], bool],
+        clock: Clock,
+    ) -> None:
+        self._server = server
+        self._watch = watch
+        self._clock = clock
+        self._state = ServerState(server.product_uri, server.manufacturer_name, server.name, clock)
+        self.audit = AuditTrail(
+            server.emit,
+            journal,
+            server_uri=server.security.pki.application_uri,
+            clock=clock,
+            journaled_elsewhere=journaled_elsewhere,
+        )
+
+    def install(self) -> None:
+        """Fill the nodes; before clients can connect."""
+        core = self._server.iserver
+        core.disabled_clock = True  # asyncua would write the time once a second
+        variables = Variables(core.aspace, getattr(core.subscription_service, "polled", set()), self._clock)
+        remove_absent(core.aspace)
+        security = self._server.security
+        show_capabilities(
+            variables,
+            core.aspace,
+            core.limits,
+            services=(name for name, _ in core.services.values()),
+            profile_uris=profiles(
+                (*security.policies, *(("None",) if security.allow_none else ())), self._tokens()
+            ),
+        )
+        Diagnostics(core).show(variables)
+        self._state.show(variables)
+        variables.live(ua.ObjectIds.Server_ServiceLevel, ua.VariantType.Byte, self._watch.level)
+        self.audit.mark(core.access, core.aspace)
+        core.audit = self.audit.tell
+
+    async def announce_shutdown(self, reason: str, within_s: float) -> None:
+        """Let clients see that the server ends, and give them time to; nobody there, no wait.
+
+        Args:
+            reason: One sentence for people (ShutdownReason).
+            within_s: Longest time.
+        """
+        self._watch.maintenance = True
+        self._state.announce_shutdown(reason, within_s)
+        ends_s = self._clock.monotonic_s() + within_s
+        while self._is_somebody_there() and self._clock.monotonic_s() < ends_s:
+            await self._clock.sleep(LOOK_S)
+
+    def _is_somebody_there(self) -> bool:
+        return any(session.owner is not None for session in self._server.iserver.sessions())
+
+    def _tokens(self) -> list[str]:
+        security = self._server.security
+        tokens = ["Anonymous"] if security.anonymous else []
+        return tokens + (
+            ["Server/UserNamePassword", "Server/X509Certificate"] if security.users is not None else []
+        )

@@ -1,0 +1,271 @@
+"""Capabilities, service level, folding and audit records without a server: pure rules and their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+from asyncua import ua
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import Primitives, nodeid_from_binary
+
+from edge_opcua.core.values import BAD_USER_ACCESS_DENIED
+from edge_opcua.errors import ControlError
+from edge_opcua.opcua.events import PlantEvent
+from edge_opcua.opcua.limits import OperationLimits, ServerLimits
+from edge_opcua.opcua.services.audit import Act
+from edge_opcua.opcua.services.counts import ServerCounts, SessionCounts
+from edge_opcua.opcua.standard.audit import (
+    FOLD_S,
+    MAX_KINDS,
+    MAX_WAITING,
+    AuditTrail,
+    Folding,
+    audit_event,
+    journal_record,
+)
+from edge_opcua.opcua.standard.capabilities import PROFILES, operation_limits, profiles
+from edge_opcua.opcua.standard.diagnostics import security_of
+from edge_opcua.opcua.standard.health import Health, service_level
+from edge_opcua.opcua.standard.status import ServerState
+from edge_opcua.testing import ManualClock
+
+
+@pytest.mark.parametrize(
+    ("health", "level"),
+    [
+        (Health(links=2), 255),
+        (Health(links=0), 255),
+        (Health(links=2, recorded=False), 199),
+        (Health(links=2, lanes_down=1, recorded=False), 150),
+        (Health(links=2, links_lost=1, lanes_down=1), 100),
+        (Health(links=2, links_lost=2), 1),
+        (Health(links=2, maintenance=True), 0),
+    ],
+)
+def test_the_worst_thing_that_is_the_case_makes_the_service_level(health: Health, level: int) -> None:
+    # Part 4 §6.6.2.4.2: 0 maintenance, 1 no data, 2-199 degraded, 200-255 healthy.
+    assert service_level(health) == level
+
+
+def test_only_services_that_exist_have_an_operation_limit_and_none_is_zero() -> None:
+    # Part 5 §6.3.11.
+    limits = operation_limits(OperationLimits(), ["Read", "Write", "Browse", "CreateMonitoredItems"])
+    assert limits == {
+        "MaxNodesPerRead": 10_000,
+        "MaxNodesPerWrite": 1000,
+        "MaxNodesPerBrowse": 1000,
+        "MaxMonitoredItemsPerCall": 10_000,
+    }
+    assert ServerLimits().min_sampling_ms > 0
+
+
+def test_a_profile_is_claimed_only_with_what_it_needs() -> None:
+    # Part 7: the embedded profile holds the security policy Basic256Sha256.
+    embedded = PROFILES[0]
+    assert embedded in profiles(["Basic256Sha256"], ["Anonymous"])
+    without = profiles(["Aes256_Sha256_RsaPss", "None"], [])
+    assert embedded not in without
+    assert "http://opcfoundation.org/UA/SecurityPolicy#None" in without
+    assert not any("StandardUA2017" in profile for profile in PROFILES)
+
+
+async def test_seconds_till_shutdown_count_down_and_are_zero_before() -> None:
+    # Part 5 §12.10.
+    clock = ManualClock()
+    state = ServerState("urn:p", "maker", "product", clock)
+    assert (state.seconds_till_shutdown(), state.structure().State) == (0, ua.ServerState.Running)
+    state.announce_shutdown("told to", 2.5)
+    assert (state.seconds_till_shutdown(), state.structure().State) == (3, ua.ServerState.Shutdown)
+    await clock.advance(2.0)
+    assert state.seconds_till_shutdown() == 1
+    await clock.advance(5.0)
+    assert state.seconds_till_shutdown() == 0
+    assert state.structure().ShutdownReason.Text == "told to"
+
+
+def test_refusals_are_counted_by_what_was_asked_and_why() -> None:
+    # Part 5 §12.9.
+    counts = ServerCounts()
+    counts.refused(ua.StatusCodes.BadCertificateInvalid, session_wanted=True)
+    counts.refused(ua.StatusCodes.BadTooManySessions, session_wanted=True)
+    counts.refused(ua.StatusCodes.BadSessionIdInvalid, session_wanted=False)
+    counts.refused(ua.StatusCodes.BadNothingToDo, session_wanted=False)
+    assert (counts.rejected_session_count, counts.security_rejected_session_count) == (2, 1)
+    assert (counts.rejected_requests_count, counts.security_rejected_requests_count) == (2, 1)
+
+
+def test_a_session_counts_its_requests_by_service() -> None:
+    # Part 5 §12.11.
+    counts = SessionCounts()
+    counts.asked("Read")
+    counts.asked("Read")
+    counts.refused("Read", ua.StatusCodes.BadNothingToDo)
+    assert (counts.services["Read"].total_count, counts.services["Read"].error_count) == (2, 1)
+    assert (counts.all.total_count, counts.all.error_count, counts.unauthorized_request_count) == (2, 1, 0)
+
+
+# --- audit -------------------------------------------------------------------------------------------
+
+
+def refused(port: int, who: str = "urn:stranger", **facts: Any) -> Act:
+    return Act(
+        "channel.refused", ua.StatusCodes.BadSecurityChecksFailed, f"{who} (10.0.0.7:{port})", facts=facts
+    )
+
+
+async def test_a_flood_of_strangers_is_one_record_and_a_count() -> None:
+    clock = ManualClock()
+    folding = Folding(clock)
+    told = [folding.take(refused(port, code="S401")) for port in range(40_000, 40_500)]
+    assert told.count(True) == 1
+    assert folding.due() == []
+    await clock.advance(FOLD_S)
+    (rest,) = folding.due()
+    assert rest.facts == {"code": "S401", "more_in_a_minute": 499}
+    assert folding.due() == []
+    assert folding.take(refused(1, code="S401"))
+
+
+async def test_a_stranger_who_changes_his_name_is_folded_too() -> None:
+    clock = ManualClock()
+    folding = Folding(clock)
+    told = [folding.take(refused(1, who=f"urn:stranger:{number}")) for number in range(1000)]
+    assert told.count(True) == MAX_KINDS
+    await clock.advance(FOLD_S)
+    (rest,) = folding.due()
+    assert (rest.kind, rest.facts["more_in_a_minute"]) == ("refusals.more", 1000 - MAX_KINDS)
+
+
+def test_what_was_done_is_never_folded() -> None:
+    folding = Folding(ManualClock())
+    assert all(folding.take(Act("session.created", who="a")) for _ in range(1000))
+
+
+def test_a_journal_record_says_who_what_and_how_it_ended_and_holds_no_control_characters() -> None:
+    act = Act(
+        "value.written",
+        BAD_USER_ACCESS_DENIED,
+        "eve\n(10.0.0.7:1)",
+        node=ua.NodeId("Press01.x", 7),
+        facts={"reason": "no right", "roles": ("Observer",), "index_range": ""},
+        event={"NewValue": ua.Variant(1.5)},
+    )
+    assert journal_record(act) == {
+        "what": "value.written",
+        "who": "eve?(10.0.0.7:1)",
+        "outcome": "BadUserAccessDenied: no right",
+        "node": "ns=7;s=Press01.x",
+        "new": "1.5",
+        "reason": "no right",
+        "roles": ["Observer"],
+        "index_range": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("act", "event_type", "source"),
+    [
+        (refused(1, code="S401"), "AuditCertificateUntrustedEventType", "Security/Certificate"),
+        (refused(1, code="S402"), "AuditCertificateExpiredEventType", "Security/Certificate"),
+        (refused(1, code="S408"), "AuditCertificateRevokedEventType", "Security/Certificate"),
+        (refused(1, code="S421"), "AuditCertificateDataMismatchEventType", "Security/Certificate"),
+        (refused(1, code="S415"), "AuditOpenSecureChannelEventType", "SecureChannel/OpenSecureChannel"),
+        (Act("session.created"), "AuditCreateSessionEventType", "Session/CreateSession"),
+        (Act("session.activated"), "AuditActivateSessionEventType", "Session/ActivateSession"),
+        (Act("session.closed"), "AuditSessionEventType", "Session/CloseSession"),
+        (Act("request.cancelled"), "AuditCancelEventType", "Session/Cancel"),
+        (Act("value.written"), "AuditWriteUpdateEventType", "Attribute/Write"),
+        (Act("method.called"), "AuditUpdateMethodEventType", "Attribute/Call"),
+        (Act("url.mismatched"), "AuditUrlMismatchEventType", "Session/CreateSession"),
+        (Act("trust.changed"), "TrustListUpdatedAuditEventType", "Method/TrustList"),
+        (Act("certificate.updated"), "CertificateUpdatedAuditEventType", "Method/UpdateCertificate"),
+        (Act("user.locked"), "AuditSecurityEventType", "Server"),
+    ],
+)
+def test_each_act_is_an_event_of_its_standard_type(act: Act, event_type: str, source: str) -> None:
+    # Part 5 §6.5.3 to §6.5.28, with the SourceName each of them prescribes.
+    event = audit_event(act, "urn:server", None)
+    assert event.EventType == ua.NodeId(getattr(ua.ObjectIds, event_type))
+    assert event.SourceName == source
+    assert event.Status is (act.status == 0)
+    assert event.ServerId == "urn:server"
+
+
+class Listener:
+    """What the trail told."""
+
+    def __init__(self) -> None:
+        self.records: list[Mapping[str, Any]] = []
+        self.events: list[PlantEvent] = []
+        self.broken = False
+
+    def journal(self, record: Mapping[str, Any]) -> None:
+        if self.broken:
+            raise ControlError("a message of 2000000 bytes is over the limit")
+        self.records.append(record)
+
+    async def emit(self, event: PlantEvent, notifiers: Iterable[ua.NodeId]) -> None:
+        if self.broken:
+            raise ValueError("a bug in delivery")
+        self.events.append(event)
+
+    def trail(self, **changes: Any) -> AuditTrail:
+        settings: dict[str, Any] = {
+            "server_uri": "urn:s",
+            "clock": ManualClock(),
+            "journaled_elsewhere": lambda act: act.kind == "value.written",
+        }
+        return AuditTrail(self.emit, self.journal, **{**settings, **changes})
+
+
+def test_what_another_process_records_is_not_recorded_twice() -> None:
+    listener = Listener()
+    trail = listener.trail()
+    trail.tell(Act("value.written"))
+    trail.tell(Act("session.created"))
+    assert [record["what"] for record in listener.records] == ["session.created"]
+
+
+def test_telling_never_fails_and_never_holds_more_than_its_bound() -> None:
+    listener = Listener()
+    trail = listener.trail()
+    for _ in range(MAX_WAITING + 5):
+        trail.tell(Act("session.created"))
+    assert trail.dropped == 5
+    assert len(listener.records) == MAX_WAITING + 5
+    listener.broken = True
+    trail.tell(Act("session.created"))
+
+    def bug(_: Act) -> bool:
+        raise ValueError("a bug")
+
+    listener.trail(journaled_elsewhere=bug).tell(Act("session.created"))
+
+
+def test_the_security_diagnostics_name_their_encoding_as_text() -> None:
+    # Part 5 §12.12: Encoding is a String; asyncua writes one byte there.
+    class Client:
+        policy_uri = "urn:policy"
+        certificate = b"der"
+
+    class Somebody:
+        session_id = ua.NodeId(5, 1)
+        user_name = "anna"
+        user_history = ("", "anna")
+        mechanism = "UserName"
+        secured = True
+        client = Client()
+
+    body = Buffer(security_of(Somebody()).Body)  # type: ignore[arg-type]
+    assert nodeid_from_binary(body) == ua.NodeId(5, 1)
+    text = Primitives.String.unpack
+    assert text(body) == "anna"
+    assert Primitives.Int32.unpack(body) == 2
+    assert [text(body), text(body)] == ["", "anna"]
+    assert [text(body), text(body), text(body)] == ["UserName", "UA Binary", "opc.tcp"]
+    assert Primitives.Int32.unpack(body) == ua.MessageSecurityMode.SignAndEncrypt
+    assert text(body) == "urn:policy"
+    assert Primitives.Bytes.unpack(body) == b"der"
+    assert len(body) == 0
