@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,10 +25,12 @@ from edge_opcua.opcua.seam import ServerSecurity
 from edge_opcua.opcua.server import PlantServer
 from edge_opcua.security.pki import Pki, local_names, names_missing, open_pki
 from edge_opcua.security.trust import TrustList
+from edge_opcua.security.users import UserStore
 
 WRITE_S = 3.0
 LOAD_S = 2.0
 FILES_S = 30.0
+RECORDS = "records"
 TELL_S = 1.0
 
 
@@ -124,6 +126,8 @@ class _Service:
             trust=TrustList(self._pki.root, revocation_required=self._config.opcua.revocation == "required"),
             policies=self._config.opcua.secure_policies,
             allow_none="None" in self._config.opcua.security,
+            users=UserStore(self._state.root, clock=self._child.clock),
+            anonymous=self._config.opcua.anonymous,
         )
         self._server = PlantServer(
             self._config,
@@ -133,6 +137,7 @@ class _Service:
             write=self._write,
             load_model=self._load_model,
             models=models,
+            journal=self._record,
             clock=self._child.clock,
         )
         self._child.handle = self._handle
@@ -171,8 +176,16 @@ class _Service:
         body = {"name": name, "version": version, "sha256": sha256, "user": user}
         return await self._child.control.request(SUPERVISOR, "load_model", body, timeout_s=LOAD_S)
 
+    def _record(self, record: Mapping[str, Any]) -> None:
+        """Hand a record of the audit to the records process; waits there if that starts again."""
+        self._child.control.notify(RECORDS, "audit", record)
+
     async def _handle(self, request: Request) -> Reply:
         assert self._server is not None
+        if request.kind == "closing":
+            body = request.body
+            await self._server.announce_shutdown(str(body["reason"]), float(body["within_s"]))
+            return Reply()
         if request.kind == "sessions":
             return Reply(body=self._server.sessions())
         if request.kind == "job":

@@ -36,6 +36,7 @@ MAX_DELAY_S = 5.0
 RELEASE_S = 1.0
 END_S = 1.5
 SESSIONS_S = 1.0
+ANSWER_S = 0.5
 LOW_DISK_BYTES = 64 * 1024 * 1024
 LOW_DISK_SHARE = 0.02
 DISK_CHECK_S = 2.0
@@ -225,10 +226,13 @@ class Supervisor:
             _log.warning("process.ended", role=seat.role, pid=child.pid, how=exit_text(code))
 
     async def _end_children(self) -> None:
-        """End io first: it writes the safe values while everything it needs still lives; records last."""
-        io = self._seats["io"].child
-        if io is None or await io.end(grace_s=RELEASE_S) != EXIT_OK:  # dead, frozen, or too slow
-            self._unreleased = [output.name for output in self._config.outputs]
+        """End io first: it writes the safe values while everything it needs still lives; records last.
+
+        Meanwhile OPC UA clients are told, so that they see the end coming before the line goes dead.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._release(), name="end.io")
+            group.create_task(self._announce_shutdown(), name="end.announce")
         async with asyncio.TaskGroup() as group:
             for keeper in self._keepers.values():
                 group.create_task(keeper.end(), name=f"end.{keeper.pipeline}")
@@ -238,6 +242,17 @@ class Supervisor:
         records = self._seats["records"].child
         if records is not None:
             await records.end(grace_s=END_S)  # last: it journals what the others did at their end
+
+    async def _release(self) -> None:
+        io = self._seats["io"].child
+        if io is None or await io.end(grace_s=RELEASE_S) != EXIT_OK:  # dead, frozen, or too slow
+            self._unreleased = [output.name for output in self._config.outputs]
+
+    async def _announce_shutdown(self) -> None:
+        within_s = self._config.opcua.shutdown_s
+        if within_s and self._board.endpoints and self._seats["opcua"].child is not None:
+            body = {"reason": "the server was told to stop", "within_s": within_s}
+            await self._hub.request("opcua", "closing", body, timeout_s=within_s + ANSWER_S)
 
     async def _kill_the_rest(self) -> None:
         """End what was only just being started, e.g. the lane of a model change."""

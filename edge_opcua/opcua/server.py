@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import structlog
+
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import IdentityError
-from edge_opcua.opcua.access import Kind
+from edge_opcua.opcua.access import Access, Kind, rule
 from edge_opcua.opcua.feed import Feed
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.loadmodel import LoadModel, ModelRepositoryNode, no_models
@@ -19,9 +21,17 @@ from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
 from edge_opcua.opcua.seam import SecureServer, ServerSecurity
+from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
 from edge_opcua.opcua.standard.aliases import Aliases, aliases_of
+from edge_opcua.opcua.standard.audit import Journal, nowhere
+from edge_opcua.opcua.standard.health import HealthWatch
+from edge_opcua.opcua.standard.roles import install_roles
+from edge_opcua.opcua.standard.serverobject import ServerObject
+from edge_opcua.opcua.standard.variables import Variables
 from edge_opcua.opcua.writes import SetpointWrites, Write, no_writes
+
+_log = structlog.get_logger(__name__)
 
 PRODUCT: Final = "edge_opcua"
 PRODUCT_URI: Final = "http://edge-opcua.org/"
@@ -39,6 +49,7 @@ class PlantServer:
         write: Writes a set-point: tag id, value, who -> what the PLC did.
         load_model: Starts a job: name, version, SHA-256, who -> its id under ``job``.
         models: The versions in the repository.
+        journal: Keeps a record of what clients did and were refused; must not block.
         clock: Clock of the bus.
 
     Attributes:
@@ -55,6 +66,7 @@ class PlantServer:
         write: Write = no_writes,
         load_model: LoadModel = no_models,
         models: Sequence[ModelInfo] = (),
+        journal: Journal = nowhere,
         clock: Clock | None = None,
     ) -> None:
         self.ready = asyncio.Event()
@@ -64,11 +76,13 @@ class PlantServer:
         self._write = write
         self._load_model = load_model
         self._initial_models = tuple(models)
+        self._journal = journal
         self._clock = clock or SystemClock()
         self._security = security
         self._server: SecureServer | None = None
         self._repository: ModelRepositoryNode | None = None
         self._feed: Feed | None = None
+        self._object: ServerObject | None = None
 
     @property
     def url(self) -> str:
@@ -95,6 +109,7 @@ class PlantServer:
             product_uri=PRODUCT_URI,
             manufacturer=MANUFACTURER,
             limits=ServerLimits(sessions=self._config.opcua.max_sessions),
+            access=_access(self._config),
             clock=self._clock,
         )
         await server.init()
@@ -103,10 +118,20 @@ class PlantServer:
             self._server = server
             self.ready.set()
             try:
-                await self._tick_until(stopping)
+                await self._serve(stopping)
             finally:
                 self.ready.clear()
                 self._server = None
+
+    async def announce_shutdown(self, reason: str, within_s: float) -> None:
+        """Tell clients that the server ends (Part 5 §12.10); returns once they had time to see it, or left.
+
+        Args:
+            reason: One sentence for people.
+            within_s: Longest time to wait; nobody connected, no wait.
+        """
+        if self._object is not None:
+            await self._object.announce_shutdown(reason, within_s)
 
     async def on_job(self, body: Mapping[str, Any]) -> None:
         """Show a ``job`` notification of the supervisor; before the server is ready it is dropped."""
@@ -172,9 +197,30 @@ class PlantServer:
         server.access.mark(Kind.SETPOINT, space.setpoints)
         server.access.mark(Kind.MODEL, [space.load_model])
         server.iserver.aspace.add_method_callback(space.load_model, repository.call)
-        server.set_write_handler(SetpointWrites(space.setpoints, self._write), space.setpoints)
+        writes = SetpointWrites(space.setpoints, self._write)
+        server.set_write_handler(writes, space.setpoints)
         core = server.iserver
         Aliases(core.aspace, server.access, aliases_of(self._config)).install(self._clock)
+        polled = getattr(core.subscription_service, "polled", set())
+        variables = Variables(core.aspace, polled, self._clock)
+        install_roles(core.aspace, server.access, variables, lambda: core.identity.snapshot)
+        for idle in server.access.idle_rules(core.aspace.keys()):
+            _log.warning("access.rule_matches_nothing", nodes=idle.nodes, role=idle.role.browse_name)
+        self._object = ServerObject(
+            server,
+            HealthWatch(self._config, self._bus, self._clock),
+            self._journal,
+            journaled_elsewhere=lambda act: writes.was_recorded(act) or _has_job(space, act),
+            clock=self._clock,
+        )
+        self._object.install()
+
+    async def _serve(self, stopping: asyncio.Event) -> None:
+        assert self._object is not None, "made by _prepare"
+        async with asyncio.TaskGroup() as tasks:
+            auditing = tasks.create_task(self._object.audit.run(), name="opcua.audit")
+            await self._tick_until(stopping)
+            auditing.cancel()
 
     async def _tick_until(self, stopping: asyncio.Event) -> None:
         assert self._feed is not None, "made by _prepare"
@@ -188,3 +234,15 @@ class PlantServer:
         if self._server is None:
             raise RuntimeError("the OPC UA server does not run")
         return self._server
+
+
+def _access(config: EdgeConfig) -> Access:
+    """Return who may do what: the defaults, and what the configuration changes."""
+    rules = [rule(one.nodes, one.role, one.permissions) for one in config.opcua.access]
+    return Access(rules, namespace=int(Namespace.PLANT))
+
+
+def _has_job(space: PlantSpace, act: Act) -> bool:
+    """Whether the supervisor keeps the record of an act: a model job that it took over."""
+    called = act.kind == "method.called" and space.load_model in (act.node, act.event.get("MethodId"))
+    return called and not act.status
