@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from edge_opcua import __version__
 
@@ -44,6 +45,61 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", type=Path, default=None, metavar="FILE", help="the same as FILE")
 
 
+def _add_exports(commands: Any) -> None:
+    tags = commands.add_parser("tags", help="tag lists for other products")
+    tags.add_argument("action", choices=("export",))
+    _add_config(tags)
+    tags.add_argument("--format", choices=("ignition", "kepware", "csv"), default="csv", help="default: csv")
+    tags.add_argument("--out", type=Path, default=None, metavar="FILE", help="file; else standard output")
+    tags.add_argument("--device", default="", metavar="NAME", help="only what belongs to this device")
+    tags.add_argument(
+        "--server-name", default="", metavar="NAME", help='Ignition\'s OPC connection ("edge_opcua MACHINE")'
+    )
+    tags.add_argument(
+        "--path", choices=("ns", "nsu"), default=None, help="NodeIds by namespace index or by its URI"
+    )
+
+    nodesets = commands.add_parser("nodesets", help="the information model as NodeSet2 files")
+    nodesets.add_argument("action", choices=("export",))
+    _add_config(nodesets)
+    nodesets.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
+
+
+def _add_users(commands: Any) -> None:
+    users = commands.add_parser("users", help="list who can sign in, add a user, or change one")
+    _add_common(users)
+    users.add_argument(
+        "action",
+        nargs="?",
+        choices=("add", "passwd", "roles", "disable", "enable", "remove"),
+        help="what to do with NAME; nothing lists all",
+    )
+    users.add_argument("name", nargs="?", metavar="NAME", help="the user")
+    users.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        metavar="ROLE,…",
+        help="what he may do (add, roles): observer, operator, supervisor, engineer, configureadmin,"
+        " securityadmin",
+    )
+    users.add_argument(
+        "--password-file",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="take the password from the first line of FILE, - is standard input (add, passwd)",
+    )
+    users.add_argument(
+        "--certificate",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="he signs in with this certificate (add)",
+    )
+    users.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every command; the reference page is made from it."""
     parser = argparse.ArgumentParser(
@@ -72,6 +128,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_config(identity)
     _add_common(identity)
     identity.add_argument("--json", action="store_true", help="one JSON object instead of text (show)")
+
+    _add_exports(commands)
 
     explain = commands.add_parser("explain", help="explain an error code")
     explain.add_argument("code", metavar="CODE")
@@ -107,6 +165,8 @@ def build_parser() -> argparse.ArgumentParser:
     trust.add_argument("--list", action="store_true", help="list who is trusted, and in which roles")
     trust.add_argument("--remove", action="store_true", help="no longer trust it")
     trust.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+    _add_users(commands)
 
     bench = commands.add_parser("bench", help="measure, against a peer or a floor")
     bench.add_argument("name", nargs="?", metavar="NAME", help="which benchmark; none lists them")
@@ -152,6 +212,13 @@ def _call(module: str, function: str, *arguments: object, **named: object) -> in
     return code
 
 
+def _users(args: argparse.Namespace, state: Path) -> int:
+    module = import_module("edge_opcua.app.usercommands")
+    options = module.UserOptions(args.name, args.role, args.password_file, args.certificate, args.json)
+    code: int = module.users(state, args.action, options)
+    return code
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     "run": lambda args, state: _call(
         "edge_opcua.app.commands", "run", _config(args), state, end_with_parent=args.end_with_parent
@@ -163,6 +230,19 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         _call("edge_opcua.app.identitycommands", "accept", _config(args), state)
         if args.action == "accept"
         else _call("edge_opcua.app.identitycommands", "show", state, as_json=args.json)
+    ),
+    "tags": lambda args, _: _call(
+        "edge_opcua.app.exportcommands",
+        "export_tags",
+        _config(args),
+        form=args.format,
+        out=args.out,
+        device=args.device,
+        server_name=args.server_name,
+        path_style=args.path,
+    ),
+    "nodesets": lambda args, _: _call(
+        "edge_opcua.app.exportcommands", "export_nodesets", _config(args), out=args.out
     ),
     "explain": lambda args, _: _call("edge_opcua.app.commands", "explain", args.code),
     "status": lambda args, state: _call("edge_opcua.app.console", "status", state, as_json=args.json),
@@ -179,6 +259,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         remove=args.remove,
         as_json=args.json,
     ),
+    "users": _users,
     "doctor": lambda args, state: _call(
         "edge_opcua.doctor", "main", state_dir=state, port=args.port, as_json=args.json, nagios=args.nagios
     ),

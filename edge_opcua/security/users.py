@@ -296,23 +296,21 @@ class UserStore:
             if der:
                 user = self._with_certificate(user, der, users)
             users.append(user)
-        _log.info("user.added", user=name, roles=role_names(roles))
         return user
 
     def set_password(self, name: str, password: str) -> User:
         """Give a user another password; whoever is signed in with the old one has to go."""
         check_password(password, name)
         hashed = Password.of(password, self._cost)
-        return self._change(name, "user.password_changed", lambda user: replace(user, password=hashed))
+        return self._change(name, lambda user: replace(user, password=hashed))
 
     def set_roles(self, name: str, roles: frozenset[Role]) -> User:
         """Say anew what a user may do."""
-        return self._change(name, "user.roles_changed", lambda user: replace(user, roles=roles))
+        return self._change(name, lambda user: replace(user, roles=roles))
 
     def set_disabled(self, name: str, *, disabled: bool) -> User:
         """Keep a user out, or let him in again."""
-        told = "user.disabled" if disabled else "user.enabled"
-        return self._change(name, told, lambda user: replace(user, disabled=disabled))
+        return self._change(name, lambda user: replace(user, disabled=disabled))
 
     def remove(self, name: str) -> User:
         """Forget a user, and the trust in his certificate."""
@@ -321,16 +319,14 @@ class UserStore:
             users.remove(user)
         if user.certificate:
             self._place(user).unlink(missing_ok=True)
-        _log.info("user.removed", user=name)
         return user
 
     # --- inside --------------------------------------------------------------------------------------
 
-    def _change(self, name: str, told: str, change: Callable[[User], User]) -> User:
+    def _change(self, name: str, change: Callable[[User], User]) -> User:
         with self._changing() as users:
             user = _only(users, name)
             users[users.index(user)] = changed = change(user)
-        _log.info(told, user=name, roles=role_names(changed.roles))
         return changed
 
     @contextmanager
@@ -348,6 +344,7 @@ class UserStore:
             users.sort(key=lambda user: user.name.casefold())
             content = {"version": VERSION, "users": [_record(user) for user in users]}
             write_atomic(self._file, json.dumps(content, indent=1).encode(), mode=0o600)
+            self._give_to_owner(self._file)
         except OSError as exc:
             raise SecurityError(f"{self._file} cannot be changed: {exc.strerror}") from exc
         finally:
@@ -360,7 +357,15 @@ class UserStore:
         user = replace(user, certificate=print_, thumbprint=thumbprint(der))
         self._trusted.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(self._place(user), der, mode=0o644)
+        self._give_to_owner(self._trusted.parent, self._trusted, self._place(user))
         return user
+
+    def _give_to_owner(self, *places: Path) -> None:
+        """What root writes belongs to whoever owns the state directory: the server has to read it."""
+        if os.geteuid() == 0:
+            owner = self._root.stat()
+            for place in places:
+                os.chown(place, owner.st_uid, owner.st_gid)
 
     def _place(self, user: User) -> Path:
         return self._trusted / f"{user.thumbprint}.der"

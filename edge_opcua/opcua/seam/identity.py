@@ -181,6 +181,8 @@ class Identity:
             self._fault(exc)
             return
         self._faulty = False
+        if found is not None and self._version is not None:
+            _log.info("users.changed", users=len(found.users), clients=len(found.clients))
         self._version, self.snapshot = version, found or self.snapshot
 
     def _read(self, known: tuple[int, ...] | None) -> tuple[tuple[int, ...], Snapshot | None]:
