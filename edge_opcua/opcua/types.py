@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from asyncua import ua
@@ -31,6 +31,8 @@ _CARRIERS: Final[dict[int, frozenset[ua.VariantType] | None]] = {
     int(ua.ObjectIds.Enumeration): frozenset({ua.VariantType.Int32}),
 }
 _LAST_BUILT_IN: Final = 25
+_BUILT_IN: Final = range(1, _LAST_BUILT_IN + 1)
+_ENUMERATION: Final = ua.NodeId(ua.ObjectIds.Enumeration)
 
 
 def attribute(aspace: AddressSpace, node: ua.NodeId, attribute_id: ua.AttributeIds) -> Any:
@@ -60,6 +62,45 @@ def supertypes(aspace: AddressSpace, node: ua.NodeId) -> Iterator[ua.NodeId]:
         )
 
 
+class Subtypes:
+    """The types below a type, kept from one question to the next.
+
+    Browse asks for every reference whether its type is below the one that the client named. A type that gets
+    another subtype later (a nodeset, a plugin) is noticed by the number of its references.
+    """
+
+    def __init__(self, aspace: AddressSpace) -> None:
+        self._aspace = aspace
+        self._found: dict[ua.NodeId, tuple[frozenset[ua.NodeId], list[tuple[list[Any], int]]]] = {}
+
+    def of(self, node: ua.NodeId) -> frozenset[ua.NodeId]:
+        """Return a type that exists and every type below it."""
+        known = self._found.get(node)
+        if known is None or any(len(references) != before for references, before in known[1]):
+            known = self._found[node] = self._search(node)
+        return known[0]
+
+    def _search(self, node: ua.NodeId) -> tuple[frozenset[ua.NodeId], list[tuple[list[Any], int]]]:
+        found: set[ua.NodeId] = set()
+        looked_at = []
+        todo = [node]
+        while todo:
+            here = todo.pop()
+            data = self._aspace.get(here)
+            if data is None or here in found:
+                continue
+            found.add(here)
+            looked_at.append((data.references, len(data.references)))
+            todo += [
+                ref.NodeId for ref in data.references if ref.IsForward and ref.ReferenceTypeId == _SUBTYPE
+            ]
+        return frozenset(found), looked_at
+
+
+def _leads_to_subtype(reference: ua.ReferenceDescription) -> bool:
+    return bool(reference.IsForward and reference.ReferenceTypeId == _SUBTYPE)
+
+
 def is_subtype(aspace: AddressSpace, node: ua.NodeId, of: ua.NodeId) -> bool:
     """Whether ``node`` is the type ``of`` or one below it."""
     return any(above == of for above in supertypes(aspace, node))
@@ -75,13 +116,77 @@ def fits(aspace: AddressSpace, value: ua.Variant | None, data_type: ua.NodeId | 
     return carriers is None or value.VariantType in carriers
 
 
+def objection(
+    aspace: AddressSpace,
+    value: ua.Variant | None,
+    data_type: ua.NodeId | None,
+    rank: int,
+    dimensions: Sequence[int] = (),
+) -> int:
+    """Return why a client's value may not stand where it is declared so, or 0 (Part 4 §5.11.4.4).
+
+    Args:
+        aspace: The address space, for the types.
+        value: What the client sent.
+        data_type: DataType.
+        rank: ValueRank.
+        dimensions: ArrayDimensions: longest length of each dimension, 0: any.
+    """
+    if value is None or not fits(aspace, value, data_type, rank) or not _is_whole(value):
+        return int(ua.StatusCodes.BadTypeMismatch)
+    lengths = value.Dimensions or [len(value.Value or ())] if value.is_array else []
+    if any(0 < most < length for most, length in zip(dimensions, lengths, strict=False)):
+        return int(ua.StatusCodes.BadOutOfRange)
+    members = enumeration(aspace, data_type)
+    if members is not None:
+        numbers = ua.flatten(value.Value) if value.is_array else [value.Value]
+        if not members.issuperset(numbers or ()):
+            return int(ua.StatusCodes.BadOutOfRange)
+    return 0
+
+
+def enumeration(aspace: AddressSpace, data_type: ua.NodeId | None) -> frozenset[int] | None:
+    """Return the numbers of an Enumeration, None if it is no such type or does not say (Part 3 §8.14)."""
+    if data_type is None or (data_type.NamespaceIndex == 0 and data_type.Identifier in _BUILT_IN):
+        return None
+    if data_type == _ENUMERATION or not is_subtype(aspace, data_type, _ENUMERATION):
+        return None
+    defined = attribute(aspace, data_type, ua.AttributeIds.DataTypeDefinition)
+    if isinstance(defined, ua.EnumDefinition):
+        return frozenset(int(member.Value) for member in defined.Fields)
+    values = property_value(aspace, data_type, "EnumValues")
+    if values:
+        return frozenset(int(member.Value) for member in values)
+    strings = property_value(aspace, data_type, "EnumStrings")
+    return frozenset(range(len(strings))) if strings else None
+
+
 def _rank_fits(value: ua.Variant, rank: int) -> bool:
-    is_array = bool(value.is_array)
-    if rank == ua.ValueRank.Scalar:
-        return not is_array
-    if rank in (ua.ValueRank.Any, ua.ValueRank.ScalarOrOneDimension):
+    if rank == ua.ValueRank.Any:
         return True
-    return is_array
+    if not value.is_array:
+        return rank in (ua.ValueRank.Scalar, ua.ValueRank.ScalarOrOneDimension)
+    dimensions = len(value.Dimensions) if value.Dimensions else 1
+    if rank == ua.ValueRank.ScalarOrOneDimension:
+        return dimensions == 1
+    return rank in (ua.ValueRank.OneOrMoreDimensions, dimensions)
+
+
+def _is_whole(value: ua.Variant) -> bool:
+    """Whether a matrix has as many elements as it says; asyncua fills up what is missing with empty lists."""
+    return not value.is_array or not value.Dimensions or _has_shape(value.Value, value.Dimensions)
+
+
+def _has_shape(value: Any, dimensions: Sequence[int]) -> bool:
+    if not dimensions:
+        return not isinstance(value, list)
+    if value is None:
+        return 0 in dimensions
+    return (
+        isinstance(value, list)
+        and len(value) == dimensions[0]
+        and all(_has_shape(each, dimensions[1:]) for each in value)
+    )
 
 
 def _carriers(aspace: AddressSpace, data_type: ua.NodeId | None) -> frozenset[ua.VariantType] | None:
@@ -100,22 +205,39 @@ def _carriers(aspace: AddressSpace, data_type: ua.NodeId | None) -> frozenset[ua
     return frozenset()
 
 
-def is_component_of(aspace: AddressSpace, method: ua.NodeId, owner: ua.NodeId) -> bool:
-    """Whether a method belongs to an object, or to the type of that object (Part 4 §5.12.2)."""
-    if _has_component(aspace, owner, method):
-        return True
-    found = aspace.get(owner)
-    references = found.references if found is not None else ()
-    kinds = [r.NodeId for r in references if r.IsForward and r.ReferenceTypeId == _TYPE_DEFINITION]
-    return any(_has_component(aspace, above, method) for kind in kinds for above in supertypes(aspace, kind))
+def method_of(aspace: AddressSpace, owner: ua.NodeId, method: ua.NodeId) -> ua.NodeId | None:
+    """Return the method to run when this one is called on an object or type, None if it has none such.
+
+    Part 4 §5.12.2.2: a client may name the method of the object's type; what runs is the object's own one.
+    """
+    if owner not in aspace or method not in aspace:
+        return None
+    own = _methods(aspace, owner)
+    if method in own:
+        return method
+    for kind in _type_definitions(aspace, owner) or [owner]:
+        for above in supertypes(aspace, kind):
+            name = _methods(aspace, above).get(method)
+            if name is not None:
+                return next((node for node, own_name in own.items() if own_name == name), method)
+    return None
 
 
-def _has_component(aspace: AddressSpace, owner: ua.NodeId, child: ua.NodeId) -> bool:
-    found = aspace.get(owner)
-    return found is not None and any(
-        ref.IsForward and ref.NodeId == child and is_subtype(aspace, ref.ReferenceTypeId, _COMPONENT)
-        for ref in found.references
-    )
+def _type_definitions(aspace: AddressSpace, node: ua.NodeId) -> list[ua.NodeId]:
+    references = aspace[node].references
+    return [each.NodeId for each in references if each.IsForward and each.ReferenceTypeId == _TYPE_DEFINITION]
+
+
+def _methods(aspace: AddressSpace, owner: ua.NodeId) -> dict[ua.NodeId, ua.QualifiedName]:
+    """Return the methods of an object or type with their BrowseNames."""
+    data = aspace.get(owner)
+    return {
+        each.NodeId: each.BrowseName
+        for each in (data.references if data is not None else ())
+        if each.IsForward
+        and each.NodeClass == ua.NodeClass.Method
+        and is_subtype(aspace, each.ReferenceTypeId, _COMPONENT)
+    }
 
 
 def property_value(aspace: AddressSpace, owner: ua.NodeId, name: str) -> Any:

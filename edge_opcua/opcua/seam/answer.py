@@ -13,6 +13,8 @@ from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.ua.ua_binary import nodeid_to_binary, struct_to_binary
 
+from edge_opcua.opcua.services.slices import Encoded
+
 _NO_ELEMENTS: Final = struct.pack("<i", 0)
 # Part 6 §5.2.2.5: ticks of 100 ns since 1601.
 _TICKS_AT_1970: Final = 116_444_736_000_000_000
@@ -32,7 +34,12 @@ def encode(response: Any, most: int) -> bytes:
     Raises:
         ServiceError: BadResponseTooLarge (Part 4 §5.7.2.2); found out before all of it is encoded.
     """
-    body = _encode_results(response, most) if isinstance(response, _LONG) else struct_to_binary(response)
+    if isinstance(response, Encoded):
+        body = response.to_binary()
+    elif isinstance(response, _LONG):
+        body = _encode_results(response, most)
+    else:
+        body = struct_to_binary(response)
     if len(body) > most:
         raise ServiceError(ua.StatusCodes.BadResponseTooLarge)
     return bytes(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,10 @@ from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.server.address_space import AddressSpace, MethodService
 
-from edge_opcua.opcua.access import Access, Permission
+from edge_opcua.opcua.access import Access, Kind, Permission
+from edge_opcua.opcua.services.audit import Act, Audit, unheard
 from edge_opcua.opcua.services.service import Caller, Service
-from edge_opcua.opcua.types import attribute, fits, is_component_of, property_value
+from edge_opcua.opcua.types import attribute, method_of, objection, property_value
 
 _log = structlog.get_logger(__name__)
 
@@ -20,16 +22,21 @@ _log = structlog.get_logger(__name__)
 class Methods(MethodService):
     """Part 4 §5.12 with what asyncua leaves out: whose method it is, may it run, do the arguments fit.
 
+    A method is a coroutine function ``(object_id, *arguments)``. It returns the output arguments, a
+    StatusCode or a CallMethodResult; a plain function is not called, since it would hold up everybody else.
+
     Args:
         aspace: The address space.
         access: Who may call what.
         most: Most calls in one request.
+        audit: Hears of every call.
     """
 
-    def __init__(self, aspace: AddressSpace, access: Access, most: int) -> None:
+    def __init__(self, aspace: AddressSpace, access: Access, most: int, *, audit: Audit = unheard) -> None:
         super().__init__(aspace)
         self._access = access
         self._most = most
+        self._audit = audit
 
     def services(self) -> Mapping[str, Service]:
         """Call."""
@@ -42,68 +49,113 @@ class Methods(MethodService):
         response.Results = [await self._call_for(caller, method) for method in params.MethodsToCall]
         return response
 
-    async def _call_for(self, caller: Caller, method: ua.CallMethodRequest) -> ua.CallMethodResult:
-        arguments = list(method.InputArguments or ())
-        result = ua.CallMethodResult()
+    async def _call_for(self, caller: Caller, wanted: ua.CallMethodRequest) -> ua.CallMethodResult:
+        # A call that is cut off may have run: it is told as one that timed out.
+        result = ua.CallMethodResult(StatusCode=ua.StatusCode(ua.StatusCodes.BadTimeout))
         try:
-            function = self._function(caller, method)
-            result.InputArgumentResults = self._examine(method.MethodId, arguments)
-            if any(not status.is_good() for status in result.InputArgumentResults):
-                result.StatusCode = ua.StatusCode(ua.StatusCodes.BadInvalidArgument)
-                return result
-            answer = await self._run_method(function, method.ObjectId, *arguments)
+            result = await self._try(caller, wanted)
         except (ServiceError, ua.UaStatusCodeError) as exc:
             result.StatusCode = ua.StatusCode(exc.code)
         except TimeoutError:
-            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadTimeout)
+            _log.debug("method.timed_out", method=wanted.MethodId.to_string())
         except Exception as exc:  # noqa: BLE001 - boundary: one bad method shall not fail its neighbours' calls
-            _log.error("method.failed", method=str(method.MethodId), error=repr(exc), exc_info=exc)
+            _log.error("method.failed", method=wanted.MethodId.to_string(), error=repr(exc), exc_info=exc)
             result.StatusCode = ua.StatusCode(ua.StatusCodes.BadInternalError)
-        else:
-            _enter(answer, result)
-            if isinstance(answer, ua.CallMethodResult):
-                answer.InputArgumentResults = answer.InputArgumentResults or result.InputArgumentResults
-                return answer
+        finally:
+            self._tell(caller, wanted, result)
         return result
 
-    def _function(self, caller: Caller, method: ua.CallMethodRequest) -> Any:
-        codes = ua.StatusCodes
-        if method.ObjectId not in self._aspace:
-            raise ServiceError(codes.BadNodeIdUnknown)
-        if method.MethodId not in self._aspace or not is_component_of(
-            self._aspace, method.MethodId, method.ObjectId
-        ):
-            raise ServiceError(codes.BadMethodInvalid)
-        if attribute(self._aspace, method.MethodId, ua.AttributeIds.Executable) is False:
-            raise ServiceError(codes.BadNotExecutable)
-        # Part 3 §8.55: the object has to be there for him, too.
-        if not self._access.may(caller.roles, Permission.Browse, method.ObjectId):
-            raise ServiceError(codes.BadUserAccessDenied)
-        if not self._access.may(caller.roles, Permission.Call, method.MethodId):
-            raise ServiceError(codes.BadUserAccessDenied)
-        function = self._aspace[method.MethodId].call
+    async def _try(self, caller: Caller, wanted: ua.CallMethodRequest) -> ua.CallMethodResult:
+        arguments = list(wanted.InputArguments or ())
+        method = self._find(caller, wanted)
+        refused = self._examine(method, arguments)
+        if any(refused):
+            return ua.CallMethodResult(
+                StatusCode=ua.StatusCode(ua.StatusCodes.BadInvalidArgument),
+                InputArgumentResults=[ua.StatusCode(ua.UInt32(code)) for code in refused],
+            )
+        function = self._aspace[method].call
         if function is None:
-            raise ServiceError(codes.BadNotImplemented)
-        return function
+            raise ServiceError(ua.StatusCodes.BadNotImplemented)
+        if not inspect.iscoroutinefunction(function):
+            _log.error("method.not_async", method=method.to_string())
+            raise ServiceError(ua.StatusCodes.BadNotImplemented)
+        return self._checked(method, await function(wanted.ObjectId, *arguments))
 
-    def _examine(self, method: ua.NodeId, arguments: Sequence[ua.Variant]) -> list[ua.StatusCode]:
+    def _find(self, caller: Caller, wanted: ua.CallMethodRequest) -> ua.NodeId:
+        """Return the method that is meant: the object's own one, if that of its type was named."""
+        codes = ua.StatusCodes
+        if wanted.ObjectId not in self._aspace:
+            raise ServiceError(codes.BadNodeIdUnknown)
+        method = method_of(self._aspace, wanted.ObjectId, wanted.MethodId)
+        if method is None:
+            raise ServiceError(codes.BadMethodInvalid)
+        # Part 3 §8.55: the object has to be there for him, too.
+        if not self._access.may(caller.roles, Permission.Browse, wanted.ObjectId):
+            raise ServiceError(codes.BadUserAccessDenied)
+        if not self._access.may(caller.roles, Permission.Call, method):
+            raise ServiceError(codes.BadUserAccessDenied)
+        if attribute(self._aspace, method, ua.AttributeIds.Executable) is False:
+            raise ServiceError(codes.BadNotExecutable)
+        return method
+
+    def _examine(self, method: ua.NodeId, arguments: Sequence[ua.Variant]) -> list[int]:
+        """Return a StatusCode for each argument, 0 if it is as declared."""
         declared = property_value(self._aspace, method, "InputArguments") or []
         if len(arguments) < len(declared):
             raise ServiceError(ua.StatusCodes.BadArgumentsMissing)
         if len(arguments) > len(declared):
             raise ServiceError(ua.StatusCodes.BadTooManyArguments)
+        return self._objections(arguments, declared)
+
+    def _objections(self, values: Sequence[ua.Variant], declared: Sequence[ua.Argument]) -> list[int]:
         return [
-            ua.StatusCode(
-                ua.StatusCodes.Good
-                if fits(self._aspace, given, wanted.DataType, wanted.ValueRank)
-                else ua.StatusCodes.BadTypeMismatch
-            )
-            for given, wanted in zip(arguments, declared, strict=True)
+            objection(self._aspace, value, each.DataType, each.ValueRank, each.ArrayDimensions or ())
+            for value, each in zip(values, declared, strict=True)
         ]
 
+    def _checked(self, method: ua.NodeId, answer: Any) -> ua.CallMethodResult:
+        """Return a method's answer as the client gets it, once it is what the method declares."""
+        result = _result(answer)
+        # Part 4 §5.12.2.2: empty, unless an argument was wrong.
+        if result.StatusCode.value != ua.StatusCodes.BadInvalidArgument:
+            result.InputArgumentResults = []
+        if result.StatusCode.is_bad():
+            result.OutputArguments = []
+            return result
+        declared = property_value(self._aspace, method, "OutputArguments") or []
+        outputs = result.OutputArguments
+        if len(outputs) != len(declared) or any(self._objections(outputs, declared)):
+            _log.error("method.answer_invalid", method=method.to_string(), outputs=len(outputs))
+            raise ServiceError(ua.StatusCodes.BadInternalError)
+        return result
 
-def _enter(answer: Any, result: ua.CallMethodResult) -> None:
+    def _tell(self, caller: Caller, wanted: ua.CallMethodRequest, result: ua.CallMethodResult) -> None:
+        """Tell of a call, done or refused (Part 5 §6.5.23, AuditUpdateMethodEventType)."""
+        method = method_of(self._aspace, wanted.ObjectId, wanted.MethodId)
+        kinds = {self._access.kind(each) for each in (method, wanted.MethodId) if each is not None}
+        # What one tells the methods of security are keys and passwords; who knows what a wrong call was told.
+        secret = method is None or Kind.SECURITY in kinds
+        act = Act(
+            "method.called",
+            status=int(result.StatusCode.value),
+            who=caller.who,
+            session=caller.session_id,
+            node=wanted.ObjectId,
+            facts={"method": wanted.MethodId.to_string()},
+            event={
+                "MethodId": wanted.MethodId,
+                "StatusCodeId": result.StatusCode,
+                "InputArguments": [] if secret else list(wanted.InputArguments or ()),
+                "OutputArguments": [] if secret else list(result.OutputArguments or ()),
+            },
+        )
+        self._audit(act)
+
+
+def _result(answer: Any) -> ua.CallMethodResult:
+    if isinstance(answer, ua.CallMethodResult):
+        return answer
     if isinstance(answer, ua.StatusCode):
-        result.StatusCode = answer
-    elif not isinstance(answer, ua.CallMethodResult):
-        result.OutputArguments = list(answer or ())
+        return ua.CallMethodResult(StatusCode=answer)
+    return ua.CallMethodResult(OutputArguments=list(answer or ()))

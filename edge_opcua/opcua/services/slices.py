@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Final, Generic, TypeVar
 
+from asyncua import ua
+from asyncua.common.utils import ServiceError
 from asyncua.ua.ua_binary import nodeid_to_binary, struct_to_binary
 
 _T = TypeVar("_T")
@@ -35,35 +37,48 @@ class Encoded:
         return bytes(head + self._body)
 
 
-def begin(work: Generator[None, None, _T]) -> _T | Coroutine[Any, Any, _T]:
-    """Do the first slice now; returns the result if that was all, else a coroutine that does the rest."""
+class Rest(Generic[_T]):
+    """What is left of a long work after its first slice; await it to have it done and get its result."""
+
+    def __init__(self, work: Generator[None, None, _T]) -> None:
+        self._work = work
+
+    def __await__(self) -> Generator[Any, None, _T]:
+        return self._go_on().__await__()
+
+    async def _go_on(self) -> _T:
+        while True:
+            await asyncio.sleep(0)
+            try:
+                next(self._work)
+            except StopIteration as done:
+                result: _T = done.value
+                return result
+
+
+def begin(work: Generator[None, None, _T]) -> _T | Rest[_T]:
+    """Do the first slice, up to the first ``yield``; return the result if that was all, else the rest."""
     try:
         next(work)
     except StopIteration as done:
         result: _T = done.value
         return result
-    return _go_on(work)
-
-
-async def _go_on(work: Generator[None, None, _T]) -> _T:
-    while True:
-        await asyncio.sleep(0)
-        try:
-            next(work)
-        except StopIteration as done:
-            result: _T = done.value
-            return result
+    return Rest(work)
 
 
 def answer(
-    response: Any, results: Sequence[Any], weight: Callable[[Any], int] | None = None
+    response: Any, results: Sequence[Any], most_bytes: int, weight: Callable[[Any], int] | None = None
 ) -> Generator[None, None, Any]:
     """Return a response with these results; if they weigh more than a slice they are encoded slice by slice.
 
     Args:
         response: An empty response whose body is ``Results`` and ``DiagnosticInfos``.
         results: Structures of one class.
+        most_bytes: Largest answer.
         weight: How much work one of them is to encode; 1 if not given.
+
+    Raises:
+        ServiceError: BadResponseTooLarge.
     """
     total = sum(map(weight, results)) if weight is not None else len(results)
     if total <= SLICE:
@@ -71,12 +86,16 @@ def answer(
         body.Results = list(results)
         return response
     parts = [len(results).to_bytes(_LIST_LENGTH, "little", signed=True)]
-    done = 0
+    done = size = 0
     for result in results:
-        parts.append(struct_to_binary(result))
-        done += 1 if weight is None else weight(result)
         if done >= SLICE:
             done = 0
             yield
+        part = struct_to_binary(result)
+        size += len(part)
+        if size > most_bytes:
+            raise ServiceError(ua.StatusCodes.BadResponseTooLarge)
+        parts.append(part)
+        done += 1 if weight is None else weight(result)
     parts.append(_NO_DIAGNOSTICS)
     return Encoded(response, b"".join(parts))
