@@ -23,8 +23,10 @@ from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.nodesets import read_nodesets
 from edge_opcua.opcua.seam import ServerSecurity
 from edge_opcua.opcua.server import PlantServer
+from edge_opcua.security.inspection import expiries
 from edge_opcua.security.pki import Pki, local_names, names_missing, open_pki
 from edge_opcua.security.trust import TrustList
+from edge_opcua.security.trustfiles import TrustFiles
 from edge_opcua.security.users import UserStore
 
 WRITE_S = 3.0
@@ -74,7 +76,9 @@ def _listening_on(config: EdgeConfig, listen: str | None) -> EdgeConfig:
 
 
 def _identity(state: StateDir, config: EdgeConfig) -> Pki:
-    return open_pki(state.pki, names=_names(config))
+    pki = open_pki(state.pki, names=_names(config))
+    TrustFiles(state.pki).finish()
+    return pki
 
 
 def _names(config: EdgeConfig) -> list[str]:
@@ -126,6 +130,7 @@ class _Service:
             trust=TrustList(self._pki.root, revocation_required=self._config.opcua.revocation == "required"),
             policies=self._config.opcua.secure_policies,
             allow_none="None" in self._config.opcua.security,
+            names=tuple(_names(self._config)),
             users=UserStore(self._state.root, clock=self._child.clock),
             anonymous=self._config.opcua.anonymous,
         )
@@ -156,9 +161,7 @@ class _Service:
         """Tell the supervisor where clients connect, once they can."""
         assert self._server is not None
         await self._server.ready.wait()
-        names = await self._files.call(local_names, _names(self._config), timeout_s=FILES_S)
-        missing = names_missing(self._pki.certificate, names)
-        warnings = [f"the certificate does not name {', '.join(missing)}"] if missing else []
+        warnings = await self._files.call(self._warnings, timeout_s=FILES_S)
         body = {
             "endpoints": list(self._server.urls),
             "local": self._server.url,
@@ -167,6 +170,13 @@ class _Service:
             "warnings": warnings,
         }
         self._child.control.notify(SUPERVISOR, "listening", body)
+
+    def _warnings(self) -> list[str]:
+        """Return what a person should know about certificates, each with what to do."""
+        missing = names_missing(self._pki.certificate, local_names(_names(self._config)))
+        found = [f"the certificate does not name {', '.join(missing)}: edge-opcua recert"] if missing else []
+        ends = expiries(self._pki.root, self._child.clock.utc_ns())
+        return found + [f"{one.text}: edge-opcua certs" for one in ends]
 
     async def _write(self, tag: str, value: Any, user: str) -> Reply:
         body = {"tag": tag, "value": value, "user": user}

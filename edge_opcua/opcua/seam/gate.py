@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -41,6 +41,7 @@ class ServerSecurity:
         on_refused: Called on the event loop for each client that was refused; must not block.
         users: Who can sign in; None: nobody by name.
         anonymous: Whether a client may connect without a user; its certificate says what it may do.
+        names: Names under which clients reach this box besides its own, for certificates.
     """
 
     pki: Pki
@@ -50,6 +51,7 @@ class ServerSecurity:
     on_refused: Callable[[Knock], None] = ignore_knock
     users: UserStore | None = None
     anonymous: bool = True
+    names: tuple[str, ...] = ()
 
 
 class Gate:
@@ -98,6 +100,10 @@ class Gate:
             # A disk that is away for a moment ends no channel that is open already.
             _log.warning("trust.not_readable", error=str(exc) or "no answer in time")
             return None
+
+    def use(self, pki: Pki) -> None:
+        """Be somebody new: channels that open from now on are asked for this certificate."""
+        self.security = replace(self.security, pki=pki)
 
     def refuse(self, decision: Decision, address: str) -> None:
         """Report a refusal that has nothing to do with the trust list, so that nothing is kept of it."""
