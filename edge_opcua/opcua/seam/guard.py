@@ -17,7 +17,7 @@ from enum import Enum, IntFlag
 from typing import Any, Final
 
 from asyncua import ua
-from asyncua.common.utils import Buffer, ServiceError
+from asyncua.common.utils import Buffer, NotEnoughData, ServiceError
 from asyncua.ua import ua_binary, uatypes
 from asyncua.ua.ua_binary import nodeid_from_binary
 
@@ -142,7 +142,7 @@ def check_request(
             pos = kind.step(walk, pos)
         if pos > walk.end:
             raise ServiceError(ua.StatusCodes.BadDecodingError)
-    except (IndexError, KeyError, struct.error) as exc:
+    except (IndexError, KeyError, ValueError, NotEnoughData, struct.error) as exc:
         raise ServiceError(ua.StatusCodes.BadDecodingError) from exc
     except RecursionError as exc:
         raise ServiceError(ua.StatusCodes.BadEncodingLimitsExceeded) from exc
