@@ -153,22 +153,13 @@ def _bits(column: Array) -> Array:
 
 def _watches_time(slot: AttributeValue) -> bool:
     """Whether a monitored item of this value has the trigger StatusValueTimestamp (Part 4 §7.22.2)."""
-    for handle, callback in slot.datachange_callbacks.items():
-        service = getattr(callback, "__self__", None)
-        item = service and service._monitored_items.get(service._monitored_datachange.get(handle))  # noqa: SLF001 - asyncua has no other way to ask
-        trigger = getattr(item.filter, "Trigger", None) if item else None
-        if trigger == ua.DataChangeTrigger.StatusValueTimestamp:
-            return True
-    return False
+    return any(watcher.wants_time for watcher in slot.datachange_callbacks.values())
 
 
 async def notify(slot: AttributeValue, value: ua.DataValue) -> None:
-    """Tell everybody who watches a variable; one client's odd filter stops nobody else."""
-    for handle, callback in list(slot.datachange_callbacks.items()):
-        try:
-            await callback(handle, value)
-        except Exception as exc:  # noqa: BLE001 - boundary: asyncua evaluates a client's filter in here
-            _log.debug("notify.failed", error=repr(exc))
+    """Tell every monitored item of a variable."""
+    for watcher in slot.datachange_callbacks.values():
+        watcher.changed(value)
 
 
 async def assign(slot: AttributeValue, value: ua.DataValue) -> None:

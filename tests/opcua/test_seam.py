@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.opcua.seam import buffer, channel, events, processor, protocol, server, session
+from edge_opcua.opcua.seam import buffer, channel, processor, protocol, server, session
 from edge_opcua.opcua.services import attributes, methods
 
 OURS = {
@@ -31,9 +31,6 @@ OURS = {
     "Session": session.Session,
     "Attributes": attributes.Attributes,
     "Methods": methods.Methods,
-    "Subscriptions": events.Subscriptions,
-    "Items": events.Items,
-    "Where": events.Where,
 }
 
 UPSTREAM: dict[str, str] = {
@@ -41,8 +38,6 @@ UPSTREAM: dict[str, str] = {
     "server.uaprocessor.UaProcessor.set_policies": "5bd3151e",
     "server.uaprocessor.UaProcessor.send_response": "1acbe876",
     "server.uaprocessor.UaProcessor.open_secure_channel": "87101047",
-    "server.uaprocessor.UaProcessor.get_publish_request": "0a49bf1a",
-    "server.uaprocessor.UaProcessor.forward_publish_response": "9e380500",
     "server.uaprocessor.UaProcessor.process": "70af297c",
     "server.uaprocessor.UaProcessor.process_message": "303c6a0c",
     "server.uaprocessor.UaProcessor._process_message": "029ff357",
@@ -96,37 +91,6 @@ UPSTREAM: dict[str, str] = {
     "server.internal_session.InternalSession.read": "79d97574",
     "server.internal_session.InternalSession.write": "ed283372",
     "server.internal_session.InternalSession.call": "f6bf9e5f",
-    "server.internal_session.InternalSession.create_subscription": "3cc1876d",
-    "server.internal_session.InternalSession.create_monitored_items": "65301baf",
-    "server.internal_session.InternalSession.modify_monitored_items": "0c2f3304",
-    "server.internal_session.InternalSession.delete_monitored_items": "c468c2ac",
-    "server.internal_session.InternalSession.set_monitoring_mode": "f8837d1d",
-    "server.internal_session.InternalSession.set_publishing_mode": "f3acfdc7",
-    "server.internal_session.InternalSession.delete_subscriptions": "10d6506b",
-    "server.internal_session.InternalSession.republish": "c2c0edb4",
-    "server.internal_session.InternalSession.publish": "8d24b7d5",
-    "server.internal_session.InternalSession.modify_subscription": "a2a4c029",
-    "server.internal_session.InternalSession.transfer_subscriptions": "92127c62",
-    "server.subscription_service.SubscriptionService.__init__": "4a6bf407",
-    "server.subscription_service.SubscriptionService.create_subscription": "284f2d45",
-    "server.subscription_service.SubscriptionService._clamp_lifetime_count": "7957ecfb",
-    "server.subscription_service.SubscriptionService._clamp_keep_alive_count": "0ac20dfc",
-    "server.subscription_service.SubscriptionService.delete_subscriptions": "8dc2496e",
-    "server.subscription_service.SubscriptionService.trigger_event": "3778f077",
-    "server.internal_subscription.InternalSubscription.__init__": "7167eafe",
-    "server.internal_subscription.InternalSubscription.publish_results": "61ce721e",
-    "server.internal_subscription.InternalSubscription.enqueue_event": "f1951213",
-    "server.monitored_item_service.MonitoredItemService.__init__": "6179ce8f",
-    "server.monitored_item_service.MonitoredItemService._create_events_monitored_item": "0484abac",
-    "server.monitored_item_service.MonitoredItemService._modify_monitored_item": "6502d26e",
-    "server.monitored_item_service.MonitoredItemService._revise_queue_size": "59288a8a",
-    "server.monitored_item_service.MonitoredItemService.trigger_event": "a8e21258",
-    "server.monitored_item_service.MonitoredItemService._trigger_event": "aa8e40f3",
-    "server.monitored_item_service.WhereClauseEvaluator.__init__": "df7d261f",
-    "server.monitored_item_service.WhereClauseEvaluator.eval": "a69374f0",
-    "server.monitored_item_service.WhereClauseEvaluator._eval_el": "e87aee4a",
-    "server.monitored_item_service.WhereClauseEvaluator._eval_op": "08df7ae9",
-    "server.monitored_item_service.WhereClauseEvaluator._like_operator": "3e49cbe2",
     "server.address_space.AttributeService.__init__": "5fea1c04",
     "server.address_space.AttributeService.write": "5a602872",
     "server.address_space.MethodService.__init__": "f1b20b94",

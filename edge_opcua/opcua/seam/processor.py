@@ -13,19 +13,23 @@ import hmac
 import math
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlparse
 
 import structlog
 from asyncua import ua
-from asyncua.common.connection import TransportLimits
+from asyncua.common.connection import MessageChunk, TransportLimits
 from asyncua.common.utils import NotEnoughData, ServiceError
 from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, uatcp_to_binary
 
+from edge_opcua.opcua.seam.answer import encode, fault
 from edge_opcua.opcua.seam.buffer import StrictBuffer
-from edge_opcua.opcua.seam.channel import Channel
+from edge_opcua.opcua.seam.channel import CHUNK_BYTES, Channel
+from edge_opcua.opcua.seam.guard import handle_of
 from edge_opcua.opcua.seam.identity import (
     Account,
     Circumstances,
@@ -33,16 +37,16 @@ from edge_opcua.opcua.seam.identity import (
     anonymous,
     facts_of,
 )
-from edge_opcua.opcua.seam.request import check_activation, check_open_request, read_header
+from edge_opcua.opcua.seam.pace import Pace, RequestRate
+from edge_opcua.opcua.seam.request import check_activation, check_open_request, decode, read_header
 from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.services.service import Service, set_caller
+from edge_opcua.opcua.services.slices import Rest
 from edge_opcua.security.chain import leaf_of
 from edge_opcua.security.trust import Decision, describe, refusal
 from edge_opcua.security.users import role_names
 
-# Part 6 §7.1.2.3: a peer's buffers are at least this large.
-MIN_BUFFER_BYTES: Final = 8192
 MIN_NONCE_BYTES: Final = 32
 # What a user asked for gets this long to be over before another takes his place.
 SETTLE_S: Final = 5.0
@@ -58,25 +62,8 @@ def _requests(*names: str) -> frozenset[ua.NodeId]:
 (ACTIVATE_SESSION,) = _requests("ActivateSession")
 (CLOSE_SESSION,) = _requests("CloseSession")
 # Part 4 §5.5: these need neither session nor security.
+(GET_ENDPOINTS,) = _requests("GetEndpoints")
 DISCOVERY: Final = _requests("GetEndpoints", "FindServers")
-# Not yet ours.
-INHERITED: Final = _requests(
-    "Browse",
-    "TranslateBrowsePathsToNodeIds",
-    "RegisterNodes",
-    "UnregisterNodes",
-    "CreateSubscription",
-    "ModifySubscription",
-    "DeleteSubscriptions",
-    "SetPublishingMode",
-    "TransferSubscriptions",
-    "CreateMonitoredItems",
-    "ModifyMonitoredItems",
-    "DeleteMonitoredItems",
-    "SetMonitoringMode",
-    "Publish",
-    "Republish",
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -91,6 +78,7 @@ class Processor(UaProcessor):
 
     Attributes:
         peer: What was decided about the client's certificate; None without security.
+        behind: Chunks that came after the one that is taken now.
     """
 
     session: Session | None
@@ -109,6 +97,13 @@ class Processor(UaProcessor):
         self._idle_since_s = self._clock.monotonic_s()
         self._jobs: asyncio.TaskGroup | None = None
         self._in_flight = 0
+        self._in_flight_bytes = 0
+        self._running: dict[int, set[Job]] = {}
+        self._rate = RequestRate(iserver.limits, iserver.clock)
+        self._refusing = False
+        self.behind = 0
+        self._client_bytes: float = math.inf
+        self._client_chunks: float = math.inf
 
     # --- the connection ------------------------------------------------------------------------------
 
@@ -120,7 +115,10 @@ class Processor(UaProcessor):
         """Return the monotonic time at which the connection ends by itself."""
         ends_s: float = self._connection.until_s
         if self.session is None or not self.session.is_activated():
-            ends_s = min(ends_s, self._idle_since_s + self._server_limits.activation_s)
+            limits = self._server_limits
+            ends_s = min(ends_s, self._idle_since_s + limits.activation_s)
+            if not self._greeted:
+                ends_s = min(ends_s, self._idle_since_s + limits.hello_s)
         return ends_s
 
     def send_response(
@@ -133,10 +131,38 @@ class Processor(UaProcessor):
         """Send an answer, unless nobody is there or nobody reads. One call, no await: never interleaved."""
         if self._transport.is_closing():
             return
-        super().send_response(requesthandle, seqhdr, response, msgtype)
-        if self._transport.get_write_buffer_size() > self._server_limits.unread_bytes:
+        response.ResponseHeader.RequestHandle = requesthandle
+        try:
+            body = encode(response, self._most_bytes())
+        except ServiceError as exc:
+            _log.info("answer.too_large", peer=self.address, answer=type(response).__name__)
+            self.send_fault(requesthandle, seqhdr, exc.code)
+            return
+        self._send(body, seqhdr, msgtype)
+
+    def send_fault(self, handle: int, seqhdr: Any, code: int) -> None:
+        """Answer with a ServiceFault."""
+        if not self._transport.is_closing():
+            body = fault(handle, int(code), self._clock.utc_ns())
+            self._send(body, seqhdr, ua.MessageType.SecureMessage)
+
+    def _send(self, body: bytes, seqhdr: Any, kind: Any) -> None:
+        self._transport.write(
+            self._connection.message_to_binary(body, message_type=kind, request_id=seqhdr.RequestId)
+        )
+        limits = self._server_limits
+        most = limits.unread_bytes if self._connection.activated else limits.early_unread_bytes
+        if self._transport.get_write_buffer_size() > most:
             _log.warning("connection.not_read", peer=self.address)
             self._transport.abort()
+
+    def _most_bytes(self) -> int:
+        """Return the largest answer that we send and this client takes (Part 4 §5.7.2, Part 6 §7.1.2.3)."""
+        crypto = self._connection.security_policy.symmetric_cryptography
+        chunk_bytes = MessageChunk.max_body_size(crypto, self._limits.max_send_buffer)
+        wanted = self.session.response_bytes if self.session is not None else math.inf
+        most = self._server_limits.response_bytes
+        return int(min(most, wanted, self._client_bytes, self._client_chunks * chunk_bytes))
 
     def end(self, code: int) -> None:
         """Close the connection with a generic error; the exact reason is for the log (Part 6 §7.1.5)."""
@@ -148,6 +174,11 @@ class Processor(UaProcessor):
     async def process(self, header: Any, body: Any) -> bool:
         """Take one chunk; False, or an exception, ends the connection."""
         kind = header.MessageType
+        opening = kind == ua.MessageType.SecureOpen
+        pace = self._rate.ask(self._server_limits.renewal_cost if opening else 1, waiting=self.behind)
+        if pace is Pace.END or (opening and pace is not Pace.SERVE):
+            raise ServiceError(ua.StatusCodes.BadTcpServerTooBusy)
+        self._refusing = pace is Pace.REFUSE
         if kind == ua.MessageType.Hello:
             return self._greet(body)
         if not self._greeted:
@@ -158,14 +189,28 @@ class Processor(UaProcessor):
                 return False
         elif not self._connection.is_open():
             raise ServiceError(ua.StatusCodes.BadTcpSecureChannelUnknown)
-        return bool(await super().process(header, body))
+        goes_on = bool(await super().process(header, body))
+        if self._refusing and (pause_s := self._rate.pause_s()):
+            await self._clock.sleep(pause_s)  # and nothing is read meanwhile
+        return goes_on
 
     def _greet(self, body: Any) -> bool:
         hello = struct_from_binary(ua.Hello, body)
-        if self._greeted or min(hello.ReceiveBufferSize, hello.SendBufferSize) < MIN_BUFFER_BYTES:
+        if self._greeted or min(hello.ReceiveBufferSize, hello.SendBufferSize) < CHUNK_BYTES:
             raise ServiceError(ua.StatusCodes.BadConnectionRejected)
         self._greeted = True
-        acknowledge = self._limits.create_acknowledge_and_set_limits(hello)
+        limits = self._limits
+        limits.max_recv_buffer = min(hello.SendBufferSize, limits.max_recv_buffer)
+        limits.max_send_buffer = min(hello.ReceiveBufferSize, limits.max_send_buffer)
+        # What the client says of messages is about answers, what we say about requests; 0: no limit.
+        self._client_bytes = hello.MaxMessageSize or math.inf
+        self._client_chunks = hello.MaxChunkCount or math.inf
+        acknowledge = ua.Acknowledge(
+            ReceiveBufferSize=limits.max_recv_buffer,
+            SendBufferSize=limits.max_send_buffer,
+            MaxMessageSize=limits.max_message_size,
+            MaxChunkCount=limits.max_chunk_count,
+        )
         self._transport.write(uatcp_to_binary(ua.MessageType.Acknowledge, acknowledge))
         return True
 
@@ -173,7 +218,19 @@ class Processor(UaProcessor):
         """Open or renew the channel, once the certificate was accepted."""
         strict = StrictBuffer(bytes(body))
         check_open_request(strict.copy())
+        renewed = self._connection.is_open()
         super().open_secure_channel(algohdr, seqhdr, strict)
+        if self.peer is not None and not renewed:
+            self._tell_channel("channel.opened")
+
+    def _tell_channel(self, kind: str) -> None:
+        assert self.peer is not None, "without security there is nobody to tell about"
+        facts = {
+            "channel": int(self._connection.security_token.ChannelId),
+            "policy": self._connection.security_policy.URI.rpartition("#")[2],
+            "thumbprint": self.peer.thumbprint,
+        }
+        self.iserver.audit(Act(kind, 0, f"{self.peer.application_uri} ({self.address})", facts=facts))
 
     async def _admit(self, header: Any, body: Any) -> bool:
         """Decide whether this channel may open, or go on, before any key is touched."""
@@ -193,14 +250,20 @@ class Processor(UaProcessor):
         if security.SecurityPolicyURI not in {policy.URI for policy in self._offered()}:
             detail = _printable(str(security.SecurityPolicyURI)[:100])
             return self._refused(refusal("S413", detail, of=describe(sent)))
-        own = hashlib.sha1(self._gate.security.pki.certificate_der, usedforsecurity=False).digest()
-        if security.ReceiverCertificateThumbPrint != own:
+        if security.ReceiverCertificateThumbPrint != self._own_thumbprint():
             return self._refused(refusal("S412", of=describe(sent)))
         version = await self._gate.version()
         decision: Decision = await self._gate.admit(sent, self.address)
         self.peer = decision if decision.trusted else None
         self._sent, self._trust_version = sent, version
         return decision.trusted
+
+    def _own_thumbprint(self) -> bytes:
+        """Return the SHA-1 of our certificate: on an open channel the one that it was opened with."""
+        own = self._gate.security.pki.certificate_der
+        if self._connection.is_open():
+            own = self._connection.security_policy.host_certificate
+        return hashlib.sha1(own, usedforsecurity=False).digest()
 
     async def still_trusted(self) -> bool:
         """Whether client and user may stay: decided again only after lists or users have changed."""
@@ -251,9 +314,11 @@ class Processor(UaProcessor):
         """End the session with the connection, unless it moved on, or has subscriptions to come back to."""
         if self.session is not None and self.session.owner is not self:
             self.session = None
+        if self.peer is not None and self._connection.security_token.ChannelId:
+            self._tell_channel("channel.closed")
         # Nothing more is published into the void; it waits for the client to come back.
-        self._publish_requests.clear()
-        self._publish_results_subs.clear()
+        if self.session is not None:
+            self.iserver.subscription_service.drop_requests(self.session)
         await super().close()
         if self.session is not None:
             self.session.owner = None
@@ -263,7 +328,11 @@ class Processor(UaProcessor):
 
     async def process_message(self, seqhdr: Any, body: Any) -> bool:
         """Answer one request; what goes wrong in it is the answer, not the end of the connection."""
-        body = StrictBuffer(bytes(body))
+        whole = bytes(body)
+        if self._refusing:
+            self._refuse(seqhdr, whole)
+            return True
+        body = StrictBuffer(whole, longest=self._server_limits.string_bytes)
         typeid = nodeid_from_binary(body)
         header = read_header(body)
         try:
@@ -274,6 +343,11 @@ class Processor(UaProcessor):
                 code = int(ua.StatusCodes.BadDecodingError)  # a stranger's nonsense is nothing for the log
             Way(self, header, seqhdr, typeid).fault(_reported(exc) if code is None else code)
             return True
+
+    def _refuse(self, seqhdr: Any, whole: bytes) -> None:
+        """Say BadServerTooBusy to a request that is not decoded."""
+        self.iserver.counts.refused(ua.StatusCodes.BadServerTooBusy, session_wanted=False)
+        self.send_fault(handle_of(whole), seqhdr, ua.StatusCodes.BadServerTooBusy)
 
     def count_refusal(self, typeid: ua.NodeId, code: int) -> None:
         """Count a request that is answered with a ServiceFault (Part 5 §12.9)."""
@@ -288,7 +362,7 @@ class Processor(UaProcessor):
 
     async def _process_message(self, typeid: Any, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
         if typeid in DISCOVERY:
-            return await super()._process_message(typeid, requesthdr, seqhdr, body)
+            return await self._discover(typeid, requesthdr, seqhdr, body)
         if typeid == CREATE_SESSION:
             return await self._create_session(requesthdr, seqhdr, body)
         if typeid == ACTIVATE_SESSION:
@@ -297,16 +371,28 @@ class Processor(UaProcessor):
         if typeid == CLOSE_SESSION:
             return await self._close_session(session, requesthdr, seqhdr, body)
         found = self.iserver.services.get(typeid)
-        if found is None and typeid not in INHERITED:
+        if found is None:
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
         if not session.is_activated():
             raise ServiceError(ua.StatusCodes.BadSessionNotActivated)
         session.touch()
         session.counts.asked(_service_name(typeid))
-        if found is not None:
-            self._serve(found[1], session, Way(self, requesthdr, seqhdr, typeid), body)
-            return True
-        return await super()._process_message(typeid, requesthdr, seqhdr, body)
+        self._serve(found[1], session, Way(self, requesthdr, seqhdr, typeid), body)
+        return True
+
+    async def _discover(self, typeid: Any, header: Any, seqhdr: Any, body: Any) -> bool:
+        """Part 4 §5.5.2, §5.5.4: answered to anybody."""
+        response: Any
+        if typeid == GET_ENDPOINTS:
+            params = decode(ua.GetEndpointsParameters, body, self._server_limits)
+            response = ua.GetEndpointsResponse()
+            response.Endpoints = await self.iserver.get_endpoints(params, sockname=self.sockname)
+        else:
+            params = decode(ua.FindServersParameters, body, self._server_limits)
+            response = ua.FindServersResponse()
+            response.Servers = self.iserver.find_servers(params, sockname=self.sockname)
+        self.send_response(header.RequestHandle, seqhdr, response)
+        return True
 
     def _session_of(self, header: Any) -> Session:
         """Return the session that this request names, if it lives on this channel (Part 4 §7.32)."""
@@ -323,14 +409,18 @@ class Processor(UaProcessor):
     # --- sessions ------------------------------------------------------------------------------------
 
     async def _create_session(self, header: Any, seqhdr: Any, body: Any) -> bool:
-        params = struct_from_binary(ua.CreateSessionParameters, body)
+        params = decode(ua.CreateSessionParameters, body, self._server_limits)
         client = self._client(params)
         if self.session is not None:
             if self.session.is_activated():
                 raise ServiceError(ua.StatusCodes.BadTooManySessions)  # one session per channel
             await self.session.close_session(delete_subs=True)
         await self.iserver.make_room_for_session()
-        self.session = self.iserver.create_client_session(str(params.SessionName or "")[:200], client, self)
+        self.session = self.iserver.create_client_session(
+            _printable(params.SessionName or "")[:200], client, self
+        )
+        self.session.response_bytes = params.MaxResponseMessageSize or math.inf
+        self._tell_session(params)
         result = await self.session.create_session(params, sockname=self.sockname)
         result.MaxRequestMessageSize = self._server_limits.message_bytes
         policy = self._connection.security_policy
@@ -343,8 +433,20 @@ class Processor(UaProcessor):
         self.send_response(header.RequestHandle, seqhdr, response)
         return True
 
+    def _tell_session(self, params: Any) -> None:
+        """Tell who has a session, and if he was sent to us by a name that our certificate does not have."""
+        session: Session = self.session  # type: ignore[assignment]  # just made
+        facts = {"application_uri": session.client.application_uri, "name": session.name}
+        self.iserver.audit(Act("session.created", 0, session.who, session.session_id, facts=facts))
+        host = host_of(params.EndpointUrl)
+        if self.peer is not None and not self.iserver.is_called(host):  # Part 4 §5.7.2: told, not refused
+            facts = {"endpoint_url": str(params.EndpointUrl)[:500]}
+            self.iserver.audit(Act("url.mismatched", 0, session.who, session.session_id, facts=facts))
+
     def _client(self, params: Any) -> ClientApplication:
         """Say who wants a session: on a secured channel its certificate does (Part 4 §5.7.2)."""
+        if params.ServerUri and params.ServerUri != self._gate.security.pki.application_uri:
+            raise ServiceError(ua.StatusCodes.BadServerUriInvalid)
         described = params.ClientDescription
         uri = str(described.ApplicationUri or "")[:500]
         name = described.ApplicationName.Text if described.ApplicationName else ""
@@ -373,7 +475,7 @@ class Processor(UaProcessor):
     async def _activate_session(self, header: Any, seqhdr: Any, body: Any) -> bool:
         """Part 4 §5.7.3. Requests of this connection that follow wait until it is decided."""
         check_activation(body.copy())
-        params = struct_from_binary(ua.ActivateSessionParameters, body)
+        params = decode(ua.ActivateSessionParameters, body, self._server_limits)
         session = self.iserver.lookup_external_session(header.AuthenticationToken)
         if session is None:
             raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
@@ -472,21 +574,13 @@ class Processor(UaProcessor):
         before, session.owner, self.session = session.owner, self, session
         if before is not None:
             before.lose_session()
-        for found in self.iserver.subscription_service.subscriptions.values():
-            if found.session_id == session.session_id:
-                self.serve(found)
 
     def lose_session(self) -> None:
-        """Forget a session that moved to another channel."""
+        """Forget a session that moved to another channel; its Publish requests came here and are void."""
+        if self.session is not None:
+            self.iserver.subscription_service.drop_requests(self.session)
         self.session = None
         self._idle_since_s = self._clock.monotonic_s()
-        self._publish_requests.clear()
-        self._publish_results_subs.clear()
-
-    def serve(self, subscription: Any) -> None:
-        """Let a subscription publish through this connection."""
-        subscription.pub_result_callback = self.forward_publish_response
-        subscription.pub_request_callback = self.get_publish_request
 
     async def _close_session(self, session: Session, header: Any, seqhdr: Any, body: Any) -> bool:
         delete_subscriptions = bool(ua.ua_binary.Primitives.Boolean.unpack(body))
@@ -500,17 +594,25 @@ class Processor(UaProcessor):
     # --- side by side --------------------------------------------------------------------------------
 
     def _serve(self, service: Service, session: Session, way: Way, body: Any) -> None:
-        params = struct_from_binary(service.params, body) if service.params is not None else None
+        params = None
+        if service.params is not None:
+            most = dict.fromkeys(service.counted, service.most)
+            params = decode(service.params, body, self._server_limits, most)
         self._check_counts(service, params)
         if service.later:
             service.run(session, params, way)
         elif service.aside:
-            if self._in_flight >= self._server_limits.in_flight:
-                raise ServiceError(ua.StatusCodes.BadServerTooBusy)
+            self._check_room(len(body.whole))
             turn = session.order.enter(service.order(params)) if service.order is not None else None
-            self._start(session, way, partial(service.run, session, params), turn)
+            job = Job(session, way, len(body.whole), turn)
+            self._start(job, partial(service.run, session, params))
         else:
-            way.send(service.run(session, params))
+            outcome = service.run(session, params)
+            if isinstance(outcome, Rest):  # longer than a slice: the others have their turn in between
+                self._check_room(len(body.whole))
+                self._start(Job(session, way, len(body.whole), None), lambda: outcome)
+            else:
+                way.send(outcome)
 
     def _check_counts(self, service: Service, params: Any) -> None:
         if not service.counted:
@@ -521,33 +623,74 @@ class Processor(UaProcessor):
         if service.most and operations > service.most:
             raise ServiceError(ua.StatusCodes.BadTooManyOperations)
 
-    def _start(
-        self, session: Session, way: Way, work: Callable[[], Awaitable[Any]], turn: Turn | None
-    ) -> None:
+    def _check_room(self, size: int) -> None:
+        limits = self._server_limits
+        large = self._in_flight and self._in_flight_bytes + size > limits.in_flight_bytes
+        if large or self._in_flight >= limits.in_flight:
+            raise ServiceError(ua.StatusCodes.BadServerTooBusy)
+
+    def _start(self, job: Job, work: Callable[[], Awaitable[Any]]) -> None:
         assert self._jobs is not None, "requests are read inside the task group"
         self._in_flight += 1
-        task = self._jobs.create_task(self._answer(session, way, work, turn), name="opcua.request")
+        self._in_flight_bytes += job.size
+        self._running.setdefault(job.way.handle, set()).add(job)
+        job.task = self._jobs.create_task(self._answer(job, work), name="opcua.request")
         # A callback, since a task that is cancelled before its first step never reaches a `finally`.
-        task.add_done_callback(partial(self._done, turn))
+        job.task.add_done_callback(partial(self._done, job))
 
-    def _done(self, turn: Turn | None, _: asyncio.Task[None]) -> None:
+    def _done(self, job: Job, task: asyncio.Task[None]) -> None:
         self._in_flight -= 1
-        if turn is not None:
-            turn.leave()
+        self._in_flight_bytes -= job.size
+        running = self._running[job.way.handle]
+        running.discard(job)
+        if not running:
+            del self._running[job.way.handle]
+        if job.turn is not None:
+            job.turn.leave()
+        if job.given_up and task.cancelled():
+            job.way.fault(ua.StatusCodes.BadRequestCancelledByClient)
 
-    async def _answer(
-        self, session: Session, way: Way, work: Callable[[], Awaitable[Any]], turn: Turn | None
-    ) -> None:
-        set_caller(session)
+    def cancel(self, handle: int) -> int:
+        """Cancel the writes and calls that run under a RequestHandle; return how many (Part 4 §5.7.5)."""
+        found = [job for job in self._running.get(handle, ()) if not job.given_up]
+        for job in found:
+            job.given_up = True
+            if job.task is not None:
+                job.task.cancel()
+        return len(found)
+
+    async def _answer(self, job: Job, work: Callable[[], Awaitable[Any]]) -> None:
+        set_caller(job.session)
         try:
             async with asyncio.timeout(self._server_limits.request_s):
-                if turn is not None:
-                    await turn.come()
+                if job.turn is not None:
+                    await job.turn.come()
                 response = await work()
-            way.send(response)
+            job.way.send(response)
         except Exception as exc:  # noqa: BLE001 - boundary: a task that raised would end the connection
             code = _status_of(exc)
-            way.fault(_reported(exc) if code is None else code)
+            job.way.fault(_reported(exc) if code is None else code)
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A request that runs beside others.
+
+    Args:
+        session: Whose it is.
+        way: Where its answer goes.
+        size: How many bytes it was.
+        turn: Its place in the order of writes, if it has one.
+        task: What runs it.
+        given_up: Whether its client cancelled it.
+    """
+
+    session: Session
+    way: Way
+    size: int
+    turn: Turn | None
+    task: asyncio.Task[None] | None = None
+    given_up: bool = False
 
 
 class Way:
@@ -568,9 +711,7 @@ class Way:
     def fault(self, code: int) -> None:
         """Answer with a ServiceFault."""
         self._processor.count_refusal(self._typeid, code)
-        response = ua.ServiceFault()
-        response.ResponseHeader.ServiceResult = ua.StatusCode(code)
-        self.send(response)
+        self._processor.send_fault(self.handle, self._seqhdr, code)
 
 
 def _service_name(typeid: ua.NodeId) -> str:
@@ -585,7 +726,9 @@ def _status_of(exc: Exception) -> int | None:
         return int(exc.code)
     if isinstance(exc, TimeoutError):
         return int(ua.StatusCodes.BadTimeout)
-    if isinstance(exc, (NotEnoughData, struct.error, UnicodeDecodeError, RecursionError)):
+    if isinstance(exc, RecursionError):
+        return int(ua.StatusCodes.BadEncodingLimitsExceeded)
+    if isinstance(exc, (NotEnoughData, struct.error, UnicodeDecodeError)):
         return int(ua.StatusCodes.BadDecodingError)
     return None
 
@@ -606,6 +749,14 @@ def _address(peer: Any) -> str:
     if isinstance(peer, tuple) and len(peer) >= 2:
         return f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}"
     return str(peer or "")
+
+
+def host_of(url: str | None) -> str:
+    """Return the host of an endpoint URL as a client wrote it; empty if it is none."""
+    try:
+        return (urlparse(url or "").hostname or "").lower()
+    except ValueError:
+        return ""
 
 
 def _printable(text: str) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlparse
 
@@ -23,9 +24,12 @@ from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ConfigError
 from edge_opcua.opcua.access import Access, Kind
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.seam.events import Subscriptions
+from edge_opcua.opcua.seam.cancel import Cancellation
+from edge_opcua.opcua.seam.channel import CHUNK_BYTES
 from edge_opcua.opcua.seam.gate import QUIET_S, Gate, ServerSecurity
 from edge_opcua.opcua.seam.identity import Identity
+from edge_opcua.opcua.seam.pace import Arrivals
+from edge_opcua.opcua.seam.processor import host_of
 from edge_opcua.opcua.seam.protocol import Listener
 from edge_opcua.opcua.seam.session import ClientApplication, Session, SessionSummary
 from edge_opcua.opcua.services.attributes import Attributes
@@ -33,12 +37,16 @@ from edge_opcua.opcua.services.audit import Act, Audit, unheard
 from edge_opcua.opcua.services.counts import ServerCounts
 from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
+from edge_opcua.opcua.services.subscriptions import Subscriptions
+from edge_opcua.opcua.services.view import Views
 from edge_opcua.opcua.types import SERVER, notifiers_above
-from edge_opcua.security.pki import names_in, utc
+from edge_opcua.security.pki import Pki, names_in, utc
+from edge_opcua.security.trust import Knock
 
 __all__ = ["Core", "SecureServer", "ServerSecurity"]
 
 BUFFER_BYTES: Final = 65_535
+UATCP_PROFILE: Final = "http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"
 # Each of them only ever as SignAndEncrypt: who wants to read along can be given a certificate.
 POLICIES: Final = {
     "Basic256Sha256": ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
@@ -94,7 +102,7 @@ class Core(InternalServer):
         access: Access,
     ) -> None:
         super().__init__(user_manager=_AnonymousOnly())
-        self.gate = Gate(security, clock)
+        self.gate = Gate(security, clock, self._tell_refused)
         self.identity = Identity(security, clock, self._tell_locked)
         self.clock = clock
         self.limits = limits
@@ -103,25 +111,37 @@ class Core(InternalServer):
         self.audit: Audit = unheard  # whoever keeps the journal takes its place
         self.services: dict[ua.NodeId, tuple[str, Service]] = {}
         self.advertised_urls = tuple(advertised_urls)
+        self._called = {name.lower() for name in names_in(security.pki.certificate)}
         self.policies: list[Any] = []
         self._crowded_s = -QUIET_S
         self.certificate = security.pki.certificate
         self.private_key = security.pki.private_key
         self.allow_remote_admin = False
         self.supported_tokens = (ua.AnonymousIdentityToken,)
-        self.attribute_service = Attributes(self.aspace, access, limits)
+        self.attribute_service = Attributes(self.aspace, access, limits, clock=clock, audit=self._tell)
         self.method_service.stop()  # the one that is replaced: its thread pool
-        self.method_service = Methods(self.aspace, access, limits.operations.call)
-        self.subscription_service = Subscriptions(self.aspace, self, limits)
+        self.method_service = Methods(self.aspace, access, limits.operations.call, audit=self._tell)
+        self.views = Views(self.aspace, access, limits)
+        self.subscription_service: Any = Subscriptions(
+            self.aspace, self.attribute_service, access, limits, clock
+        )
         # The internal session was made with the service that was just replaced.
         self.isession.subscription_service = self.subscription_service
-        for services in (self.attribute_service, self.method_service):
+        for services in (
+            self.attribute_service,
+            self.method_service,
+            self.views,
+            self.subscription_service,
+            Cancellation(self),
+        ):
             self.offer(services)
-        self.max_connections = limits.connections
-        self.max_subscriptions = limits.subscriptions
-        self.max_monitored_item_queue_size = limits.queue
+        self.arrivals = Arrivals(limits, clock)
+        self.max_connections = 2 * limits.connections  # ours is asked before; those that end count here too
         self.max_pending_activation_seconds = limits.activation_s
         self.max_pending_messages_per_connection = limits.waiting_messages + 1  # and the last, None
+
+    def _tell(self, act: Act) -> None:
+        self.audit(act)  # as it is then: who listens comes later
 
     def offer(self, services: ServiceSet) -> None:
         """Let clients use these services; what nobody offers does not exist here."""
@@ -134,16 +154,18 @@ class Core(InternalServer):
         return secrets.randbelow((1 << 32) - 1) + 1
 
     async def make_room_for_session(self) -> None:
-        """End the longest unused session that lost its connection, if there is no place for another.
+        """End the oldest session that was never activated, or else lost its connection, if there is no place.
 
-        Part 4 §5.7.2 lets a session outlive its connection. Clients that vanish instead of saying goodbye
-        would otherwise keep everybody out until their sessions time out.
+        Part 4 §5.7.2 wants the first, and lets a session outlive its connection. Clients that vanish instead
+        of saying goodbye would otherwise keep everybody out until their sessions time out.
         """
         while len(self._external_sessions) >= self.limits.sessions:  # others come while one is closed
-            lost = [session for session in self.sessions() if session.owner is None]
-            if not lost:
+            sessions = self.sessions()
+            loose = [session for session in sessions if not session.is_activated()]
+            loose = loose or [session for session in sessions if session.owner is None]
+            if not loose:
                 return
-            oldest = min(lost, key=lambda session: session.used_s)
+            oldest = min(loose, key=lambda session: session.used_s)
             _log.info("session.gave_way", client=oldest.who, sessions=len(self._external_sessions))
             await oldest.close_session(delete_subs=True)
 
@@ -157,6 +179,7 @@ class Core(InternalServer):
             _log.warning("session.too_many", sessions=len(self._external_sessions), peer=client.address)
             raise ServiceError(ua.StatusCodes.BadTooManySessions)
         self.counts.cumulated_session_count += 1
+        name = name or f"session {self.counts.cumulated_session_count}"  # Part 4 §5.7.2: we choose one
         return Session(self, name, client, processor, utc(self.clock.utc_ns()))
 
     def tell_crowd(self, peer: str, connections: int) -> None:
@@ -167,10 +190,31 @@ class Core(InternalServer):
             self._crowded_s = now_s
         log("connection.too_many", peer=peer, connections=connections)
 
+    def _tell_refused(self, knock: Knock) -> None:
+        who = f"{knock.application_uri or knock.name} ({knock.address})"
+        facts = {"code": knock.code, "reason": knock.reason, "thumbprint": knock.thumbprint}
+        self.audit(Act("channel.refused", int(ua.StatusCodes.BadSecurityChecksFailed), who, facts=facts))
+
     def _tell_locked(self, user: str, peer: str, lock_s: float) -> None:
         _log.warning("user.locked", user=user, peer=peer, lock_s=round(lock_s))
         status = int(ua.StatusCodes.BadUserAccessDenied)
         self.audit(Act("user.locked", status, f"{user} ({peer})", facts={"user": user, "lock_s": lock_s}))
+
+    def is_called(self, host: str) -> bool:
+        """Whether our certificate, or the operator, says that we have this name."""
+        return host in self._called or host in {host_of(url) for url in self.advertised_urls}
+
+    def use(self, pki: Pki) -> None:
+        """Show another certificate, and open channels with it; those that are open keep theirs."""
+        self.gate.use(pki)
+        self.certificate, self.private_key = pki.certificate, pki.private_key
+        self._called = {name.lower() for name in names_in(pki.certificate)}
+        for factory in self.policies:
+            if factory.certificate is not None:
+                factory.certificate, factory.private_key = pki.certificate, pki.private_key
+                factory.certificate_chain = list(pki.chain)
+        for endpoint in self.endpoints:
+            endpoint.ServerCertificate = pki.certificate_der
 
     def sessions(self) -> list[Session]:
         """Return the sessions of clients."""
@@ -183,7 +227,14 @@ class Core(InternalServer):
     async def get_endpoints(
         self, params: Any = None, sockname: tuple[str, int] | None = None
     ) -> list[ua.EndpointDescription]:
-        """Return the endpoints under the advertised URLs, or under the name the client used."""
+        """Return the endpoints under the advertised URLs, or under the name the client used.
+
+        Part 4 §5.5.4: only those of a wanted transport profile; LocaleIds choose among texts, and there is
+        one language.
+        """
+        profiles = getattr(params, "ProfileUris", None)
+        if profiles and UATCP_PROFILE not in profiles:
+            return []
         await self.identity.refresh()
         found = await super().get_endpoints(params, sockname)
         for endpoint in found:
@@ -203,7 +254,10 @@ class Core(InternalServer):
     def find_servers(
         self, params: Any, sockname: tuple[str, int] | None = None
     ) -> list[ua.ApplicationDescription]:
-        """Return ourselves."""
+        """Return ourselves, unless other servers only are looked for (Part 4 §5.5.2)."""
+        if params.ServerUris and self.gate.security.pki.application_uri not in params.ServerUris:
+            return []
+        params.ServerUris = []  # asyncua compares the beginning of a URI
         found = [copy.copy(server) for server in super().find_servers(params, sockname)]
         for server in found if self.advertised_urls else ():
             server.DiscoveryUrls = list(self.advertised_urls)
@@ -265,6 +319,8 @@ class SecureServer(Server):
     ) -> None:
         self.access = access or Access()
         self.limits_of_clients = limits or ServerLimits()
+        self._running: asyncio.TaskGroup | None = None
+        self._publishing: asyncio.Task[None] | None = None
         self.clock = clock or SystemClock()
         core = Core(security, self.limits_of_clients, advertised_urls, self.clock, self.access)
         super().__init__(core)
@@ -283,7 +339,7 @@ class SecureServer(Server):
         self.limits = TransportLimits(
             max_recv_buffer=BUFFER_BYTES,
             max_send_buffer=BUFFER_BYTES,
-            max_chunk_count=size // 8192 + 1,
+            max_chunk_count=size // CHUNK_BYTES + 1,
             max_message_size=size,
         )
         self.iserver.policies = self._policies
@@ -317,6 +373,7 @@ class SecureServer(Server):
     async def init(self, shelf_file: Any = None) -> None:
         """Load the standard address space (two seconds); namespace 1 is our ApplicationUri."""
         await super().init(shelf_file)
+        self.iserver.subscription_service.bind_methods()
         await self.set_build_info(
             self.product_uri,
             self.manufacturer_name,
@@ -333,6 +390,7 @@ class SecureServer(Server):
             ConfigError: The address cannot be used, e.g. because another server has the port.
         """
         await self._setup_server_nodes()
+        self.iserver.use(self.security.pki)  # asyncua leaves the chain out
         await self.iserver.start()
         host, port = self._get_bind_socket_info()
         self.bserver = Listener(self.iserver, host, port, self.limits)
@@ -344,9 +402,31 @@ class SecureServer(Server):
             await self.iserver.stop()
             reason = os.strerror(exc.errno) if exc.errno else str(exc)
             raise ConfigError(f"cannot listen on {host}:{port}: {reason}", code="H631") from exc
+        self._running = asyncio.TaskGroup()
+        await self._running.__aenter__()
+        self._publishing = self._running.create_task(
+            self.iserver.subscription_service.run(), name="opcua.subscriptions"
+        )
         if not port:
             self._tell_true_port()
         _log.info("opcua.listening", urls=self.urls(), thumbprint=self.security.pki.thumbprint)
+
+    async def stop(self) -> None:
+        """Close every connection, and end what ran beside them."""
+        await super().stop()
+        if self._running is not None and self._publishing is not None:
+            self._publishing.cancel()
+            running, self._running = self._running, None
+            await running.__aexit__(None, None, None)
+
+    def use(self, pki: Pki) -> None:
+        """Take another certificate for the same application without interrupting anybody.
+
+        Part 12 §7.10.9: what is open goes on, and may be renewed, with the certificate it began with.
+        """
+        self.security = replace(self.security, pki=pki)
+        self.iserver.use(pki)
+        _log.info("opcua.certificate_changed", thumbprint=pki.thumbprint)
 
     def _tell_true_port(self) -> None:
         self.set_endpoint(f"opc.tcp://{self.endpoint.netloc.rpartition(':')[0]}:{self.port}")
@@ -400,10 +480,9 @@ class SecureServer(Server):
 
     def sessions(self) -> list[SessionSummary]:
         """Return who is connected, for ``edge-opcua status``."""
-        subscriptions = list(self.iserver.subscription_service.subscriptions.values())
         out = []
         for session in self.iserver.sessions():
-            own = [found for found in subscriptions if found.session_id == session.session_id]
+            own = self.iserver.subscription_service.of_session(session)
             out.append(
                 SessionSummary(
                     name=session.name,
@@ -411,8 +490,8 @@ class SecureServer(Server):
                     since=session.since,
                     activated=session.is_activated(),
                     subscriptions=len(own),
-                    items=sum(len(found.monitored_item_srv._monitored_items) for found in own),  # noqa: SLF001
-                    interval_ms=min((float(f.data.RevisedPublishingInterval) for f in own), default=0.0),
+                    items=sum(len(found.items) for found in own),
+                    interval_ms=min((found.interval_ms for found in own), default=0.0),
                 )
             )
         return out

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import math
 import secrets
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from asyncua import ua
-from asyncua.common.utils import ServiceError
 from asyncua.server.internal_session import InternalSession, SessionState
 
 from edge_opcua.opcua.seam.identity import NOBODY, Account, facts_of
@@ -156,6 +156,7 @@ class Session(InternalSession):
         self.order = WriteOrder()
         self.account = NOBODY
         self.locales: tuple[str, ...] = ()
+        self.response_bytes = math.inf  # MaxResponseMessageSize
         self.endpoint_url = ""
         self.max_response_bytes = 0
         self.user_history: tuple[str, ...] = ()
@@ -241,115 +242,7 @@ class Session(InternalSession):
                 self.iserver.counts.session_timeout_count += 1
             else:
                 self.iserver.counts.session_abort_count += 1
-        await super().close_session(delete_subs)
-
-    # --- subscriptions: each service first asks whose it is (asyncua lets any session touch any) --------
-
-    def owns(self, subscription_id: int) -> bool:
-        """Whether this session has the subscription."""
-        found = self.subscription_service.subscriptions.get(subscription_id)
-        return found is not None and found.session_id == self.session_id
-
-    def _mine(self, subscription_id: int) -> None:
-        if not self.owns(subscription_id):
-            raise ServiceError(ua.StatusCodes.BadSubscriptionIdInvalid)
-
-    async def create_subscription(
-        self,
-        params: ua.CreateSubscriptionParameters,
-        callback: Callable[..., Any],
-        request_callback: Callable[..., Any] | None = None,
-    ) -> ua.CreateSubscriptionResult:
-        """Create a subscription that remembers its client, for a later transfer."""
-        result = await super().create_subscription(params, callback, request_callback)
-        self.subscription_service.subscriptions[result.SubscriptionId].client = self.client
-        return result
-
-    def modify_subscription(self, params: ua.ModifySubscriptionParameters) -> ua.ModifySubscriptionResult:
-        """See Part 4 §5.14.3; only one's own."""
-        self._mine(params.SubscriptionId)
-        return super().modify_subscription(params)
-
-    async def create_monitored_items(
-        self, params: ua.CreateMonitoredItemsParameters
-    ) -> list[ua.MonitoredItemCreateResult]:
-        """See Part 4 §5.13.2; only in one's own subscription."""
-        self._mine(params.SubscriptionId)
-        return list(await super().create_monitored_items(params))
-
-    async def modify_monitored_items(
-        self, params: ua.ModifyMonitoredItemsParameters
-    ) -> list[ua.MonitoredItemModifyResult]:
-        """See Part 4 §5.13.3; only in one's own subscription."""
-        self._mine(params.SubscriptionId)
-        return list(await super().modify_monitored_items(params))
-
-    async def delete_monitored_items(self, params: ua.DeleteMonitoredItemsParameters) -> list[ua.StatusCode]:
-        """See Part 4 §5.13.6; only in one's own subscription."""
-        self._mine(params.SubscriptionId)
-        return list(await super().delete_monitored_items(params))
-
-    async def set_monitoring_mode(self, params: ua.SetMonitoringModeParameters) -> list[ua.StatusCode]:
-        """See Part 4 §5.13.4; only in one's own subscription."""
-        self._mine(params.SubscriptionId)
-        return list(await super().set_monitoring_mode(params))
-
-    async def set_publishing_mode(self, params: ua.SetPublishingModeParameters) -> list[ua.StatusCode]:
-        """See Part 4 §5.14.4; a foreign subscription does not exist for this session."""
-        wanted = list(params.SubscriptionIds)
-        params.SubscriptionIds = [i for i in wanted if self.owns(i)]
-        done = dict(zip(params.SubscriptionIds, await super().set_publishing_mode(params), strict=True))
-        return [done.get(i, _NO_SUBSCRIPTION) for i in wanted]
-
-    async def delete_subscriptions(self, ids: list[int]) -> list[ua.StatusCode]:
-        """See Part 4 §5.14.8; a foreign subscription does not exist for this session."""
-        own = [i for i in dict.fromkeys(ids) if self.owns(i)]
-        done = dict(zip(own, await super().delete_subscriptions(own), strict=True))
-        return [done.pop(i, _NO_SUBSCRIPTION) for i in ids]
-
-    def republish(self, params: ua.RepublishParameters) -> ua.NotificationMessage:
-        """See Part 4 §5.14.6; asyncua answers Good and nothing for what it does not have."""
-        self._mine(params.SubscriptionId)
-        message = super().republish(params)
-        if not message.SequenceNumber:
-            raise ServiceError(ua.StatusCodes.BadMessageNotAvailable)
-        return message
-
-    def publish(
-        self, acks: Iterable[ua.SubscriptionAcknowledgement] | None = None
-    ) -> tuple[int, list[ua.StatusCode]]:
-        """Acknowledge one's own notifications; returns how many subscriptions this session has."""
-        subscriptions = self.subscription_service.subscriptions
-        own = sum(found.session_id == self.session_id for found in subscriptions.values())
-        if not own:
-            raise ServiceError(ua.StatusCodes.BadNoSubscription)
-        results = []
-        for ack in acks or ():
-            if self.owns(ack.SubscriptionId):
-                subscriptions[ack.SubscriptionId].publish([ack.SequenceNumber])
-                results.append(ua.StatusCode())
-            else:
-                results.append(_NO_SUBSCRIPTION)
-        return own, results
-
-    async def transfer_subscriptions(
-        self,
-        params: ua.TransferSubscriptionsParameters,
-        callback: Callable[..., Any],  # noqa: ARG002 - asyncua's, one of the two that have to be moved
-    ) -> list[ua.TransferResult]:
-        """Take over a subscription of an earlier session of the same client (Part 4 §5.14.7)."""
-        return [self._take_over(int(subscription_id)) for subscription_id in params.SubscriptionIds]
-
-    def _take_over(self, subscription_id: int) -> ua.TransferResult:
-        found = self.subscription_service.subscriptions.get(subscription_id)
-        if found is None or self.owner is None:
-            return ua.TransferResult(StatusCode=_NO_SUBSCRIPTION)
-        before = getattr(found, "client", None)
-        if before is None or not self.client.is_same(before):
-            return ua.TransferResult(StatusCode=ua.StatusCode(ua.StatusCodes.BadUserAccessDenied))
-        found.session_id = self.session_id
-        self.owner.serve(found)
-        return ua.TransferResult(AvailableSequenceNumbers=sorted(found._not_acknowledged_results))  # noqa: SLF001 - seam
-
-
-_NO_SUBSCRIPTION = ua.StatusCode(ua.StatusCodes.BadSubscriptionIdInvalid)
+        # Part 4 §5.14.1.1: a subscription outlives a session that timed out, for another to take it over.
+        delete = delete_subs and asyncio.current_task() is not self._timeout_task
+        await super().close_session(delete_subs=False)
+        self.subscription_service.leave(self, delete=delete)

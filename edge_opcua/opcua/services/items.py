@@ -1,0 +1,444 @@
+"""Monitored items (Part 4 §5.13): what is watched, what of it is a notification, what waits to be sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import structlog
+from asyncua import ua
+from asyncua.server.address_space import AddressSpace, AttributeValue
+
+from edge_opcua.opcua.services import wire
+from edge_opcua.opcua.services.deadband import Trigger, changed
+from edge_opcua.opcua.services.queues import EventQueue, ValueQueue
+
+if TYPE_CHECKING:
+    from edge_opcua.opcua.services.filters import Selection
+    from edge_opcua.opcua.services.sampling import Group, Sampling
+    from edge_opcua.opcua.services.service import Caller
+    from edge_opcua.opcua.services.subscription import Subscription
+
+Mode = ua.MonitoringMode
+# What is said instead of a value: the next one is read again, it is not taken from whoever tells it.
+_REFUSALS: Final = frozenset(
+    {
+        ua.StatusCodes.BadUserAccessDenied,
+        ua.StatusCodes.BadNotReadable,
+        ua.StatusCodes.BadSecurityModeInsufficient,
+        ua.StatusCodes.BadNodeIdUnknown,
+        ua.StatusCodes.BadInternalError,
+    }
+)
+# Part 3 §5: what these say depends on who asks, so nobody can be told of a change.
+USER_ATTRIBUTES: Final = frozenset(
+    {
+        ua.AttributeIds.UserWriteMask,
+        ua.AttributeIds.UserAccessLevel,
+        ua.AttributeIds.UserExecutable,
+        ua.AttributeIds.UserRolePermissions,
+    }
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class Reader(Protocol):
+    """What items need of the attribute services."""
+
+    def value_for(
+        self,
+        caller: Caller,
+        node: ua.NodeId,
+        attribute: ua.AttributeIds,
+        index_range: str | None,
+        timestamps: ua.TimestampsToReturn,
+    ) -> ua.DataValue:
+        """Return an attribute as this caller may see it."""
+        ...
+
+
+class Item:
+    """What data items and event items have in common.
+
+    Args:
+        subscription: Where it belongs.
+        number: MonitoredItemId.
+        node_id: What is watched.
+        attribute: Which attribute of it.
+
+    Attributes:
+        handle: ClientHandle.
+        mode: MonitoringMode.
+        sampling_ms: The true sampling interval.
+        links: Items that report when this one notices something (SetTriggering).
+    """
+
+    of_events = False
+
+    def __init__(
+        self, subscription: Subscription, number: int, node_id: ua.NodeId, attribute: ua.AttributeIds
+    ) -> None:
+        self.subscription = subscription
+        self.number = number
+        self.node_id = node_id
+        self.attribute = attribute
+        self.handle = 0
+        self.mode: ua.MonitoringMode = Mode.Disabled
+        self.sampling_ms = 0.0
+        self.links: dict[int, Item] = {}
+        self.linked_by: dict[int, Item] = {}
+        self._released = 0
+
+    def waiting(self) -> int:
+        """Return how many notifications are queued."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Forget what is queued."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begin to watch."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        raise NotImplementedError
+
+    def take(self, parcel: wire.Parcel) -> None:
+        """Encode what is to be reported, as much as fits."""
+        raise NotImplementedError
+
+    def reports(self) -> bool:
+        """Whether there is something for the next message."""
+        if self.mode is Mode.Reporting:
+            return self.waiting() > 0
+        return self._released > 0
+
+    def set_mode(self, mode: ua.MonitoringMode) -> None:
+        """SetMonitoringMode (Part 4 §5.13.4): Disabled forgets the queue, Reporting reports what is in it."""
+        before, self.mode = self.mode, mode
+        if mode is before:
+            return
+        self._released = 0
+        if mode is Mode.Disabled:
+            self.stop()
+            self.clear()
+        elif before is Mode.Disabled:
+            self.start()
+        self._offer()
+
+    def release(self) -> None:
+        """Report what is queued, since a triggering item says so (Part 4 §5.13.1.6)."""
+        if self.mode is Mode.Sampling and self.waiting():
+            self._released = self.waiting()
+            self.subscription.pending[self] = None
+
+    def link(self, other: Item) -> None:
+        """Let another item report when this one notices something."""
+        self.links[other.number] = other
+        other.linked_by[self.number] = self
+
+    def unlink(self, number: int) -> bool:
+        """Undo :meth:`link`; returns whether there was a link."""
+        other = self.links.pop(number, None)
+        if other is None:
+            return False
+        other.linked_by.pop(self.number, None)
+        return True
+
+    def close(self) -> None:
+        """End; the subscription forgets it elsewhere."""
+        if self.mode is not Mode.Disabled:
+            self.stop()
+        for other in tuple(self.links):
+            self.unlink(other)
+        for other_item in tuple(self.linked_by.values()):
+            other_item.unlink(self.number)
+        self.subscription.pending.pop(self, None)
+
+    def _noticed(self) -> None:
+        """Something was queued."""
+        if self.mode is Mode.Reporting:
+            self.subscription.pending[self] = None
+        for other in self.links.values():
+            other.release()
+
+    def _offer(self) -> None:
+        if self.reports():
+            self.subscription.pending[self] = None
+        else:
+            self.subscription.pending.pop(self, None)
+
+
+class DataItem(Item):
+    """An item of any attribute but EventNotifier.
+
+    Args:
+        subscription: Where it belongs.
+        number: MonitoredItemId.
+        node_id: What is watched.
+        attribute: Which attribute of it.
+        index_range: Which part of it; None: all.
+        source: The attribute's place in the address space; None or ``polled``: read at each sample.
+        polled: Whether nobody tells of its changes.
+        reader: Reads it.
+        sampling: Where samples are taken.
+    """
+
+    def __init__(  # noqa: PLR0913 - finished objects
+        self,
+        subscription: Subscription,
+        number: int,
+        node_id: ua.NodeId,
+        attribute: ua.AttributeIds,
+        *,
+        index_range: str | None,
+        source: AttributeValue | None,
+        polled: bool,
+        reader: Reader,
+        sampling: Sampling,
+    ) -> None:
+        super().__init__(subscription, number, node_id, attribute)
+        self.index_range = index_range
+        self.trigger = Trigger.StatusValue
+        self.band = 0.0
+        self.queue: ValueQueue[ua.DataValue] = ValueQueue(1, discard_oldest=True)
+        self.source_stamp = self.server_stamp = True
+        self.last: ua.DataValue | None = None
+        self._polled = polled or source is None
+        self._source = None if polled else source
+        self._reader = reader
+        self._sampling = sampling
+        self._group: Group | None = None
+        self._seen_as: Any = None
+
+    @property
+    def wants_time(self) -> bool:
+        """Whether a new source time alone is a change (Part 4 §7.22.2: not with a deadband)."""
+        return self.trigger == Trigger.StatusValueTimestamp and not self.band
+
+    # --- being told ----------------------------------------------------------------------------------
+
+    def changed(self, value: ua.DataValue) -> None:
+        """Take a new value of what is watched; a slower item takes it with its next sample."""
+        if self._group is not None:
+            self._group.touched[self] = value
+        else:
+            self.sample(value)
+
+    async def __call__(self, handle: int, value: ua.DataValue | None, status: Any = None) -> None:  # noqa: ARG002 - asyncua's callback
+        """Take a change from asyncua's address space."""
+        if value is not None:
+            self.changed(value)
+
+    def sample(self, value: ua.DataValue) -> None:
+        """Look at a value, and queue it if it is a notification."""
+        # Told values are the whole Value of the node: whoever may see less, or a part, reads for himself.
+        if self.subscription.owner.roles is not self._seen_as:
+            value = self.read()
+        if changed(self.trigger, self.band, self.last, value):
+            self._queue(value)
+
+    def read(self) -> ua.DataValue:
+        """Return what the owner of the subscription may see now."""
+        owner = self.subscription.owner
+        try:
+            value = self._reader.value_for(
+                owner, self.node_id, self.attribute, self.index_range, ua.TimestampsToReturn.Both
+            )
+        except Exception as exc:  # noqa: BLE001 - boundary: the value comes from anybody's callback
+            _log.error("item.read_failed", node=str(self.node_id), error=repr(exc), exc_info=exc)
+            value = ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadInternalError))
+        status = value.StatusCode.value if value.StatusCode is not None else 0
+        told = self.attribute == ua.AttributeIds.Value and not self.index_range
+        self._seen_as = owner.roles if told and status not in _REFUSALS else None
+        return value
+
+    def resend(self) -> None:
+        """Queue the present value, if nothing newer waits already (ResendData, SendInitialValues)."""
+        if self.mode is Mode.Reporting and not len(self.queue):
+            self._queue(self.read())
+
+    # --- being an item -------------------------------------------------------------------------------
+
+    def begin(self, value: ua.DataValue, mode: ua.MonitoringMode) -> None:
+        """Start with a value that was just read; the first one is always a notification."""
+        self.mode = mode
+        if mode is not Mode.Disabled:
+            self._attach()
+            self._queue(value)
+
+    def start(self) -> None:
+        """Watch, and report the present value."""
+        self._attach()
+        self.last = None
+        self._queue(self.read())
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._source is not None:
+            self._source.datachange_callbacks.pop(id(self), None)
+        self._sampling.leave(self, self.sampling_ms)
+        self._group = None
+
+    def resample(self, sampling_ms: float) -> None:
+        """Change the sampling interval."""
+        if sampling_ms == self.sampling_ms:
+            return
+        running = self.mode is not Mode.Disabled
+        if running:
+            self.stop()
+        self.sampling_ms = sampling_ms
+        if running:
+            self._attach()
+
+    def resize(self, size: int, *, discard_oldest: bool) -> None:
+        """Change the queue."""
+        lost = self.queue.resize(size, discard_oldest=discard_oldest)
+        self.subscription.counts.monitoring_queue_overflows += lost
+        self._released = min(self._released, len(self.queue))
+
+    def set_timestamps(self, timestamps: ua.TimestampsToReturn) -> None:
+        """Say which stamps are sent."""
+        self.source_stamp = timestamps in wire.SOURCE_STAMP
+        self.server_stamp = timestamps in wire.SERVER_STAMP
+
+    def waiting(self) -> int:
+        """Return how many values are queued."""
+        return len(self.queue)
+
+    def clear(self) -> None:
+        """Forget what is queued."""
+        self.queue.clear()
+
+    def take(self, parcel: wire.Parcel) -> None:
+        """Encode what is to be reported, as much as fits."""
+        queue = self.queue
+        # Only a Value has timestamps (Part 4 §7.7).
+        stamped = self.attribute == ua.AttributeIds.Value
+        source, server = self.source_stamp and stamped, self.server_stamp and stamped
+        while self.reports() and parcel.has_room:
+            value, overflow = queue.pop()
+            self._released -= self._released > 0
+            try:
+                part = wire.notification(self.handle, value, overflow=overflow, source=source, server=server)
+            except Exception as exc:  # noqa: BLE001 - boundary: the server's own code wrote a value of no type
+                _log.error("item.not_encoded", node=str(self.node_id), error=repr(exc))
+                part = wire.unencodable(self.handle)
+            parcel.put(parcel.data, part)
+
+    def _attach(self) -> None:
+        self._group = self._sampling.join(self, self.sampling_ms, polled=self._polled)
+        if self._source is not None:
+            self._source.datachange_callbacks[id(self)] = self
+
+    def _queue(self, value: ua.DataValue) -> None:
+        self.last = value
+        if self.queue.push(value):
+            self.subscription.counts.monitoring_queue_overflows += 1
+            self._released = min(self._released, len(self.queue))
+        self._noticed()
+
+
+class EventItem(Item):
+    """An item of the attribute EventNotifier.
+
+    Args:
+        subscription: Where it belongs.
+        number: MonitoredItemId.
+        node_id: The notifier.
+        selection: The filter made ready.
+        listening: Where items listen, by notifier.
+    """
+
+    of_events = True
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        number: int,
+        node_id: ua.NodeId,
+        selection: Selection,
+        listening: dict[ua.NodeId, dict[EventItem, None]],
+    ) -> None:
+        super().__init__(subscription, number, node_id, ua.AttributeIds.EventNotifier)
+        self.selection = selection
+        self.queue: EventQueue[list[ua.Variant]] = EventQueue(1, discard_oldest=True)
+        self._listening = listening
+
+    def offer(self, event: Any, overflow: Any) -> None:
+        """Queue an event that passes the filter.
+
+        Args:
+            event: The event.
+            overflow: Makes the event that tells of a lost one.
+        """
+        if self.selection.matches(event):
+            self.enter(self.selection.fields(event), overflow)
+
+    def enter(self, fields: list[ua.Variant], overflow: Any) -> None:
+        """Queue the fields of an event, whatever the where clause says.
+
+        Args:
+            fields: One for each select clause.
+            overflow: Makes the event that tells of a lost one.
+        """
+        if self.queue.push(fields):
+            self.subscription.counts.event_queue_overflows += 1
+            if not self.queue.told:
+                self.queue.tell(self.selection.fields(overflow()))
+        self._noticed()
+
+    def begin(self, mode: ua.MonitoringMode) -> None:
+        """Start."""
+        self.mode = mode
+        if mode is not Mode.Disabled:
+            self.start()
+
+    def start(self) -> None:
+        """Listen."""
+        self._listening.setdefault(self.node_id, {})[self] = None
+
+    def stop(self) -> None:
+        """Listen no longer."""
+        here = self._listening.get(self.node_id)
+        if here is not None:
+            here.pop(self, None)
+            if not here:
+                del self._listening[self.node_id]
+
+    def resize(self, size: int, *, discard_oldest: bool) -> None:
+        """Change the queue."""
+        self.subscription.counts.event_queue_overflows += self.queue.resize(
+            size, discard_oldest=discard_oldest
+        )
+        self._released = min(self._released, len(self.queue))
+
+    def waiting(self) -> int:
+        """Return how many events are queued."""
+        return len(self.queue)
+
+    def clear(self) -> None:
+        """Forget what is queued."""
+        self.queue.clear()
+
+    def take(self, parcel: wire.Parcel) -> None:
+        """Encode what is to be reported, as much as fits."""
+        while self.reports() and parcel.has_room:
+            fields = self.queue.pop()
+            self._released -= self._released > 0
+            try:
+                part = wire.event(self.handle, fields)
+            except Exception as exc:  # noqa: BLE001 - boundary: an event's field of no type
+                _log.error("event.not_encoded", node=str(self.node_id), error=repr(exc))
+                part = wire.event(self.handle, [ua.Variant() for _ in fields])
+            parcel.put(parcel.events, part)
+
+
+def source_of(aspace: AddressSpace, node: ua.NodeId, attribute: ua.AttributeIds) -> AttributeValue | None:
+    """Return the place of an attribute that tells of its changes; None: it has to be read."""
+    found = aspace.get(node)
+    if found is None or attribute in USER_ATTRIBUTES:
+        return None
+    return found.attributes.get(attribute)

@@ -1,0 +1,422 @@
+"""The MonitoredItem service set (Part 4 §5.13)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from asyncua import ua
+from asyncua.common.event_objects import EventQueueOverflowEvent
+from asyncua.common.utils import ServiceError
+from asyncua.server.address_space import AddressSpace
+
+# What the codec makes of a filter; of some there are subclasses under ``ua``.
+from asyncua.ua.uaprotocol_auto import AggregateFilter, DataChangeFilter, EventFilter
+
+from edge_opcua.core.clock import Clock
+from edge_opcua.opcua.access import Access
+from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.services.deadband import NUMBERS, Trigger, absolute
+from edge_opcua.opcua.services.filters import compile_filter, may_receive
+from edge_opcua.opcua.services.items import DataItem, EventItem, Item, Reader, source_of
+from edge_opcua.opcua.services.sampling import Sampling
+from edge_opcua.opcua.services.service import Caller, Service
+from edge_opcua.opcua.services.subscription import Subscription
+from edge_opcua.opcua.types import SERVER, attribute, is_subtype, property_value
+from edge_opcua.opcua.values import utc
+
+_NUMBER: Final = ua.NodeId(ua.ObjectIds.Number)
+_DURATION_UNKNOWN: Final = 0.0
+# With these an item can never deliver anything: it is not made (Part 4 §5.13.2.4).
+_HOPELESS: Final = frozenset(
+    {
+        ua.StatusCodes.BadNodeIdUnknown,
+        ua.StatusCodes.BadNodeIdInvalid,
+        ua.StatusCodes.BadIndexRangeInvalid,
+    }
+)
+_OVERFLOW_SEVERITY: Final = 500
+Find = Callable[[Caller, int], Subscription]
+
+
+class Refused(ua.UaStatusCodeError):  # type: ignore[misc, unused-ignore]
+    """An item that is not made, with what the client is told of its filter."""
+
+    def __init__(self, code: int, result: Any = None) -> None:
+        super().__init__(code)
+        self.result = result
+
+
+class Monitoring:
+    """Creates, changes and ends monitored items, and hands events to them.
+
+    Args:
+        aspace: The address space.
+        reader: Reads attributes for a session.
+        access: Who may receive events.
+        sampling: Where samples are taken.
+        find: Returns a session's own subscription.
+        limits: How many items, how long their queues.
+        clock: For the time of events.
+
+    Attributes:
+        polled: Nodes whose value nobody tells: it is read at each sample.
+        count: Items of all subscriptions.
+    """
+
+    def __init__(
+        self,
+        aspace: AddressSpace,
+        reader: Reader,
+        access: Access,
+        sampling: Sampling,
+        find: Find,
+        limits: ServerLimits,
+        clock: Clock,
+    ) -> None:
+        self.polled: set[ua.NodeId] = set()
+        self.count = 0
+        self._aspace = aspace
+        self._reader = reader
+        self._access = access
+        self._sampling = sampling
+        self._find = find
+        self._limits = limits
+        self._clock = clock
+        self._listening: dict[ua.NodeId, dict[EventItem, None]] = {}
+        self._numbers = iter(_numbers())
+
+    def services(self) -> Mapping[str, Service]:
+        """The services of the set."""
+        most = self._limits.operations.items
+        ids = ("MonitoredItemIds",)
+        return {
+            "CreateMonitoredItems": Service(
+                ua.CreateMonitoredItemsParameters, self.create, ("ItemsToCreate",), most
+            ),
+            "ModifyMonitoredItems": Service(
+                ua.ModifyMonitoredItemsParameters, self.modify, ("ItemsToModify",), most
+            ),
+            "DeleteMonitoredItems": Service(ua.DeleteMonitoredItemsParameters, self.delete, ids, most),
+            "SetMonitoringMode": Service(ua.SetMonitoringModeParameters, self.set_mode, ids, most),
+            "SetTriggering": Service(
+                ua.SetTriggeringParameters, self.set_triggering, ("LinksToAdd", "LinksToRemove"), most
+            ),
+        }
+
+    # --- create (§5.13.2) ----------------------------------------------------------------------------
+
+    def create(
+        self, caller: Caller, params: ua.CreateMonitoredItemsParameters
+    ) -> ua.CreateMonitoredItemsResponse:
+        """CreateMonitoredItems."""
+        subscription = self._find(caller, params.SubscriptionId)
+        _check_timestamps(params.TimestampsToReturn)
+        response = ua.CreateMonitoredItemsResponse()
+        response.Results = [
+            self._create(subscription, wanted, params.TimestampsToReturn) for wanted in params.ItemsToCreate
+        ]
+        return response
+
+    def _create(
+        self,
+        subscription: Subscription,
+        wanted: ua.MonitoredItemCreateRequest,
+        timestamps: ua.TimestampsToReturn,
+    ) -> ua.MonitoredItemCreateResult:
+        result = ua.MonitoredItemCreateResult()
+        try:
+            self._check_room(subscription)
+            if wanted.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier:
+                item: Item = self._event_item(subscription, wanted, result)
+            else:
+                item = self._data_item(subscription, wanted, timestamps, result)
+        except ua.UaStatusCodeError as exc:
+            result.StatusCode = ua.StatusCode(exc.code)
+            if isinstance(exc, Refused) and exc.result is not None:
+                result.FilterResult = exc.result
+            return result
+        subscription.items[item.number] = item
+        self.count += 1
+        result.MonitoredItemId = item.number
+        result.RevisedSamplingInterval = item.sampling_ms
+        return result
+
+    def _check_room(self, subscription: Subscription) -> None:
+        if len(subscription.items) >= self._limits.items_per_subscription or self.count >= self._limits.items:
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyMonitoredItems)
+
+    def _data_item(
+        self,
+        subscription: Subscription,
+        wanted: ua.MonitoredItemCreateRequest,
+        timestamps: ua.TimestampsToReturn,
+        result: ua.MonitoredItemCreateResult,
+    ) -> DataItem:
+        what, asked = wanted.ItemToMonitor, wanted.RequestedParameters
+        node, attribute_id = what.NodeId, _attribute_id(what)
+        source = source_of(self._aspace, node, attribute_id)
+        item = DataItem(
+            subscription,
+            next(self._numbers),
+            node,
+            attribute_id,
+            index_range=what.IndexRange or None,
+            source=source,
+            polled=node in self.polled,
+            reader=self._reader,
+            sampling=self._sampling,
+        )
+        value = item.read()
+        status = value.StatusCode.value if value.StatusCode is not None else 0
+        # Part 4 §5.13.2.1: an item that may not be read now is made, and its notifications say so.
+        if status in _HOPELESS or (status == ua.StatusCodes.BadAttributeIdInvalid and source is None):
+            raise ua.UaStatusCodeError(status)
+        _check_encoding(what, attribute_id)
+        self._set_filter(item, asked.Filter, value)
+        self._set_data(item, asked, timestamps)
+        item.begin(value, wanted.MonitoringMode)
+        result.RevisedQueueSize = item.queue.size
+        return item
+
+    def _set_data(
+        self, item: DataItem, asked: ua.MonitoringParameters, timestamps: ua.TimestampsToReturn
+    ) -> None:
+        item.handle = asked.ClientHandle
+        item.set_timestamps(timestamps)
+        node_ms = _DURATION_UNKNOWN
+        if item.attribute == ua.AttributeIds.Value:
+            node_ms = attribute(self._aspace, item.node_id, ua.AttributeIds.MinimumSamplingInterval) or 0.0
+        item.resample(
+            self._sampling.revise(asked.SamplingInterval, item.subscription.interval_ms, float(node_ms))
+        )
+        size = min(max(asked.QueueSize, 1), self._limits.queue)
+        item.resize(size, discard_oldest=bool(asked.DiscardOldest))
+
+    def _set_filter(self, item: DataItem, wanted: Any, value: ua.DataValue) -> None:
+        """Set what is a change (§7.22.2); the default is a change of status or value."""
+        if _is_null(wanted):
+            item.trigger, item.band = Trigger.StatusValue, 0.0
+            return
+        if item.attribute != ua.AttributeIds.Value or isinstance(wanted, EventFilter):
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadFilterNotAllowed)
+        if isinstance(wanted, AggregateFilter):
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoredItemFilterUnsupported)
+        if not isinstance(wanted, DataChangeFilter) or wanted.Trigger not in tuple(Trigger):
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoredItemFilterInvalid)
+        if wanted.DeadbandType != ua.DeadbandType.None_ and not self._is_number(item.node_id, value):
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadFilterNotAllowed)
+        band = absolute(wanted.DeadbandType, wanted.DeadbandValue, self._eu_range(item.node_id))
+        item.trigger, item.band = Trigger(wanted.Trigger), band
+
+    def _is_number(self, node: ua.NodeId, value: ua.DataValue) -> bool:
+        data_type = attribute(self._aspace, node, ua.AttributeIds.DataType)
+        if data_type is not None and is_subtype(self._aspace, data_type, _NUMBER):
+            return True
+        return value.Value is not None and value.Value.VariantType in NUMBERS
+
+    def _eu_range(self, node: ua.NodeId) -> tuple[float, float] | None:
+        found = property_value(self._aspace, node, "EURange")
+        return (float(found.Low), float(found.High)) if isinstance(found, ua.Range) else None
+
+    def _event_item(
+        self,
+        subscription: Subscription,
+        wanted: ua.MonitoredItemCreateRequest,
+        result: ua.MonitoredItemCreateResult,
+    ) -> EventItem:
+        node, asked = wanted.ItemToMonitor.NodeId, wanted.RequestedParameters
+        found = self._aspace.get(node)
+        if found is None:
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadNodeIdUnknown)
+        notifier = attribute(self._aspace, node, ua.AttributeIds.EventNotifier)
+        if notifier is None:
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadAttributeIdInvalid)
+        if not notifier & 1 << ua.EventNotifier.SubscribeToEvents:
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadNotSupported)
+        selection, result.FilterResult = self._compile(asked.Filter)
+        item = EventItem(subscription, next(self._numbers), node, selection, self._listening)
+        self._set_event(item, asked)
+        item.begin(wanted.MonitoringMode)
+        result.RevisedQueueSize = item.queue.size
+        return item
+
+    def _compile(self, wanted: Any) -> tuple[Any, Any]:
+        if _is_null(wanted):
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadEventFilterInvalid)
+        if isinstance(wanted, (DataChangeFilter, AggregateFilter)):
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadFilterNotAllowed)
+        if not isinstance(wanted, EventFilter):
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoredItemFilterInvalid)
+        compiled = compile_filter(self._aspace, wanted)
+        if compiled.status or compiled.selection is None:
+            raise Refused(compiled.status or ua.StatusCodes.BadEventFilterInvalid, compiled.result)
+        return compiled.selection, compiled.result
+
+    def _set_event(self, item: EventItem, asked: ua.MonitoringParameters) -> None:
+        item.handle = asked.ClientHandle
+        # Part 4 §7.21: 0 asks for our idea of a queue; events have no sampling interval.
+        size = min(asked.QueueSize, self._limits.queue) if asked.QueueSize else self._limits.queue
+        item.resize(size, discard_oldest=bool(asked.DiscardOldest))
+
+    # --- modify (§5.13.3) ----------------------------------------------------------------------------
+
+    def modify(
+        self, caller: Caller, params: ua.ModifyMonitoredItemsParameters
+    ) -> ua.ModifyMonitoredItemsResponse:
+        """ModifyMonitoredItems."""
+        subscription = self._find(caller, params.SubscriptionId)
+        _check_timestamps(params.TimestampsToReturn)
+        response = ua.ModifyMonitoredItemsResponse()
+        response.Results = [
+            self._modify(subscription, wanted, params.TimestampsToReturn) for wanted in params.ItemsToModify
+        ]
+        return response
+
+    def _modify(
+        self,
+        subscription: Subscription,
+        wanted: ua.MonitoredItemModifyRequest,
+        timestamps: ua.TimestampsToReturn,
+    ) -> ua.MonitoredItemModifyResult:
+        result = ua.MonitoredItemModifyResult()
+        item = subscription.items.get(wanted.MonitoredItemId)
+        asked = wanted.RequestedParameters
+        try:
+            if isinstance(item, EventItem):
+                if not _is_null(asked.Filter):  # none: the one it has stays, an event item needs one
+                    item.selection, result.FilterResult = self._compile(asked.Filter)
+                self._set_event(item, asked)
+                result.RevisedQueueSize = item.queue.size
+            elif isinstance(item, DataItem):
+                self._set_filter(item, asked.Filter, item.last or item.read())
+                self._set_data(item, asked, timestamps)
+                result.RevisedQueueSize = item.queue.size
+                result.RevisedSamplingInterval = item.sampling_ms
+            else:
+                result.StatusCode = _good_or_no_item(found=False)
+        except ua.UaStatusCodeError as exc:
+            result.StatusCode = ua.StatusCode(exc.code)
+            if isinstance(exc, Refused) and exc.result is not None:
+                result.FilterResult = exc.result
+        return result
+
+    # --- the others ----------------------------------------------------------------------------------
+
+    def delete(
+        self, caller: Caller, params: ua.DeleteMonitoredItemsParameters
+    ) -> ua.DeleteMonitoredItemsResponse:
+        """DeleteMonitoredItems (§5.13.6)."""
+        subscription = self._find(caller, params.SubscriptionId)
+        response = ua.DeleteMonitoredItemsResponse()
+        response.Results = [
+            _good_or_no_item(found=self._drop(subscription, number)) for number in params.MonitoredItemIds
+        ]
+        return response
+
+    def _drop(self, subscription: Subscription, number: int) -> bool:
+        item = subscription.items.pop(number, None)
+        if item is None:
+            return False
+        item.close()
+        self.count -= 1
+        return True
+
+    def drop_all(self, subscription: Subscription) -> None:
+        """End every item of a subscription."""
+        for number in tuple(subscription.items):
+            self._drop(subscription, number)
+
+    def set_mode(
+        self, caller: Caller, params: ua.SetMonitoringModeParameters
+    ) -> ua.SetMonitoringModeResponse:
+        """SetMonitoringMode (§5.13.4)."""
+        subscription = self._find(caller, params.SubscriptionId)
+        results = []
+        for number in params.MonitoredItemIds:
+            item = subscription.items.get(number)
+            if item is not None:
+                item.set_mode(params.MonitoringMode)
+            results.append(_good_or_no_item(found=item is not None))
+        response = ua.SetMonitoringModeResponse()
+        response.Parameters.Results = results
+        return response
+
+    def set_triggering(self, caller: Caller, params: ua.SetTriggeringParameters) -> ua.SetTriggeringResponse:
+        """SetTriggering (§5.13.5); links are removed before others are added."""
+        subscription = self._find(caller, params.SubscriptionId)
+        item = subscription.items.get(params.TriggeringItemId)
+        if item is None:
+            raise ServiceError(ua.StatusCodes.BadMonitoredItemIdInvalid)
+        removed = [_good_or_no_item(found=item.unlink(number)) for number in params.LinksToRemove or ()]
+        added = []
+        for number in params.LinksToAdd or ():
+            other = subscription.items.get(number)
+            if other is not None:
+                item.link(other)
+            added.append(_good_or_no_item(found=other is not None))
+        response = ua.SetTriggeringResponse()
+        response.Parameters.AddResults = added
+        response.Parameters.RemoveResults = removed
+        return response
+
+    # --- events --------------------------------------------------------------------------------------
+
+    def deliver(self, event: Any, notifiers: Sequence[ua.NodeId]) -> None:
+        """Hand an event to every item on one of these nodes, to each once."""
+        allowed: dict[Any, bool] = {}
+        for node in dict.fromkeys(notifiers):
+            for item in tuple(self._listening.get(node, ())):
+                roles = item.subscription.owner.roles
+                may = allowed.get(roles)
+                if may is None:
+                    may = allowed[roles] = may_receive(self._access, roles, event, self._aspace)
+                if may:
+                    item.offer(event, self._overflow_event)
+
+    def _overflow_event(self) -> Any:
+        """Return the event that tells of lost ones (Part 4 §7.22.3)."""
+        event = EventQueueOverflowEvent()
+        event.EventId = secrets.token_bytes(16)
+        event.SourceNode = SERVER
+        event.SourceName = "Server"
+        event.Time = event.ReceiveTime = utc(self._clock.utc_ns())
+        event.Message = ua.LocalizedText("events were lost: the queue of this item is too short")
+        event.Severity = _OVERFLOW_SEVERITY
+        return event
+
+
+def _numbers() -> Iterator[int]:
+    while True:
+        yield from range(1, 0x7FFF_FFFF)
+
+
+def _attribute_id(what: ua.ReadValueId) -> ua.AttributeIds:
+    try:
+        return ua.AttributeIds(what.AttributeId)
+    except ValueError as exc:
+        raise ua.UaStatusCodeError(ua.StatusCodes.BadAttributeIdInvalid) from exc
+
+
+def _check_encoding(what: ua.ReadValueId, attribute_id: ua.AttributeIds) -> None:
+    name = what.DataEncoding.Name if what.DataEncoding is not None else None
+    if not name:
+        return
+    if attribute_id != ua.AttributeIds.Value:
+        raise ua.UaStatusCodeError(ua.StatusCodes.BadDataEncodingInvalid)
+    if name != "Default Binary":
+        raise ua.UaStatusCodeError(ua.StatusCodes.BadDataEncodingUnsupported)
+
+
+def _check_timestamps(timestamps: ua.TimestampsToReturn) -> None:
+    if timestamps == ua.TimestampsToReturn.Invalid:
+        raise ServiceError(ua.StatusCodes.BadTimestampsToReturnInvalid)
+
+
+def _is_null(wanted: Any) -> bool:
+    return wanted is None or (isinstance(wanted, ua.ExtensionObject) and wanted.TypeId == ua.NodeId())
+
+
+def _good_or_no_item(*, found: bool) -> ua.StatusCode:
+    return ua.StatusCode(0 if found else ua.StatusCodes.BadMonitoredItemIdInvalid)

@@ -1,0 +1,137 @@
+"""One timer for everything that is due again and again: a heap of due times, however many there are."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Final
+
+from edge_opcua.core.clock import Clock
+
+# What is due this soon is done in the same wake-up.
+SLACK_S: Final = 0.001
+_DAY_S: Final = 86_400.0
+
+
+class Ticket:
+    """Something that is due every ``period_s``.
+
+    Args:
+        period_s: How often.
+        due_s: When next (monotonic).
+        call: What to do then; it must not raise.
+    """
+
+    __slots__ = ("call", "due_s", "live", "period_s")
+
+    def __init__(self, period_s: float, due_s: float, call: Callable[[], None]) -> None:
+        self.period_s = period_s
+        self.due_s = due_s
+        self.call = call
+        self.live = True
+
+    def cancel(self) -> None:
+        """Never again."""
+        self.live = False
+
+
+class Schedule:
+    """Calls what is due.
+
+    Args:
+        clock: For due times.
+        settle: Called after everything that was due at once.
+    """
+
+    def __init__(self, clock: Clock, settle: Callable[[], None]) -> None:
+        self._clock = clock
+        self._settle = settle
+        self._heap: list[tuple[float, int, Ticket]] = []
+        self._order = itertools.count()
+        self._cancelled = 0
+        self._tasks: asyncio.TaskGroup | None = None
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_s = 0.0
+
+    def __len__(self) -> int:
+        return sum(ticket.live for _, _, ticket in self._heap)
+
+    def every(self, period_s: float, call: Callable[[], None]) -> Ticket:
+        """Call something every ``period_s`` seconds, for the first time after one period."""
+        ticket = Ticket(period_s, self._clock.monotonic_s() + period_s, call)
+        self._push(ticket)
+        self._arm()
+        return ticket
+
+    def restart(self, ticket: Ticket, period_s: float) -> Ticket:
+        """Give something another period, which begins now."""
+        self.cancel(ticket)
+        return self.every(period_s, ticket.call)
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Forget something; what is dead does not pile up in the heap."""
+        if not ticket.live:
+            return
+        ticket.cancel()
+        self._cancelled += 1
+        if self._cancelled * 2 > len(self._heap):
+            self._heap = [each for each in self._heap if each[2].live]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    async def run(self) -> None:
+        """Call what is due until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                self._arm()
+                while True:
+                    await self._clock.sleep(_DAY_S)  # the alarms do the work
+            finally:
+                self._tasks = None
+                if self._alarm is not None:
+                    self._alarm.cancel()
+                    self._alarm = None
+
+    def work(self) -> None:
+        """Do what is due now."""
+        now_s = self._clock.monotonic_s() + SLACK_S
+        done = False
+        while self._heap and self._heap[0][0] <= now_s:
+            _, _, ticket = heapq.heappop(self._heap)
+            if not ticket.live:
+                self._cancelled -= 1
+                continue
+            ticket.due_s += ticket.period_s
+            if ticket.due_s <= now_s:  # we were late by more than a period: what was missed is not made up
+                ticket.due_s = now_s + ticket.period_s
+            self._push(ticket)
+            done = True
+            ticket.call()
+        if done:
+            self._settle()
+
+    def _push(self, ticket: Ticket) -> None:
+        heapq.heappush(self._heap, (ticket.due_s, next(self._order), ticket))
+
+    def _arm(self) -> None:
+        """See that somebody wakes up for what is due first."""
+        if self._tasks is None or not self._heap:
+            return
+        due_s = self._heap[0][0]
+        if self._alarm is not None:
+            if self._alarm_s <= due_s:
+                return
+            self._alarm.cancel()
+        self._alarm_s = due_s
+        self._alarm = self._tasks.create_task(self._wait(due_s), name="opcua.subscriptions.alarm")
+
+    async def _wait(self, due_s: float) -> None:
+        await self._clock.sleep(max(0.0, due_s - self._clock.monotonic_s()))
+        self._alarm = None
+        try:
+            self.work()
+        finally:
+            self._arm()

@@ -1,0 +1,167 @@
+"""Notifications as bytes, each encoded once (Part 6 §5.2.2): the hot path does not go through dataclasses."""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from asyncua import ua
+from asyncua.ua.ua_binary import variant_to_binary
+
+from edge_opcua.opcua.services.queues import OVERFLOW
+
+_EPOCH: Final = dt.datetime(1601, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND: Final = dt.timedelta(microseconds=1)
+_UINT32: Final = struct.Struct("<I")
+_HANDLE_MASK: Final = struct.Struct("<IB")
+# A scalar Variant: its type in one byte, then the value.
+_SCALARS: Final = {
+    kind: struct.Struct(f"<B{letter}")
+    for kind, letter in (
+        (ua.VariantType.Boolean, "?"),
+        (ua.VariantType.SByte, "b"),
+        (ua.VariantType.Byte, "B"),
+        (ua.VariantType.Int16, "h"),
+        (ua.VariantType.UInt16, "H"),
+        (ua.VariantType.Int32, "i"),
+        (ua.VariantType.UInt32, "I"),
+        (ua.VariantType.Int64, "q"),
+        (ua.VariantType.UInt64, "Q"),
+        (ua.VariantType.Float, "f"),
+        (ua.VariantType.Double, "d"),
+    )
+}
+_KIND_BYTE: Final = {kind: int(kind) for kind in _SCALARS}
+_VALUE, _STATUS, _SOURCE, _SERVER, _SOURCE_PICO, _SERVER_PICO = 1, 2, 4, 8, 16, 32
+_NO_DIAGNOSTICS: Final = struct.pack("<i", -1)
+SOURCE_STAMP: Final = frozenset({ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Both})
+SERVER_STAMP: Final = frozenset({ua.TimestampsToReturn.Server, ua.TimestampsToReturn.Both})
+
+DATA_CHANGE: Final = ua.NodeId(ua.ObjectIds.DataChangeNotification_Encoding_DefaultBinary)
+EVENTS: Final = ua.NodeId(ua.ObjectIds.EventNotificationList_Encoding_DefaultBinary)
+STATUS_CHANGE: Final = ua.NodeId(ua.ObjectIds.StatusChangeNotification_Encoding_DefaultBinary)
+
+
+@lru_cache(maxsize=64)
+def _stamp(when: dt.datetime) -> bytes:
+    """Return a DateTime: 100 ns since 1601. The rows of one block share theirs."""
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=dt.UTC)
+    return struct.pack("<q", max(0, (when - _EPOCH) // _MICROSECOND * 10))
+
+
+def variant(value: ua.Variant) -> bytes:
+    """Return a Variant as bytes."""
+    scalar = _SCALARS.get(value.VariantType)
+    if scalar is not None and not value.is_array:
+        try:
+            return scalar.pack(_KIND_BYTE[value.VariantType], value.Value)
+        except (struct.error, TypeError, OverflowError):
+            pass  # an array without its flag, a number of another type: the codec says what is wrong
+    return bytes(variant_to_binary(value))
+
+
+def notification(handle: int, value: ua.DataValue, *, overflow: bool, source: bool, server: bool) -> bytes:
+    """Return one MonitoredItemNotification.
+
+    Args:
+        handle: ClientHandle of the item.
+        value: The value; it is not changed.
+        overflow: Whether the Overflow bit is set on it.
+        source: Whether the source timestamp goes along.
+        server: Whether the server timestamp goes along.
+    """
+    status = value.StatusCode.value if value.StatusCode is not None else 0
+    if overflow:
+        status |= OVERFLOW
+    mask = _STATUS
+    parts = [b"", b"", _UINT32.pack(status)]
+    shown = value.Value
+    if shown is not None and shown.VariantType is not ua.VariantType.Null:
+        mask |= _VALUE
+        parts[1] = variant(shown)
+    if source and value.SourceTimestamp is not None:
+        mask |= _SOURCE
+        parts.append(_stamp(value.SourceTimestamp))
+        if value.SourcePicoseconds is not None:
+            mask |= _SOURCE_PICO
+            parts.append(struct.pack("<H", value.SourcePicoseconds))
+    if server and value.ServerTimestamp is not None:
+        mask |= _SERVER
+        parts.append(_stamp(value.ServerTimestamp))
+        if value.ServerPicoseconds is not None:
+            mask |= _SERVER_PICO
+            parts.append(struct.pack("<H", value.ServerPicoseconds))
+    parts[0] = _HANDLE_MASK.pack(handle, mask)
+    return b"".join(parts)
+
+
+def unencodable(handle: int) -> bytes:
+    """Return the MonitoredItemNotification for a value that cannot be encoded."""
+    return _HANDLE_MASK.pack(handle, _STATUS) + _UINT32.pack(ua.StatusCodes.BadEncodingError)
+
+
+def event(handle: int, fields: Sequence[ua.Variant]) -> bytes:
+    """Return one EventFieldList."""
+    head = _UINT32.pack(handle) + _UINT32.pack(len(fields))
+    return head + b"".join([variant(field) for field in fields])
+
+
+class Parcel:
+    """What goes into one NotificationMessage.
+
+    Args:
+        most: Most notifications.
+        most_bytes: About how large it may become; a single value may be larger.
+
+    Attributes:
+        data: MonitoredItemNotifications.
+        events: EventFieldLists.
+    """
+
+    __slots__ = ("_bytes", "_left", "data", "events")
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self.data: list[bytes] = []
+        self.events: list[bytes] = []
+        self._left = most
+        self._bytes = most_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether anything more fits."""
+        return self._left > 0 and self._bytes > 0
+
+    def put(self, into: list[bytes], part: bytes) -> None:
+        """Put one notification in."""
+        into.append(part)
+        self._left -= 1
+        self._bytes -= len(part)
+
+    def bodies(self) -> list[ua.ExtensionObject]:
+        """Return the NotificationData."""
+        found = []
+        if self.data:
+            found.append(data_changes(self.data))
+        if self.events:
+            found.append(event_list(self.events))
+        return found
+
+
+def data_changes(notifications: Sequence[bytes]) -> ua.ExtensionObject:
+    """Return a DataChangeNotification."""
+    body = _UINT32.pack(len(notifications)) + b"".join(notifications) + _NO_DIAGNOSTICS
+    return ua.ExtensionObject(DATA_CHANGE, body)
+
+
+def event_list(lists: Sequence[bytes]) -> ua.ExtensionObject:
+    """Return an EventNotificationList."""
+    return ua.ExtensionObject(EVENTS, _UINT32.pack(len(lists)) + b"".join(lists))
+
+
+def status_change(status: int) -> ua.ExtensionObject:
+    """Return a StatusChangeNotification without DiagnosticInfo."""
+    return ua.ExtensionObject(STATUS_CHANGE, _UINT32.pack(status) + b"\0")
