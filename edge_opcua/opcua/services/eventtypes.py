@@ -17,6 +17,7 @@ CONDITION: Final = ua.NodeId(ua.ObjectIds.ConditionType)
 _SUBTYPE: Final = ua.NodeId(ua.ObjectIds.HasSubtype)
 _HIERARCHICAL: Final = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
 _FIELDS: Final = frozenset({ua.NodeClass.Object, ua.NodeClass.Variable})
+_OPC_UA: Final = "http://opcfoundation.org/UA/"
 _LAST_BUILT_IN: Final = ua.ObjectIds.LocalizedText  # the last one that an operator takes
 MAX_PATH: Final = 8
 _MOST_FIELDS: Final = 5000  # of one type; a model with a circle ends here
@@ -93,6 +94,8 @@ class EventTypes:
 
     def namespace(self, uri: str) -> int | None:
         """Return the index of a namespace, None if it is not here."""
+        if uri == _OPC_UA:
+            return 0
         array = ua.NodeId(ua.ObjectIds.Server_NamespaceArray)
         value = self._aspace.read_attribute_value(array, ua.AttributeIds.Value).Value
         known = value.Value if value is not None else None
