@@ -25,6 +25,7 @@ from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
 from edge_opcua.opcua.standard.aliases import Aliases, aliases_of
 from edge_opcua.opcua.standard.audit import Journal, nowhere
+from edge_opcua.opcua.standard.certificates import CertificateWatch
 from edge_opcua.opcua.standard.health import HealthWatch
 from edge_opcua.opcua.standard.roles import install_roles
 from edge_opcua.opcua.standard.serverobject import ServerObject
@@ -83,6 +84,7 @@ class PlantServer:
         self._repository: ModelRepositoryNode | None = None
         self._feed: Feed | None = None
         self._object: ServerObject | None = None
+        self._certificates: CertificateWatch | None = None
 
     @property
     def url(self) -> str:
@@ -214,13 +216,17 @@ class PlantServer:
             clock=self._clock,
         )
         self._object.install()
+        self._certificates = CertificateWatch(server, self._clock)
 
     async def _serve(self, stopping: asyncio.Event) -> None:
         assert self._object is not None, "made by _prepare"
+        assert self._certificates is not None, "made by _prepare"
         async with asyncio.TaskGroup() as tasks:
             auditing = tasks.create_task(self._object.audit.run(), name="opcua.audit")
+            watching = tasks.create_task(self._certificates.run(), name="opcua.certificates")
             await self._tick_until(stopping)
             auditing.cancel()
+            watching.cancel()
 
     async def _tick_until(self, stopping: asyncio.Event) -> None:
         assert self._feed is not None, "made by _prepare"
