@@ -120,6 +120,9 @@ def build_parser() -> argparse.ArgumentParser:
         "check", help="print what will be polled, written and exposed, and every error"
     )
     _add_config(check)
+    check.add_argument(
+        "--security", action="store_true", help="print who can do what from where, and what to mend"
+    )
     check.add_argument("--json", action="store_true", help="one JSON object instead of text")
     _add_common(check)
 
@@ -223,8 +226,10 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     "run": lambda args, state: _call(
         "edge_opcua.app.commands", "run", _config(args), state, end_with_parent=args.end_with_parent
     ),
-    "check": lambda args, state: _call(
-        "edge_opcua.app.commands", "check", _config(args), as_json=args.json, state_dir=state
+    "check": lambda args, state: (
+        _call("edge_opcua.app.securityreport", "command", _config(args), state, as_json=args.json)
+        if args.security
+        else _call("edge_opcua.app.commands", "check", _config(args), as_json=args.json, state_dir=state)
     ),
     "identity": lambda args, state: (
         _call("edge_opcua.app.identitycommands", "accept", _config(args), state)

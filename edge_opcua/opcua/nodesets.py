@@ -55,6 +55,11 @@ class NodeSet:
     official: bool = False
 
 
+def file_name(nodeset: NodeSet) -> str:
+    """Return the name of the file a nodeset came from."""
+    return OFFICIAL[nodeset.uri] if nodeset.official else _OURS[nodeset.uri]
+
+
 def read_nodesets(official: Path | None = None) -> tuple[NodeSet, ...]:
     """Read every nodeset in load order; does file I/O, so call it before the event loop runs.
 
