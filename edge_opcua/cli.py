@@ -100,6 +100,18 @@ def _add_users(commands: Any) -> None:
     users.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check", help="print what will be polled, written and exposed, and every error"
+    )
+    _add_config(check)
+    check.add_argument(
+        "--security", action="store_true", help="print who can do what from where, and what to mend"
+    )
+    check.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    _add_common(check)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every command; the reference page is made from it."""
     parser = argparse.ArgumentParser(
@@ -116,15 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_common(run)
     run.add_argument("--end-with-parent", action="store_true", help="end when the starting process does")
 
-    check = commands.add_parser(
-        "check", help="print what will be polled, written and exposed, and every error"
-    )
-    _add_config(check)
-    check.add_argument(
-        "--security", action="store_true", help="print who can do what from where, and what to mend"
-    )
-    check.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    _add_common(check)
+    _add_check(commands)
 
     identity = commands.add_parser("identity", help="names promised to clients: show them, agree to new ones")
     identity.add_argument("action", choices=("show", "accept"), help="accept: take the new names of FILE")
