@@ -188,6 +188,13 @@ async def request(client: Client, message: Any, **parameters: Any) -> Any:
     return await client.uaclient.protocol.send_request(message)
 
 
+def write_held(client: Client, plant: Plant, value: float = 1.0) -> asyncio.Future[Any]:
+    """Start a write that takes until ``plant.gates["held"]`` is set."""
+    item = ua.WriteValue(NodeId=plant.held.nodeid, AttributeId=ua.AttributeIds.Value)
+    item.Value = ua.DataValue(ua.Variant(value))
+    return asyncio.ensure_future(request(client, ua.WriteRequest(), NodesToWrite=[item]))
+
+
 async def status_of(action: Awaitable[Any]) -> int:
     """Return the status with which an awaitable fails, 0 if it does not."""
     try:

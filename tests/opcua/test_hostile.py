@@ -509,8 +509,14 @@ async def test_one_session_does_not_touch_anothers_subscription(plant: Plant) ->
         own = await thief.create_subscription(50, Handler())
         codes = [
             (ua.ModifySubscriptionRequest(), {"SubscriptionId": stolen}),
-            (ua.CreateMonitoredItemsRequest(), {"SubscriptionId": stolen}),
-            (ua.ModifyMonitoredItemsRequest(), {"SubscriptionId": stolen}),
+            (
+                ua.CreateMonitoredItemsRequest(),
+                {"SubscriptionId": stolen, "ItemsToCreate": [ua.MonitoredItemCreateRequest()]},
+            ),
+            (
+                ua.ModifyMonitoredItemsRequest(),
+                {"SubscriptionId": stolen, "ItemsToModify": [ua.MonitoredItemModifyRequest()]},
+            ),
             (ua.DeleteMonitoredItemsRequest(), {"SubscriptionId": stolen, "MonitoredItemIds": [handle]}),
             (ua.SetMonitoringModeRequest(), {"SubscriptionId": stolen, "MonitoredItemIds": [handle]}),
             (ua.RepublishRequest(), {"SubscriptionId": stolen, "RetransmitSequenceNumber": 1}),
