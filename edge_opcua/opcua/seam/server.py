@@ -39,7 +39,7 @@ from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
 from edge_opcua.opcua.services.subscriptions import Subscriptions
 from edge_opcua.opcua.services.view import Views
-from edge_opcua.opcua.types import SERVER, notifiers_above
+from edge_opcua.opcua.types import SERVER
 from edge_opcua.security.pki import Pki, names_in, utc
 from edge_opcua.security.trust import Knock
 
@@ -473,7 +473,7 @@ class SecureServer(Server):
         event.ReceiveTime = event.ReceiveTime or now
         event.SourceNode = event.SourceNode or event.emitting_node
         if notifiers is None:
-            chosen = notifiers_above(self.iserver.aspace, event.emitting_node)
+            chosen = self.iserver.subscription_service.notifiers.above(event.emitting_node)
         else:
             chosen = (*notifiers, SERVER)
         await self.iserver.subscription_service.deliver(event, chosen)

@@ -367,15 +367,16 @@ class EventItem(Item):
         self.queue: EventQueue[list[ua.Variant]] = EventQueue(1, discard_oldest=True)
         self._listening = listening
 
-    def offer(self, event: Any, overflow: Any) -> None:
+    def offer(self, event: Any, overflow: Any, taken: dict[str, ua.Variant] | None = None) -> None:
         """Queue an event that passes the filter.
 
         Args:
             event: The event.
             overflow: Makes the event that tells of a lost one.
+            taken: Copies of its fields, shared by the items that get it now.
         """
         if self.selection.matches(event):
-            self.enter(self.selection.fields(event), overflow)
+            self.enter(self.selection.fields(event, taken), overflow)
 
     def enter(self, fields: list[ua.Variant], overflow: Any) -> None:
         """Queue the fields of an event, whatever the where clause says.

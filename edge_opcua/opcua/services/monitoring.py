@@ -18,6 +18,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.deadband import NUMBERS, Trigger, absolute
+from edge_opcua.opcua.services.eventtypes import EventTypes
 from edge_opcua.opcua.services.filters import compile_filter, may_receive
 from edge_opcua.opcua.services.items import DataItem, EventItem, Item, Reader, source_of
 from edge_opcua.opcua.services.sampling import Sampling
@@ -84,6 +85,7 @@ class Monitoring:
         self._find = find
         self._limits = limits
         self._clock = clock
+        self._event_types = EventTypes(aspace)
         self._listening: dict[ua.NodeId, dict[EventItem, None]] = {}
         self._numbers = iter(_numbers())
 
@@ -249,7 +251,7 @@ class Monitoring:
             raise ua.UaStatusCodeError(ua.StatusCodes.BadFilterNotAllowed)
         if not isinstance(wanted, EventFilter):
             raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoredItemFilterInvalid)
-        compiled = compile_filter(self._aspace, wanted)
+        compiled = compile_filter(self._aspace, wanted, types=self._event_types, limits=self._limits)
         if compiled.status or compiled.selection is None:
             raise Refused(compiled.status or ua.StatusCodes.BadEventFilterInvalid, compiled.result)
         return compiled.selection, compiled.result
@@ -366,6 +368,7 @@ class Monitoring:
     def deliver(self, event: Any, notifiers: Sequence[ua.NodeId]) -> None:
         """Hand an event to every item on one of these nodes, to each once."""
         allowed: dict[Any, bool] = {}
+        taken: dict[str, ua.Variant] = {}
         for node in dict.fromkeys(notifiers):
             for item in tuple(self._listening.get(node, ())):
                 roles = item.subscription.owner.roles
@@ -373,9 +376,13 @@ class Monitoring:
                 if may is None:
                     may = allowed[roles] = may_receive(self._access, roles, event, self._aspace)
                 if may:
-                    item.offer(event, self._overflow_event)
+                    item.offer(event, self.overflow_event, taken)
 
-    def _overflow_event(self) -> Any:
+    def may_receive(self, subscription: Subscription, event: Any) -> bool:
+        """Whether the owner of a subscription may get an event (Part 3 §8.55)."""
+        return may_receive(self._access, subscription.owner.roles, event, self._aspace)
+
+    def overflow_event(self) -> Any:
         """Return the event that tells of lost ones (Part 4 §7.22.3)."""
         event = EventQueueOverflowEvent()
         event.EventId = secrets.token_bytes(16)

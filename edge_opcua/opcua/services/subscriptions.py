@@ -17,14 +17,15 @@ from asyncua.server.address_space import AddressSpace
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.services.conditions import Conditions
 from edge_opcua.opcua.services.items import DataItem, Reader
 from edge_opcua.opcua.services.line import Line, Waiting, turn
 from edge_opcua.opcua.services.monitoring import Monitoring
+from edge_opcua.opcua.services.propagation import Notifiers
 from edge_opcua.opcua.services.sampling import Sampling
 from edge_opcua.opcua.services.schedule import Schedule
 from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
 from edge_opcua.opcua.services.subscription import Act, Cycle, State, Subscription
-from edge_opcua.opcua.types import notifiers_above
 
 DEFAULT_PUBLISHING_MS: Final = 1000.0
 _NOBODY: Final = ua.NodeId()
@@ -47,7 +48,8 @@ class Subscriptions:
         created: How many there ever were (CumulatedSubscriptionCount).
         monitoring: The monitored items.
         sampling: Their sampling groups.
-        standard_events: asyncua's core enters its RefreshStart and RefreshEnd generators here.
+        notifiers: Where events are seen.
+        conditions: What ConditionRefresh repeats.
     """
 
     def __init__(
@@ -55,13 +57,20 @@ class Subscriptions:
     ) -> None:
         self.subscriptions: dict[int, Subscription] = {}
         self.created = 0
-        self.standard_events: dict[int, Any] = {}
         self._aspace = aspace
         self._limits = limits
         self._clock = clock
         self._schedule = Schedule(clock, self._settle)
         self.sampling = Sampling(self._schedule, limits)
         self.monitoring = Monitoring(aspace, reader, access, self.sampling, self.own, limits, clock)
+        self.notifiers = Notifiers(aspace)
+        self.conditions = Conditions(
+            aspace,
+            self.subscriptions.get,
+            self.monitoring.may_receive,
+            self.monitoring.overflow_event,
+            clock,
+        )
         self._lines: dict[ua.NodeId, Line] = {}
         self._due: list[Subscription] = []
         self._turns = 0
@@ -448,7 +457,8 @@ class Subscriptions:
     # --- methods of the Server object (Part 5 §9.1, §9.2) --------------------------------------------
 
     def bind_methods(self) -> None:
-        """Give GetMonitoredItems and ResendData something to do, once the nodes are there."""
+        """Give the methods on subscriptions something to do, once the nodes are there."""
+        self.conditions.bind_methods()
         ids = ua.ObjectIds
         self._aspace.add_method_callback(ua.NodeId(ids.Server_GetMonitoredItems), self._get_monitored_items)
         self._aspace.add_method_callback(ua.NodeId(ids.Server_ResendData), self._resend_data)
@@ -478,15 +488,12 @@ class Subscriptions:
 
     async def deliver(self, event: Any, notifiers: Sequence[ua.NodeId]) -> None:
         """Hand an event to every item on one of these nodes, to each once."""
+        self.conditions.note(event, notifiers)
         self.monitoring.deliver(event, notifiers)
 
     async def trigger_event(self, event: Any, subscription_id: int | None = None) -> None:  # noqa: ARG002 - asyncua's generator
         """Deliver an event to its emitting node and every notifier above it (Part 3 §7.17)."""
-        await self.deliver(event, notifiers_above(self._aspace, event.emitting_node))
-
-    async def condition_refresh(self, *_: Any) -> ua.StatusCode:
-        """Refuse: there are no conditions yet (asyncua's core binds this if it is asked to)."""
-        return ua.StatusCode(ua.StatusCodes.BadNotImplemented)
+        await self.deliver(event, self.notifiers.above(event.emitting_node))
 
     async def delete_subscriptions(self, ids: Sequence[int]) -> list[ua.StatusCode]:
         """End subscriptions: asyncua's internal session, which has none, calls it at its end."""
