@@ -226,8 +226,10 @@ async def test_methods_are_called_with_what_they_declare_or_not_at_all(plant: Pl
         assert (await call(ua.NodeId("gone", 2))).StatusCode.value == CODES.BadMethodInvalid
         assert (await call(echo, "x", owner=ua.NodeId("gone", 2))).StatusCode.value == CODES.BadNodeIdUnknown
         # Declared by the standard, bound by nobody.
-        standard = ua.NodeId(ua.ObjectIds.Server_GetMonitoredItems)
-        unbound = await call(standard, ua.Variant(1, ua.VariantType.UInt32), owner=server)
+        standard = ua.NodeId(ua.ObjectIds.Server_SetSubscriptionDurable)
+        plant.server.access.mark(Kind.OWN, [standard])
+        number = ua.Variant(1, ua.VariantType.UInt32)
+        unbound = await call(standard, number, number, owner=server)
         assert unbound.StatusCode.value == CODES.BadNotImplemented
         executable = ua.AttributeIds.Executable
         await plant.methods["echo"].write_attribute(executable, ua.DataValue(ua.Variant(False)))

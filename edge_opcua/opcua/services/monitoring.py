@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asyncua import ua
@@ -39,6 +40,43 @@ _HOPELESS: Final = frozenset(
 )
 _OVERFLOW_SEVERITY: Final = 500
 Find = Callable[[Caller, int], Subscription]
+
+
+# Enumerations as they come, so that an unknown one has its StatusCode.
+@dataclass
+class CreateRequest:
+    """MonitoredItemCreateRequest."""
+
+    ItemToMonitor: ua.ReadValueId = field(default_factory=ua.ReadValueId)
+    MonitoringMode: ua.Int32 = 0
+    RequestedParameters: ua.MonitoringParameters = field(default_factory=ua.MonitoringParameters)
+
+
+@dataclass
+class CreateParameters:
+    """The parameters of CreateMonitoredItems."""
+
+    SubscriptionId: ua.UInt32 = 0
+    TimestampsToReturn: ua.Int32 = 0
+    ItemsToCreate: list[CreateRequest] = field(default_factory=list)
+
+
+@dataclass
+class ModifyParameters:
+    """The parameters of ModifyMonitoredItems."""
+
+    SubscriptionId: ua.UInt32 = 0
+    TimestampsToReturn: ua.Int32 = 0
+    ItemsToModify: list[ua.MonitoredItemModifyRequest] = field(default_factory=list)
+
+
+@dataclass
+class ModeParameters:
+    """The parameters of SetMonitoringMode."""
+
+    SubscriptionId: ua.UInt32 = 0
+    MonitoringMode: ua.Int32 = 0
+    MonitoredItemIds: list[ua.UInt32] = field(default_factory=list)
 
 
 class Refused(ua.UaStatusCodeError):  # type: ignore[misc, unused-ignore]
@@ -94,14 +132,10 @@ class Monitoring:
         most = self._limits.operations.items
         ids = ("MonitoredItemIds",)
         return {
-            "CreateMonitoredItems": Service(
-                ua.CreateMonitoredItemsParameters, self.create, ("ItemsToCreate",), most
-            ),
-            "ModifyMonitoredItems": Service(
-                ua.ModifyMonitoredItemsParameters, self.modify, ("ItemsToModify",), most
-            ),
+            "CreateMonitoredItems": Service(CreateParameters, self.create, ("ItemsToCreate",), most),
+            "ModifyMonitoredItems": Service(ModifyParameters, self.modify, ("ItemsToModify",), most),
             "DeleteMonitoredItems": Service(ua.DeleteMonitoredItemsParameters, self.delete, ids, most),
-            "SetMonitoringMode": Service(ua.SetMonitoringModeParameters, self.set_mode, ids, most),
+            "SetMonitoringMode": Service(ModeParameters, self.set_mode, ids, most),
             "SetTriggering": Service(
                 ua.SetTriggeringParameters, self.set_triggering, ("LinksToAdd", "LinksToRemove"), most
             ),
@@ -109,31 +143,28 @@ class Monitoring:
 
     # --- create (§5.13.2) ----------------------------------------------------------------------------
 
-    def create(
-        self, caller: Caller, params: ua.CreateMonitoredItemsParameters
-    ) -> ua.CreateMonitoredItemsResponse:
+    def create(self, caller: Caller, params: CreateParameters) -> ua.CreateMonitoredItemsResponse:
         """CreateMonitoredItems."""
         subscription = self._find(caller, params.SubscriptionId)
-        _check_timestamps(params.TimestampsToReturn)
+        timestamps = _timestamps(params.TimestampsToReturn)
         response = ua.CreateMonitoredItemsResponse()
-        response.Results = [
-            self._create(subscription, wanted, params.TimestampsToReturn) for wanted in params.ItemsToCreate
-        ]
+        response.Results = [self._create(subscription, wanted, timestamps) for wanted in params.ItemsToCreate]
         return response
 
     def _create(
         self,
         subscription: Subscription,
-        wanted: ua.MonitoredItemCreateRequest,
+        wanted: CreateRequest,
         timestamps: ua.TimestampsToReturn,
     ) -> ua.MonitoredItemCreateResult:
         result = ua.MonitoredItemCreateResult()
         try:
             self._check_room(subscription)
+            mode = _mode(wanted.MonitoringMode)
             if wanted.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier:
-                item: Item = self._event_item(subscription, wanted, result)
+                item: Item = self._event_item(subscription, wanted, mode, result)
             else:
-                item = self._data_item(subscription, wanted, timestamps, result)
+                item = self._data_item(subscription, wanted, timestamps, mode, result)
         except ua.UaStatusCodeError as exc:
             result.StatusCode = ua.StatusCode(exc.code)
             if isinstance(exc, Refused) and exc.result is not None:
@@ -152,8 +183,9 @@ class Monitoring:
     def _data_item(
         self,
         subscription: Subscription,
-        wanted: ua.MonitoredItemCreateRequest,
+        wanted: CreateRequest,
         timestamps: ua.TimestampsToReturn,
+        mode: ua.MonitoringMode,
         result: ua.MonitoredItemCreateResult,
     ) -> DataItem:
         what, asked = wanted.ItemToMonitor, wanted.RequestedParameters
@@ -178,7 +210,7 @@ class Monitoring:
         _check_encoding(what, attribute_id)
         self._set_filter(item, asked.Filter, value)
         self._set_data(item, asked, timestamps)
-        item.begin(value, wanted.MonitoringMode)
+        item.begin(value, mode)
         result.RevisedQueueSize = item.queue.size
         return item
 
@@ -225,7 +257,8 @@ class Monitoring:
     def _event_item(
         self,
         subscription: Subscription,
-        wanted: ua.MonitoredItemCreateRequest,
+        wanted: CreateRequest,
+        mode: ua.MonitoringMode,
         result: ua.MonitoredItemCreateResult,
     ) -> EventItem:
         node, asked = wanted.ItemToMonitor.NodeId, wanted.RequestedParameters
@@ -240,7 +273,7 @@ class Monitoring:
         selection, result.FilterResult = self._compile(asked.Filter)
         item = EventItem(subscription, next(self._numbers), node, selection, self._listening)
         self._set_event(item, asked)
-        item.begin(wanted.MonitoringMode)
+        item.begin(mode)
         result.RevisedQueueSize = item.queue.size
         return item
 
@@ -264,16 +297,12 @@ class Monitoring:
 
     # --- modify (§5.13.3) ----------------------------------------------------------------------------
 
-    def modify(
-        self, caller: Caller, params: ua.ModifyMonitoredItemsParameters
-    ) -> ua.ModifyMonitoredItemsResponse:
+    def modify(self, caller: Caller, params: ModifyParameters) -> ua.ModifyMonitoredItemsResponse:
         """ModifyMonitoredItems."""
         subscription = self._find(caller, params.SubscriptionId)
-        _check_timestamps(params.TimestampsToReturn)
+        timestamps = _timestamps(params.TimestampsToReturn)
         response = ua.ModifyMonitoredItemsResponse()
-        response.Results = [
-            self._modify(subscription, wanted, params.TimestampsToReturn) for wanted in params.ItemsToModify
-        ]
+        response.Results = [self._modify(subscription, wanted, timestamps) for wanted in params.ItemsToModify]
         return response
 
     def _modify(
@@ -330,16 +359,15 @@ class Monitoring:
         for number in tuple(subscription.items):
             self._drop(subscription, number)
 
-    def set_mode(
-        self, caller: Caller, params: ua.SetMonitoringModeParameters
-    ) -> ua.SetMonitoringModeResponse:
+    def set_mode(self, caller: Caller, params: ModeParameters) -> ua.SetMonitoringModeResponse:
         """SetMonitoringMode (§5.13.4)."""
         subscription = self._find(caller, params.SubscriptionId)
+        mode = _mode(params.MonitoringMode)
         results = []
         for number in params.MonitoredItemIds:
             item = subscription.items.get(number)
             if item is not None:
-                item.set_mode(params.MonitoringMode)
+                item.set_mode(mode)
             results.append(_good_or_no_item(found=item is not None))
         response = ua.SetMonitoringModeResponse()
         response.Parameters.Results = results
@@ -416,9 +444,16 @@ def _check_encoding(what: ua.ReadValueId, attribute_id: ua.AttributeIds) -> None
         raise ua.UaStatusCodeError(ua.StatusCodes.BadDataEncodingUnsupported)
 
 
-def _check_timestamps(timestamps: ua.TimestampsToReturn) -> None:
-    if timestamps == ua.TimestampsToReturn.Invalid:
+def _timestamps(wanted: int) -> ua.TimestampsToReturn:
+    if not ua.TimestampsToReturn.Source <= wanted <= ua.TimestampsToReturn.Neither:
         raise ServiceError(ua.StatusCodes.BadTimestampsToReturnInvalid)
+    return ua.TimestampsToReturn(wanted)
+
+
+def _mode(wanted: int) -> ua.MonitoringMode:
+    if not ua.MonitoringMode.Disabled <= wanted <= ua.MonitoringMode.Reporting:
+        raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoringModeInvalid)
+    return ua.MonitoringMode(wanted)
 
 
 def _is_null(wanted: Any) -> bool:
