@@ -76,11 +76,17 @@ def _fill(role: Role, variables: Variables, snapshot: Callable[[], Snapshot]) ->
     kinds = ua.VariantType
     who = partial(_identities, role, snapshot)
     variables.live(_node(role, "Identities").Identifier, kinds.ExtensionObject, who)
-    variables.show(_node(role, "Applications").Identifier, [], kinds.String)
-    variables.show(_node(role, "ApplicationsExclude").Identifier, value=True, kind=kinds.Boolean)
-    variables.show(_node(role, "Endpoints").Identifier, [], kinds.ExtensionObject)
-    variables.show(_node(role, "EndpointsExclude").Identifier, value=True, kind=kinds.Boolean)
-    variables.show(_node(role, "CustomConfiguration").Identifier, value=False, kind=kinds.Boolean)
+    rows: tuple[tuple[str, Any, ua.VariantType], ...] = (
+        ("Applications", [], kinds.String),
+        ("ApplicationsExclude", True, kinds.Boolean),
+        ("Endpoints", [], kinds.ExtensionObject),
+        ("EndpointsExclude", True, kinds.Boolean),
+        ("CustomConfiguration", False, kinds.Boolean),
+    )
+    for name, value, kind in rows:  # some roles lack some of them in the standard address space
+        identifier = _node(role, name).Identifier
+        if identifier in variables:
+            variables.show(identifier, value, kind)
 
 
 def _identities(role: Role, snapshot: Callable[[], Snapshot]) -> list[Any]:
@@ -116,7 +122,7 @@ def _rule(kind: ua.IdentityCriteriaType, criteria: str) -> Any:
 
 def _forbid(aspace: AddressSpace, access: Access, methods: Iterable[ua.NodeId]) -> None:
     there = [method for method in methods if method in aspace]
-    no = ua.DataValue(ua.Variant(value=False, VariantType=ua.VariantType.Boolean))
+    no = ua.DataValue(ua.Variant(Value=False, VariantType=ua.VariantType.Boolean))
     for method in there:
         for attribute in (ua.AttributeIds.Executable, ua.AttributeIds.UserExecutable):
             aspace[method].attributes[attribute].value = no

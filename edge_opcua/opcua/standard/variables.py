@@ -28,6 +28,10 @@ class Variables:
         self._polled = polled
         self._clock = clock
 
+    def __contains__(self, identifier: object) -> bool:
+        """Whether there is a node with this identifier in namespace 0."""
+        return ua.NodeId(identifier) in self._aspace
+
     def show(self, identifier: int, value: Any, kind: ua.VariantType) -> None:
         """Give a variable a value that stays."""
         self._slot(identifier).value = self._made(value, kind)
