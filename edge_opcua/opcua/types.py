@@ -97,10 +97,6 @@ class Subtypes:
         return frozenset(found), looked_at
 
 
-def _leads_to_subtype(reference: ua.ReferenceDescription) -> bool:
-    return bool(reference.IsForward and reference.ReferenceTypeId == _SUBTYPE)
-
-
 def is_subtype(aspace: AddressSpace, node: ua.NodeId, of: ua.NodeId) -> bool:
     """Whether ``node`` is the type ``of`` or one below it."""
     return any(above == of for above in supertypes(aspace, node))
