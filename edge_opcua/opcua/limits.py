@@ -84,6 +84,7 @@ class ServerLimits:
         max_publishing_ms: Longest publishing interval.
         min_sampling_ms: Shortest sampling interval.
         max_sampling_ms: Longest sampling interval.
+        trust_list_bytes: Largest trust list that a certificate manager may write (MaxTrustListSize).
         write_s: Longest time for one value of a Write; then BadTimeout.
         request_s: Longest time for a whole Write or Call.
         operations: Most operations in one request.
@@ -134,6 +135,7 @@ class ServerLimits:
     max_publishing_ms: float = 3_600_000.0
     min_sampling_ms: float = 10.0
     max_sampling_ms: float = 3_600_000.0
+    trust_list_bytes: int = 256 * 1024
     write_s: float = 30.0
     request_s: float = 60.0
     operations: OperationLimits = field(default_factory=OperationLimits)

@@ -27,6 +27,7 @@ from edge_opcua.opcua.standard.aliases import Aliases, aliases_of
 from edge_opcua.opcua.standard.audit import Journal, nowhere
 from edge_opcua.opcua.standard.certificates import CertificateWatch
 from edge_opcua.opcua.standard.health import HealthWatch
+from edge_opcua.opcua.standard.push import PushManagement
 from edge_opcua.opcua.standard.roles import install_roles
 from edge_opcua.opcua.standard.serverobject import ServerObject
 from edge_opcua.opcua.standard.variables import Variables
@@ -85,6 +86,7 @@ class PlantServer:
         self._feed: Feed | None = None
         self._object: ServerObject | None = None
         self._certificates: CertificateWatch | None = None
+        self._push: PushManagement | None = None
 
     @property
     def url(self) -> str:
@@ -191,6 +193,8 @@ class PlantServer:
         repository = ModelRepositoryNode(space, builder, maker, self._load_model, server.emit, self._clock)
         await repository.show(self._initial_models)
         self._connect(server, space, repository)
+        assert self._push is not None, "made by _connect"
+        await self._push.install()
         self._feed = Feed(self._bus, space, server.emit, repository.find, self._clock)
         self._repository = repository
         await self._feed.start()
@@ -217,6 +221,7 @@ class PlantServer:
         )
         self._object.install()
         self._certificates = CertificateWatch(server, self._clock)
+        self._push = PushManagement(server, self._certificates, variables, self._clock)
 
     async def _serve(self, stopping: asyncio.Event) -> None:
         assert self._object is not None, "made by _prepare"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
 import structlog
+from asyncua import ua
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.worker import Worker
@@ -19,7 +20,8 @@ from edge_opcua.security.pki import Pki, key_file, local_names, names_missing, o
 
 __all__ = ["CertificateWatch"]
 
-FILES_S: Final = 10.0
+# A few hundred files, each forced to a slow card.
+FILES_S: Final = 45.0
 DAY_S: Final = 86_400.0
 
 _T = TypeVar("_T")
@@ -84,12 +86,13 @@ class CertificateWatch:
         self._seen = version
         self.adopt(pki, who="edge-opcua certs")
 
-    def adopt(self, pki: Pki, *, who: str) -> None:
+    def adopt(self, pki: Pki, *, who: str, session: ua.NodeId | None = None) -> None:
         """Use a certificate from now on; the same one changes nothing.
 
         Args:
             pki: What lies in the files.
             who: Who put it there, for the audit.
+            session: Session of a client that did it; None: somebody on this machine.
         """
         now = self._server.security.pki
         if pki.certificate == now.certificate and pki.chain == now.chain:
@@ -102,7 +105,9 @@ class CertificateWatch:
         self._server.use(pki)
         self._next_day_s = -math.inf
         facts = {"thumbprint": pki.thumbprint, "before": now.thumbprint}
-        self._server.iserver.audit(Act("certificate.updated", who=who, facts=facts))
+        self._server.iserver.audit(
+            Act("certificate.updated", 0, who, session or ua.NodeId(), ua.NodeId(), facts)
+        )
 
     async def _look_at_ends(self) -> None:
         try:
