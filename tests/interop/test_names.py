@@ -1,4 +1,4 @@
-"""The exported NodeSet2 files as node-opcua loads them: same NodeIds, names, types and values as we serve."""
+"""Names as another vendor's stack has them: exported NodeSet2 files loaded by node-opcua, and FindAlias."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from edge_opcua.cli import main
 from tests.interop.node_client import HERE, require_node
+from tests.interop.node_remote import Remote
+from tests.opcua.plant import Plant
 
 TOML = """\
 version = 1
@@ -66,3 +68,26 @@ def test_node_opcua_loads_what_is_exported(tmp_path: Path, capsys: pytest.Captur
     assert nodes["ns=7;s=Models.LoadModel"]["nodeClass"] == "Method"
     arguments = nodes["ns=7;s=Models.LoadModel.InputArguments"]["value"]
     assert [each["name"] for each in arguments] == ["Name", "Version", "Sha256"]
+
+
+async def test_node_opcua_finds_a_node_by_its_alias_and_reads_it(
+    served: Plant, peer: Remote, identity: dict[str, str]
+) -> None:
+    # Part 17 §6.3.2.
+    session = await peer.connect(served.server.url, identity)
+    try:
+        await peer.make("resolveNodeId", "i=23469", name="AliasFor")
+        arguments = [
+            {"dataType": "String", "value": "press/t%"},
+            {"dataType": "NodeId", "value": {"$on": "AliasFor"}},
+        ]
+        call = {"objectId": "i=23479", "methodId": "i=23485", "inputArguments": arguments}
+        answer = await peer.call(session, "call", call)
+        assert answer["statusCode"] == 0
+        found = answer["outputArguments"][0]["value"]
+        assert {each["aliasName"] for each in found} == {"7:press/tonnage", "7:press/total"}
+        (node_id,) = found[0]["referencedNodes"]
+        read = await peer.call(session, "read", {"nodeId": node_id, "attributeId": 3})
+        assert read["value"]["value"] == "7:tonnage"
+    finally:
+        await peer.leave()
