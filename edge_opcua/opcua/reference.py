@@ -29,6 +29,16 @@ _INSTANCES: Final = (
 )
 
 
+_TAG_TYPES: Final = (
+    ("number, `low`, `high`, `unit`", "AnalogUnitRangeType", "EURange, EngineeringUnits"),
+    ("number, `low`, `high`", "AnalogItemType", "EURange"),
+    ("number, `unit`", "AnalogUnitType", "EngineeringUnits"),
+    ("BOOL", "TwoStateDiscreteType", "TrueState, FalseState: columns `true_name`, `false_name`"),
+    ("anything else", "DataItemType", ""),
+    ("a capture's waveform", "YArrayItemType", "EURange, EngineeringUnits, Title, XAxisDefinition"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     name: str
@@ -41,8 +51,10 @@ def information_model_page() -> str:
     lines = [
         "# Information model",
         "",
-        "What a client browses. Namespace indexes and NodeIds never change; `identity.lock` in the state",
-        "directory makes a start that would change one fail ([C191](error-codes.md)).",
+        "What a client browses. Namespace indexes and NodeIds never change: a start that would move one is",
+        "refused ([names that never move](identity.md)). The whole of it as files, without a server:",
+        "[tag lists](../howto/import-into-ignition.md), [NodeSet2](../howto/offline-import.md). A tag is also found",
+        'by its name, `FindAlias("<device>/<tag>")`.',
         "",
         "## Namespaces",
         "",
@@ -62,6 +74,20 @@ def information_model_page() -> str:
         "| what | NodeId | type |",
         "|---|---|---|",
         *(f"| {what} | `ns={int(Namespace.PLANT)};s={name}` | {kind} |" for what, name, kind in _INSTANCES),
+        "",
+        "## Types of tags",
+        "",
+        "Data Access (OPC 10000-8); percent deadbands work where there is an EURange. An array of numbers is of",
+        "the same type with ValueRank 1.",
+        "",
+        "| a tag with | is a | with |",
+        "|---|---|---|",
+        *(f"| {what} | {kind} | {properties} |" for what, kind, properties in _TAG_TYPES),
+        "",
+        "A scaled tag says in its property Definition how it is calculated. Units have their UNECE code; a unit",
+        "that has none keeps its text, with UnitId -1.",
+        "",
+        "## Events",
         "",
         "Events are seen on the object that sends them, on the machine, on Machines and on Server.",
         "",
