@@ -20,7 +20,7 @@ from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.deadband import NUMBERS, Trigger, absolute
 from edge_opcua.opcua.services.eventtypes import EventTypes
-from edge_opcua.opcua.services.filters import compile_filter, may_receive
+from edge_opcua.opcua.services.filters import Selection, compile_filter, may_receive
 from edge_opcua.opcua.services.items import DataItem, EventItem, Item, Reader, source_of
 from edge_opcua.opcua.services.sampling import Sampling
 from edge_opcua.opcua.services.service import Caller, Service
@@ -77,14 +77,6 @@ class ModeParameters:
     SubscriptionId: ua.UInt32 = 0
     MonitoringMode: ua.Int32 = 0
     MonitoredItemIds: list[ua.UInt32] = field(default_factory=list)
-
-
-class Refused(ua.UaStatusCodeError):  # type: ignore[misc, unused-ignore]
-    """An item that is not made, with what the client is told of its filter."""
-
-    def __init__(self, code: int, result: Any = None) -> None:
-        super().__init__(code)
-        self.result = result
 
 
 class Monitoring:
@@ -167,8 +159,6 @@ class Monitoring:
                 item = self._data_item(subscription, wanted, timestamps, mode, result)
         except ua.UaStatusCodeError as exc:
             result.StatusCode = ua.StatusCode(exc.code)
-            if isinstance(exc, Refused) and exc.result is not None:
-                result.FilterResult = exc.result
             return result
         subscription.items[item.number] = item
         self.count += 1
@@ -270,14 +260,15 @@ class Monitoring:
             raise ua.UaStatusCodeError(ua.StatusCodes.BadAttributeIdInvalid)
         if not notifier & 1 << ua.EventNotifier.SubscribeToEvents:
             raise ua.UaStatusCodeError(ua.StatusCodes.BadNotSupported)
-        selection, result.FilterResult = self._compile(asked.Filter)
+        selection = self._compile(asked.Filter, result)
         item = EventItem(subscription, next(self._numbers), node, selection, self._listening)
         self._set_event(item, asked)
         item.begin(mode)
         result.RevisedQueueSize = item.queue.size
         return item
 
-    def _compile(self, wanted: Any) -> tuple[Any, Any]:
+    def _compile(self, wanted: Any, result: Any) -> Selection:
+        """Return a filter made ready; what is wrong with it is said in the item's result, too."""
         if _is_null(wanted):
             raise ua.UaStatusCodeError(ua.StatusCodes.BadEventFilterInvalid)
         if isinstance(wanted, (DataChangeFilter, AggregateFilter)):
@@ -285,9 +276,10 @@ class Monitoring:
         if not isinstance(wanted, EventFilter):
             raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoredItemFilterInvalid)
         compiled = compile_filter(self._aspace, wanted, types=self._event_types, limits=self._limits)
+        result.FilterResult = compiled.result
         if compiled.status or compiled.selection is None:
-            raise Refused(compiled.status or ua.StatusCodes.BadEventFilterInvalid, compiled.result)
-        return compiled.selection, compiled.result
+            raise ua.UaStatusCodeError(compiled.status or ua.StatusCodes.BadEventFilterInvalid)
+        return compiled.selection
 
     def _set_event(self, item: EventItem, asked: ua.MonitoringParameters) -> None:
         item.handle = asked.ClientHandle
@@ -317,7 +309,7 @@ class Monitoring:
         try:
             if isinstance(item, EventItem):
                 if not _is_null(asked.Filter):  # none: the one it has stays, an event item needs one
-                    item.selection, result.FilterResult = self._compile(asked.Filter)
+                    item.selection = self._compile(asked.Filter, result)
                 self._set_event(item, asked)
                 result.RevisedQueueSize = item.queue.size
             elif isinstance(item, DataItem):
@@ -329,8 +321,6 @@ class Monitoring:
                 result.StatusCode = _good_or_no_item(found=False)
         except ua.UaStatusCodeError as exc:
             result.StatusCode = ua.StatusCode(exc.code)
-            if isinstance(exc, Refused) and exc.result is not None:
-                result.FilterResult = exc.result
         return result
 
     # --- the others ----------------------------------------------------------------------------------
