@@ -12,7 +12,6 @@ _SUBTYPE: Final = ua.NodeId(ua.ObjectIds.HasSubtype)
 _COMPONENT: Final = ua.NodeId(ua.ObjectIds.HasComponent)
 _PROPERTY: Final = ua.NodeId(ua.ObjectIds.HasProperty)
 _TYPE_DEFINITION: Final = ua.NodeId(ua.ObjectIds.HasTypeDefinition)
-_EVENT_SOURCE: Final = ua.NodeId(ua.ObjectIds.HasEventSource)
 SERVER: Final = ua.NodeId(ua.ObjectIds.Server)
 MAX_DEPTH: Final = 32
 
@@ -243,23 +242,3 @@ def property_value(aspace: AddressSpace, owner: ua.NodeId, name: str) -> Any:
         if ref.IsForward and ref.ReferenceTypeId == _PROPERTY and ref.BrowseName.Name == name:
             return attribute(aspace, ref.NodeId, ua.AttributeIds.Value)
     return None
-
-
-def notifiers_above(aspace: AddressSpace, node: ua.NodeId) -> tuple[ua.NodeId, ...]:
-    """Return a node and every node above it through HasNotifier or HasEventSource, and always Server."""
-    found: dict[ua.NodeId, None] = {}
-    todo = [node]
-    while todo and len(found) < 1000:
-        here = todo.pop()
-        if here in found:
-            continue
-        found[here] = None
-        data = aspace.get(here)
-        todo += [
-            ref.NodeId
-            for ref in (data.references if data is not None else ())
-            # HasNotifier is a subtype of HasEventSource (Part 3 §7.17).
-            if not ref.IsForward and is_subtype(aspace, ref.ReferenceTypeId, _EVENT_SOURCE)
-        ]
-    found[SERVER] = None
-    return tuple(found)

@@ -16,7 +16,7 @@ from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam import SecureServer
 from edge_opcua.opcua.seam.session import WriteOrder
 from edge_opcua.opcua.services.service import caller
-from edge_opcua.opcua.types import fits, notifiers_above
+from edge_opcua.opcua.types import fits
 from edge_opcua.security.pki import names_in
 from tests.opcua.secure_peers import OTHER, Plant, request, running_plant, status_of, until
 
@@ -340,17 +340,6 @@ async def test_a_data_type_nobody_knows_fits_nothing_and_none_fits_all(plant: Pl
     assert not fits(aspace, ua.Variant(1.0), ua.NodeId("no such type", 2), -1)
     assert fits(aspace, ua.Variant(1.0), None, -1)
     assert not fits(aspace, None, None, -1)
-
-
-async def test_references_that_go_in_a_circle_are_walked_once(plant: Plant) -> None:
-    server = plant.server
-    one = await server.nodes.objects.add_object(ua.NodeId("one", 2), "2:One")
-    two = await server.nodes.objects.add_object(ua.NodeId("two", 2), "2:Two")
-    for upper, lower in ((one, two), (two, one)):
-        await lower.add_reference(upper, IDS.HasNotifier, forward=False, bidirectional=False)
-    above = notifiers_above(server.iserver.aspace, one.nodeid)
-    assert set(above) == {one.nodeid, two.nodeid, ua.NodeId(IDS.Server)}
-    assert len(above) == 3
 
 
 async def test_a_port_that_is_taken_is_the_operators_error(plant: Plant) -> None:
