@@ -81,7 +81,7 @@ async def test_a_write_goes_to_the_device_and_not_into_the_address_space(
     plant.press(sp_speed=20.0)
     node = client.get_node(plant_id(SPEED))
     await until(lambda: _is(client, SPEED, 20.0))
-    await node.write_value(30.0, FLOAT)
+    assert await write(client, SPEED, 30.0, FLOAT) == 0
     (tag, value, user) = plant.asked.writes[0]
     assert (tag, value) == ("press/sp_speed", 30.0)
     assert "127.0.0.1" in user

@@ -49,7 +49,10 @@ async def client(plant: Plant) -> AsyncIterator[Client]:
 
 
 async def read(client: Client, name: str) -> ua.DataValue:
-    return await client.get_node(plant_id(name)).read_data_value(raise_on_bad_status=False)
+    item = ua.ReadValueId(plant_id(name), ua.AttributeIds.Value)
+    both = ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Both, NodesToRead=[item])
+    (found,) = await client.uaclient.read(both)
+    return found
 
 
 async def value(client: Client, name: str) -> Any:

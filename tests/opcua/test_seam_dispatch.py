@@ -140,18 +140,22 @@ async def test_writes_die_with_their_connection_and_hold_up_nobody(plant: Plant)
         assert await write(again, (plant.held, 7.0)) == [CODES.GoodClamped]
 
 
-async def test_an_index_range_is_refused_and_the_array_is_whole(plant: Plant) -> None:
+async def test_a_part_of_an_array_is_written_and_read_and_the_rest_is_whole(plant: Plant) -> None:
+    # Part 4 §7.27; asyncua replaced the array by the part and said Good.
     async with plant.client() as client:
-        item = ua.WriteValue(
-            NodeId=plant.array.nodeid,
-            AttributeId=ua.AttributeIds.Value,
-            IndexRange="1:2",
-            Value=ua.DataValue(ua.Variant([9.0, 9.0])),
-        )
-        (status,) = await client.uaclient.session.write(ua.WriteParameters(NodesToWrite=[item]))
-        assert status.value == CODES.BadWriteNotSupported
-        assert await client.get_node(plant.array.nodeid).read_value() == [1.0, 2.0, 3.0, 4.0]
-        assert await write(client, (plant.array, [4.0, 3.0])) == [0]
+
+        async def write_part(node: Node, part: Any) -> int:
+            item = ua.WriteValue(node.nodeid, ua.AttributeIds.Value, "1:2", ua.DataValue(ua.Variant(part)))
+            (status,) = await client.uaclient.session.write(ua.WriteParameters(NodesToWrite=[item]))
+            return int(status.value)
+
+        assert await write_part(plant.array, [9.0, 9.0]) == 0
+        assert await client.get_node(plant.array.nodeid).read_value() == [1.0, 9.0, 9.0, 4.0]
+        assert await write_part(plant.array, [9.0]) == CODES.BadIndexRangeDataMismatch
+        assert await write_part(plant.held, 9.0) == CODES.BadWriteNotSupported  # lives in a device
+        item = ua.ReadValueId(plant.array.nodeid, ua.AttributeIds.Value, "2:9")
+        (value,) = await client.uaclient.session.read(ua.ReadParameters(NodesToRead=[item]))
+        assert value.Value.Value == [9.0, 4.0]
         await plant.array.write_value([1.0, 2.0, 3.0, 4.0])
 
 

@@ -37,7 +37,7 @@ class NumericRange:
         Raises:
             ServiceError: BadIndexRangeNoData: nothing of the value lies in the range.
         """
-        if not value.is_array:
+        if not _is_array(value):
             return ua.Variant(self._letters(value), value.VariantType)
         part = _cut(value.Value, self.bounds, self._dimensions(value))
         return ua.Variant(part, value.VariantType, is_array=True)
@@ -51,7 +51,7 @@ class NumericRange:
         """
         if part.VariantType != whole.VariantType:
             raise ServiceError(ua.StatusCodes.BadTypeMismatch)
-        if not whole.is_array:
+        if not _is_array(whole):
             self._letters(whole)
             return ua.Variant(_overwrite(whole.Value, part.Value, self.bounds[0]), whole.VariantType)
         merged = _merge(whole.Value, part.Value, self.bounds, self._dimensions(whole))
@@ -97,6 +97,11 @@ def _bounds(text: str) -> tuple[int, int]:
     if first >= last:  # "5:5" is not valid either
         raise ServiceError(ua.StatusCodes.BadIndexRangeInvalid)
     return first, last
+
+
+def _is_array(value: ua.Variant) -> bool:
+    """Whether a value is an array; asyncua's nodes hold lists that say they are none."""
+    return bool(value.is_array) or isinstance(value.Value, list | tuple)
 
 
 def _cut(value: Sequence[Any] | None, bounds: Bounds, dimensions: int) -> list[Any]:
