@@ -335,12 +335,18 @@ def _owners(identity: Identity) -> dict[str, str]:
 def _is_accepted(renames: Sequence[RenameConfig], move: Move) -> bool:
     """Whether the table names this move, or a rename of something above it."""
     for rename in renames:
-        if (move.old, move.new) == (rename.old, rename.new):
+        old, new = _name(rename.old), _name(rename.new)
+        if (move.old, move.new) == (old, new):
             return True
-        below = move.old.removeprefix(f"{rename.old}.")
-        if below != move.old and move.new == f"{rename.new}.{below}":
+        below = move.old.removeprefix(f"{old}.")
+        if below != move.old and move.new == f"{new}.{below}":
             return True
     return False
+
+
+def _name(text: str) -> str:
+    """Return a name as it stands in the table; a whole NodeId of the plant is taken, too."""
+    return text.removeprefix(f"ns={int(Namespace.PLANT)};s=")
 
 
 def _recorded(found: Comparison, when: str) -> Record:

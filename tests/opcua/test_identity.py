@@ -159,7 +159,7 @@ def renamed(**changes: Any) -> dict[str, Any]:
 
 def test_the_table_of_renames_accepts_what_it_names_and_nothing_else(lock: Path) -> None:
     guard_identity(lock, configuration(**devices([A, B])))
-    table = [{"old": "Press01.Process.a", "new": "Press01.Process.aa"}]
+    table = [{"old": "ns=7;s=Press01.Process.a", "new": "Press01.Process.aa"}]
     agreed = configuration(**renamed(renames=table))
     other = configuration(**devices([{**A, "name": "aa"}, {**B, "name": "bb"}]), renames=table)
     with pytest.raises(IdentityError, match=r"Process\.b -> ") as caught:

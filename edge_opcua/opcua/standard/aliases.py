@@ -25,7 +25,7 @@ from edge_opcua.opcua.types import is_subtype
 __all__ = ["MAX_FOUND", "Aliases", "aliases_of", "version_time"]
 
 MAX_FOUND: Final = 10_000
-_SLICE: Final = 500
+_SLICE: Final = 100  # a client's worst pattern takes about 50 µs for a name
 _ALIAS_FOR: Final = ua.NodeId(ua.ObjectIds.AliasFor)
 _WILD: Final = frozenset("%_[]\\")
 _LAST_CHANGE: Final = ua.NodeId(ua.ObjectIds.Aliases_LastChange)
