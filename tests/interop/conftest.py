@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,28 @@ from tests.interop.node_remote import Remote, remote
 from tests.opcua.plant import Ground, Plant, configuration, prepare, running
 
 POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
+
+
+class Press:
+    """The press's tags: what is set is published at once and kept fresh, as the io process does."""
+
+    def __init__(self, plant: Plant) -> None:
+        self._plant = plant
+        self._values: dict[str, Any] = {"die_temp": 20.0, "profile": [1, 2, 3], "recipe": "R7"}
+
+    def set(self, **values: Any) -> None:
+        self._values.update(values)
+        self._plant.press(**self._values)
+
+    async def ramp(self, *tonnages: float) -> None:
+        for tonnage in tonnages:
+            self.set(tonnage=tonnage)
+            await asyncio.sleep(0.025)
+
+    async def keep_fresh(self) -> None:
+        while True:
+            self.set()
+            await asyncio.sleep(0.1)
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +52,16 @@ def grounds(node: str, tmp_path_factory: pytest.TempPathFactory) -> Ground:
 async def served(grounds: Ground) -> AsyncIterator[Plant]:
     opcua = {"listen": "127.0.0.1:0", "publish_ms": 10, "security": list(POLICIES)}
     async with running(grounds, configuration(opcua=opcua)) as plant:
-        plant.press(die_temp=20.0, tonnage=0.0, profile=[1, 2, 3], recipe="R7")
         yield plant
+
+
+@pytest.fixture(scope="module")
+async def press(served: Plant) -> AsyncIterator[Press]:
+    hand = Press(served)
+    async with asyncio.TaskGroup() as tasks:
+        fresh = tasks.create_task(hand.keep_fresh())
+        yield hand
+        fresh.cancel()
 
 
 @pytest.fixture(scope="module")

@@ -51,11 +51,12 @@ class Remote:
         """Call a function (or constructor) of node-opcua."""
         return await self.ask(do="make", what=what, args=args, new=new, **({"as": name} if name else {}))
 
-    async def call(self, on: str, what: str, *args: Any, name: str | None = None, aside: bool = False) -> Any:
-        """Call a method of something made before."""
-        return await self.ask(
-            do="call", on=on, what=what, args=args, aside=aside, **({"as": name} if name else {})
-        )
+    async def call(
+        self, on: str, what: str, *args: Any, name: str | None = None, collect: str | None = None
+    ) -> Any:
+        """Call a method of something made before; what the result emits is collected as ``<name>.seen``."""
+        more = {"as": name} if name else {}
+        return await self.ask(do="call", on=on, what=what, args=args, collect=collect, **more)
 
     async def get(self, on: str, what: str) -> Any:
         """Return a member of something made before."""

@@ -59,6 +59,15 @@ function answer(value, name) {
   return null;
 }
 
+function collect(emitter, what, name) {
+  const found = [];
+  made.set(name, found);
+  emitter.on(what, (...said) => {
+    if (found.length < 100000) found.push(plain(said.length === 1 ? said[0] : said));
+  });
+  return null;
+}
+
 async function act(request) {
   const target = request.on === undefined ? undefined : made.get(request.on);
   const args = (request.args || []).map(revive);
@@ -72,16 +81,14 @@ async function act(request) {
     }
     case "call": {
       const owner = request.what.split(".").slice(0, -1).reduce((at, part) => at[part], target);
-      return answer(await owner[request.what.split(".").pop()](...args), request.as);
+      const value = await owner[request.what.split(".").pop()](...args);
+      if (request.collect) collect(value, request.collect, `${request.as}.seen`); // before the next packet is read
+      return answer(value, request.as);
     }
     case "get":
       return answer(request.what ? request.what.split(".").reduce((at, part) => at[part], target) : target, request.as);
-    case "collect": {
-      const found = [];
-      made.set(request.as, found);
-      target.on(request.what, (...said) => { if (found.length < 100000) found.push(plain(said.length === 1 ? said[0] : said)); });
-      return null;
-    }
+    case "collect":
+      return collect(target, request.what, request.as);
     case "taken":
       return target.splice(0);
     case "send": {

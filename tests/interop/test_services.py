@@ -11,7 +11,7 @@ import pytest
 from asyncua import ua
 
 from edge_opcua.core.values import Verdict
-from tests.interop.conftest import POLICIES
+from tests.interop.conftest import POLICIES, Press
 from tests.interop.node_remote import Remote, RemoteError
 from tests.opcua.plant import Plant
 
@@ -73,12 +73,6 @@ def values(seen: list[Any]) -> list[Any]:
     return [each["value"]["value"] for each in seen]
 
 
-async def ramp(plant: Plant, values: list[float]) -> None:
-    for value in values:
-        plant.press(tonnage=value, die_temp=20.0, profile=[1, 2, 3])
-        await asyncio.sleep(0.025)
-
-
 @pytest.mark.parametrize("policy", POLICIES)
 async def test_every_policy_connects(
     served: Plant, peer: Remote, identity: dict[str, str], policy: str
@@ -114,8 +108,9 @@ async def test_a_large_folder_is_browsed_in_parts(peer: Remote, session: str) ->
     assert unknown["statusCode"] == CODES.BadContinuationPointInvalid
 
 
-async def test_a_part_of_an_array_is_read(peer: Remote, session: str) -> None:
+async def test_a_part_of_an_array_is_read(press: Press, peer: Remote, session: str) -> None:
     # Part 4 §5.11.2, §7.27
+    await press.ramp(1.0)
     found = await peer.call(session, "read", {"nodeId": PROFILE, "attributeId": 13, "indexRange": "1:2"})
     assert found["value"]["value"] == [2, 3]
     found = await peer.call(session, "read", {"nodeId": PROFILE, "attributeId": 13, "indexRange": "7"})
@@ -123,14 +118,14 @@ async def test_a_part_of_an_array_is_read(peer: Remote, session: str) -> None:
 
 
 async def test_an_absolute_deadband_counts_from_what_was_reported(
-    served: Plant, peer: Remote, session: str
+    press: Press, peer: Remote, session: str
 ) -> None:
     # Part 4 §7.22.2: a slow ramp is reported although each step is smaller than the deadband.
-    await ramp(served, [0.0])
+    await press.ramp(0.0)
     async with subscribed(peer, session):
         await monitor(peer, TONNAGE, "item", filter=deadband("Absolute", 100.0))
         await peer.gather("item.seen", 1)
-        await ramp(served, [40.0 * step for step in range(1, 13)])  # to 480
+        await press.ramp(*[40.0 * step for step in range(1, 13)])  # to 480
         await asyncio.sleep(0.2)
         seen = values(await peer.taken("item.seen"))
     assert len(seen) == 4
@@ -138,13 +133,13 @@ async def test_an_absolute_deadband_counts_from_what_was_reported(
     assert all(step > 100 for step in steps)
 
 
-async def test_a_percent_deadband_is_of_the_range(served: Plant, peer: Remote, session: str) -> None:
+async def test_a_percent_deadband_is_of_the_range(press: Press, peer: Remote, session: str) -> None:
     # Part 8 §6.2: EURange 0..2000, 10 % is 200.
-    await ramp(served, [0.0])
+    await press.ramp(0.0)
     async with subscribed(peer, session):
         await monitor(peer, TONNAGE, "item", filter=deadband("Percent", 10.0))
         await peer.gather("item.seen", 1)
-        await ramp(served, [150.0, 190.0, 205.0, 300.0, 410.0])
+        await press.ramp(150.0, 190.0, 205.0, 300.0, 410.0)
         await asyncio.sleep(0.2)
         assert values(await peer.taken("item.seen")) == [205.0, 410.0]
         # A variable without EURange has no percent.
@@ -164,14 +159,14 @@ async def test_a_percent_deadband_is_of_the_range(served: Plant, peer: Remote, s
 
 @pytest.mark.parametrize("oldest", [True, False])
 async def test_a_queue_that_overflows_says_so(
-    served: Plant, peer: Remote, session: str, *, oldest: bool
+    press: Press, peer: Remote, session: str, *, oldest: bool
 ) -> None:
     # Part 4 §5.13.1.5
-    await ramp(served, [0.0])
+    await press.ramp(0.0)
     async with subscribed(peer, session, requestedPublishingInterval=600):
         await monitor(peer, TONNAGE, "item", queueSize=3, discardOldest=oldest)
         await peer.gather("item.seen", 1)
-        await ramp(served, [1.0, 2.0, 3.0, 4.0, 5.0])
+        await press.ramp(1.0, 2.0, 3.0, 4.0, 5.0)
         seen = await peer.gather("item.seen", 3)
     assert len(seen) == 3
     assert values(seen)[-1] == 5.0
@@ -180,10 +175,10 @@ async def test_a_queue_that_overflows_says_so(
 
 
 async def test_a_triggered_item_is_reported_with_its_trigger(
-    served: Plant, peer: Remote, session: str
+    press: Press, peer: Remote, session: str
 ) -> None:
     # Part 4 §5.13.1.6
-    await ramp(served, [0.0])
+    await press.ramp(0.0)
     async with subscribed(peer, session) as subscription:
         trigger = await monitor(peer, COUNT, "trigger")
         await monitor(peer, TONNAGE, "linked")
@@ -199,10 +194,10 @@ async def test_a_triggered_item_is_reported_with_its_trigger(
         }
         answer = await peer.send(session, "SetTriggeringRequest", links)
         assert answer["addResults"] == [0]
-        await ramp(served, [5.0, 6.0])
+        await press.ramp(5.0, 6.0)
         await asyncio.sleep(0.2)
         assert await peer.taken("linked.seen") == []  # sampled, not reported
-        served.press(tonnage=7.0, stroke_count=1, die_temp=20.0, profile=[1, 2, 3])
+        press.set(tonnage=7.0, stroke_count=1)
         assert values(await peer.gather("linked.seen", 3)) == [5.0, 6.0, 7.0]
 
 
@@ -228,7 +223,7 @@ async def test_the_server_tells_what_is_monitored_and_resends(
 
 
 async def test_a_subscription_is_modified_and_its_message_limit_kept(
-    served: Plant, peer: Remote, session: str
+    press: Press, peer: Remote, session: str
 ) -> None:
     # Part 4 §5.14.3, §5.14.5
     async with subscribed(peer, session) as subscription:
@@ -247,7 +242,7 @@ async def test_a_subscription_is_modified_and_its_message_limit_kept(
         assert changed["revisedPublishingInterval"] == 400
         await peer.collect("subscription", "raw_notification", "messages")
         await monitor(peer, TONNAGE, "item")
-        await ramp(served, [1000.0 + step for step in range(7)])
+        await press.ramp(*[1000.0 + step for step in range(7)])
         await peer.gather("item.seen", 7)
         sizes = [
             len(part["monitoredItems"])

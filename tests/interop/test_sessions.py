@@ -11,6 +11,7 @@ import pytest
 from asyncua import ua
 
 from edge_opcua.sim.proxy import PASS, Kind, Link, Mode
+from tests.interop.conftest import Press
 from tests.interop.node_remote import Remote
 from tests.opcua.plant import Plant
 
@@ -42,12 +43,8 @@ async def proxied(plant: Plant) -> AsyncIterator[Link]:
         running.cancel()
 
 
-def press(plant: Plant, tonnage: float) -> None:
-    plant.press(tonnage=tonnage, die_temp=20.0, profile=[1, 2, 3])
-
-
 async def test_a_subscription_survives_the_loss_of_its_connection(
-    served: Plant, peer: Remote, identity: dict[str, str]
+    served: Plant, press: Press, peer: Remote, identity: dict[str, str]
 ) -> None:
     # Part 4 §6.7: new channel, ActivateSession, Republish of what was missed; nothing is lost.
     async with proxied(served) as link:
@@ -57,19 +54,19 @@ async def test_a_subscription_survives_the_loss_of_its_connection(
         await peer.call(session, "createSubscription2", SETTINGS, name="subscription")
         before = await peer.get("subscription", "subscriptionId")
         settings = {"samplingInterval": 0, "queueSize": 1000, "discardOldest": True}
-        await peer.call("subscription", "monitor", ITEM, settings, BOTH, name="item")
-        await peer.collect("item", "changed", "seen")
-        await peer.gather("seen", 1)
+        await peer.call("subscription", "monitor", ITEM, settings, BOTH, name="item", collect="changed")
+        await asyncio.sleep(0.2)
+        await peer.taken("item.seen")
         seen: list[Any] = []
         for round_ in range(3):
             for step in range(10):
-                press(served, 100.0 * (round_ + 1) + step)
+                press.set(tonnage=100.0 * (round_ + 1) + step)
                 if step == 4:
                     await link.set(Mode(Kind.CUT))
                     await asyncio.sleep(0.1)
                     await link.set(PASS)
                 await asyncio.sleep(0.03)
-            seen += await peer.gather("seen", 10 - len(seen) % 10, within_s=15)
+            seen += await peer.gather("item.seen", 10 - len(seen) % 10, within_s=15)
         found = [each["value"]["value"] for each in seen]
         assert found == [100.0 * (round_ + 1) + step for round_ in range(3) for step in range(10)]
         assert await peer.get("subscription", "subscriptionId") == before
@@ -77,12 +74,12 @@ async def test_a_subscription_survives_the_loss_of_its_connection(
 
 
 async def test_a_subscription_goes_over_to_another_session_of_the_same_client(
-    served: Plant, peer: Remote, identity: dict[str, str]
+    served: Plant, press: Press, peer: Remote, identity: dict[str, str]
 ) -> None:
     # Part 4 §5.14.7
     first = await peer.connect(served.server.url, identity, name="A")
     second = await peer.connect(served.server.url, identity, name="B")
-    press(served, 1.0)
+    press.set(tonnage=1.0)
     await asyncio.sleep(0.1)
     created = await peer.send(first, "CreateSubscriptionRequest", SETTINGS)
     item = {
