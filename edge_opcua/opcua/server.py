@@ -207,8 +207,7 @@ class PlantServer:
         server.set_write_handler(writes, space.setpoints)
         core = server.iserver
         Aliases(core.aspace, server.access, aliases_of(self._config)).install(self._clock)
-        polled = getattr(core.subscription_service, "polled", set())
-        variables = Variables(core.aspace, polled, self._clock)
+        variables = Variables(core.aspace, core.subscription_service.polled, self._clock)
         install_roles(core.aspace, server.access, variables, lambda: core.identity.snapshot)
         for idle in server.access.idle_rules(core.aspace.keys()):
             _log.warning("access.rule_matches_nothing", nodes=idle.nodes, role=idle.role.browse_name)

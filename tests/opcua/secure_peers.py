@@ -12,6 +12,7 @@ from typing import Any
 from asyncua import Client, Node, ua
 from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
+from cryptography import x509
 
 from edge_opcua.opcua.access import Kind
 from edge_opcua.opcua.limits import ServerLimits
@@ -20,6 +21,7 @@ from edge_opcua.opcua.services.service import caller
 from edge_opcua.security.pki import Pki, open_pki
 from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import Knock, TrustList
+from edge_opcua.security.users import UserStore
 from tests.security.certificates import Identity, make
 
 OPERATES = frozenset({Role.OBSERVER, Role.OPERATOR, Role.ENGINEER})
@@ -57,22 +59,36 @@ class Plant:
         mode: ua.MessageSecurityMode = ua.MessageSecurityMode.SignAndEncrypt,
     ) -> Client:
         """Return an asyncua client that is not connected yet; ``identity=None``: without security."""
-        client = Client(self.server.url, timeout=5)
-        if identity is None:
-            client.application_uri = uri or "urn:test:nobody"
-            return client
-        name = identity.certificate.subject.rfc4514_string().removeprefix("CN=")
-        client.application_uri = uri or f"urn:test:{name}"
-        client.name = name
-        client.security_policy = client.uaclient.security_policy = policy(
-            self.pki.certificate, identity.certificate, identity.key, mode
-        )
-        return client
+        made = client_of(self.server.url, self.pki.certificate, identity, policy=policy, mode=mode)
+        made.application_uri = uri or made.application_uri
+        return made
 
     async def read_by_a_good_client(self) -> float:
         """What every hostile test ends with: the honest one is still served."""
         async with self.client() as client:
             return float(await client.get_node(self.plain.nodeid).read_value())
+
+
+def client_of(
+    url: str,
+    server: x509.Certificate,
+    identity: Identity | None,
+    *,
+    policy: Any = BASIC256SHA256,
+    mode: ua.MessageSecurityMode = ua.MessageSecurityMode.SignAndEncrypt,
+) -> Client:
+    """Return an asyncua client of any server, not connected yet; ``identity=None``: without security."""
+    client = Client(url, timeout=5)
+    if identity is None:
+        client.application_uri = "urn:test:nobody"
+        return client
+    name = identity.certificate.subject.rfc4514_string().removeprefix("CN=")
+    client.application_uri = f"urn:test:{name}"
+    client.name = name
+    client.security_policy = client.uaclient.security_policy = policy(
+        server, identity.certificate, identity.key, mode
+    )
+    return client
 
 
 async def _write_handler(
@@ -101,6 +117,8 @@ async def running_plant(  # noqa: C901 - one small machine, told in one place
     limits: ServerLimits | None = None,
     policies: tuple[str, ...] = ("Basic256Sha256",),
     advertised_urls: tuple[str, ...] = (),
+    users: UserStore | None = None,
+    anonymous: bool = True,
 ) -> AsyncIterator[Plant]:
     """Run a server with a small machine; two clients are trusted."""
     pki = await asyncio.to_thread(_open_pki, state)
@@ -109,7 +127,15 @@ async def running_plant(  # noqa: C901 - one small machine, told in one place
         await asyncio.to_thread(trust.add, identity.der, roles=OPERATES)
     knocks: list[Knock] = []
     server = SecureServer(
-        ServerSecurity(pki, trust, policies, allow_none=allow_none, on_refused=knocks.append),
+        ServerSecurity(
+            pki,
+            trust,
+            policies,
+            allow_none=allow_none,
+            on_refused=knocks.append,
+            users=users,
+            anonymous=anonymous,
+        ),
         listen="127.0.0.1:0",
         limits=limits,
         advertised_urls=advertised_urls,

@@ -162,7 +162,8 @@ def test_what_is_changed_is_seen_by_a_running_server(store: UserStore, tmp_path:
 
 @pytest.mark.parametrize("action", ["set_password", "set_roles", "remove"])
 def test_who_is_not_there_cannot_be_changed(store: UserStore, action: str) -> None:
-    arguments = {"set_password": [PASSWORD], "set_roles": [OPERATOR], "remove": []}[action]
+    needed: dict[str, list[object]] = {"set_password": [PASSWORD], "set_roles": [OPERATOR]}
+    arguments = needed.get(action, [])
     with pytest.raises(SecurityError, match='there is no user "zed"'):
         getattr(store, action)("zed", *arguments)
 

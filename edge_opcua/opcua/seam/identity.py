@@ -141,11 +141,6 @@ class Identity:
         self._read_s = -REFRESH_S
         self._faulty = False
 
-    @property
-    def version(self) -> tuple[int, ...] | None:
-        """What changes whenever a user or a trusted client does; None before the first look."""
-        return self._version
-
     # --- what is offered -----------------------------------------------------------------------------
 
     def offered(self, policy_uri: str) -> list[ua.UserTokenPolicy]:
