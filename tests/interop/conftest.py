@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from edge_opcua.security.roles import parse_roles
+from edge_opcua.security.users import Cost, UserStore
 from tests.interop.node_client import require_node
 from tests.interop.node_remote import Remote, remote
 from tests.opcua.plant import Ground, Plant, configuration, prepare, running
+from tests.security.certificates import make
 
 POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
 
@@ -49,9 +52,21 @@ def grounds(node: str, tmp_path_factory: pytest.TempPathFactory) -> Ground:
 
 
 @pytest.fixture(scope="module")
-async def served(grounds: Ground) -> AsyncIterator[Plant]:
+def users(grounds: Ground) -> UserStore:
+    store = UserStore(grounds.root, cost=Cost(n=2**10))  # the cost is the server's, not the client's
+    for role in ("observer", "operator", "engineer", "security-admin"):
+        store.add(role, parse_roles([role]), password=f"{role} has a password")
+    person = make("Ada", uri="urn:tests:ada")
+    (grounds.root / "ada.der").write_bytes(person.der)
+    (grounds.root / "ada.pem").write_bytes(person.key_pem)
+    store.add("ada", parse_roles(["engineer", "operator"]), certificate=person.der)
+    return store
+
+
+@pytest.fixture(scope="module")
+async def served(grounds: Ground, users: UserStore) -> AsyncIterator[Plant]:
     opcua = {"listen": "127.0.0.1:0", "publish_ms": 10, "security": list(POLICIES)}
-    async with running(grounds, configuration(opcua=opcua)) as plant:
+    async with running(grounds, configuration(opcua=opcua), users=users) as plant:
         yield plant
 
 
