@@ -66,7 +66,10 @@ def _add_exports(commands: Any) -> None:
 
 
 def _add_users(commands: Any) -> None:
-    users = commands.add_parser("users", help="list who can sign in, add a user, or change one")
+    # No abbreviations: --password SECRET shall not be taken for --password-file, and be told as a missing file.
+    users = commands.add_parser(
+        "users", help="list who can sign in, add a user, or change one", allow_abbrev=False
+    )
     _add_common(users)
     users.add_argument(
         "action",
@@ -98,6 +101,51 @@ def _add_users(commands: Any) -> None:
         help="he signs in with this certificate (add)",
     )
     users.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def _add_certs(commands: Any) -> None:
+    certs = commands.add_parser("certs", help="show this server's certificates, renew or replace its own")
+    certs.add_argument(
+        "action",
+        nargs="?",
+        choices=("csr", "import", "recert", "crl", "export"),
+        help="csr: ask an authority; import: take its answer; recert: make a new one with today's names;"
+        " crl: take an authority's revocation list; export: write the certificate; nothing shows all",
+    )
+    certs.add_argument("file", nargs="?", type=Path, metavar="FILE", help="what is brought (import, crl)")
+    certs.add_argument("--key", type=Path, default=None, metavar="FILE", help="its private key (import)")
+    certs.add_argument(
+        "--chain",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="authorities above it, sent along to clients (import)",
+    )
+    certs.add_argument("--out", type=Path, default=None, metavar="FILE", help="write there (csr, export)")
+    certs.add_argument("--new-key", action="store_true", help="make a new key for the request (csr)")
+    certs.add_argument(
+        "--subject", default="", metavar="CN=…,O=…", help="who the server is; as before if not given (csr)"
+    )
+    _add_recert_options(certs)
+    certs.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    recert = commands.add_parser("recert", help="the same as certs recert")
+    _add_recert_options(recert)
+
+
+def _add_recert_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name or address under which clients reach this box (csr, recert)",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask (recert)")
+    parser.add_argument(
+        "-c", "--config", type=Path, default=None, metavar="FILE", help="whose advertised_urls count"
+    )
+    _add_common(parser)
 
 
 def _add_check(commands: Any) -> None:
@@ -174,6 +222,7 @@ def build_parser() -> argparse.ArgumentParser:
     trust.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
     _add_users(commands)
+    _add_certs(commands)
 
     bench = commands.add_parser("bench", help="measure, against a peer or a floor")
     bench.add_argument("name", nargs="?", metavar="NAME", help="which benchmark; none lists them")
@@ -226,6 +275,31 @@ def _users(args: argparse.Namespace, state: Path) -> int:
     return code
 
 
+def _certs(args: argparse.Namespace, state: Path) -> int:
+    module = import_module("edge_opcua.app.certcommands")
+    options = module.CertOptions(
+        file=args.file,
+        key=args.key,
+        chain=args.chain,
+        out=args.out,
+        names=args.name,
+        subject=args.subject,
+        new_key=args.new_key,
+        config=find_config(args.config),
+        yes=args.yes,
+        as_json=args.json,
+    )
+    code: int = module.certs(state, args.action, options)
+    return code
+
+
+def _recert(args: argparse.Namespace, state: Path) -> int:
+    module = import_module("edge_opcua.app.certcommands")
+    options = module.CertOptions(names=args.name, config=find_config(args.config), yes=args.yes)
+    code: int = module.certs(state, "recert", options)
+    return code
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     "run": lambda args, state: _call(
         "edge_opcua.app.commands", "run", _config(args), state, end_with_parent=args.end_with_parent
@@ -269,6 +343,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         as_json=args.json,
     ),
     "users": _users,
+    "certs": _certs,
+    "recert": _recert,
     "doctor": lambda args, state: _call(
         "edge_opcua.doctor", "main", state_dir=state, port=args.port, as_json=args.json, nagios=args.nagios
     ),

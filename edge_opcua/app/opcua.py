@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.models import ActiveModels
@@ -76,15 +75,9 @@ def _listening_on(config: EdgeConfig, listen: str | None) -> EdgeConfig:
 
 
 def _identity(state: StateDir, config: EdgeConfig) -> Pki:
-    pki = open_pki(state.pki, names=_names(config))
+    pki = open_pki(state.pki, names=config.opcua.certificate_names)
     TrustFiles(state.pki).finish()
     return pki
-
-
-def _names(config: EdgeConfig) -> list[str]:
-    """Return the names under which clients reach this box, apart from those it knows itself."""
-    hosts = [urlsplit(url).hostname or "" for url in config.opcua.advertised_urls]
-    return [host for host in (*hosts, config.opcua.host) if host not in ("", "0.0.0.0", "::")]  # noqa: S104
 
 
 def _models(state: StateDir, config: EdgeConfig) -> list[ModelInfo]:
@@ -130,7 +123,7 @@ class _Service:
             trust=TrustList(self._pki.root, revocation_required=self._config.opcua.revocation == "required"),
             policies=self._config.opcua.secure_policies,
             allow_none="None" in self._config.opcua.security,
-            names=tuple(_names(self._config)),
+            names=self._config.opcua.certificate_names,
             users=UserStore(self._state.root, clock=self._child.clock),
             anonymous=self._config.opcua.anonymous,
         )
@@ -173,7 +166,7 @@ class _Service:
 
     def _warnings(self) -> list[str]:
         """Return what a person should know about certificates, each with what to do."""
-        missing = names_missing(self._pki.certificate, local_names(_names(self._config)))
+        missing = names_missing(self._pki.certificate, local_names(self._config.opcua.certificate_names))
         found = [f"the certificate does not name {', '.join(missing)}: edge-opcua recert"] if missing else []
         ends = expiries(self._pki.root, self._child.clock.utc_ns())
         return found + [f"{one.text}: edge-opcua certs" for one in ends]

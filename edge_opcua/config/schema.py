@@ -186,6 +186,13 @@ class OpcuaConfig(BaseModel):
         return split_listen(self.listen)[1]
 
     @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """Names under which clients reach this box, apart from those it knows itself."""
+        hosts = [urlsplit(url).hostname or "" for url in self.advertised_urls]
+        unusable = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        return tuple(host for host in (*hosts, self.host) if host not in unusable)
+
+    @property
     def secure_policies(self) -> tuple[str, ...]:
         """The offered policies without ``None``."""
         return tuple(policy for policy in self.security if policy != "None")
@@ -270,6 +277,7 @@ class TagConfig(BaseModel):
     initial: TagValue | None = None
     true_name: str = ""
     false_name: str = ""
+    states: tuple[tuple[int, str], ...] = ()
     extra: dict[str, str] = {}
     file: str = ""
     line: int = 0

@@ -198,6 +198,7 @@ def read_own(root: Path) -> Pki:
 def locked(root: Path) -> Iterator[None]:
     """Let nobody else, no other process either, look at or change key and certificate meanwhile."""
     with (root / ".lock").open("ab") as file:
+        _hand_over(file.fileno(), root)
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -292,6 +293,7 @@ def write_atomic(path: Path, content: bytes, *, mode: int) -> None:
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(fd, "wb") as file:
+            _hand_over(file.fileno(), path.parent)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -304,6 +306,23 @@ def write_atomic(path: Path, content: bytes, *, mode: int) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def make_private(place: Path) -> None:
+    """Make a directory that only the owner of the one above it can look into."""
+    place.mkdir(mode=0o700, exist_ok=True)
+    made = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _hand_over(made, place.parent)
+    finally:
+        os.close(made)
+
+
+def _hand_over(fd: int, directory: Path) -> None:
+    """Give what root makes to the owner of the directory: the server runs as that user and has to read it."""
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def key_pem(key: rsa.RSAPrivateKey) -> bytes:

@@ -40,6 +40,7 @@ from edge_opcua.security.pki import (
     finish_replacement,
     key_pem,
     locked,
+    make_private,
     read_own,
     replace_own,
     thumbprint,
@@ -110,7 +111,7 @@ class Renewal:
         return made.public_bytes(serialization.Encoding.DER)
 
     def _keep_pending(self, key: rsa.RSAPrivateKey) -> None:
-        self._pending.mkdir(mode=0o700, exist_ok=True)
+        make_private(self._pending)
         stamp = f"{self._clock.utc_ns():020d}"
         write_atomic(self._pending / f"{stamp}.pem", key_pem(key), mode=0o600)
         _forget_oldest(self._pending, MAX_PENDING)
@@ -188,7 +189,7 @@ class Renewal:
         own_dir = self._root / "own"
         certificate = x509.load_der_x509_certificate((own_dir / "cert.der").read_bytes())
         chain = own_dir / "chain.pem"
-        self._kept.mkdir(mode=0o700, exist_ok=True)
+        make_private(self._kept)
         parts = (
             (own_dir / "key.pem").read_bytes(),
             certificate.public_bytes(serialization.Encoding.PEM),

@@ -159,6 +159,20 @@ def test_a_file_where_the_directory_should_be_is_the_operators_error(tmp_path: P
         open_pki(tmp_path / "pki")
 
 
+@pytest.mark.parametrize("user", [0, 1000])
+def test_what_root_makes_belongs_to_the_owner_of_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int
+) -> None:
+    # `sudo edge-opcua trust 1` must not leave files that the server, an unprivileged user, cannot read.
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
+    pki.write_atomic(tmp_path / "note", b"x", mode=0o600)
+    pki.make_private(tmp_path / "inner")
+    owner = tmp_path.stat()
+    assert given == ([(owner.st_uid, owner.st_gid)] * 2 if user == 0 else [])
+
+
 def test_an_atomic_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()  # a directory cannot be replaced by a file
