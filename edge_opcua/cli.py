@@ -66,7 +66,7 @@ def _add_exports(commands: Any) -> None:
 
 
 def _add_users(commands: Any) -> None:
-    # No abbreviations: --password SECRET shall not be taken for --password-file, and be told as a missing file.
+    # No abbreviations: --password SECRET would be taken for --password-file, and told as a missing file.
     users = commands.add_parser(
         "users", help="list who can sign in, add a user, or change one", allow_abbrev=False
     )
