@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from edge_opcua.app import usercommands
+from edge_opcua.assets import examples_dir
 from edge_opcua.cli import main
+from edge_opcua.config.loader import load
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.security.roles import Role
 from edge_opcua.security.users import Cost, UserStore
@@ -164,3 +168,41 @@ def test_a_damaged_file_is_named(run: Run, state: Path) -> None:
     code, _, err = run()
     assert code == 1
     assert f"{StateDir(state).users} is damaged" in err
+
+
+HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "users-and-roles.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", HOWTO.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_what_the_how_to_says_can_be_typed(
+    run: Run, secret: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    card = make("card-17", uri=None)
+    (tmp_path / "card-17.pem").write_bytes(card.pem)
+    (tmp_path / "otto.txt").write_text("otto's secret\n")
+    typed(monkeypatch, *[PASSWORD] * 4)
+    lines = [line for block in blocks("sh") for line in block.splitlines() if " users" in line]
+    assert len(lines) == 9
+    for line in lines:
+        code, out, err = run(*line.split()[2:])
+        assert (code, err) == (0, ""), line
+        if line == "edge-opcua users":
+            assert out in blocks("text")
+
+
+def test_the_exceptions_of_the_how_to_are_accepted(tmp_path: Path) -> None:
+    shutil.copytree(examples_dir() / "press", tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "press.toml"
+    demand, exceptions = blocks("toml")
+    text = file.read_text()
+    assert "\n[opcua]\n" in text
+    text = text.replace("\n[opcua]\n", f"\n{demand}")
+    file.write_text(f"{text}\n{exceptions}")
+    loaded = load(file, env={})
+    assert loaded.config is not None, loaded.problems
+    assert loaded.config.opcua.anonymous is False
+    assert [len(one.permissions) for one in loaded.config.opcua.access] == [4, 0]
