@@ -27,6 +27,7 @@ from edge_opcua.opcua.namespaces import Names
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.services.service import caller
 from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
+from edge_opcua.opcua.standard.modelchange import ModelChanges
 from edge_opcua.opcua.values import SharedDataValue, status_code, utc
 
 LoadModel = Callable[[str, int, str, str], Awaitable[Reply]]
@@ -63,6 +64,7 @@ class ModelRepositoryNode:
         maker: Finds their variables.
         load_model: Starts a job; answers at once.
         emit: Delivers an event.
+        changes: Tells clients of new nodes.
         clock: For stamps.
     """
 
@@ -73,6 +75,7 @@ class ModelRepositoryNode:
         maker: NodeMaker,
         load_model: LoadModel,
         emit: Callable[[PlantEvent], Awaitable[None]],
+        changes: ModelChanges,
         clock: Clock,
     ) -> None:
         self._space = space
@@ -80,6 +83,7 @@ class ModelRepositoryNode:
         self._maker = maker
         self._load_model = load_model
         self._emit = emit
+        self._changes = changes
         self._clock = clock
         self._models: dict[tuple[str, int], ModelInfo] = {}
 
@@ -96,9 +100,11 @@ class ModelRepositoryNode:
         for key, model in now.items():
             if key not in self._space.model_nodes:
                 self._builder.model(self._space, model)
+                self._changes.added(self._space.model_nodes[key], self._space.models)
             else:
                 await self._set_state(model.name, model.version, model.state)
         self._models = now
+        await self._changes.tell()
 
     async def call(self, parent: ua.NodeId, *arguments: ua.Variant) -> ua.CallMethodResult:  # noqa: ARG002 - asyncua's
         """Run the method: look at the arguments, start a job, return its id."""

@@ -27,6 +27,7 @@ from edge_opcua.opcua.standard.aliases import Aliases, aliases_of
 from edge_opcua.opcua.standard.audit import Journal, nowhere
 from edge_opcua.opcua.standard.certificates import CertificateWatch
 from edge_opcua.opcua.standard.health import HealthWatch
+from edge_opcua.opcua.standard.modelchange import ModelChanges
 from edge_opcua.opcua.standard.push import PushManagement
 from edge_opcua.opcua.standard.roles import install_roles
 from edge_opcua.opcua.standard.serverobject import ServerObject
@@ -190,8 +191,12 @@ class PlantServer:
         maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
         builder = SpaceBuilder(maker, self._config, self._bus.blocks)
         space = builder.build(self._initial_models)
-        repository = ModelRepositoryNode(space, builder, maker, self._load_model, server.emit, self._clock)
+        changes = ModelChanges(core.aspace, server.emit, self._clock)
+        repository = ModelRepositoryNode(
+            space, builder, maker, self._load_model, server.emit, changes, self._clock
+        )
         await repository.show(self._initial_models)
+        await changes.begin(space.models)
         self._connect(server, space, repository)
         assert self._push is not None, "made by _connect"
         await self._push.install()

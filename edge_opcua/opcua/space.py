@@ -409,6 +409,8 @@ class SpaceBuilder:
         maker, name = self._maker, Names.MODELS
         objects = ua.NodeId(ua.ObjectIds.ObjectsFolder)
         space.models = maker.instance(objects, name, Ids.MODEL_REPOSITORY_TYPE, notifier=True)
+        version = ua.Variant("0", ua.VariantType.String)  # Part 3 §9.32: versions of models come at run time
+        maker.property(space.models, name, "NodeVersion", version, data_type=_STRING)
         space.load_model = maker.node_id(f"{name}.LoadModel")
         maker.refer(space.machine, _NOTIFIER, space.models)
         members = ("JobId", "ModelName", "ModelVersion", "State", "Percent", "Reason")

@@ -214,3 +214,23 @@ async def test_a_version_that_appears_is_shown_and_one_that_goes_is_retired(
     await plant.server.on_models(MODELS)
     assert await _is(client, "Models.press-anomaly.2.State", "Available")
     assert await _is(client, "Models.press-anomaly.3.State", "Retired")
+
+
+async def test_a_client_is_told_when_a_version_of_a_model_appears(plant: Plant, client: Client) -> None:
+    # Part 3 §9.32, Part 5 §6.4.32: GeneralModelChangeEventType on Server, and a new NodeVersion.
+    watcher = Watcher()
+    subscription = await client.create_subscription(20, watcher)
+    kind = client.get_node(ua.ObjectIds.GeneralModelChangeEventType)
+    await subscription.subscribe_events(ua.NodeId(ua.ObjectIds.Server), kind, queuesize=20)
+    version = client.get_node(plant_id("Models.NodeVersion"))
+    before = await version.read_value()
+    added = ModelInfo("press-anomaly", 4, "d" * 64, "Available", ("a",))
+    await plant.server.on_models([*MODELS, added])
+    await plant.server.on_models(MODELS)  # what goes becomes Retired: its node stays, nothing is told
+    await watcher.wait(1)
+    changes = {(change.Affected, change.Verb) for change in watcher.events[0].Changes}
+    assert changes == {(plant_id("Models.press-anomaly.4"), 1), (plant_id("Models"), 4)}
+    assert watcher.events[0].SourceNode == ua.NodeId(ua.ObjectIds.Server)
+    assert await version.read_value() != before
+    await subscription.delete()
+    assert len(watcher.events) == 1
