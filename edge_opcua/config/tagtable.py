@@ -41,6 +41,7 @@ COLUMNS: Final[dict[str, str]] = {
     "initial": "Value a simulated device starts with. Kept; without effect in this version.",
     "true_name": "What `true` means, e.g. `closed`; clients see it. `TRUE` if empty.",
     "false_name": "What `false` means, e.g. `open`. `FALSE` if empty.",
+    "states": "What the numbers of a state mean, e.g. `0=Stopped; 2=Idle; 4=Execute`; clients see the texts.",
 }
 WITHOUT_EFFECT: Final = ("deadband", "historize", "initial")
 REQUIRED: Final = ("name", "address")
@@ -295,6 +296,7 @@ class _Row:
             "node_id": self._node_id(name),
             "true_name": self._text("true_name"),
             "false_name": self._text("false_name"),
+            "states": self._states(address),
         }
         if low is not None and high is not None and low >= high:
             self._wrong("T227", "high", f"range {low:g}..{high:g}: low must be below high")
@@ -479,6 +481,26 @@ class _Row:
             if self._text(column):
                 kind = "text" if address.scalar is Scalar.STRING else "true or false"
                 self._wrong("T226", column, f"{column} is for numbers; {address.canonical} is {kind}")
+
+    def _states(self, address: Address | None) -> tuple[tuple[int, str], ...]:
+        """Return number and text of each state, in the order of the numbers."""
+        text = self._text("states")
+        if not text or address is None:
+            return ()
+        if address.scalar not in _RANGES or address.length or self._text("scale") or self._text("offset"):
+            self._wrong("T233", "states", f"states are for a whole number; {address.canonical} is none")
+            return ()
+        low, high = _RANGES[address.scalar]
+        found: dict[int, str] = {}
+        for part in text.split(";"):
+            number, _, name = (each.strip() for each in part.partition("="))
+            is_whole = re.fullmatch(r"-?[0-9]{1,20}", number) is not None
+            if not is_whole or not name or not low <= int(number) <= high or int(number) in found:
+                help_text = "write e.g. 0=Stopped; 2=Idle, each number once"
+                self._wrong("T233", "states", f"{quoted(part.strip())} is not a state", remedy=help_text)
+                return ()
+            found[int(number)] = name
+        return tuple(sorted(found.items()))
 
     def _value(
         self, column: str, address: Address, scalar: Scalar, low: float | None, high: float | None

@@ -5,26 +5,30 @@ A SCADA takes range, unit and texts from these properties, and a percent deadban
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from asyncua import ua
+from asyncua.server.address_space import AttributeValue
 
 from edge_opcua.config.schema import CaptureConfig, TagConfig
 from edge_opcua.core.values import Scalar
+from edge_opcua.opcua.nodes import ARRAY, SCALAR
 from edge_opcua.opcua.units import engineering_unit
 
 _NOT_NUMBERS: Final = (Scalar.BOOLEAN, Scalar.STRING)
+STATE_TEXT: Final = "ValueAsText"
 TRUE_TEXT: Final = "TRUE"
 FALSE_TEXT: Final = "FALSE"
 
 
 class Property(NamedTuple):
-    """A property of the base namespace: BrowseName, value and DataType."""
+    """A property of the base namespace: BrowseName, value (none: live), DataType and ValueRank."""
 
     name: str
-    value: ua.Variant
+    value: ua.Variant | None
     data_type: ua.NodeId
+    rank: int = SCALAR
 
 
 def item_type(tag: TagConfig) -> ua.NodeId:
@@ -39,6 +43,8 @@ def item_type(tag: TagConfig) -> ua.NodeId:
         kind = ua.ObjectIds.TwoStateDiscreteType
     elif tag.type in _NOT_NUMBERS:
         kind = ua.ObjectIds.DataItemType
+    elif tag.states:
+        kind = ua.ObjectIds.MultiStateValueDiscreteType
     elif ranged:
         kind = ua.ObjectIds.AnalogUnitRangeType if tag.unit else ua.ObjectIds.AnalogItemType
     elif tag.unit:
@@ -51,12 +57,42 @@ def item_properties(tag: TagConfig) -> Iterator[Property]:
     if tag.type is Scalar.BOOLEAN and not tag.length:
         yield text_property("TrueState", tag.true_name or TRUE_TEXT)
         yield text_property("FalseState", tag.false_name or FALSE_TEXT)
-    if tag.type not in _NOT_NUMBERS:
+    if tag.states:
+        yield from _state_properties(tag)
+    elif tag.type not in _NOT_NUMBERS:
         yield from analog_properties(tag)
     if (tag.scale, tag.offset) != (1.0, 0.0):
         # Part 8 §5.3.1: how the value is calculated, for people.
         value = ua.Variant(f"raw x {tag.scale:g} {tag.offset:+g}", ua.VariantType.String)
         yield Property("Definition", value, ua.NodeId(ua.ObjectIds.String))
+
+
+def _state_properties(tag: TagConfig) -> Iterator[Property]:
+    """Yield the texts of the numbers, and the text of the present one (Part 8 §5.3.3.4)."""
+    texts = [ua.EnumValueType(number, ua.LocalizedText(text)) for number, text in tag.states]
+    value = ua.Variant(texts, ua.VariantType.ExtensionObject, is_array=True)
+    yield Property("EnumValues", value, ua.NodeId(ua.ObjectIds.EnumValueType), ARRAY)
+    yield Property(STATE_TEXT, None, ua.NodeId(ua.ObjectIds.LocalizedText))
+
+
+def follow_text(of: AttributeValue, shown: AttributeValue, states: Mapping[int, str]) -> None:
+    """Let a ValueAsText say what the number of its variable means, with the number's status and times.
+
+    Args:
+        of: Value of the variable.
+        shown: Value of its ValueAsText.
+        states: Text by number; a number without one has an empty text.
+    """
+
+    def read(node: ua.NodeId, attribute: ua.AttributeIds) -> ua.DataValue:
+        held = of.value if of.value_callback is None else of.value_callback(node, attribute)
+        if held is None or held.Value is None or held.Value.Value is None:
+            return held
+        text = ua.LocalizedText(states.get(int(held.Value.Value), ""))
+        variant = ua.Variant(text, ua.VariantType.LocalizedText)
+        return ua.DataValue(variant, held.StatusCode, held.SourceTimestamp, held.ServerTimestamp)
+
+    shown.value_callback = read
 
 
 def analog_properties(of: TagConfig | CaptureConfig) -> Iterator[Property]:

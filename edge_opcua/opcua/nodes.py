@@ -130,7 +130,7 @@ class NodeMaker:
         return self._add_variable(item, name, browse_name or self._browse_name(name), spec)
 
     def property(
-        self, parent: ua.NodeId, name: str, browse_name: str, value: ua.Variant, **spec: Any
+        self, parent: ua.NodeId, name: str, browse_name: str, value: ua.Variant | None, **spec: Any
     ) -> None:
         """Add a property of the base namespace, e.g. ``EURange``, named ``<name>.<browse_name>``.
 

@@ -34,6 +34,7 @@ _TAG_TYPES: Final = (
     ("number, `low`, `high`", "AnalogItemType", "EURange"),
     ("number, `unit`", "AnalogUnitType", "EngineeringUnits"),
     ("BOOL", "TwoStateDiscreteType", "TrueState, FalseState: columns `true_name`, `false_name`"),
+    ("whole number, `states`", "MultiStateValueDiscreteType", "EnumValues, ValueAsText"),
     ("anything else", "DataItemType", ""),
     ("a capture's waveform", "YArrayItemType", "EURange, EngineeringUnits, Title, XAxisDefinition"),
 )

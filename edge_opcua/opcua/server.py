@@ -212,6 +212,7 @@ class PlantServer:
         server.set_write_handler(writes, space.setpoints)
         core = server.iserver
         Aliases(core.aspace, server.access, aliases_of(self._config)).install(self._clock)
+        core.subscription_service.polled.update(space.state_texts)
         variables = Variables(core.aspace, core.subscription_service.polled, self._clock)
         install_roles(core.aspace, server.access, variables, lambda: core.identity.snapshot)
         for idle in server.access.idle_rules(core.aspace.keys()):

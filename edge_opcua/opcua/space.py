@@ -32,7 +32,15 @@ from edge_opcua.config.schema import (
 )
 from edge_opcua.core.values import BlockSpec, Scalar
 from edge_opcua.errors import IdentityError
-from edge_opcua.opcua.items import Property, analog_properties, item_properties, item_type, text_property
+from edge_opcua.opcua.items import (
+    STATE_TEXT,
+    Property,
+    analog_properties,
+    follow_text,
+    item_properties,
+    item_type,
+    text_property,
+)
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.namespaces import Ids, Names, Namespace, plant_name
 from edge_opcua.opcua.nodes import ARRAY, SCALAR, NodeMaker, VariableSpec
@@ -113,6 +121,7 @@ class PlantSpace:
         load_model: The method.
         job: Values of LastJob by member.
         model_nodes: Objects of model versions.
+        state_texts: Variables that say a number's text: worked out when they are read.
     """
 
     machine: ua.NodeId
@@ -125,6 +134,7 @@ class PlantSpace:
     load_model: ua.NodeId = field(default_factory=ua.NodeId)
     job: dict[str, AttributeValue] = field(default_factory=dict)
     model_nodes: dict[tuple[str, int], ua.NodeId] = field(default_factory=dict)
+    state_texts: list[ua.NodeId] = field(default_factory=list)
 
 
 def tag_node_name(names: Names, tag: TagConfig) -> str:
@@ -270,6 +280,10 @@ class SpaceBuilder:
             name = tag_node_name(self._names, tag)
             node = self._tag(process, name, tag)
             bindings.append(Binding(row, self._maker.slot(name), VARIANT_OF[row_spec.type]))
+            if tag.states:
+                text = f"{name}.{STATE_TEXT}"
+                follow_text(self._maker.slot(name), self._maker.slot(text), dict(tag.states))
+                space.state_texts.append(self._maker.node_id(text))
             if tag.writable:
                 space.setpoints[node] = Setpoint(
                     f"{device.name}/{tag.name}", tag.type, tag.length, tag.low, tag.high
@@ -292,7 +306,7 @@ class SpaceBuilder:
 
     def _properties(self, node: ua.NodeId, name: str, properties: Iterable[Property]) -> None:
         for each in properties:
-            self._maker.property(node, name, each.name, each.value, data_type=each.data_type)
+            self._maker.property(node, name, each.name, each.value, data_type=each.data_type, rank=each.rank)
 
     def _captures(self, machine: ua.NodeId, space: PlantSpace) -> None:
         found = [(device, capture) for device in self._config.devices for capture in device.captures]

@@ -35,7 +35,7 @@ def row_problems(folder: Path, row: str, *, header: str = HEADER) -> list[tuple[
 
 
 def test_a_full_row_becomes_a_tag_with_its_place(tmp_path: Path) -> None:
-    row = 'a.b,r1:INT,mm,-5,5.5,"one, two",slow,0.1,-2,0.5,RW,yes,Old.Name,1.5,2,,'
+    row = 'a.b,r1:INT,mm,-5,5.5,"one, two",slow,0.1,-2,0.5,RW,yes,Old.Name,1.5,2,,,'
     (tag,) = read(tmp_path, f"{HEADER},x_owner,x_empty\n{row},Ada,\n").tags
     assert (tag.name, tag.address, tag.type, tag.unit, tag.low, tag.high) == (
         "a.b",
@@ -55,6 +55,11 @@ def test_a_full_row_becomes_a_tag_with_its_place(tmp_path: Path) -> None:
     assert (tag.access, tag.writable, tag.historize, tag.node_id) == ("rw", True, True, "Old.Name")
     assert (tag.substitute, tag.initial, tag.extra) == (1.5, 2.0, {"x_owner": "Ada"})
     assert (tag.file, tag.line) == ("t.csv", 2)
+
+
+def test_states_are_numbers_with_texts(tmp_path: Path) -> None:
+    (tag,) = read(tmp_path, "name,address,states\na,r1:INT, 4=Execute ; -1 = Not ready\n").tags
+    assert tag.states == ((-1, "Not ready"), (4, "Execute"))
 
 
 def test_empty_cells_are_the_defaults(tmp_path: Path) -> None:
@@ -176,7 +181,11 @@ def test_a_header_with_a_strange_and_a_double_column(tmp_path: Path) -> None:
             ("T228", 2, 27, 'substitute "äöü" is not a text of at most 3 bytes'),
         ),
         ("a,r1:REAL,m,,,,,,,,,,,,1e39", ("T228", 2, 24, 'initial "1e39" is not a number')),
-        ("a,r1:INT,,,,,,,,,,,,,,,,9", ("T231", 2, 25, "18 cells, the first row has 17")),
+        ("a,r1:INT,,,,,,,,,,,,,,,,,9", ("T231", 2, 26, "19 cells, the first row has 18")),
+        ("a,r1:INT,,,,,,,,,,,,,,,,0=x;y", ("T233", 2, 25, '"y" is not a state')),
+        ("a,r1:INT,,,,,,,,,,,,,,,,0=x;0=y", ("T233", 2, 25, '"0=y" is not a state')),
+        ("a,r1:INT,,,,,,,,,,,,,,,,70000=x", ("T233", 2, 25, '"70000=x" is not a state')),
+        ("a,r1:REAL,m,,,,,,,,,,,,,,,0=x", ("T233", 2, 27, "states are for a whole number; r1:REAL is none")),
         ('a,r1:INT,"x', ("T202", 2, 10, "a quote begins here and never ends")),
     ],
 )

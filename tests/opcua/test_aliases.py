@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from asyncua import Client, ua
 
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.values import Scalar
 from edge_opcua.opcua.access import Access, AccessRule, Kind, Permission
 from edge_opcua.opcua.namespaces import plant_id
 from edge_opcua.opcua.services.service import set_caller
 from edge_opcua.opcua.standard.aliases import MAX_FOUND, Aliases, aliases_of, version_time
 from edge_opcua.security.roles import Role
-from tests.opcua.plant import configuration, prepare, running
+from tests.opcua.plant import TAGS, Plant, configuration, prepare, running, tag, until
 
 ALIASES, TAG_VARIABLES, TOPICS = ua.ObjectIds.Aliases, ua.ObjectIds.TagVariables, ua.ObjectIds.Topics
 ALIAS_FOR = ua.NodeId(ua.ObjectIds.AliasFor)
@@ -24,12 +26,25 @@ FIND = {
 }
 
 
+def config() -> EdgeConfig:
+    """The plant with a tag that names its states; one server serves two topics here."""
+    state = tag("state", Scalar.INT16, "DB10.DBW90:INT", states=((0, "Idle"), (4, "Execute")))
+    raw = configuration().model_dump()
+    raw["devices"][0]["tags"] = [*TAGS, state]
+    return EdgeConfig.model_validate(raw)
+
+
 @pytest.fixture(scope="module")
-async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
-    async with running(prepare(tmp_path_factory.mktemp("plant"))) as plant:
-        client = await plant.client()
-        async with client:
-            yield client
+async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
+    async with running(prepare(tmp_path_factory.mktemp("plant")), config()) as plant:
+        yield plant
+
+
+@pytest.fixture(scope="module")
+async def client(plant: Plant) -> AsyncIterator[Client]:
+    client = await plant.client()
+    async with client:
+        yield client
 
 
 async def find(
@@ -73,7 +88,7 @@ async def test_names_are_found_by_the_patterns_of_like(
 
 async def test_every_tag_and_capture_has_an_alias_whose_node_exists(client: Client) -> None:
     found = await find(client, "%", of=ALIASES)
-    assert list(found) == list(aliases_of(configuration()))
+    assert list(found) == list(aliases_of(config()))
     for (target,) in found.values():
         node = client.get_node(ua.NodeId(target.Identifier, target.NamespaceIndex))
         assert await node.read_node_class() == ua.NodeClass.Variable
@@ -144,3 +159,39 @@ def test_finding_is_for_everybody() -> None:
     nodes = [ua.NodeId(int(method)) for method in FIND.values()]
     access.mark(Kind.OWN, nodes)
     assert all(access.may(frozenset({Role.ANONYMOUS}), Permission.Call, node) for node in nodes)
+
+
+class Texts:
+    """Collects the texts a subscription delivers."""
+
+    def __init__(self) -> None:
+        self.seen: list[str | None] = []
+
+    def datachange_notification(self, _node: Any, value: Any, _data: Any) -> None:
+        self.seen.append(value and value.Text)
+
+
+async def test_the_text_of_a_state_is_read_and_reported(plant: Plant, client: Client) -> None:
+    # Part 8 §5.3.3.4 (MultiStateValueDiscreteType).
+    node = client.get_node(plant_id("Press01.Process.state"))
+    assert await node.read_type_definition() == ua.NodeId(ua.ObjectIds.MultiStateValueDiscreteType)
+    values = await client.get_node(plant_id("Press01.Process.state.EnumValues")).read_value()
+    assert [(each.Value, each.DisplayName.Text) for each in values] == [(0, "Idle"), (4, "Execute")]
+    text = client.get_node(plant_id("Press01.Process.state.ValueAsText"))
+    plant.press(state=4)
+
+    async def shown() -> bool:
+        read = await text.read_data_value(raise_on_bad_status=False)
+        return bool(read.Value.Value is not None and read.Value.Value.Text == "Execute")
+
+    await until(shown)
+    told = Texts()
+    subscription = await client.create_subscription(20, told)
+    await subscription.subscribe_data_change(text)
+
+    async def reported() -> bool:
+        plant.press(state=0)
+        return "Idle" in told.seen
+
+    await until(reported)
+    await subscription.delete()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
 from asyncua import ua
+from asyncua.server.address_space import AttributeValue
 
 from edge_opcua.config.schema import TagConfig
 from edge_opcua.core.values import Scalar
-from edge_opcua.opcua.items import item_properties, item_type
+from edge_opcua.opcua.items import follow_text, item_properties, item_type
 from edge_opcua.opcua.units import engineering_unit, unit_id
 
 
@@ -18,7 +20,7 @@ def tag(kind: Scalar = Scalar.DOUBLE, **more: Any) -> TagConfig:
 
 
 def shown(of: TagConfig) -> dict[str, Any]:
-    return {each.name: each.value.Value for each in item_properties(of)}
+    return {each.name: each.value and each.value.Value for each in item_properties(of)}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,11 @@ def shown(of: TagConfig) -> dict[str, Any]:
             tag(Scalar.INT16, length=8, unit="kN", low=0, high=9),
             ua.ObjectIds.AnalogUnitRangeType,
             {"EURange", "EngineeringUnits"},
+        ),
+        (
+            tag(Scalar.INT16, low=0, high=9, states=((0, "Idle"), (4, "Execute"))),
+            ua.ObjectIds.MultiStateValueDiscreteType,
+            {"EnumValues", "ValueAsText"},
         ),
         (tag(Scalar.UINT32), ua.ObjectIds.DataItemType, set()),
         (tag(Scalar.STRING, length=8), ua.ObjectIds.DataItemType, set()),
@@ -69,3 +76,23 @@ def test_a_unit_nobody_knows_keeps_its_text() -> None:
         -1,
         "furlong",
     )
+
+
+def test_the_text_of_a_state_has_the_numbers_status_and_times() -> None:
+    # Part 8 §5.3.3.4: ValueAsText.
+    number, text = AttributeValue(ua.DataValue()), AttributeValue(ua.DataValue())
+    follow_text(number, text, {4: "Execute"})
+    source, server = dt.datetime(2026, 1, 2, tzinfo=dt.UTC), dt.datetime(2026, 1, 3, tzinfo=dt.UTC)
+    status = ua.StatusCode(ua.StatusCodes.UncertainLastUsableValue)
+
+    def read(value: int | None) -> ua.DataValue:
+        variant = ua.Variant(value, ua.VariantType.Int16) if value is not None else None
+        number.value = ua.DataValue(variant, status, SourceTimestamp=source, ServerTimestamp=server)
+        assert text.value_callback is not None
+        return text.value_callback(ua.NodeId(), ua.AttributeIds.Value)
+
+    shown = read(4)
+    assert shown.Value == ua.Variant(ua.LocalizedText("Execute"))
+    assert (shown.StatusCode, shown.SourceTimestamp, shown.ServerTimestamp) == (status, source, server)
+    assert read(5).Value == ua.Variant(ua.LocalizedText(""))
+    assert read(None).Value == ua.Variant(None)
