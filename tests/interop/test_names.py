@@ -26,10 +26,11 @@ url = "s7://192.0.2.1?rack=0&slot=1"
 tags = "press.csv"
 """
 TABLE = """\
-name,address,unit,low,high,true_name
-speed,DB1.DBD4:REAL,1/min,0,70,
-profile,DB1.DBW10:INT[3],mm,,,
-guard,DB1.DBX0.1:BOOL,,,,closed
+name,address,unit,low,high,true_name,states
+speed,DB1.DBD4:REAL,1/min,0,70,,
+profile,DB1.DBW10:INT[3],mm,,,,
+guard,DB1.DBX0.1:BOOL,,,,closed,
+state,DB1.DBW20:INT,,,,,0=Idle; 4=Execute
 """
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
@@ -64,6 +65,11 @@ def test_node_opcua_loads_what_is_exported(tmp_path: Path, capsys: pytest.Captur
     assert nodes["ns=7;s=Press01.Process.speed.EURange"]["value"] == {"low": 0, "high": 70}
     assert nodes["ns=7;s=Press01.Process.speed.EngineeringUnits"]["value"]["unitId"] == 4405556
     assert nodes["ns=7;s=Press01.Process.guard.TrueState"]["value"] == {"text": "closed"}
+    states = nodes["ns=7;s=Press01.Process.state.EnumValues"]["value"]
+    assert [(each["value"][1], each["displayName"]["text"]) for each in states] == [
+        (0, "Idle"),
+        (4, "Execute"),
+    ]
     assert nodes["ns=7;s=Devices.press"]["type"] == "ns=6;i=1004"
     assert nodes["ns=7;s=Models.LoadModel"]["nodeClass"] == "Method"
     arguments = nodes["ns=7;s=Models.LoadModel.InputArguments"]["value"]
