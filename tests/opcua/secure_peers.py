@@ -17,6 +17,7 @@ from cryptography import x509
 from edge_opcua.opcua.access import Kind
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam import SecureServer, ServerSecurity, Session
+from edge_opcua.opcua.seam.protocol import Protocol
 from edge_opcua.opcua.services.service import caller
 from edge_opcua.security.pki import Pki, open_pki
 from edge_opcua.security.roles import Role
@@ -62,6 +63,10 @@ class Plant:
         made = client_of(self.server.url, self.pki.certificate, identity, policy=policy, mode=mode)
         made.application_uri = uri or made.application_uri
         return made
+
+    def connections(self) -> list[Protocol]:
+        """Return the server's ends of the connections, the oldest first."""
+        return list(self.server.bserver.clients) if self.server.bserver is not None else []
 
     async def read_by_a_good_client(self) -> float:
         """What every hostile test ends with: the honest one is still served."""

@@ -39,4 +39,4 @@ def test_a_cheap_fault_is_a_service_fault() -> None:
     assert decoded.ResponseHeader.RequestHandle == 7
     assert decoded.ResponseHeader.ServiceResult.value == ua.StatusCodes.BadServerTooBusy
     assert decoded.ResponseHeader.Timestamp.isoformat() == "2023-11-14T22:13:20+00:00"
-    assert not body
+    assert body.whole[body.cur_pos :] == b""

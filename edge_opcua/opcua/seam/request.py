@@ -7,6 +7,7 @@ token, of which four types exist.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -48,7 +49,17 @@ def decode(
     check_request(cls, body.whole, body.cur_pos, limits, most)
     try:
         return struct_from_binary(cls, body)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as exc:
+    except (ServiceError, ua.UaStatusCodeError):
+        raise
+    except (
+        ua.UaError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        struct.error,
+    ) as exc:
         raise ServiceError(ua.StatusCodes.BadDecodingError) from exc
 
 
