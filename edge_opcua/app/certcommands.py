@@ -186,13 +186,13 @@ def certs(state_dir: Path, action: str | None, options: CertOptions) -> int:
         0; 1 if it cannot be done, 2 if something is missing on the command line, 3 if it is refused.
     """
     pki = StateDir(state_dir).pki
-    if not own_certificate(pki).is_file():
-        complain(f"no server has kept keys in the state directory {state_dir}; name another with --state DIR")
-        return ANSWER_IS_NO
     if action in ("import", "crl") and options.file is None:
         complain(f"certs {action} needs a FILE")
         return WRONG_USE
     try:
+        if not own_certificate(pki).is_file():
+            complain(f"no server has kept keys in the state directory {state_dir}; name another: --state DIR")
+            return ANSWER_IS_NO
         return _ACTIONS[action or "show"](pki, options)
     except CertificateError as exc:
         complain(f"error[{exc.code}] {exc}   help: edge-opcua explain {exc.code}")

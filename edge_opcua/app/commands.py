@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from edge_opcua.app.build import plan
+from edge_opcua.app.certwarnings import certificate_warnings
 from edge_opcua.app.models import install_delivered
 from edge_opcua.app.names import examine
 from edge_opcua.app.supervisor import Supervisor, state_at
@@ -18,6 +19,7 @@ from edge_opcua.config.report import check_json, check_text, problems_text, want
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.logs import LineSink, configure_logging
 from edge_opcua.core.process import die_with_parent
+from edge_opcua.core.statedir import StateDir
 from edge_opcua.drivers.plan import DevicePlan
 from edge_opcua.errors import ConfigError, ControlError, SecurityError
 from edge_opcua.opcua.identity import guard_identity
@@ -115,8 +117,17 @@ def check(config_file: Path, *, as_json: bool, state_dir: Path | None = None) ->
         color = wants_color(os.environ, is_terminal=sys.stdout.isatty())
         for line in examined.lines:
             say(line)
+        for warning in _certificate_warnings(loaded, state_dir):
+            say(f"warn[S431] {warning}")
         say(check_text(loaded, plans, color=color))
     return 0 if loaded.ok else WRONG_USE
+
+
+def _certificate_warnings(loaded: Loaded, state_dir: Path | None) -> list[str]:
+    if state_dir is None or loaded.config is None:
+        return []
+    names = loaded.config.opcua.certificate_names
+    return certificate_warnings(StateDir(state_dir).pki, names, SystemClock().utc_ns())
 
 
 def _plans(loaded: Loaded) -> tuple[DevicePlan, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_opcua.app.certwarnings import certificate_warnings
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.models import ActiveModels
 from edge_opcua.config.schema import EdgeConfig
@@ -22,8 +23,7 @@ from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.nodesets import read_nodesets
 from edge_opcua.opcua.seam import ServerSecurity
 from edge_opcua.opcua.server import PlantServer
-from edge_opcua.security.inspection import expiries
-from edge_opcua.security.pki import Pki, local_names, names_missing, open_pki
+from edge_opcua.security.pki import Pki, open_pki, own_certificate
 from edge_opcua.security.trust import TrustList
 from edge_opcua.security.trustfiles import TrustFiles
 from edge_opcua.security.users import UserStore
@@ -151,25 +151,23 @@ class _Service:
         await self._server.run(self._child.stopping)
 
     async def _announce(self) -> None:
-        """Tell the supervisor where clients connect, once they can."""
+        """Tell the supervisor where clients connect, once they can, and with which certificate."""
         assert self._server is not None
         await self._server.ready.wait()
-        warnings = await self._files.call(self._warnings, timeout_s=FILES_S)
-        body = {
-            "endpoints": list(self._server.urls),
-            "local": self._server.url,
-            "thumbprint": self._pki.thumbprint,
-            "certificate": str(self._pki.root / "own" / "cert.der"),
-            "warnings": warnings,
-        }
-        self._child.control.notify(SUPERVISOR, "listening", body)
-
-    def _warnings(self) -> list[str]:
-        """Return what a person should know about certificates, each with what to do."""
-        missing = names_missing(self._pki.certificate, local_names(self._config.opcua.certificate_names))
-        found = [f"the certificate does not name {', '.join(missing)}: edge-opcua recert"] if missing else []
-        ends = expiries(self._pki.root, self._child.clock.utc_ns())
-        return found + [f"{one.text}: edge-opcua certs" for one in ends]
+        while True:
+            names, now_ns = self._config.opcua.certificate_names, self._child.clock.utc_ns()
+            warnings = await self._files.call(
+                certificate_warnings, self._pki.root, names, now_ns, timeout_s=FILES_S
+            )
+            body = {
+                "endpoints": list(self._server.urls),
+                "local": self._server.url,
+                "thumbprint": self._pki.thumbprint,
+                "certificate": str(own_certificate(self._pki.root)),
+                "warnings": warnings,
+            }
+            self._child.control.notify(SUPERVISOR, "listening", body)
+            self._pki = await self._server.certificate_changed()
 
     async def _write(self, tag: str, value: Any, user: str) -> Reply:
         body = {"tag": tag, "value": value, "user": user}

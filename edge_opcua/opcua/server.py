@@ -33,6 +33,8 @@ from edge_opcua.opcua.standard.roles import install_roles
 from edge_opcua.opcua.standard.serverobject import ServerObject
 from edge_opcua.opcua.standard.variables import Variables
 from edge_opcua.opcua.writes import SetpointWrites, Write, no_writes
+from edge_opcua.security.pki import Pki
+from edge_opcua.security.users import role_names
 
 _log = structlog.get_logger(__name__)
 
@@ -128,6 +130,11 @@ class PlantServer:
                 self.ready.clear()
                 self._server = None
 
+    async def certificate_changed(self) -> Pki:
+        """Wait until the server uses another certificate of its own, and return that; known once ready."""
+        assert self._certificates is not None, "made before the server is ready"
+        return await self._certificates.changed()
+
     async def announce_shutdown(self, reason: str, within_s: float) -> None:
         """Tell clients that the server ends (Part 5 §12.10); returns once they had time to see it, or left.
 
@@ -160,6 +167,7 @@ class PlantServer:
             "results": counts.results,
             "results_lost": counts.lost,
             "values_notified": counts.notified,
+            "certificates": [one.text for one in self._certificates.expiring] if self._certificates else [],
             "sessions": [
                 {
                     "name": row.name,
@@ -173,6 +181,8 @@ class PlantServer:
                     "subscriptions": row.subscriptions,
                     "items": row.items,
                     "interval_ms": row.interval_ms,
+                    "user": row.user,
+                    "roles": role_names(row.roles),
                 }
                 for row in self._server.sessions()
             ],

@@ -187,3 +187,18 @@ def test_what_cannot_be_done_is_said_with_an_exit_code(
     (StateDir(state).pki / "own" / "key.pem").unlink()
     assert run(state, "certs") == 1
     assert "key.pem is missing" in capsys.readouterr().err
+
+
+def test_check_offers_the_command_when_the_certificate_is_not_what_it_should_be(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TrustList(StateDir(state).pki).add(make("old panel", days=10).der)
+    file = str(Path(__file__).parents[2] / "examples" / "press" / "press.toml")
+    assert run(state, "check", file) == 0
+    shown = capsys.readouterr().out
+    assert "warn[S431] the certificate does not name" in shown
+    assert ": edge-opcua recert" in shown
+    assert "warn[S431] the certificate of old panel ends on" in shown
+    (StateDir(state).pki / "own" / "key.pem").write_bytes(b"garbage")
+    assert run(state, "check", file) == 0
+    assert "warn[S431] the certificate cannot be looked at" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ class CertificateWatch:
     def __init__(self, server: SecureServer, clock: Clock) -> None:
         self.expiring: tuple[Expiry, ...] = ()
         self.names_missing: tuple[str, ...] = ()
+        self._changed = asyncio.Event()
         self._server = server
         self._clock = clock
         self._root = server.security.pki.root
@@ -71,6 +73,12 @@ class CertificateWatch:
             TimeoutError: The disk does not answer.
         """
         return await self._files.call(fn, *arguments, timeout_s=FILES_S)
+
+    async def changed(self) -> Pki:
+        """Wait for the next change of our certificate, and return the new one."""
+        await self._changed.wait()
+        self._changed.clear()
+        return self._server.security.pki
 
     async def look(self) -> None:
         """Take the certificate that lies there now, if it is another one."""
@@ -103,6 +111,7 @@ class CertificateWatch:
             )
             return
         self._server.use(pki)
+        self._changed.set()
         self._next_day_s = -math.inf
         facts = {"thumbprint": pki.thumbprint, "before": now.thumbprint}
         self._server.iserver.audit(
