@@ -23,9 +23,11 @@ from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.nodesets import NodeSet, read_nodesets
 from edge_opcua.opcua.seam import ServerSecurity
 from edge_opcua.opcua.server import PlantServer
+from edge_opcua.opcua.standard.audit import Journal, nowhere
 from edge_opcua.security.pki import Pki, open_pki
 from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import TrustList
+from edge_opcua.security.users import UserStore
 from tests.security.certificates import Identity, make
 
 MACHINE = "Press01"
@@ -340,7 +342,13 @@ def prepare(root: Path) -> Ground:
 
 
 @asynccontextmanager
-async def running(ground: Ground, config: EdgeConfig | None = None) -> AsyncIterator[Plant]:
+async def running(
+    ground: Ground,
+    config: EdgeConfig | None = None,
+    *,
+    journal: Journal = nowhere,
+    users: UserStore | None = None,
+) -> AsyncIterator[Plant]:
     """Run a plant; the endpoint is open inside."""
     config = config or configuration()
     bus = Bus.create(blocks(config))
@@ -348,11 +356,12 @@ async def running(ground: Ground, config: EdgeConfig | None = None) -> AsyncIter
     server = PlantServer(
         config,
         bus,
-        security=ServerSecurity(ground.pki, ground.trust, config.opcua.secure_policies),
+        security=ServerSecurity(ground.pki, ground.trust, config.opcua.secure_policies, users=users),
         nodesets=ground.nodesets,
         write=asked.write,
         load_model=asked.load,
         models=MODELS,
+        journal=journal,
     )
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:

@@ -11,7 +11,7 @@ from asyncua.server.address_space import AddressSpace
 from edge_opcua.opcua.limits import OperationLimits, ServerLimits
 from edge_opcua.opcua.standard.variables import Variables, remove
 
-__all__ = ["LOCALES", "PROFILES", "profiles", "remove_absent", "show_capabilities"]
+__all__ = ["LOCALES", "PROFILES", "profiles", "remove_absent", "show_capabilities", "show_namespaces"]
 
 _PROFILE: Final = "http://opcfoundation.org/UA-Profile"
 LOCALES: Final = ("en",)
@@ -43,6 +43,7 @@ _NOT_DONE: Final = (
     "PublishSubscribe",
     "ServerLog",
     "Resources",
+    "UserManagement",  # users are managed where nobody can reach them from the network
     "DefaultHAConfiguration",
     "DefaultHEConfiguration",
     # Each node says itself who may do what with it.
@@ -154,6 +155,39 @@ def show_capabilities(
     ]
     for name, value, kind in rows:
         variables.show(int(getattr(ua.ObjectIds, name)), value, kind)
+
+
+def show_namespaces(variables: Variables, aspace: AddressSpace) -> None:
+    """Say of each namespace with metadata which of its NodeIds are the same in every server (Part 5 §6.3.14).
+
+    Those of the type namespaces are numbers, given once by whoever wrote the specification.
+    """
+    for ref in _children(aspace, ua.NodeId(ua.ObjectIds.Server_Namespaces)):
+        index = ref.NodeId.NamespaceIndex
+        if not index:
+            continue
+        given = [
+            node.Identifier
+            for node in aspace.keys()  # noqa: SIM118 - no dictionary
+            if node.NamespaceIndex == index and isinstance(node.Identifier, int)
+        ]
+        rows: dict[str, tuple[Any, ua.VariantType]] = {
+            "StaticNodeIdTypes": ([int(ua.IdType.Numeric)] if given else [], ua.VariantType.Int32),
+            "StaticNumericNodeIdRange": (
+                [f"{min(given)}:{max(given)}"] if given else [],
+                ua.VariantType.String,
+            ),
+            "StaticStringNodeIdPattern": ("", ua.VariantType.String),
+        }
+        for part in _children(aspace, ref.NodeId):
+            if part.BrowseName.Name in rows:
+                variables.show(part.NodeId, *rows[part.BrowseName.Name])
+
+
+def _children(aspace: AddressSpace, node: ua.NodeId) -> list[Any]:
+    kinds = {ua.NodeId(ua.ObjectIds.HasComponent), ua.NodeId(ua.ObjectIds.HasProperty)}
+    found = aspace[node].references
+    return [ref for ref in found if ref.IsForward and ref.ReferenceTypeId in kinds and ref.NodeId in aspace]
 
 
 def _numbers(limits: ServerLimits) -> dict[str, tuple[Any, ua.VariantType]]:

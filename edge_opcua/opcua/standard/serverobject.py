@@ -10,7 +10,12 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.seam import SecureServer
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.standard.audit import AuditTrail, Journal
-from edge_opcua.opcua.standard.capabilities import profiles, remove_absent, show_capabilities
+from edge_opcua.opcua.standard.capabilities import (
+    profiles,
+    remove_absent,
+    show_capabilities,
+    show_namespaces,
+)
 from edge_opcua.opcua.standard.diagnostics import Diagnostics
 from edge_opcua.opcua.standard.health import HealthWatch
 from edge_opcua.opcua.standard.status import ServerState
@@ -58,7 +63,7 @@ class ServerObject:
         """Fill the nodes; before clients can connect."""
         core = self._server.iserver
         core.disabled_clock = True  # asyncua would write the time once a second
-        variables = Variables(core.aspace, getattr(core.subscription_service, "polled", set()), self._clock)
+        variables = Variables(core.aspace, core.subscription_service.polled, self._clock)
         remove_absent(core.aspace)
         security = self._server.security
         show_capabilities(
@@ -70,6 +75,7 @@ class ServerObject:
                 (*security.policies, *(("None",) if security.allow_none else ())), self._tokens()
             ),
         )
+        show_namespaces(variables, core.aspace)
         Diagnostics(core).show(variables)
         self._state.show(variables)
         variables.live(ua.ObjectIds.Server_ServiceLevel, ua.VariantType.Byte, self._watch.level)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
+from asyncua.server.address_space import AddressSpace, NodeData
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.values import SharedDataValue, utc
 
-__all__ = ["Variables"]
+__all__ = ["Variables", "remove"]
+
+# Part 6 §5.2.2.5: it is encoded as 0, which says that there is no time.
+_NO_TIME: Final = dt.datetime(1601, 1, 1, tzinfo=dt.UTC)
 
 
 class Variables:
@@ -32,9 +36,10 @@ class Variables:
         """Whether there is a node with this identifier in namespace 0."""
         return ua.NodeId(identifier) in self._aspace
 
-    def show(self, identifier: int, value: Any, kind: ua.VariantType) -> None:
-        """Give a variable a value that stays."""
-        self._slot(identifier).value = self._made(value, kind)
+    def show(self, identifier: int | ua.NodeId, value: Any, kind: ua.VariantType) -> None:
+        """Give a variable a value that stays; a plain number is a node of namespace 0."""
+        node = identifier if isinstance(identifier, ua.NodeId) else ua.NodeId(identifier)
+        self._aspace[node].attributes[ua.AttributeIds.Value].value = self._made(value, kind)
 
     def live(self, identifier: int, kind: ua.VariantType, make: Callable[[], Any]) -> ua.NodeId:
         """Give a variable a value that is made for each reader.
@@ -48,17 +53,16 @@ class Variables:
             The NodeId, for permissions.
         """
         node = ua.NodeId(identifier)
-        slot = self._slot(identifier)
+        slot = self._aspace[node].attributes[ua.AttributeIds.Value]
         slot.value_callback = lambda _node, _attribute: self._made(make(), kind)
         slot.value_setter = _ignore  # asyncua writes some of them by itself, which would end the call-back
         self._polled.add(node)
         return node
 
-    def _slot(self, identifier: int) -> AttributeValue:
-        return self._aspace[ua.NodeId(identifier)].attributes[ua.AttributeIds.Value]
-
     def _made(self, value: Any, kind: ua.VariantType) -> SharedDataValue:
         now = utc(self._clock.utc_ns())
+        if value is None and kind == ua.VariantType.DateTime:
+            value = _NO_TIME
         variant = ua.Variant(value, kind, is_array=isinstance(value, list))
         return SharedDataValue(variant, ua.StatusCode(), now, now)
 
