@@ -156,10 +156,13 @@ def _watches_time(slot: AttributeValue) -> bool:
     return any(watcher.wants_time for watcher in slot.datachange_callbacks.values())
 
 
-async def notify(slot: AttributeValue, value: ua.DataValue) -> None:
-    """Tell every monitored item of a variable."""
+def notify(slot: AttributeValue, value: ua.DataValue) -> None:
+    """Tell every monitored item of a variable; what one of them makes of it stops nobody else."""
     for watcher in slot.datachange_callbacks.values():
-        watcher.changed(value)
+        try:
+            watcher.changed(value)
+        except Exception as exc:  # noqa: BLE001 - boundary: an item compares whatever a value may be
+            _log.error("notify.failed", error=repr(exc), exc_info=exc)
 
 
 async def assign(slot: AttributeValue, value: ua.DataValue) -> None:
@@ -167,7 +170,7 @@ async def assign(slot: AttributeValue, value: ua.DataValue) -> None:
     before = slot.value
     slot.value = value
     if slot.datachange_callbacks and (before is None or before.Value != value.Value):
-        await notify(slot, value)
+        notify(slot, value)
 
 
 @dataclass(slots=True)
@@ -262,19 +265,19 @@ async def refresh(view: BlockView, counts: FeedCounts, *, assess: bool) -> bool:
         newest = batch
     if newest is None:
         aged = list(view.reassess()) if assess else []
-        await _notify_all(view, aged, counts)
+        _notify_all(view, aged, counts)
         return bool(aged)
     changed = list(view.take(newest))
-    await _notify_all(view, changed, counts)
+    _notify_all(view, changed, counts)
     told = {id(binding) for binding in changed}
-    await _notify_all(view, (each for each in view.timed() if id(each) not in told), counts)
+    _notify_all(view, (each for each in view.timed() if id(each) not in told), counts)
     return True
 
 
-async def _notify_all(view: BlockView, bindings: Iterable[Binding], counts: FeedCounts) -> None:
+def _notify_all(view: BlockView, bindings: Iterable[Binding], counts: FeedCounts) -> None:
     for binding in bindings:
         if binding.slot.datachange_callbacks:
-            await notify(binding.slot, view.value_of(binding))
+            notify(binding.slot, view.value_of(binding))
             counts.notified += 1
 
 
@@ -327,14 +330,14 @@ class _InferenceFeed:
             publish_ms = (self._clock.monotonic_ns() - batch.stamp_ns) / 1e6
             changed = list(self.view.take(batch))
             await self.describe()
-            await _notify_all(self.view, changed, self._counts)
+            _notify_all(self.view, changed, self._counts)
             await self._assign(self._nodes.latency_publish, publish_ms, ua.VariantType.Double)
             await self._emit(result_event(batch, self.view.status, self._context(publish_ms)))
             self._published += 1
             self._counts.results += 1
             await self._assign(self._nodes.published, self._published, ua.VariantType.UInt64)
         if assess and not seen:
-            await _notify_all(self.view, self.view.reassess(), self._counts)
+            _notify_all(self.view, self.view.reassess(), self._counts)
         if self.view.reader.lost > self._lost:
             await self._count_lost()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -28,13 +29,15 @@ class SharedDataValue(ua.DataValue):  # type: ignore[misc, unused-ignore]
         return self
 
 
+@lru_cache(maxsize=1024)  # the rows of a batch share their stamps
 def utc(time_ns: int) -> dt.datetime | None:
     """Return ns UTC as OPC UA takes it (1 µs steps), None for 0: no time is known."""
     return _EPOCH + dt.timedelta(microseconds=time_ns // 1000) if time_ns else None
 
 
+@lru_cache(maxsize=1024)
 def status_code(status: int) -> ua.StatusCode:
-    """Return a bus status as a StatusCode, limit bits included."""
+    """Return a bus status as a StatusCode, limit bits included; it is shared, so nobody changes it."""
     return ua.StatusCode(ua.UInt32(status))
 
 

@@ -8,7 +8,7 @@ from edge_opcua.opcua.services.queues import EventQueue, ValueQueue
 
 
 def values(queue: ValueQueue[int]) -> list[tuple[int, bool]]:
-    return [(entry.value, entry.overflow) for entry in queue]
+    return list(queue)
 
 
 def filled(size: int, *pushed: int, discard_oldest: bool) -> ValueQueue[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 # InfoType DataValue (0x0400) and its Overflow bit (0x0080), Part 4 §7.39.
 OVERFLOW = 0x0480
@@ -12,20 +12,8 @@ OVERFLOW = 0x0480
 T = TypeVar("T")
 
 
-class Entry(NamedTuple, Generic[T]):
-    """One queued value.
-
-    Args:
-        value: The value.
-        overflow: Whether values were discarded next to it.
-    """
-
-    value: T
-    overflow: bool
-
-
 class ValueQueue(Generic[T]):
-    """The queue of a data item (Part 4 §5.13.1.5).
+    """The queue of a data item (Part 4 §5.13.1.5): values, each with its Overflow bit.
 
     Args:
         size: Longest queue, at least 1.
@@ -37,12 +25,12 @@ class ValueQueue(Generic[T]):
     def __init__(self, size: int, *, discard_oldest: bool) -> None:
         self.size = size
         self.discard_oldest = discard_oldest
-        self._entries: deque[Entry[T]] = deque()
+        self._entries: deque[tuple[T, bool]] = deque()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Entry[T]]:
+    def __iter__(self) -> Iterator[tuple[T, bool]]:
         return iter(self._entries)
 
     def push(self, value: T) -> bool:
@@ -53,20 +41,20 @@ class ValueQueue(Generic[T]):
         """
         entries = self._entries
         if len(entries) < self.size:
-            entries.append(Entry(value, overflow=False))
+            entries.append((value, False))
             return False
         if self.size == 1:
-            entries[0] = Entry(value, overflow=False)
+            entries[0] = (value, False)
             return True
         if self.discard_oldest:
             entries.popleft()
-            entries[0] = Entry(entries[0].value, overflow=True)
-            entries.append(Entry(value, overflow=False))
+            entries[0] = (entries[0][0], True)
+            entries.append((value, False))
         else:
-            entries[-1] = Entry(value, overflow=True)
+            entries[-1] = (value, True)
         return True
 
-    def pop(self) -> Entry[T]:
+    def pop(self) -> tuple[T, bool]:
         """Take the oldest value out."""
         return self._entries.popleft()
 
@@ -90,7 +78,7 @@ class ValueQueue(Generic[T]):
                 entries.pop()
             entries[-1] = last
         marked = 0 if discard_oldest else -1
-        entries[marked] = Entry(entries[marked].value, overflow=size > 1)
+        entries[marked] = (entries[marked][0], size > 1)
         return lost
 
 
