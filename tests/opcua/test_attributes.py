@@ -448,6 +448,43 @@ async def test_a_discrete_item_takes_the_number_of_a_state(desk: Desk) -> None:
     assert await desk.write(node, ua.Variant(2, KIND.UInt32)) == CODES.BadOutOfRange
 
 
+async def test_a_number_is_of_any_numeric_type_from_one_write_to_the_next(desk: Desk) -> None:
+    # Part 3 §5.6.2, an abstract DataType; asyncua wanted the type of the last value.
+    desk.space.type(IDS.Number)
+    node = desk.setpoint("sp", ua.Variant(1.5), IDS.Number)
+    anything = desk.setpoint("any", ua.Variant(None), IDS.BaseDataType)
+    assert await desk.write(node, ua.Variant(2, KIND.Int32)) == 0
+    assert await desk.write(node, ua.Variant("2")) == CODES.BadTypeMismatch
+    assert await desk.write(anything, ua.Variant("x")) == 0
+    assert (desk.value(node), desk.value(anything)) == (2, "x")
+
+
+async def test_a_watcher_that_fails_fails_no_write(desk: Desk) -> None:
+    seen = []
+
+    async def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    async def see(_: int, value: ua.DataValue) -> None:
+        seen.append(value.Value.Value)
+
+    node = desk.setpoint("sp", ua.Variant(1.0), IDS.Double)
+    for watcher in (fail, see):
+        desk.space.aspace.add_datachange_callback(node, AT.Value, watcher)
+    with structlog.testing.capture_logs() as logs:
+        assert await desk.write(node, ua.Variant(2.0)) == 0
+    assert seen == [2.0]
+    assert [line["event"] for line in logs] == ["watcher.failed"]
+
+
+async def test_a_value_with_a_setter_goes_there(desk: Desk) -> None:
+    node = desk.setpoint("sp", ua.Variant(1.0), IDS.Double)
+    seen = []
+    desk.space.aspace.set_attribute_value_setter(node, AT.Value, lambda *given: seen.append(given[2].Value))
+    assert await desk.write(node, ua.Variant(2.0)) == 0
+    assert seen == [ua.Variant(2.0)]
+
+
 async def test_what_somebody_works_out_is_not_written(desk: Desk) -> None:
     node = desk.setpoint("sp", ua.Variant(1.0), IDS.Double)
     worked_out = data_value(5.0, KIND.Double, 0, 1, 1)
