@@ -93,7 +93,8 @@ def duration(seconds: float) -> str:
 
 def _session_text(session: Mapping[str, Any]) -> str:
     every = f", {session['interval_ms']:g} ms" if session["interval_ms"] else ""
-    return f"{session['client']} from {session['address']} ({session['items']} items{every})"
+    user = f"{session['user']} with " if session.get("user") else ""
+    return f"{user}{session['client']} from {session['address']} ({session['items']} items{every})"
 
 
 def _because(text: object) -> str:

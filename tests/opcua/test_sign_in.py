@@ -79,6 +79,7 @@ async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
         await found.change("add", "otto", frozenset({Role.OBSERVER}), password="otto's secret")
         await found.change("add", "card", frozenset({Role.ENGINEER}), certificate=CARD.der)
         core = found.core
+        await core.identity.refresh(now=True)
         variables = Variables(core.aspace, set(), core.clock)
         install_roles(core.aspace, core.access, variables, lambda: core.identity.snapshot)
         yield found
@@ -194,16 +195,18 @@ async def test_endpoints_offer_only_what_is_possible(town: Town) -> None:
 
 async def test_without_users_there_is_only_anonymous_and_without_that_nothing(tmp_path: Path) -> None:
     users = UserStore(tmp_path)
-    async with running_plant(tmp_path, users=users, anonymous=False) as plant:
-        (endpoint,) = await plant.client(None).connect_and_get_server_endpoints()
-        assert endpoint.UserIdentityTokens == []
-        assert await status_of(plant.client().connect()) == CODES.BadIdentityTokenRejected
-        cheap = UserStore(tmp_path, cost=Cost(2**10, 8, 1))
-        await asyncio.to_thread(cheap.add, "anna", frozenset({Role.OPERATOR}), password=PASSWORD)
-        town = Town(plant, users)
-        plant.server.iserver.identity._read_s -= 1  # a second later
-        async with town.client("anna") as client:  # no restart
-            assert await client.get_node(plant.plain.nodeid).read_value() == 1.5
+    with capture_logs() as logs:
+        async with running_plant(tmp_path, users=users, anonymous=False) as plant:
+            assert "users.nobody_can_sign_in" in [log["event"] for log in logs]
+            (endpoint,) = await plant.client(None).connect_and_get_server_endpoints()
+            assert endpoint.UserIdentityTokens == []
+            assert await status_of(plant.client().connect()) == CODES.BadIdentityTokenRejected
+            cheap = UserStore(tmp_path, cost=Cost(2**10, 8, 1))
+            await asyncio.to_thread(cheap.add, "anna", frozenset({Role.OPERATOR}), password=PASSWORD)
+            town = Town(plant, users)
+            plant.server.iserver.identity._read_s -= 1  # a second later
+            async with town.client("anna") as client:  # no restart
+                assert await client.get_node(plant.plain.nodeid).read_value() == 1.5
 
 
 # --- who is who ------------------------------------------------------------------------------------------
@@ -221,6 +224,7 @@ async def test_a_user_acts_with_his_own_rights_not_with_those_of_the_application
         assert session.user_name == "anna"
         assert session.roles == {Role.ANONYMOUS, Role.AUTHENTICATED_USER, Role.OPERATOR}
         assert session.who.startswith("anna, good client (127.0.0.1:")
+        assert [(row.user, row.roles) for row in town.plant.server.sessions()] == [("anna", session.roles)]
         assert await write_plain(client, town) == 0
         assert await call_echo(client, town) == CODES.BadUserAccessDenied
     kinds = [(act.kind, act.status, act.facts.get("user")) for act in town.acts]

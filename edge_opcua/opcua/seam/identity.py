@@ -160,6 +160,12 @@ class Identity:
             found.append(_policy(f"certificate_{name}", ua.UserTokenType.Certificate, policy_uri))
         return found
 
+    async def begin(self) -> None:
+        """Read the users for the first time, and say so if nobody at all can connect."""
+        await self.refresh(now=True)
+        if not any(self.offered(policy_uri) for policy_uri in ALGORITHMS):
+            _log.warning("users.nobody_can_sign_in", hint="edge-opcua users add NAME --role ROLE")
+
     async def refresh(self, *, now: bool = False) -> None:
         """Look whether users or trusted clients have changed.
 

@@ -66,7 +66,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _AnonymousOnly:
-    """There are no users yet: nobody has a name, so nobody can be an administrator."""
+    """Whom asyncua would ask; our sessions do not, and its own default trusts anybody."""
 
     def get_user(
         self,
@@ -75,7 +75,7 @@ class _AnonymousOnly:
         password: str | None = None,  # noqa: ARG002
         certificate: Any = None,  # noqa: ARG002
     ) -> User:
-        """Return the one user there is; other tokens were refused before."""
+        """Return somebody who may do nothing."""
         return User(role=UserRole.Anonymous)
 
 
@@ -390,6 +390,7 @@ class SecureServer(Server):
             ConfigError: The address cannot be used, e.g. because another server has the port.
         """
         await self._setup_server_nodes()
+        await self.iserver.identity.begin()
         self.iserver.use(self.security.pki)  # asyncua leaves the chain out
         await self.iserver.start()
         host, port = self._get_bind_socket_info()
@@ -492,6 +493,8 @@ class SecureServer(Server):
                     subscriptions=len(own),
                     items=sum(len(found.items) for found in own),
                     interval_ms=min((found.interval_ms for found in own), default=0.0),
+                    user=session.user_name,
+                    roles=session.roles,
                 )
             )
         return out

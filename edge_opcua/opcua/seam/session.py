@@ -71,6 +71,8 @@ class SessionSummary:
         subscriptions: How many it has.
         items: Monitored items in all of them.
         interval_ms: The shortest of their publishing intervals; 0 without a subscription.
+        user: Name of its user; empty if anonymous.
+        roles: What it may do.
     """
 
     name: str
@@ -80,6 +82,8 @@ class SessionSummary:
     subscriptions: int
     items: int
     interval_ms: float = 0.0
+    user: str = ""
+    roles: frozenset[Role] = frozenset()
 
 
 class WriteOrder:
