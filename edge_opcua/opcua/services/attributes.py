@@ -7,7 +7,6 @@ best effort), and its SourceTimestamp says how old that is.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,12 +19,13 @@ from asyncua.server.address_space import AddressSpace, AttributeService, NodeDat
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.audit import Act, Audit, unheard
-from edge_opcua.opcua.services.personal import Personal
+from edge_opcua.opcua.services.audit import Audit, unheard
+from edge_opcua.opcua.services.personal import COMPUTED, Personal
 from edge_opcua.opcua.services.ranges import parse
 from edge_opcua.opcua.services.service import Caller, Service, WriteHandler
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
-from edge_opcua.opcua.types import allows, attribute, is_subtype, objection, property_value
+from edge_opcua.opcua.services.writing import Writing
+from edge_opcua.opcua.types import attribute, is_subtype
 from edge_opcua.opcua.values import SharedDataValue, utc
 
 _VALUE: Final = int(ua.AttributeIds.Value)
@@ -38,7 +38,6 @@ _SOURCE, _SERVER, _BOTH, _NEITHER = (
 )
 _DEFAULT_BINARY: Final = "Default Binary"
 _STRUCTURE: Final = ua.NodeId(ua.ObjectIds.Structure)
-_BYTE: Final = ua.NodeId(ua.ObjectIds.Byte)
 
 _log = structlog.get_logger(__name__)
 
@@ -87,9 +86,8 @@ class Attributes(AttributeService):
         self._access = access
         self._limits = limits
         self._clock = clock or SystemClock()
-        self._audit = audit
-        self._handlers: dict[ua.NodeId, WriteHandler] = {}
-        self._personal = Personal(access, whole_only=self._handlers)
+        self._writing = Writing(aspace, access, limits, clock=self._clock, audit=audit)
+        self._personal = Personal(access, whole_only=self._writing.handlers)
 
     def services(self) -> Mapping[str, Service]:
         """Read, Write."""
@@ -197,7 +195,7 @@ class Attributes(AttributeService):
         """Return an attribute that is no Value: whoever may browse a node may read it (Part 3 §8.55)."""
         if not may & _MAY_BROWSE:
             return _DENIED
-        if attribute in self._personal.attributes:
+        if attribute in COMPUTED:
             found = self._personal.read(data, attribute, may, caller.roles)
             return found if isinstance(found, ua.DataValue) else _refused(found)
         slot = data.attributes.get(attribute)
@@ -228,147 +226,12 @@ class Attributes(AttributeService):
         return response
 
     def set_handler(self, handler: WriteHandler, nodes: Iterable[ua.NodeId]) -> None:
-        """Send clients' writes of these nodes' values to ``handler`` instead of the address space.
-
-        They are written whole: a part with an IndexRange is BadWriteNotSupported, and their AccessLevelEx
-        says so (WriteFullArrayOnly). To write a part we would have to read the rest, and by the time it came
-        back to the device the PLC or somebody else may have changed it: elements that nobody touched would
-        fall back.
-        """
-        self._handlers.update(dict.fromkeys(nodes, handler))
+        """Send clients' writes of these nodes' values to ``handler``; see :class:`Writing`."""
+        self._writing.set_handler(handler, nodes)
 
     async def write_for(self, session: Caller, params: ua.WriteParameters) -> list[ua.StatusCode]:
         """Write the values in the order of the request, each after the one before it."""
-        return [await self._write(session, item) for item in params.NodesToWrite]
-
-    async def _write(self, session: Caller, item: ua.WriteValue) -> ua.StatusCode:
-        before = ua.Variant()
-        # A write that is cut off may have happened: it is told as one that timed out.
-        status = ua.StatusCode(ua.StatusCodes.BadTimeout)
-        try:
-            self._check_right(session, item)
-            before = self._before(item.NodeId)
-            status = await self._execute(session, item)
-        except (ServiceError, ua.UaStatusCodeError) as exc:
-            status = ua.StatusCode(exc.code)
-        except TimeoutError:  # indeterminate: the value may still arrive
-            _log.debug("write.timed_out", node=item.NodeId.to_string())
-        except Exception as exc:  # noqa: BLE001 - boundary: one bad handler shall not fail the other values
-            _log.error("write.failed", node=item.NodeId.to_string(), error=repr(exc), exc_info=exc)
-            status = ua.StatusCode(ua.StatusCodes.BadInternalError)
-        finally:
-            self._tell(session, item, before, status)
-        return status
-
-    async def _execute(self, session: Caller, item: ua.WriteValue) -> ua.StatusCode:
-        """Write what passed :meth:`_check_right`; nobody runs between reading an array and writing it."""
-        value = self._adapted(item)
-        handler = self._handlers.get(item.NodeId)
-        if item.IndexRange:
-            part = parse(item.IndexRange)
-            if handler is not None:
-                raise ServiceError(ua.StatusCodes.BadWriteNotSupported)
-            value = part.write(self._before(item.NodeId), value)
-        self._check_value(item.NodeId, value)
-        # Part 4 §5.11.4.1: how good a value is and when it was made is not the client's to say here.
-        given = item.Value
-        if (given.StatusCode and given.StatusCode.value) or given.SourceTimestamp or given.ServerTimestamp:
-            raise ServiceError(ua.StatusCodes.BadWriteNotSupported)
-        if handler is None:
-            return await self._store(item.NodeId, value)
-        async with asyncio.timeout(self._limits.write_s):
-            return await handler(session, item.NodeId, item.AttributeId, ua.DataValue(value))
-
-    async def _store(self, node: ua.NodeId, value: ua.Variant) -> ua.StatusCode:
-        """Set a value that lives in the address space, and tell who watches it.
-
-        asyncua's own way compares with the type of the last value; a Number may be an Int32 after a Double.
-        """
-        data = self._aspace[node]
-        slot = data.attributes[_VALUE]
-        if slot.value_callback is not None and slot.value_setter is None:
-            raise ServiceError(
-                ua.StatusCodes.BadWriteNotSupported
-            )  # somebody works it out; nobody would know
-        now = utc(self._clock.utc_ns())
-        stamped = ua.DataValue(value, SourceTimestamp=now, ServerTimestamp=now)
-        if slot.value_setter is not None:
-            slot.value_setter(data, ua.AttributeIds.Value, stamped)
-        else:
-            slot.value = stamped
-        for handle, watcher in list(slot.datachange_callbacks.items()):
-            try:
-                await watcher(handle, stamped)
-            except Exception as exc:  # noqa: BLE001 - boundary: the value is written, whoever watches it
-                _log.error("watcher.failed", node=node.to_string(), error=repr(exc), exc_info=exc)
-        return ua.StatusCode()
-
-    def _check_right(self, session: Caller, item: ua.WriteValue) -> None:
-        codes = ua.StatusCodes
-        data = self._aspace.get(item.NodeId)
-        if data is None:
-            raise ServiceError(codes.BadNodeIdUnknown)
-        if item.AttributeId != _VALUE:
-            known = item.AttributeId in data.attributes or item.AttributeId in self._personal.attributes
-            raise ServiceError(codes.BadNotWritable if known else codes.BadAttributeIdInvalid)
-        level = attribute(self._aspace, item.NodeId, ua.AttributeIds.AccessLevel)
-        if not allows(level, ua.AccessLevel.CurrentWrite):
-            raise ServiceError(codes.BadNotWritable)
-        if not self._access.may(session.roles, Permission.Write, item.NodeId):
-            raise ServiceError(codes.BadUserAccessDenied)
-
-    def _check_value(self, node: ua.NodeId, value: ua.Variant) -> None:
-        """Look at type, rank, dimensions and range of what is to be written (Part 4 §5.11.4.4)."""
-
-        def read(attribute_id: ua.AttributeIds) -> Any:
-            return attribute(self._aspace, node, attribute_id)
-
-        rank = read(ua.AttributeIds.ValueRank)
-        refused = objection(
-            self._aspace,
-            value,
-            read(ua.AttributeIds.DataType),
-            ua.ValueRank.Any if rank is None else rank,
-            read(ua.AttributeIds.ArrayDimensions) or (),
-        )
-        states = property_value(self._aspace, node, "EnumStrings")
-        # Part 8 §5.3.3: a discrete item takes the number of one of its states.
-        if not refused and states and isinstance(value.Value, int) and not 0 <= value.Value < len(states):
-            refused = int(ua.StatusCodes.BadOutOfRange)
-        if refused:
-            raise ServiceError(refused)
-
-    def _adapted(self, item: ua.WriteValue) -> ua.Variant:
-        """Part 4 §5.11.4.1: a ByteString is taken where an array of Byte is expected."""
-        value = item.Value.Value
-        if value.VariantType != ua.VariantType.ByteString or value.is_array or value.Value is None:
-            return value
-        if attribute(self._aspace, item.NodeId, ua.AttributeIds.DataType) != _BYTE:
-            return value
-        return ua.Variant(list(value.Value), ua.VariantType.Byte, is_array=True)
-
-    def _before(self, node: ua.NodeId) -> ua.Variant:
-        """Return the newest value of a node, whoever asks."""
-        held = self._aspace.read_attribute_value(node, ua.AttributeIds.Value).Value
-        return ua.Variant() if held is None else held
-
-    def _tell(self, session: Caller, item: ua.WriteValue, before: ua.Variant, status: ua.StatusCode) -> None:
-        """Tell of a write, done or refused (Part 5 §6.5.20, AuditWriteUpdateEventType)."""
-        act = Act(
-            "value.written",
-            status=int(status.value),
-            who=session.who,
-            session=session.session_id,
-            node=item.NodeId,
-            facts={"attribute": int(item.AttributeId), "index_range": item.IndexRange or ""},
-            event={
-                "AttributeId": ua.UInt32(item.AttributeId),
-                "IndexRange": item.IndexRange,
-                "OldValue": before,
-                "NewValue": item.Value.Value,
-            },
-        )
-        self._audit(act)
+        return [await self._writing.write(session, item) for item in params.NodesToWrite]
 
 
 def _is_bad(value: ua.DataValue) -> bool:

@@ -31,8 +31,6 @@ _ENCRYPTED: Final = int(
     ua.AccessRestrictionType.SigningRequired | ua.AccessRestrictionType.EncryptionRequired
 )
 
-Reading = Callable[[NodeData, int, frozenset[Role]], ua.Variant | int]
-
 
 class Personal:
     """Computes these attributes.
@@ -45,23 +43,14 @@ class Personal:
     def __init__(self, access: Access, *, whole_only: Container[ua.NodeId]) -> None:
         self._access = access
         self._whole_only = whole_only
-        self.attributes: Mapping[int, Reading] = {
-            int(_ATTRIBUTES.WriteMask): _nothing,
-            int(_ATTRIBUTES.UserWriteMask): _nothing,
-            int(_ATTRIBUTES.UserAccessLevel): self._user_access_level,
-            int(_ATTRIBUTES.AccessLevelEx): self._access_level_ex,
-            int(_ATTRIBUTES.UserExecutable): self._user_executable,
-            int(_ATTRIBUTES.RolePermissions): self._role_permissions,
-            int(_ATTRIBUTES.UserRolePermissions): self._user_role_permissions,
-            int(_ATTRIBUTES.AccessRestrictions): self._access_restrictions,
-        }
 
     def read(self, data: NodeData, attribute: int, may: int, roles: frozenset[Role]) -> SharedDataValue | int:
         """Return the value for a user with these permissions and roles, or the StatusCode why not."""
-        found = self.attributes[attribute](data, may, roles)
+        found = COMPUTED[attribute](self, data, may, roles)
         return found if isinstance(found, int) else SharedDataValue(found)
 
-    def _user_access_level(self, data: NodeData, may: int, _: frozenset[Role]) -> ua.Variant | int:
+    def user_access_level(self, data: NodeData, may: int, _: frozenset[Role]) -> ua.Variant | int:
+        """Return what he may do with the value (Part 3 §8.57)."""
         level = _held(data, _ATTRIBUTES.AccessLevel)
         if level is None:
             return int(ua.StatusCodes.BadAttributeIdInvalid)
@@ -70,34 +59,38 @@ class Personal:
                 level &= ~bit
         return ua.Variant(level, ua.VariantType.Byte)
 
-    def _access_level_ex(self, data: NodeData, _may: int, _: frozenset[Role]) -> ua.Variant | int:
+    def access_level_ex(self, data: NodeData, _may: int, _: frozenset[Role]) -> ua.Variant | int:
+        """Return AccessLevel and what only has a place here (Part 3 §8.58)."""
         level = _held(data, _ATTRIBUTES.AccessLevel)
         if level is None:
             return int(ua.StatusCodes.BadAttributeIdInvalid)
         whole_only = data.nodeid in self._whole_only
         return ua.Variant(level | (_WRITE_FULL_ARRAY_ONLY if whole_only else 0), ua.VariantType.UInt32)
 
-    def _user_executable(self, data: NodeData, may: int, _: frozenset[Role]) -> ua.Variant | int:
+    def user_executable(self, data: NodeData, may: int, _: frozenset[Role]) -> ua.Variant | int:
+        """Return whether he may call the method (Part 3 §5.7)."""
         executable = _held(data, _ATTRIBUTES.Executable)
         if executable is None:
             return int(ua.StatusCodes.BadAttributeIdInvalid)
         return ua.Variant(bool(executable and may & int(Permission.Call)), ua.VariantType.Boolean)
 
-    def _role_permissions(self, data: NodeData, may: int, _: frozenset[Role]) -> ua.Variant | int:
+    def role_permissions(self, data: NodeData, may: int, _: frozenset[Role]) -> ua.Variant | int:
+        """Return what every role may do, to who may know (Part 3 §5.2.9)."""
         if not may & int(Permission.ReadRolePermissions):
             return int(ua.StatusCodes.BadUserAccessDenied)
         return _rows(self._access.table(data.nodeid), frozenset(Role))
 
-    def _user_role_permissions(self, data: NodeData, _: int, roles: frozenset[Role]) -> ua.Variant | int:
+    def user_role_permissions(self, data: NodeData, _: int, roles: frozenset[Role]) -> ua.Variant | int:
+        """Return what his own roles may do (Part 3 §5.2.10)."""
         return _rows(self._access.table(data.nodeid), roles)
 
-    def _access_restrictions(self, data: NodeData, _may: int, _: frozenset[Role]) -> ua.Variant | int:
+    def access_restrictions(self, data: NodeData, _may: int, _: frozenset[Role]) -> ua.Variant | int:
         """Part 3 §8.56; who is not encrypted is Anonymous here, and cannot touch what is about security."""
         restricted = self._access.kind(data.nodeid) is Kind.SECURITY
         return ua.Variant(_ENCRYPTED if restricted else 0, ua.VariantType.UInt16)
 
 
-def _nothing(_data: NodeData, _may: int, _: frozenset[Role]) -> ua.Variant | int:
+def _nothing(_personal: Personal, _data: NodeData, _may: int, _: frozenset[Role]) -> ua.Variant | int:
     """Return WriteMask: clients change values, never the nodes themselves."""
     return ua.Variant(0, ua.VariantType.UInt32)
 
@@ -114,3 +107,16 @@ def _rows(table: Table, roles: frozenset[Role]) -> ua.Variant:
         if role in roles and table.get(role)
     ]
     return ua.Variant(rows, ua.VariantType.ExtensionObject, is_array=True)
+
+
+# The attributes that are worked out here.
+COMPUTED: Final[Mapping[int, Callable[[Personal, NodeData, int, frozenset[Role]], ua.Variant | int]]] = {
+    int(_ATTRIBUTES.WriteMask): _nothing,
+    int(_ATTRIBUTES.UserWriteMask): _nothing,
+    int(_ATTRIBUTES.UserAccessLevel): Personal.user_access_level,
+    int(_ATTRIBUTES.AccessLevelEx): Personal.access_level_ex,
+    int(_ATTRIBUTES.UserExecutable): Personal.user_executable,
+    int(_ATTRIBUTES.RolePermissions): Personal.role_permissions,
+    int(_ATTRIBUTES.UserRolePermissions): Personal.user_role_permissions,
+    int(_ATTRIBUTES.AccessRestrictions): Personal.access_restrictions,
+}
