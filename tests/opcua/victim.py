@@ -77,7 +77,7 @@ class Victim:
         until_s = time.monotonic() + within_s
         while True:
             facts = await self.facts()
-            if not facts["connections"] or time.monotonic() > until_s:
+            if not (facts["connections"] or facts["closing"]) or time.monotonic() > until_s:
                 return facts
             await asyncio.sleep(0.1)
 

@@ -28,6 +28,7 @@ class Protocol(OPCUAProtocol):
     """One TCP connection."""
 
     clients: list[Protocol]
+    closing_tasks: list[asyncio.Task[Any]]
     processor: Processor | None
     transport: asyncio.Transport | None
     site: str
@@ -46,6 +47,19 @@ class Protocol(OPCUAProtocol):
             self.processor.set_policies(self.policies)
         self._inbox = bytearray()
         self._paused = False
+
+    def connection_lost(self, ex: BaseException | None) -> None:
+        """Clean up; asyncua keeps what it used for that, and all that hangs on it, ten seconds longer."""
+        before = len(self.closing_tasks)
+        super().connection_lost(ex)
+        for task in self.closing_tasks[before:]:
+            task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[Any]) -> None:
+        if task in self.closing_tasks:
+            self.closing_tasks.remove(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            _log.error("connection.not_closed", error=repr(exc), exc_info=exc)
 
     def _find_place(self) -> bool:
         """Let the oldest connection without an activated session go if there are too many (Part 4 §5.5.2).
