@@ -80,7 +80,7 @@ class Expiry:
     """Something that ends soon, or has ended.
 
     Args:
-        kind: ``own``, ``trusted``, ``issuer`` or ``revocations``.
+        kind: ``own``, ``trusted``, ``issuer``, ``user`` or ``revocations``.
         name: Common name, of a revocation list that of its issuer.
         thumbprint: SHA-1 of the certificate; empty for a revocation list.
         ends_ns: When it ends, ns UTC.
@@ -100,6 +100,7 @@ class Expiry:
             "own": "the certificate of this server",
             "trusted": f"the certificate of {self.name}",
             "issuer": f"the certificate of the authority {self.name}",
+            "user": f"the certificate of the user {self.name}",
         }.get(self.kind, f"the revocation list of {self.name}")
         day = f"{utc(self.ends_ns):%Y-%m-%d}"
         return f"{what} ended on {day}" if self.days < 0 else f"{what} ends on {day}, in {self.days:.0f} days"
@@ -117,6 +118,7 @@ def expiries(root: Path, now_ns: int) -> list[Expiry]:
     certificates = [("own", load(own.read_bytes()))] if own.is_file() else []
     certificates += [("trusted", one) for one in files.trusted()]
     certificates += [("issuer", one) for one in files.issuers()]
+    certificates += [("user", one) for one in TrustFiles(root / "users").trusted()]
     found = [
         _expiry(kind, name_of(one), thumbprint(der_of(one)), one.not_valid_after_utc, now_ns)
         for kind, one in certificates

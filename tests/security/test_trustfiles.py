@@ -178,6 +178,8 @@ def test_what_ends_soon_is_named_the_most_urgent_first(files: TrustFiles, root: 
     listed.add(make("soon", start=START, days=50).der)
     (root / "own" / "cert.der").write_bytes(make("we", start=START, days=45).der)
     (root / "issuers" / "i.der").write_bytes(make("issuer", start=START, days=40).der)
+    (root / "users" / "trusted").mkdir(parents=True)
+    TrustList(root / "users").add(make("Ada", start=START, days=42).der)
     files.add_revocations(revoke(ca, start=NOW - dt.timedelta(days=9), days=8))
     (root / "trusted" / "endless.crl").write_bytes(endless(ca))
     found = expiries(root, NOW_NS)
@@ -185,11 +187,13 @@ def test_what_ends_soon_is_named_the_most_urgent_first(files: TrustFiles, root: 
         ("trusted", -10),
         ("revocations", -1),
         ("issuer", 10),
+        ("user", 12),
         ("own", 15),
         ("trusted", 20),
     ]
     assert found[0].text == "the certificate of ended ended on 2026-11-10"
     assert found[1].text.startswith("the revocation list of CN=Plant root ended on")
     assert found[2].text == "the certificate of the authority issuer ends on 2026-11-30, in 10 days"
-    assert found[3].text.startswith("the certificate of this server ends on")
-    assert [one.kind for one in expiries(root, NOW_NS - 19 * DAY_NS)] == ["trusted", "issuer"]
+    assert found[3].text.startswith("the certificate of the user Ada ends on")
+    assert found[4].text.startswith("the certificate of this server ends on")
+    assert [one.kind for one in expiries(root, NOW_NS - 19 * DAY_NS)] == ["trusted", "issuer", "user"]
