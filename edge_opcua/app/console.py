@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,26 @@ def status_text(body: Mapping[str, Any]) -> str:
     lines.append("processes  " + "  ".join(_process_text(row) for row in body["processes"]))
     sessions = body["sessions"]
     names = ", ".join(_session_text(session) for session in sessions)
+    level = body.get("service_level")
     lines.append(f"clients  {len(sessions)}" + (f": {names}" if names else ""))
+    lines += [f"service level  {level}{_because(level_text(level))}"] if level is not None else []
     knocks = body["knocks"]
     if knocks:
         waiting = ", ".join(f"{k['name']} (refused {k['when'][11:19]})" for k in knocks)
         lines.append(f"waiting for trust  {len(knocks)}: {waiting}, see edge-opcua trust")
     lines += [f"attention  {f['source']}: {f['text']} ({f['code']})" for f in body["faults"]]
     return "\n".join(lines)
+
+
+def level_text(level: int) -> str:
+    """Return what is the case at a ServiceLevel, in words."""
+    return {
+        0: "shutting down",
+        1: "no device can be read",
+        100: "at least one device cannot be read",
+        150: "at least one pipeline does not judge",
+        199: "results and audit do not reach the disk",
+    }.get(level, "")
 
 
 def duration(seconds: float) -> str:
@@ -94,7 +107,17 @@ def duration(seconds: float) -> str:
 def _session_text(session: Mapping[str, Any]) -> str:
     every = f", {session['interval_ms']:g} ms" if session["interval_ms"] else ""
     user = f"{session['user']} with " if session.get("user") else ""
-    return f"{user}{session['client']} from {session['address']} ({session['items']} items{every})"
+    rights = ", ".join(_granted(session.get("roles", ()))) or "no role"
+    policy = session.get("policy") or "no security"
+    return (
+        f"{user}{session['client']} from {session['address']} "
+        f"({rights}; {policy}; {session['items']} items{every})"
+    )
+
+
+def _granted(roles: Iterable[str]) -> list[str]:
+    """Return the roles that somebody was given; the other two everybody has."""
+    return [role for role in roles if role not in ("Anonymous", "AuthenticatedUser")]
 
 
 def _because(text: object) -> str:

@@ -346,6 +346,7 @@ class Supervisor:
             "outputs": self._view.outputs(),
             "records": self._view.block("records.health"),
             "sessions": sessions.body.get("sessions", []),
+            "service_level": sessions.body.get("service_level"),
             "faults": [
                 {"source": fault.source, "code": fault.code, "text": fault.text, "since_ns": fault.since_ns}
                 for fault in self._board.faults.values()

@@ -167,6 +167,7 @@ class PlantServer:
             "results": counts.results,
             "results_lost": counts.lost,
             "values_notified": counts.notified,
+            "service_level": self._object.service_level if self._object is not None else None,
             "certificates": [one.text for one in self._certificates.expiring] if self._certificates else [],
             "sessions": [
                 {
@@ -183,6 +184,7 @@ class PlantServer:
                     "interval_ms": row.interval_ms,
                     "user": row.user,
                     "roles": role_names(row.roles),
+                    "policy": row.client.policy_uri.rpartition("#")[2] if row.client.secured else "",
                 }
                 for row in self._server.sessions()
             ],

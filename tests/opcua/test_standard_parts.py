@@ -216,6 +216,7 @@ class Listener:
             "server_uri": "urn:s",
             "clock": ManualClock(),
             "journaled_elsewhere": lambda act: act.kind == "value.written",
+            "harmless": lambda act: act.kind == "method.called",
         }
         return AuditTrail(self.emit, self.journal, **{**settings, **changes})
 
@@ -226,6 +227,14 @@ def test_what_another_process_records_is_not_recorded_twice() -> None:
     trail.tell(Act("value.written"))
     trail.tell(Act("session.created"))
     assert [record["what"] for record in listener.records] == ["session.created"]
+
+
+def test_what_changes_nothing_is_no_record_and_what_no_client_did_no_event() -> None:
+    listener = Listener()
+    trail = listener.trail()
+    for kind in ("request.cancelled", "certificate.expires", "method.called"):
+        trail.tell(Act(kind))
+    assert [record["what"] for record in listener.records] == ["certificate.expires"]
 
 
 def test_telling_never_fails_and_never_holds_more_than_its_bound() -> None:

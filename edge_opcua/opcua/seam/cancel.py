@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from asyncua import ua
 
 from edge_opcua.opcua.seam.session import Session
+from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.services.service import Service
 
 
@@ -40,6 +41,10 @@ class Cancellation:
         cancel = getattr(self._core.subscription_service, "cancel", None)
         if cancel is not None:
             count += cancel(session, handle)
+        facts, event = {"count": count}, {"RequestHandle": handle}
+        self._core.audit(
+            Act("request.cancelled", 0, session.who, session.session_id, facts=facts, event=event)
+        )
         response = ua.CancelResponse()
         response.Parameters.CancelCount = count
         return response

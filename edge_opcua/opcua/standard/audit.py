@@ -71,6 +71,10 @@ _CERTIFICATE_TYPES: Final[dict[str, int]] = {
     "S420": _IDS.AuditCertificateDataMismatchEventType,
     "S421": _IDS.AuditCertificateDataMismatchEventType,
 }
+# No act of a client: for the journal, and for whoever is to be told by other means.
+_NO_EVENT: Final = frozenset({"certificate.expires"})
+# Leaves everything as it was, and a client may do it a thousand times a second.
+_NO_RECORD: Final = frozenset({"request.cancelled"})
 _ALARMING: Final = frozenset({"user.locked", "certificate.updated", "trust.changed"})
 _OF_A_NODE: Final = frozenset({"value.written", "method.called"})
 _FIELDS: Final[dict[str, ua.VariantType]] = {
@@ -275,6 +279,7 @@ class AuditTrail:
         server_uri: Our ApplicationUri.
         clock: For times and folding.
         journaled_elsewhere: Whether another process keeps the record of an act.
+        harmless: Whether an act is of no interest to anybody, e.g. a client that looks up a name.
     """
 
     def __init__(
@@ -285,7 +290,9 @@ class AuditTrail:
         server_uri: str,
         clock: Clock,
         journaled_elsewhere: Callable[[Act], bool],
+        harmless: Callable[[Act], bool],
     ) -> None:
+        self._harmless = harmless
         self._emit = emit
         self._journal = journal
         self._server_uri = server_uri
@@ -304,6 +311,8 @@ class AuditTrail:
         """Take an act over; returns at once and never raises."""
         try:
             elsewhere = self._elsewhere(act)
+            if self._harmless(act):
+                return
             if self._folding.take(act):
                 self._keep(act, elsewhere=elsewhere)
         except Exception as exc:  # noqa: BLE001 - boundary: a service's answer does not depend on its record
@@ -322,11 +331,13 @@ class AuditTrail:
                 self._keep(act)
 
     def _keep(self, act: Act, *, elsewhere: bool = False) -> None:
-        if not elsewhere:
+        if not elsewhere and act.kind not in _NO_RECORD:
             try:
                 self._journal(journal_record(act))
             except EdgeError as exc:  # too large, or not sayable in JSON
                 _log.error("audit.not_kept", kind=act.kind, error=str(exc))
+        if act.kind in _NO_EVENT:
+            return
         self.dropped += len(self._waiting) == MAX_WAITING
         self._waiting.append(audit_event(act, self._server_uri, utc(self._clock.utc_ns())))
         self._came.set()

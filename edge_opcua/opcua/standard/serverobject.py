@@ -7,6 +7,7 @@ from collections.abc import Callable
 from asyncua import ua
 
 from edge_opcua.core.clock import Clock
+from edge_opcua.opcua.access import Kind
 from edge_opcua.opcua.seam import SecureServer
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.standard.audit import AuditTrail, Journal
@@ -57,7 +58,13 @@ class ServerObject:
             server_uri=server.security.pki.application_uri,
             clock=clock,
             journaled_elsewhere=journaled_elsewhere,
+            harmless=self._is_harmless,
         )
+
+    @property
+    def service_level(self) -> int:
+        """The ServiceLevel now."""
+        return self._watch.level()
 
     def install(self) -> None:
         """Fill the nodes; before clients can connect."""
@@ -94,6 +101,11 @@ class ServerObject:
         ends_s = self._clock.monotonic_s() + within_s
         while self._is_somebody_there() and self._clock.monotonic_s() < ends_s:
             await self._clock.sleep(LOOK_S)
+
+    def _is_harmless(self, act: Act) -> bool:
+        """Whether a client only asked about its own session, or for a name."""
+        called = act.kind == "method.called" and not act.status
+        return called and self._server.access.kind(act.event.get("MethodId", act.node)) is Kind.OWN
 
     def _is_somebody_there(self) -> bool:
         return any(session.owner is not None for session in self._server.iserver.sessions())
