@@ -25,8 +25,6 @@ from tests.opcua.publishing import (
 NUMBERS = st.one_of(
     st.sampled_from([0.0, 0.4, 1.0, 1.1, 5.0, math.nan, math.inf, -math.inf]), st.floats(-9, 9)
 )
-    st.sampled_from([0.0, 0.4, 1.0, 1.1, 5.0, math.nan, math.inf, -math.inf]), st.floats(-9, 9)
-)
 STATUSES = st.sampled_from([0, 0, 0, 0x40940000, int(ua.StatusCodes.BadNoCommunication)])
 OVERFLOW = 0x480
 Row = tuple[str, int]  # the value as text, so that NaN equals itself, and the status
