@@ -10,6 +10,7 @@ import pytest
 from asyncua import Client, ua
 from asyncua.common.events import get_event_obj_from_type_node
 
+from edge_opcua.opcua.access import Kind
 from tests.opcua.secure_peers import OTHER, Plant, request, running_plant, status_of, until
 
 CODES = ua.StatusCodes
@@ -144,6 +145,20 @@ async def test_a_client_is_told_what_is_wrong_with_its_filter_when_it_makes_the_
         assert refused.StatusCode.value == CODES.BadEventFilterInvalid
         results = refused.FilterResult.WhereClauseResult.ElementResults
         assert [each.StatusCode.value for each in results] == [0, CODES.BadFilterOperatorUnsupported]
+
+
+async def test_an_event_comes_only_to_who_may_receive_its_type(plant: Plant) -> None:
+    # Part 3 §8.55.
+    progress = ua.NodeId(IDS.ProgressEventType)
+    plant.server.access.mark(Kind.SECURITY, [progress])
+    inbox = Inbox()
+    async with plant.client() as client:
+        subscription = await client.create_subscription(10, inbox)
+        await subscription.subscribe_events(SERVER, evfilter=wanted())
+        await emit(plant, progress, plant.machine.nodeid, "not for everybody")
+        await emit(plant, SYSTEM, plant.machine.nodeid, "for everybody")
+        await until(lambda: bool(inbox.events))
+    assert inbox.fields() == ["for everybody"]
 
 
 # --- ConditionRefresh (Part 9 §5.5.7, §5.5.8) --------------------------------------------------------------

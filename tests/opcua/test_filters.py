@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from asyncua import ua
 from asyncua.common.events import Event
 from asyncua.server.address_space import AddressSpace, NodeManagementService
 from asyncua.server.standard_address_space import standard_address_space
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_opcua.opcua.access import Access, AccessRule, Kind, Permission
 from edge_opcua.opcua.limits import ServerLimits
@@ -428,6 +431,53 @@ def test_an_element_many_refer_to_is_worked_out_once(types: EventTypes) -> None:
     assert selection(types, *deep, high()).matches(event())
 
 
+# Leaves that are true, false and null for every event; none of them is known before there is one.
+LEAVES = {
+    True: (OP.Equals, [operand("SourceName"), literal("Press")]),
+    False: (OP.Equals, [operand("SourceName"), literal("Oven")]),
+    None: (OP.Equals, [operand("2:Force"), literal(1)]),
+}
+
+
+def reference(elements: list[Any], index: int) -> bool | None:
+    """Tables 127 and 128 and Not, by recursion."""
+    kind, operands = elements[index]
+    if kind is None:
+        return operands  # type: ignore[no-any-return]
+    answers = [reference(elements, each) for each in operands]
+    if kind == OP.Not:
+        return None if answers[0] is None else not answers[0]
+    strong = kind == OP.Or
+    if strong in answers:
+        return strong
+    return None if None in answers else not strong
+
+
+@st.composite
+def logic(draw: Any) -> list[Any]:
+    """Draw a list of elements that refer to later ones; the last ones are leaves."""
+    size = draw(st.integers(0, 7))
+    leaves = [(None, draw(st.sampled_from([True, False, None]))) for _ in range(3)]
+    elements: list[Any] = []
+    for here in range(size):
+        kind = draw(st.sampled_from([OP.And, OP.Or, OP.Not]))
+        later = st.integers(here + 1, size + len(leaves) - 1)
+        elements.append((kind, [draw(later) for _ in range(1 if kind == OP.Not else 2)]))
+    return elements + leaves
+
+
+@settings(max_examples=200, deadline=None)
+@given(elements=logic())
+def test_any_tree_of_and_or_not_is_what_recursion_over_the_truth_tables_says(
+    types: EventTypes, elements: list[Any]
+) -> None:
+    where = [
+        LEAVES[operands] if kind is None else (kind, [element(each) for each in operands])
+        for kind, operands in elements
+    ]
+    assert selection(types, *where).matches(event()) is (reference(elements, 0) is True)
+
+
 def test_an_event_with_odd_values_is_let_by(types: EventTypes) -> None:
     odd = event(Severity=("high", K.UInt16))
     assert not selection(types, high()).matches(odd)
@@ -452,3 +502,8 @@ def test_an_event_is_received_with_the_permission_on_its_type_and_on_its_source(
     assert not may_receive(hidden, everybody, source, aspace)
     assert may_receive(hidden, everybody, event(SourceNode=(None, K.NodeId)), aspace)
     assert may_receive(hidden, everybody, event(SourceNode=(ua.NodeId("gone", 2), K.NodeId)), aspace)
+
+
+def test_the_page_names_every_operator() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "events.md").read_text("utf-8")
+    assert [operator.name for operator in OP if operator.name not in page] == []
