@@ -1,8 +1,8 @@
 """Who guessed too often waits: per user and client, so that nobody can keep somebody else out.
 
-A user name is locked for the client that failed with it, not for everybody: one infected panel cannot lock
-the operators of another. A client that tries many names is locked for all of them. Everything is in memory
-and bounded.
+A user name is locked for the client that failed with it, at the address from which it did, not for everybody:
+one infected panel cannot lock the operators of another. A client, known by its certificate, that fails more
+often, under whatever names and from wherever, is locked as a whole. Everything is in memory and bounded.
 """
 
 from __future__ import annotations
@@ -40,33 +40,34 @@ class LockOut:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, str], _Record] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, ...], _Record] = OrderedDict()
 
-    def waits_s(self, user: str, client: str) -> float:
+    def waits_s(self, user: str, client: str, host: str) -> float:
         """Return for how long this client need not try this user, in seconds; 0: it may.
 
         Args:
             user: Name of the user.
-            client: What tells clients apart: thumbprint of the certificate and address.
+            client: Thumbprint of the client's certificate.
+            host: Its address, without the port.
         """
         now_s = self._clock.monotonic_s()
-        found = (self._kept.get(key) for key in _keys(user, client))
+        found = (self._kept.get(key) for key in _keys(user, client, host))
         return max(0.0, *(record.locked_until_s - now_s for record in found if record), 0.0)
 
-    def failed(self, user: str, client: str) -> float:
+    def failed(self, user: str, client: str, host: str) -> float:
         """Count a failure; return for how long user and client are locked by it, in seconds; 0: not yet."""
         now_s = self._clock.monotonic_s()
-        both, client_alone = _keys(user, client)
+        both, client_alone = _keys(user, client, host)
         return max(
             self._count(both, FAILURES, now_s),
             self._count(client_alone, FAILURES_OF_CLIENT, now_s),
         )
 
-    def succeeded(self, user: str, client: str) -> None:
+    def succeeded(self, user: str, client: str, host: str) -> None:
         """Forget the failures of this user from this client; what it did with other names stays counted."""
-        self._kept.pop(_keys(user, client)[0], None)
+        self._kept.pop(_keys(user, client, host)[0], None)
 
-    def _count(self, key: tuple[str, str], most: int, now_s: float) -> float:
+    def _count(self, key: tuple[str, ...], most: int, now_s: float) -> float:
         record = self._kept.setdefault(key, _Record())
         self._kept.move_to_end(key)
         if now_s - record.last_s > FORGET_S:
@@ -89,5 +90,5 @@ class LockOut:
             self._kept.pop(next(free, next(iter(self._kept))))
 
 
-def _keys(user: str, client: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    return (user[:200].casefold(), client), ("", client)
+def _keys(user: str, client: str, host: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return (client, host, user[:200].casefold()), (client,)

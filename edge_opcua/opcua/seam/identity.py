@@ -82,10 +82,9 @@ class Circumstances:
     nonce: bytes = field(repr=False)
 
     @property
-    def client(self) -> str:
-        """What tells clients apart for the lock-out."""
-        host = self.address.rpartition(":")[0]
-        return f"{self.peer.thumbprint if self.peer else ''} {host}"
+    def client(self) -> tuple[str, str]:
+        """What tells clients apart for the lock-out: certificate and address."""
+        return self.peer.thumbprint if self.peer else "", self.address.rpartition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +301,7 @@ class Identity:
         return Account(_signed_in(verdict.user), verdict.user, by_certificate)
 
     async def _judged(self, name: str, where: Circumstances, check: Callable[[], Verdict]) -> Verdict:
-        wait_s = self._locks.waits_s(name, where.client)
+        wait_s = self._locks.waits_s(name, *where.client)
         if wait_s > 0:
             return Verdict(None, "S453", f"for {wait_s:.0f} s more")
         try:
@@ -310,8 +309,8 @@ class Identity:
         except (OSError, SecurityError) as exc:
             return Verdict(None, "S459", str(exc))
         if verdict.user is not None:
-            self._locks.succeeded(name, where.client)
-        elif (lock_s := self._locks.failed(name, where.client)) > 0:
+            self._locks.succeeded(name, *where.client)
+        elif (lock_s := self._locks.failed(name, *where.client)) > 0:
             self._tell_locked(name, where.address, lock_s)
         return verdict
 
