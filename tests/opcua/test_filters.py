@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +88,14 @@ def element(index: int) -> ua.ElementOperand:
 
 
 def compiled(
-    types: EventTypes, *where: tuple[Any, list[Any]], select: list[Any] | None = None, **bounds: int
+    types: EventTypes, *where: tuple[Any, list[Any]], select: list[Any] | None = None, **bounds: Any
 ) -> Compiled:
     elements = [ua.ContentFilterElement(operator, operands) for operator, operands in where]
     wanted = ua.EventFilter(
         SelectClauses=[operand("Message")] if select is None else select,
         WhereClause=ua.ContentFilter(elements),
     )
-    return compile_filter(types._aspace, wanted, types=types, limits=ServerLimits(**bounds))
+    return compile_filter(types._aspace, wanted, types=types, limits=replace(ServerLimits(), **bounds))
 
 
 def selection(types: EventTypes, *where: tuple[Any, list[Any]], select: list[Any] | None = None) -> Selection:
@@ -443,11 +444,12 @@ def reference(elements: list[Any], index: int) -> bool | None:
     """Tables 127 and 128 and Not, by recursion."""
     kind, operands = elements[index]
     if kind is None:
-        return operands  # type: ignore[no-any-return]
+        leaf: bool | None = operands
+        return leaf
     answers = [reference(elements, each) for each in operands]
     if kind == OP.Not:
         return None if answers[0] is None else not answers[0]
-    strong = kind == OP.Or
+    strong = bool(kind == OP.Or)
     if strong in answers:
         return strong
     return None if None in answers else not strong

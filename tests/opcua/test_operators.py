@@ -120,13 +120,14 @@ def reference_compare(name: str, left: Any, right: Any) -> bool:
         return False
     if math.isfinite(one) and math.isfinite(other):
         one, other = Fraction(one), Fraction(other)
-    return {
+    answers: dict[str, bool] = {
         "equals": one == other,
         "greater": one > other,
         "less": one < other,
         "greater_or_equal": one >= other,
         "less_or_equal": one <= other,
-    }[name]
+    }
+    return answers[name]
 
 
 @settings(max_examples=400, deadline=None)
