@@ -7,6 +7,9 @@ without its page.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -135,6 +138,105 @@ def information_model_page() -> str:
     return page()
 
 
+def limits_page() -> str:
+    """Return how much a client may take, and what it gets beyond that."""
+    from edge_opcua.opcua.limits import OperationLimits, ServerLimits
+
+    lines = [
+        "# Limits of the OPC UA server",
+        "",
+        "How much one server, and one client of it, may take. What is advertised in `ServerCapabilities` is",
+        "what is enforced: both come from `edge_opcua/opcua/limits.py`. `max_sessions` is set in the",
+        "[configuration](configuration.md), the others are fixed.",
+        "",
+        "| who | gets |",
+        "|---|---|",
+        *(f"| {who} | {gets} |" for who, gets in _BEYOND),
+        "",
+        "One channel carries one session; Part 4 allows more, no client we know needs it, and the second",
+        "gets `BadTooManySessions`.",
+        "",
+        "## Values",
+        "",
+        "| name | value | is |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| `{name}` | {_amount(name, value)} | {text} |" for name, value, text in _limits(ServerLimits())
+    ]
+    lines += [
+        "",
+        "## Operations in one request",
+        "",
+        "More get `BadTooManyOperations`, none at all `BadNothingToDo` (Part 4 §7.38.2). The number is",
+        "looked at before the request is decoded.",
+        "",
+        "| name | value | is |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| `{name}` | {_amount(name, value)} | {text} |" for name, value, text in _limits(OperationLimits())
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# Who goes beyond a limit, and what comes of it.
+_BEYOND: Final = (
+    (
+        "a connection for which there is no place, in all or from its address",
+        "the place of the oldest one without an activated session (Part 4 §5.5.2), else it is dropped",
+    ),
+    ("an address that connects too often", "its connections dropped"),
+    ("a connection that says no Hello, or has no activated session in time", "the end (Part 6 §7.1.3)"),
+    (
+        "a session for which there is no place",
+        "the place of one never activated (Part 4 §5.7.2) or without connection, else `BadTooManySessions`",
+    ),
+    (
+        "a client that asks too often",
+        "`BadServerTooBusy`; then nothing is read for a while; if it never waits for answers, the end",
+    ),
+    (
+        "a message of too many bytes or chunks",
+        "the end, with `BadTcpMessageTooLarge` or `BadRequestTooLarge`",
+    ),
+    (
+        "an array or a string that is too long, too deep a nesting, or a request that would unfold too far",
+        "`BadEncodingLimitsExceeded`, before anything is decoded (Part 6 §5.1.5)",
+    ),
+    (
+        "an answer larger than we send, or than the client said in Hello or CreateSession",
+        "`BadResponseTooLarge` (Part 4 §5.7.2)",
+    ),
+    ("writes and calls beyond those that may run at once", "`BadServerTooBusy`"),
+    ("a client that does not read its answers", "the end"),
+)
+
+
+def _limits(limits: object) -> Iterator[tuple[str, object, str]]:
+    """Yield name, value and text of each limit; the text is what its class says of it."""
+    described = inspect.getdoc(type(limits)) or ""
+    texts: dict[str, str] = {}
+    name = ""
+    for line in described.partition("Args:\n")[2].splitlines():
+        found = re.match(r"    (\w+): (.*)", line)
+        name = found[1] if found else name
+        texts[name] = found[2] if found else f"{texts[name]} {line.strip()}"
+    for field in dataclasses.fields(limits):  # type: ignore[arg-type]
+        if field.name in texts:
+            value = getattr(limits, field.name)
+            if not dataclasses.is_dataclass(value):
+                yield field.name, value, texts[field.name].rstrip(".")
+
+
+def _amount(name: str, value: object) -> str:
+    if isinstance(value, int) and name.endswith("_bytes"):
+        return f"{value // 2**20} MiB" if value % 2**20 == 0 else f"{value // 1024} KiB"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:g}"
+    return f"{int(str(value).partition('.')[0]):,}".replace(",", " ")
+
+
 PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
     "benchmarks.md": ("edge_opcua/bench/__init__.py", benchmark_page),
     "commands.md": ("edge_opcua/cli.py", command_page),
@@ -142,6 +244,7 @@ PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
     "doctor.md": ("edge_opcua/doctor/checks.py", checks_page),
     "error-codes.md": ("edge_opcua/config/codes.toml", error_page),
     "information-model.md": ("nodesets/edge_opcua.xml", information_model_page),
+    "limits.md": ("edge_opcua/opcua/limits.py", limits_page),
     "quality.md": ("edge_opcua/core/quality.py", quality_page),
 }
 
