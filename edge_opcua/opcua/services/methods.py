@@ -142,7 +142,7 @@ class Methods(MethodService):
             who=caller.who,
             session=caller.session_id,
             node=wanted.ObjectId,
-            facts={"method": wanted.MethodId.to_string()},
+            facts={"user": caller.user_name, "method": wanted.MethodId.to_string()},
             event={
                 "MethodId": wanted.MethodId,
                 "StatusCodeId": result.StatusCode,

@@ -181,7 +181,11 @@ class Writing:
             who=session.who,
             session=session.session_id,
             node=item.NodeId,
-            facts={"attribute": int(item.AttributeId), "index_range": item.IndexRange or ""},
+            facts={
+                "user": session.user_name,
+                "attribute": int(item.AttributeId),
+                "index_range": item.IndexRange or "",
+            },
             event={
                 "AttributeId": ua.UInt32(item.AttributeId),
                 "IndexRange": item.IndexRange,
