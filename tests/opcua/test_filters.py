@@ -157,6 +157,10 @@ def event(kind: ua.NodeId = SYSTEM, **fields: tuple[Any, Any]) -> Event:
         (operand(), CODES.BadAttributeIdInvalid),
         (operand("2:Force", part="3:1"), CODES.BadIndexRangeInvalid),
         (operand("2:Force", part="x"), CODES.BadIndexRangeInvalid),
+        (
+            operand(attribute=ua.AttributeIds.NodeId, kind=CONDITION, part="1"),
+            CODES.BadIndexRangeInvalid,
+        ),
     ],
 )
 def test_each_select_clause_gets_its_status(types: EventTypes, clause: Any, code: int) -> None:
@@ -238,6 +242,15 @@ def test_a_part_of_a_field_is_cut_out_and_a_status_tells_where_there_is_none(typ
     is_null = (OP.IsNull, [operand("2:Force", part="1:2")])
     assert selection(types, is_null).matches(event(PRESS_EVENT, Force=([1], K.Int32)))
     assert not selection(types, is_null).matches(event(PRESS_EVENT, Force=([1, 2], K.Int32)))
+
+
+def test_a_status_in_place_of_a_value_is_sent_as_one_and_compared_as_null(types: EventTypes) -> None:
+    # §7.22.3: the StatusCode is sent instead of a value that has a bad one.
+    status = ua.StatusCode(CODES.BadSensorFailure)
+    made = event(PRESS_EVENT, Force=(status, K.Double))
+    chosen = selection(types, (OP.IsNull, [operand("2:Force")]), select=[operand("2:Force")])
+    assert chosen.matches(made)
+    assert chosen.fields(made) == [ua.Variant(status, K.StatusCode)]
 
 
 def test_the_condition_id_is_the_node_id_without_a_path(types: EventTypes) -> None:
@@ -329,6 +342,11 @@ def test_of_type_takes_a_field_too(types: EventTypes) -> None:
         ([(OP.IsNull, [element(1)]), (OP.Cast, [operand("Time"), literal(ua.NodeId(294))])], False),
         ([(OP.IsNull, [element(1)]), (OP.Cast, [operand("Severity"), literal(ua.NodeId(26))])], True),
         ([(OP.IsNull, [element(1)]), (OP.Cast, [operand("Severity"), literal("no NodeId")])], True),
+        ([(OP.IsNull, [element(1)]), (OP.Cast, [operand("Severity"), operand("EventType")])], True),
+        ([(OP.Like, [operand("Message"), literal(5)])], False),
+        ([(OP.Like, [operand("2:Force"), literal("%")])], False),
+        ([(OP.OfType, [operand("SourceName")])], False),
+        ([(OP.InList, [operand("Severity"), literal(1, K.UInt16), literal(None)])], False),
         # Only literals: known before there is an event.
         ([(OP.Equals, [literal(1), literal(1.0)])], True),
         ([(OP.Not, [element(1)]), (OP.Equals, [literal(1), literal(2)])], True),
@@ -369,6 +387,11 @@ def test_a_where_clause_decides(types: EventTypes, where: list[Any], passes: boo
             (OP.OfType, [literal(ua.NodeId("no such type", 2))]),
             CODES.BadFilterOperandInvalid,
             [CODES.BadNodeIdUnknown],
+        ),
+        (
+            (OP.OfType, [literal(ua.ExpandedNodeId(1, NamespaceUri="urn:not:here"))]),
+            CODES.BadFilterOperandInvalid,
+            [CODES.BadFilterLiteralInvalid],
         ),
         (
             (OP.OfType, [literal(ua.NodeId(ua.ObjectIds.Server))]),
@@ -483,6 +506,9 @@ def test_any_tree_of_and_or_not_is_what_recursion_over_the_truth_tables_says(
 def test_an_event_with_odd_values_is_let_by(types: EventTypes) -> None:
     odd = event(Severity=("high", K.UInt16))
     assert not selection(types, high()).matches(odd)
+    same_type = (OP.GreaterThan, [operand("Severity"), literal(300, K.UInt16)])
+    assert not selection(types, same_type).matches(odd)
+    assert selection(types, high()).matches(event())
     assert not selection(types, is_a(SYSTEM)).matches(event(ua.NodeId("no type", 9)))
 
 

@@ -200,6 +200,8 @@ WHEN = dt.datetime(2026, 11, 21, 10, 30, tzinfo=dt.UTC)
         (math.inf, K.Double, K.Int64, None),
         (math.nan, K.Double, K.Int64, None),
         (0.1, K.Double, K.String, "0.1"),
+        (-math.inf, K.Double, K.String, "-INF"),
+        (math.nan, K.Float, K.String, "NaN"),
         (float(np.float32(0.1)), K.Float, K.String, "0.1"),
         (-5, K.Int64, K.String, "-5"),
         (GUID, K.Guid, K.ByteString, GUID.bytes_le),
@@ -338,6 +340,7 @@ def test_bits_are_combined_in_the_size_of_the_larger_operand() -> None:
     assert op.bitwise_or([v(-1, K.Int64), v(1, K.UInt64)]) == (K.Int64, -1)
     assert op.bitwise_and([v(1.0, K.Double), v(1, K.Byte)]) is None
     assert op.bitwise_and([v(True, K.Boolean), v(1, K.Byte)]) is None
+    assert op.bitwise_and([v([1], K.Byte), v(1, K.Byte)]) is None
 
 
 def test_arrays_are_equal_by_element_and_one_element_is_a_scalar() -> None:

@@ -43,12 +43,6 @@ class EventTypes:
         self._anywhere: dict[Path, ua.NodeClass] = {}
         self._references: dict[ua.NodeId, bool] = {}
 
-    def forget(self) -> None:
-        """Look again: types came or went."""
-        self._own.clear()
-        self._anywhere.clear()
-        self._references.clear()
-
     def exists(self, node: ua.NodeId) -> bool:
         """Whether there is such a node at all."""
         return node in self._aspace
