@@ -22,10 +22,13 @@ from tests.opcua.publishing import (
     deadband,
 )
 
+# Close together, so that deadbands matter.
 NUMBERS = st.one_of(
-    st.sampled_from([0.0, 0.4, 1.0, 1.1, 5.0, math.nan, math.inf, -math.inf]), st.floats(-9, 9)
+    st.integers(-6, 6).map(lambda n: n * 0.3),
+    st.integers(-6, 6).map(lambda n: n * 0.3),
+    st.sampled_from([-0.0, math.nan, math.inf, -math.inf]),
 )
-STATUSES = st.sampled_from([0, 0, 0, 0x40940000, int(ua.StatusCodes.BadNoCommunication)])
+STATUSES = st.sampled_from([0] * 8 + [0x40940000, int(ua.StatusCodes.BadNoCommunication)])
 OVERFLOW = 0x480
 Row = tuple[str, int]  # the value as text, so that NaN equals itself, and the status
 
@@ -107,8 +110,12 @@ class Publishing(RuleBasedStateMachine):
         self.ask()
         self.tick()
 
-    @rule(i=st.integers(0, 2), value=NUMBERS, status=STATUSES)
-    def write(self, i: int, value: float, status: int) -> None:
+    @rule(i=st.integers(0, 2), samples=st.lists(st.tuples(NUMBERS, STATUSES), min_size=1, max_size=7))
+    def write(self, i: int, samples: list[tuple[float, int]]) -> None:
+        for value, status in samples:
+            self._write(i, value, status)
+
+    def _write(self, i: int, value: float, status: int) -> None:
         shown = None if status & 0x80000000 else value
         kind = ua.VariantType.Null if shown is None else ua.VariantType.Double
         self.plant.write(self.nodes[i], data_value(shown, kind, status=status))
@@ -141,6 +148,11 @@ class Publishing(RuleBasedStateMachine):
         if self.late:
             self.late = False
             self.send()
+
+    @rule()
+    def ask_and_tick(self) -> None:
+        self.ask()
+        self.tick()
 
     @rule()
     def tick(self) -> None:
