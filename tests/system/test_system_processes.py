@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import signal
 import socket
+import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from asyncua import Node, ua
 
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict, is_good
@@ -70,8 +74,13 @@ async def test_a_stopped_server_releases_its_outputs_and_leaves_nothing(tmp_path
     async with Plant(tmp_path) as plant:
         await _authority(plant)
         family = [plant.server.pid, *children(plant.server.pid)]
+        await _watch_state(plant)
         assert await plant.server.stop() == 0
         await _released(plant)
+        # Part 5 §12.10: clients see the end before their connections close.
+        assert plant.client.history["State"][-1].value == ua.ServerState.Shutdown
+        audited = await asyncio.get_running_loop().run_in_executor(None, _audited, plant.state_dir)
+        assert {"session.created", "session.activated"} <= audited
         _nothing_left(plant, family, shared_before)
         assert not StateDir(plant.state_dir).control_socket.exists()
         assert any("outputs are released" in line for line in plant.server.lines)
@@ -90,6 +99,21 @@ async def test_a_killed_supervisor_takes_everything_with_it_within_a_second(tmp_
             await asyncio.sleep(0.01)
         await _released(plant)
         _nothing_left(plant, family, shared_before)
+
+
+async def _watch_state(plant: Plant) -> None:
+    client = plant.client
+    node = ua.NodeId(ua.ObjectIds.Server_ServerStatus_State)
+    client.nodes["State"] = Node(next(iter(client.nodes.values())).session, node)
+    await client.subscribe({"State": "State"}, publish_ms=100)
+    await plant.until(lambda: client.history["State"], "the state of the server")
+
+
+def _audited(state_dir: Path) -> set[str]:
+    """Return what the journal keeps of kind audit."""
+    with contextlib.closing(sqlite3.connect(StateDir(state_dir).journal)) as journal:
+        rows = journal.execute("SELECT body FROM records WHERE kind = 'audit'").fetchall()
+    return {str(json.loads(body)["what"]) for (body,) in rows}
 
 
 async def _authority(plant: Plant) -> None:
