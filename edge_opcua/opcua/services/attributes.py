@@ -7,6 +7,7 @@ best effort), and its SourceTimestamp says how old that is.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -231,7 +232,12 @@ class Attributes(AttributeService):
 
     async def write_for(self, session: Caller, params: ua.WriteParameters) -> list[ua.StatusCode]:
         """Write the values in the order of the request, each after the one before it."""
-        return [await self._writing.write(session, item) for item in params.NodesToWrite]
+        results: list[ua.StatusCode] = []
+        for item in params.NodesToWrite:
+            if len(results) % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            results.append(await self._writing.write(session, item))
+        return results
 
 
 def _is_bad(value: ua.DataValue) -> bool:
