@@ -27,6 +27,7 @@ from asyncua import Client, ua
 from asyncua.common.connection import MessageChunk
 from asyncua.ua.ua_binary import nodeid_to_binary, struct_to_binary, uatcp_to_binary
 
+from tests.opcua.fuzz_requests import requests, strange
 from tests.opcua.secure_peers import GOOD, OTHER
 from tests.opcua.victim import TICK_S, Victim, running_victim
 from tests.security.certificates import make
@@ -142,6 +143,16 @@ class Watcher:
             self._report.sequence.append(sequence)
 
 
+class _Ignore:
+    """Takes what comes."""
+
+    def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
+        """Take a value."""
+
+    def event_notification(self, event: Any) -> None:
+        """Take an event."""
+
+
 class Fuzz:
     """Throws what its dice say.
 
@@ -164,7 +175,7 @@ class Fuzz:
             self.on_a_channel_without_security,
             self.on_a_secure_channel,
             self.in_a_session,
-            self.in_a_session,
+            self.with_strange_values,
         ]
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
@@ -216,6 +227,26 @@ class Fuzz:
                 async with asyncio.timeout(ANSWER_S):
                     await client.disconnect()
 
+    async def with_strange_values(self) -> None:
+        """Well-formed requests for a subscription that exists, with values that nobody expects."""
+        client = self._victim.client(OTHER)
+        await client.connect()
+        try:
+            subscription = await client.create_subscription(50, _Ignore())
+            await subscription.subscribe_data_change(client.get_node(self._victim.plain))
+            await subscription.subscribe_events(client.get_node(ua.NodeId(ua.ObjectIds.Server)))
+            seeds = requests(self._victim, subscription.subscription_id)
+            for _ in range(60):
+                if client.uaclient.protocol.transport is None:
+                    return
+                with contextlib.suppress(struct.error, TypeError, AttributeError, ua.UaError, ValueError):
+                    body = struct_to_binary(strange(self._dice.choice(seeds), self._dice))
+                    await self._ask_as("strange values", client.uaclient.protocol, body)
+        finally:
+            with contextlib.suppress(ConnectionError, TimeoutError, ua.UaError, OSError):
+                async with asyncio.timeout(ANSWER_S):
+                    await client.disconnect()
+
     # --- how -----------------------------------------------------------------------------------------
 
     async def _speak(self, stage: str, *packets: bytes) -> None:
@@ -251,8 +282,13 @@ class Fuzz:
             body = self._dice.choice(seeds)
             if self._dice.random() < 0.9:
                 body = self._mutated(body)
-            token = nodeid_to_binary(protocol.authentication_token)
-            await self._ask(stage, protocol, body[:4] + token + body[4 + 2 :])
+            await self._ask_as(stage, protocol, body)
+
+    async def _ask_as(self, stage: str, protocol: Any, body: bytes) -> None:
+        """Put the session's token where the seed has none, and ask."""
+        await self._ask(
+            stage, protocol, body[:4] + nodeid_to_binary(protocol.authentication_token) + body[6:]
+        )
 
     async def _ask(self, stage: str, protocol: Any, body: bytes) -> None:
         self._report.sent[stage] += 1
@@ -312,7 +348,7 @@ class Fuzz:
         ]
 
     def _requests(self) -> list[bytes]:
-        return _seeds(self._victim)
+        return [bytes(struct_to_binary(message)) for message in requests(self._victim)]
 
 
 def _bombs() -> list[bytes]:
@@ -342,85 +378,6 @@ def _bombs() -> list[bytes]:
 
 _BOMBS: Final = _bombs()
 _STRANGER: Final = make("fuzzing stranger")
-
-
-def _with(message: Any, **parameters: Any) -> bytes:
-    target = message.Parameters if hasattr(message, "Parameters") else message
-    for name, value in parameters.items():
-        setattr(target, name, value)
-    message.RequestHeader.RequestHandle = 7
-    message.RequestHeader.TimeoutHint = 2000
-    return bytes(struct_to_binary(message))
-
-
-def _seeds(victim: Victim) -> list[bytes]:
-    """Return one good request of every kind, with an empty token."""
-    read = ua.ReadValueId(NodeId=victim.plain, AttributeId=ua.AttributeIds.Value)
-    value = ua.DataValue(ua.Variant([[1.0, 2.0], [3.0, 4.0]], ua.VariantType.Double, [2, 2]))
-    write = ua.WriteValue(victim.array, ua.AttributeIds.Value, "0:1", value)
-    call = ua.CallMethodRequest(victim.machine, victim.echo, [ua.Variant("x")])
-    where = ua.ContentFilter(
-        [
-            ua.ContentFilterElement(
-                ua.FilterOperator.And, [ua.ElementOperand(1), ua.LiteralOperand(ua.Variant(1))]
-            )
-        ]
-    )
-    events = ua.EventFilter(
-        [ua.SimpleAttributeOperand(ua.NodeId(2041), [ua.QualifiedName("Message")], 13)], where
-    )
-    changes = ua.DataChangeFilter(ua.DataChangeTrigger.StatusValue, 1, 0.5)
-    items = [
-        ua.MonitoredItemCreateRequest(
-            read, ua.MonitoringMode.Reporting, ua.MonitoringParameters(1, 10.0, changes, 10)
-        ),
-        ua.MonitoredItemCreateRequest(
-            ua.ReadValueId(ua.NodeId(2253), ua.AttributeIds.EventNotifier),
-            ua.MonitoringMode.Reporting,
-            ua.MonitoringParameters(2, 0.0, events, 10),
-        ),
-    ]
-    path = ua.BrowsePath(
-        ua.NodeId(84), ua.RelativePath([ua.RelativePathElement(TargetName=ua.QualifiedName("Objects"))])
-    )
-    activate = ua.ActivateSessionRequest()
-    activate.Parameters.UserIdentityToken = ua.UserNameIdentityToken("username", "operator", b"x" * 256, "")
-    return [
-        _with(ua.GetEndpointsRequest(), EndpointUrl=victim.url, LocaleIds=["en"], ProfileUris=["x"]),
-        _with(ua.FindServersRequest(), EndpointUrl=victim.url, ServerUris=["urn:x"]),
-        _with(
-            ua.CreateSessionRequest(),
-            EndpointUrl=victim.url,
-            ClientNonce=bytes(32),
-            ClientCertificate=OTHER.der,
-        ),
-        _with(activate),
-        _with(ua.ReadRequest(), NodesToRead=[read] * 3),
-        _with(ua.WriteRequest(), NodesToWrite=[write]),
-        _with(ua.CallRequest(), MethodsToCall=[call]),
-        _with(ua.BrowseRequest(), NodesToBrowse=[ua.BrowseDescription(NodeId=ua.NodeId(85), ResultMask=63)]),
-        _with(ua.BrowseNextRequest(), ContinuationPoints=[b"x" * 16]),
-        _with(ua.TranslateBrowsePathsToNodeIdsRequest(), BrowsePaths=[path]),
-        _with(ua.RegisterNodesRequest(), NodesToRegister=[victim.plain]),
-        _with(ua.CreateSubscriptionRequest(), RequestedPublishingInterval=50.0, PublishingEnabled=True),
-        _with(ua.ModifySubscriptionRequest(), SubscriptionId=1),
-        _with(ua.DeleteSubscriptionsRequest(), SubscriptionIds=[1, 2]),
-        _with(ua.SetPublishingModeRequest(), SubscriptionIds=[1]),
-        _with(ua.TransferSubscriptionsRequest(), SubscriptionIds=[1], SendInitialValues=True),
-        _with(ua.CreateMonitoredItemsRequest(), SubscriptionId=1, ItemsToCreate=items),
-        _with(
-            ua.ModifyMonitoredItemsRequest(),
-            SubscriptionId=1,
-            ItemsToModify=[ua.MonitoredItemModifyRequest()],
-        ),
-        _with(ua.SetTriggeringRequest(), SubscriptionId=1, LinksToAdd=[1, 2]),
-        _with(ua.DeleteMonitoredItemsRequest(), SubscriptionId=1, MonitoredItemIds=[1]),
-        _with(ua.PublishRequest(), SubscriptionAcknowledgements=[ua.SubscriptionAcknowledgement(1, 1)]),
-        _with(ua.RepublishRequest(), SubscriptionId=1),
-        _with(ua.CancelRequest(), RequestHandle=7),
-        _with(ua.HistoryReadRequest(), HistoryReadDetails=ua.ReadRawModifiedDetails()),
-        _with(ua.QueryFirstRequest()),
-    ]
 
 
 async def fuzz(state: Path, *, seconds: float, seed: int) -> Report:

@@ -22,6 +22,7 @@ async def test_noise_at_every_stage_disturbs_nobody(tmp_path: Path) -> None:
         "no security",
         "secure channel",
         "session",
+        "strange values",
     }
     assert report.answered > 50
     assert report.ended > 20
