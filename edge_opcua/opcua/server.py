@@ -116,7 +116,7 @@ class PlantServer:
             product_uri=PRODUCT_URI,
             manufacturer=MANUFACTURER,
             limits=ServerLimits(sessions=self._config.opcua.max_sessions),
-            access=_access(self._config),
+            access=access_of(self._config),
             clock=self._clock,
         )
         await server.init()
@@ -144,6 +144,11 @@ class PlantServer:
         """
         if self._object is not None:
             await self._object.announce_shutdown(reason, within_s)
+
+    def say_farewell(self) -> None:
+        """Tell every client that its subscriptions end with the server, right before connections close."""
+        if self._object is not None:
+            self._object.say_farewell()
 
     async def on_job(self, body: Mapping[str, Any]) -> None:
         """Show a ``job`` notification of the supervisor; before the server is ready it is dropped."""
@@ -247,6 +252,7 @@ class PlantServer:
             auditing = tasks.create_task(self._object.audit.run(), name="opcua.audit")
             watching = tasks.create_task(self._certificates.run(), name="opcua.certificates")
             await self._tick_until(stopping)
+            self.say_farewell()
             auditing.cancel()
             watching.cancel()
 
@@ -264,7 +270,7 @@ class PlantServer:
         return self._server
 
 
-def _access(config: EdgeConfig) -> Access:
+def access_of(config: EdgeConfig) -> Access:
     """Return who may do what: the defaults, and what the configuration changes."""
     rules = [rule(one.nodes, one.role, one.permissions) for one in config.opcua.access]
     return Access(rules, namespace=int(Namespace.PLANT))

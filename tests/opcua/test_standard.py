@@ -303,9 +303,20 @@ async def test_status_is_made_when_it_is_read(client: Client) -> None:
     assert await read(client, IDS.Server_ServerStatus_CurrentTime) > first
 
 
+class Mourner(Watcher):
+    """Also keeps the last words of its subscriptions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.farewells: list[int] = []
+
+    def status_change_notification(self, status: Any) -> None:
+        self.farewells.append(int(status.Status.value))
+
+
 async def test_the_end_is_announced_and_waits_only_while_somebody_is_there(scene: Scene) -> None:
-    # Part 5 §12.10; last in this module: the server does not come back from it.
-    watcher = Watcher()
+    # Part 5 §12.10, Part 4 §7.25.4; last in this module: the server does not come back from it.
+    watcher = Mourner()
     async with await scene.client(scene.officer, "officer") as client:
         subscription = await client.create_subscription(50, watcher)
         await subscription.subscribe_data_change(client.get_node(ua.NodeId(IDS.Server_ServerStatus_State)))
@@ -319,3 +330,9 @@ async def test_the_end_is_announced_and_waits_only_while_somebody_is_there(scene
             status = await read(client, IDS.Server_ServerStatus)
             assert (status.ShutdownReason.Text, status.SecondsTillShutdown) == ("maintenance", 1)
             assert await read(client, IDS.Server_ServiceLevel) == 0
+        scene.plant.server.say_farewell()
+
+        async def told() -> bool:
+            return watcher.farewells == [ua.StatusCodes.BadShutdown]
+
+        await until(told)

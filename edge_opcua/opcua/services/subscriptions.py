@@ -421,6 +421,15 @@ class Subscriptions:
             else:
                 subscription.session_id = _NOBODY
 
+    def say_farewell(self) -> None:
+        """Tell every client that its subscriptions end with the server, and answer what waits."""
+        now_ns = self._clock.utc_ns()
+        for line in self._lines.values():
+            for subscription in line.subscriptions.values():
+                message = subscription.status_change(ua.StatusCodes.BadShutdown, now_ns)
+                line.say_farewell(subscription.number, message)
+            line.send_home(ua.StatusCodes.BadShutdown)
+
     def drop_requests(self, session: Caller) -> None:
         """Forget the Publish requests of a session whose connection is gone."""
         line = self._lines.get(session.session_id)

@@ -102,6 +102,13 @@ class ServerObject:
         while self._is_somebody_there() and self._clock.monotonic_s() < ends_s:
             await self._clock.sleep(LOOK_S)
 
+    def say_farewell(self) -> None:
+        """End every subscription with a StatusChange, right before the connections close."""
+        if not self._state.shutting_down:
+            self._watch.maintenance = True
+            self._state.announce_shutdown("the server ends", 0.0)
+        self._server.iserver.subscription_service.say_farewell()
+
     def _is_harmless(self, act: Act) -> bool:
         """Whether a client only asked about its own session, or for a name."""
         called = act.kind == "method.called" and not act.status
