@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-
 from edge_opcua.app.commands import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, say
 from edge_opcua.config.loader import load as load_config
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import CertificateError, ConfigError, EdgeError, SecurityError
-from edge_opcua.security.chain import is_self_signed
+from edge_opcua.security.chain import is_self_signed, pem_of
 from edge_opcua.security.inspection import DAY_NS, expiries
 from edge_opcua.security.making import parse_subject
 from edge_opcua.security.pki import (
@@ -29,12 +26,10 @@ from edge_opcua.security.pki import (
     read_own,
     write_atomic,
 )
-from edge_opcua.security.renewal import Renewal, split_pem
+from edge_opcua.security.renewal import Renewal, request_pem, split_pem
 from edge_opcua.security.roles import Role, parse_roles
 from edge_opcua.security.trust import DEFAULT_ROLES, Knock, Trusted, TrustList
-from edge_opcua.security.trustfiles import TrustFiles
-
-_PEM: Final = serialization.Encoding.PEM
+from edge_opcua.security.trustfiles import RevocationSummary, TrustFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +227,7 @@ def _show(pki: Path, options: CertOptions) -> int:
         "days_left": int((own.certificate.not_valid_after_utc.timestamp() * 1e9 - now_ns) // DAY_NS),
         "trusted": len(files.trusted()),
         "issuers": len(files.issuers()),
-        "revocations": [_revocation_row(one) for one in files.revocations()],
+        "revocations": [_row(one) for one in files.summaries()],
         "pending_keys": len(list((pki / "own" / "pending").glob("*.pem"))),
         "warnings": [one.text for one in ends],
     }
@@ -246,14 +241,8 @@ def _show(pki: Path, options: CertOptions) -> int:
     return 0
 
 
-def _revocation_row(one: x509.CertificateRevocationList) -> dict[str, Any]:
-    ends = one.next_update_utc
-    return {
-        "issuer": one.issuer.rfc4514_string(),
-        "made": one.last_update_utc.isoformat(),
-        "next": ends.isoformat() if ends is not None else "",
-        "revoked": len(one),
-    }
+def _row(one: RevocationSummary) -> dict[str, Any]:
+    return {"issuer": one.issuer, "made": one.made, "next": one.following, "revoked": one.revoked}
 
 
 def _print_own(row: dict[str, Any]) -> None:
@@ -282,7 +271,7 @@ def _print_lists(row: dict[str, Any]) -> None:
 def _csr(pki: Path, options: CertOptions) -> int:
     subject = parse_subject(options.subject) if options.subject else None
     der = Renewal(pki).request(names=_wanted_names(options), subject=subject, new_key=options.new_key)
-    _give(x509.load_der_x509_csr(der).public_bytes(_PEM), options.out)
+    _give(request_pem(der), options.out)
     complain("have it signed, then: edge-opcua certs import FILE --chain CA-FILE")
     return 0
 
@@ -320,7 +309,7 @@ def _crl(pki: Path, options: CertOptions) -> int:
 def _export(pki: Path, options: CertOptions) -> int:
     own = read_own(pki)
     binary = options.out is not None and options.out.suffix.lower() in (".der", ".cer", ".crt")
-    _give(own.certificate_der if binary else own.certificate.public_bytes(_PEM), options.out)
+    _give(own.certificate_der if binary else pem_of(own.certificate), options.out)
     return 0
 
 

@@ -144,6 +144,11 @@ def der_of(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.DER)
 
 
+def pem_of(certificate: x509.Certificate) -> bytes:
+    """Return the certificate as a file for people."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
 def name_of(certificate: x509.Certificate) -> str:
     """Return the common name of the subject, fit for a terminal."""
     return _printable(certificate, common_name)

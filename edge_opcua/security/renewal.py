@@ -200,6 +200,11 @@ class Renewal:
         _forget_oldest(self._kept, MAX_KEPT)
 
 
+def request_pem(der: bytes) -> bytes:
+    """Return a signing request as a file for people and authorities."""
+    return x509.load_der_x509_csr(der).public_bytes(serialization.Encoding.PEM)
+
+
 def split_pem(content: bytes) -> list[bytes]:
     """Return the certificates in a file, each for itself: a chain in PEM, or the one in DER."""
     if b"-----BEGIN" not in content:

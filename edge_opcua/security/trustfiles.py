@@ -60,6 +60,23 @@ class TrustContent:
     issuer_lists: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class RevocationSummary:
+    """What there is to know about a revocation list.
+
+    Args:
+        issuer: The authority that made it.
+        made: When, ISO 8601.
+        following: When the next one is due; empty if it says nothing.
+        revoked: How many certificates it lists.
+    """
+
+    issuer: str
+    made: str
+    following: str
+    revoked: int
+
+
 class TrustFiles:
     """The trust directories as lists that can be replaced. Every method blocks on the file system.
 
@@ -84,6 +101,18 @@ class TrustFiles:
     def revocations(self) -> list[x509.CertificateRevocationList]:
         """Return all revocation lists."""
         return [one for place in (self._trusted, self._issuers) for _, one in revocations_in(place)]
+
+    def summaries(self) -> list[RevocationSummary]:
+        """Return what the revocation lists say of themselves."""
+        return [
+            RevocationSummary(
+                _issuer_name(one),
+                one.last_update_utc.isoformat(),
+                one.next_update_utc.isoformat() if one.next_update_utc is not None else "",
+                len(one),
+            )
+            for one in self.revocations()
+        ]
 
     def content(self) -> TrustContent:
         """Return everything, each certificate once."""

@@ -7,11 +7,12 @@ import datetime as dt
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from asyncua import Client, ua
-from asyncua.common.utils import Buffer
+from asyncua.common.utils import Buffer, ServiceError
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -23,6 +24,8 @@ from edge_opcua.core.clock import SystemClock
 from edge_opcua.opcua.access import Kind
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.audit import Act
+from edge_opcua.opcua.services.service import Caller, set_caller
+from edge_opcua.opcua.standard import push as push_module
 from edge_opcua.opcua.standard.certificates import CertificateWatch
 from edge_opcua.opcua.standard.push import PushManagement
 from edge_opcua.opcua.standard.variables import Variables
@@ -528,7 +531,9 @@ async def test_a_trust_list_is_a_file_with_one_writer(admin: Client, managed: Ma
     assert await status_of(opened) == CODES.BadTooManyOperations
 
 
-async def test_who_was_refused_is_listed_the_newest_first(admin: Client, managed: Managed) -> None:
+async def test_who_was_refused_is_listed_the_newest_first(
+    admin: Client, managed: Managed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Part 12 §7.10.11
     trust = managed.plant.trust
     one, two = make("first"), make("second")
@@ -539,6 +544,32 @@ async def test_who_was_refused_is_listed_the_newest_first(admin: Client, managed
 
     await asyncio.to_thread(knock)
     assert (await call(admin, "GetRejectedList"))[:2] == [two.der, one.der]
+    monkeypatch.setattr(push_module, "MAX_REJECTED_BYTES", len(two.der))
+    assert await call(admin, "GetRejectedList") == [two.der]
+
+
+async def test_a_list_that_grows_too_large_is_refused(
+    admin: Client, managed: Managed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Part 12 §7.10.3: MaxTrustListSize is that of the whole list, not of one update
+    monkeypatch.setattr(managed.push, "_most_bytes", 2000)
+    adding = call(admin, ".AddCertificate", data(STRANGER.der), True)
+    assert await status_of(adding) == CODES.BadEncodingLimitsExceeded
+    more = ua.TrustListDataType(SpecifiedLists=ua.UInt32(4), IssuerCertificates=[STRANGER.der])
+    assert await status_of(write_list(admin, more)) == CODES.BadEncodingLimitsExceeded
+    assert managed.kinds() == []
+
+
+async def test_without_an_encrypted_channel_there_is_nothing_to_call_whatever_the_roles(
+    managed: Managed,
+) -> None:
+    # Part 12 §7.10.4: Bad_SecurityModeInsufficient; roles are asked before, this is the second lock
+    method = managed.plant.server.iserver.aspace[ua.NodeId(IDS.ServerConfiguration_ApplyChanges)].call
+
+    set_caller(cast(Caller, SimpleNamespace(secured=False)))
+    with pytest.raises(ServiceError) as caught:
+        await method(CONFIGURATION)
+    assert caught.value.code == CODES.BadSecurityModeInsufficient
 
 
 async def test_a_disk_that_fails_leaves_what_was(

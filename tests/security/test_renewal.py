@@ -13,9 +13,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edge_opcua.errors import CertificateError, ConfigError, SecurityError
 from edge_opcua.security import pki as pki_module
+from edge_opcua.security import renewal as renewal_module
 from edge_opcua.security.making import parse_subject
 from edge_opcua.security.pki import Pki, locked, names_in, open_pki, read_own, replace_own
-from edge_opcua.security.renewal import MAX_KEPT, MAX_PENDING, Renewal, Replacement, split_pem
+from edge_opcua.security.renewal import Renewal, Replacement, split_pem
 from edge_opcua.testing import ManualClock
 from tests.security.certificates import NOW, Identity, make, rsa_key
 
@@ -86,24 +87,26 @@ def test_the_answer_to_a_request_takes_the_place_and_the_old_one_is_kept(
 
 
 def test_a_new_key_waits_for_its_certificate_and_the_old_one_serves_meanwhile(
-    own: Pki, renewal: Renewal, ca: Identity, clock: ManualClock
+    own: Pki, renewal: Renewal, ca: Identity, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for _ in range(MAX_PENDING + 1):
+    monkeypatch.setattr(renewal_module, "MAX_PENDING", 2)
+    for _ in range(3):
         clock.step(1.0)
         request = x509.load_der_x509_csr(renewal.request(names=NAMES, new_key=True))
     assert request.public_key() != own.private_key.public_key()
     pending = own.root / "own" / "pending"
     files = sorted(pending.iterdir())
-    assert len(files) == MAX_PENDING
+    assert len(files) == 2
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
     assert read_own(own.root).certificate == own.certificate
     files[0].write_bytes(b"damaged")
+    (pending / "another.pem").write_bytes(make("another").key_pem)
     last = serialization.load_pem_private_key(files[-1].read_bytes(), password=None)
     assert isinstance(last, rsa.RSAPrivateKey)
     now = renewal.install(renewal.examine(issued(own, ca, key=last)))
     assert now.private_key.private_numbers() == last.private_numbers()
     assert now.chain == ()
-    assert len(list(pending.iterdir())) == MAX_PENDING - 1
+    assert [file.name for file in sorted(pending.iterdir())] == [files[0].name, "another.pem"]
 
 
 def as_pem(key: object, password: bytes | None = None) -> bytes:
@@ -211,16 +214,17 @@ def test_a_chain_is_put_in_its_order_up_to_the_root(own: Pki, renewal: Renewal, 
 
 
 def test_a_renewed_certificate_is_for_the_same_application_with_todays_names(
-    own: Pki, renewal: Renewal, clock: ManualClock
+    own: Pki, renewal: Renewal, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for _ in range(MAX_KEPT + 2):
+    monkeypatch.setattr(renewal_module, "MAX_KEPT", 1)
+    for _ in range(2):
         clock.step(1.0)
         now = renewal.renew(NAMES)
     assert now.application_uri == own.application_uri
     assert now.certificate.subject == own.certificate.subject
     assert names_in(now.certificate) == set(NAMES)
     assert now.private_key.private_numbers() != own.private_key.private_numbers()
-    assert len(list((own.root / "own" / "previous").iterdir())) == MAX_KEPT
+    assert len(list((own.root / "own" / "previous").iterdir())) == 1
 
 
 @pytest.mark.parametrize("after", ["key.pem", "chain.pem", "cert.der"])

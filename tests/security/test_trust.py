@@ -106,6 +106,10 @@ def test_a_trusted_client_may_read_and_no_more_unless_it_was_given_a_role(listed
     assert {item.name: item.roles for item in listed.trusted()}["operator"] == {Role.OPERATOR, Role.ENGINEER}
 
 
+def test_every_role_says_what_it_may_do() -> None:
+    assert len({role.may for role in Role}) == len(Role)
+
+
 def test_roles_change_without_a_restart_and_go_with_the_trust(listed: TrustList, pki_dir: Path) -> None:
     one = client("one")
     listed.add(one.der, roles=frozenset({Role.ENGINEER}))

@@ -489,6 +489,7 @@ class PushManagement:
             content = self._files.content()
             for update in (*earlier, (masks, written)):
                 content = merged(content, *update)
+            self._check_size(content)
             self._files.examine(content)
 
         await self._watch.call(look)
@@ -538,9 +539,12 @@ class PushManagement:
         if len(self._handles):
             raise ServiceError(_Codes.BadInvalidState)
 
-    async def _change(self, session: Session, before: TrustContent, after: TrustContent) -> None:
-        if len(encode(after, ALL)) > self._most_bytes:
+    def _check_size(self, content: TrustContent) -> None:
+        if len(encode(content, ALL)) > self._most_bytes:
             raise ServiceError(_Codes.BadEncodingLimitsExceeded)
+
+    async def _change(self, session: Session, before: TrustContent, after: TrustContent) -> None:
+        self._check_size(after)
 
         def change() -> None:
             self._files.examine(after)
