@@ -6,7 +6,9 @@ import pytest
 from asyncua import ua
 
 from edge_opcua.opcua.access import DEFAULTS, Access, AccessRule, Kind, Permission, rule
+from edge_opcua.opcua.server import access_of
 from edge_opcua.security.roles import Role
+from tests.opcua.plant import configuration
 
 NODE = ua.NodeId("Press01.Process.sp_speed", 7)
 LETTERS = {
@@ -140,6 +142,14 @@ def test_a_misspelt_rule_is_found() -> None:
     assert [one.nodes for one in access.idle_rules(nodes)] == ["Pres01.*", "["]
     assert rules().idle_rules(nodes) == []
     assert access.idle_rules([NODE, ua.NodeId("Pres01.x", 7), ua.NodeId("[", 7), NODE]) == []
+
+
+def test_the_server_keeps_the_rules_of_the_configuration() -> None:
+    hidden = {"nodes": "Press01.Process.sp_*", "role": "operator", "permissions": "none"}
+    config = configuration(opcua={"listen": "127.0.0.1:0", "access": [hidden]})
+    access = access_of(config)
+    assert letters(access.permissions(NODE, frozenset({Role.OPERATOR, Role.ANONYMOUS}))) == set()
+    assert letters(access.permissions(NODE, frozenset({Role.OBSERVER}))) == set("breh")
 
 
 def test_a_rule_in_the_words_of_the_configuration() -> None:

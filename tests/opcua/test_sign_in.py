@@ -301,6 +301,7 @@ async def test_what_a_user_asked_for_is_done_in_his_name_before_another_comes(to
     [
         ({"password": b"wrong horse"}, "S451"),
         ({"user": "nobody"}, "S450"),
+        ({"user": "admin", "password": b"admin"}, "S450"),  # asyncua made him an administrator
         ({"user": ""}, "S450"),
         ({"user": "card"}, "S451"),  # he has no password
         ({"nonce": os.urandom(32)}, "S456"),
@@ -471,6 +472,18 @@ async def test_of_two_channels_that_want_one_session_one_gets_it(town: Town) -> 
             turn.release()
         assert sorted(task.result() for task in both) == [0, CODES.BadSessionIdInvalid]
         assert len(town.core.sessions()) == 1
+
+
+async def test_a_session_moves_to_another_channel_with_its_user_only(town: Town) -> None:
+    # Part 4 §5.7.3; otherwise otto would inherit what anna subscribed to.
+    async with town.client("anna") as here, channel(town.client()) as there:
+        there.uaclient.protocol.authentication_token = here.uaclient.session.authentication_token
+        there._server_nonce = here._server_nonce
+        for token in (named(there, "otto", b"otto's secret"), ua.AnonymousIdentityToken()):
+            assert await activate(there, token) == CODES.BadIdentityChangeNotSupported
+        assert await write_plain(here, town) == 0
+        assert await activate(there, named(there)) == 0
+        assert [session.user_name for session in town.core.sessions()] == ["anna"]
 
 
 async def test_requests_behind_a_sign_in_wait_for_it(town: Town) -> None:

@@ -487,6 +487,9 @@ class Processor(UaProcessor):
         if session.nonce is not nonce or session.is_over or self._transport.is_closing():
             raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
         self._may_activate(session)
+        # Part 4 §5.7.3: a session moves to another channel with its user, not to another user.
+        if session.owner is not self and account.name != session.user_name:
+            raise ServiceError(ua.StatusCodes.BadIdentityChangeNotSupported)
         result = session.activate(params, account)
         if session.owner is not self:
             self._take_over(session)
