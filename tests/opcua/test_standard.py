@@ -320,6 +320,7 @@ async def test_the_end_is_announced_and_waits_only_while_somebody_is_there(scene
     async with await scene.client(scene.officer, "officer") as client:
         subscription = await client.create_subscription(50, watcher)
         await subscription.subscribe_data_change(client.get_node(ua.NodeId(IDS.Server_ServerStatus_State)))
+        await subscription.subscribe_events(SERVER, ua.NodeId(IDS.SystemStatusChangeEventType))
         async with asyncio.timeout(3), asyncio.TaskGroup() as tasks:
             tasks.create_task(scene.plant.server.announce_shutdown("maintenance", 0.5))
 
@@ -330,6 +331,7 @@ async def test_the_end_is_announced_and_waits_only_while_somebody_is_there(scene
             status = await read(client, IDS.Server_ServerStatus)
             assert (status.ShutdownReason.Text, status.SecondsTillShutdown) == ("maintenance", 1)
             assert await read(client, IDS.Server_ServiceLevel) == 0
+        assert [event.SystemState for event in watcher.events] == [ua.ServerState.Shutdown]
         scene.plant.server.say_farewell()
 
         async def told() -> bool:

@@ -62,10 +62,11 @@ def test_only_services_that_exist_have_an_operation_limit_and_none_is_zero() -> 
 
 
 def test_a_profile_is_claimed_only_with_what_it_needs() -> None:
-    # Part 7: the embedded profile holds the security policy Basic256Sha256.
+    # Part 7 (1.04) §6.6.3, §6.6.69: a security policy and sign-in by password are part of it.
     embedded = PROFILES[0]
-    assert embedded in profiles(["Basic256Sha256"], ["Anonymous"])
-    without = profiles(["Aes256_Sha256_RsaPss", "None"], [])
+    assert embedded in profiles(["Basic256Sha256"], ["Anonymous", "Server/UserNamePassword"])
+    assert embedded not in profiles(["Basic256Sha256"], ["Anonymous"])
+    without = profiles(["Aes256_Sha256_RsaPss", "None"], ["Server/UserNamePassword"])
     assert embedded not in without
     assert "http://opcfoundation.org/UA/SecurityPolicy#None" in without
     assert not any("StandardUA2017" in profile for profile in PROFILES)

@@ -16,8 +16,9 @@ __all__ = ["LOCALES", "PROFILES", "profiles", "remove_absent", "show_capabilitie
 _PROFILE: Final = "http://opcfoundation.org/UA-Profile"
 LOCALES: Final = ("en",)
 # Part 7; what speaks for each, and what is missing for others: docs/reference/opcua-profiles.md.
+_EMBEDDED: Final = f"{_PROFILE}/Server/EmbeddedUA2017"
 PROFILES: Final = (
-    f"{_PROFILE}/Server/EmbeddedUA2017",
+    _EMBEDDED,
     f"{_PROFILE}/Server/StandardDataChangeSubscription2017",
     f"{_PROFILE}/Server/EnhancedDataChangeSubscription2017",
     f"{_PROFILE}/Server/StandardEventSubscription",
@@ -27,7 +28,6 @@ PROFILES: Final = (
     f"{_PROFILE}/Server/Auditing",
     f"{_PROFILE}/Transport/uatcp-uasc-uabinary",
 )
-_NEEDS_BASIC256SHA256: Final = frozenset({f"{_PROFILE}/Server/EmbeddedUA2017"})
 _POLICY: Final = "http://opcfoundation.org/UA/SecurityPolicy#"
 
 # What the standard address space has room for and this server does not do. All of it is optional
@@ -92,12 +92,11 @@ def profiles(policies: Iterable[str], tokens: Iterable[str]) -> list[str]:
         policies: Names of the security policies offered, ``None`` included.
         tokens: Ways to sign in, as Part 7 names them: ``Anonymous``, ``Server/UserNamePassword`` …
     """
-    offered = tuple(policies)
-    chosen = [
-        profile for profile in PROFILES if profile not in _NEEDS_BASIC256SHA256 or "Basic256Sha256" in offered
-    ]
+    offered, ways = tuple(policies), tuple(tokens)
+    embedded = "Basic256Sha256" in offered and "Server/UserNamePassword" in ways
+    chosen = [profile for profile in PROFILES if embedded or profile != _EMBEDDED]
     chosen += [f"{_POLICY}{policy}" for policy in offered]
-    chosen += [f"{_PROFILE}/Security/UserToken/{token}" for token in tokens]
+    chosen += [f"{_PROFILE}/Security/UserToken/{token}" for token in ways]
     return chosen
 
 
@@ -112,7 +111,7 @@ def operation_limits(limits: OperationLimits, services: Iterable[str]) -> dict[s
 
 
 def remove_absent(aspace: AddressSpace) -> None:
-    """Take away the standard nodes of what this server does not do, and say so (Part 5 §6.3.14)."""
+    """Take away the standard nodes of what this server does not do, and say so (Part 5 §6.3.13)."""
     remove(aspace, (int(getattr(ua.ObjectIds, name)) for name in _NOT_DONE))
 
 
@@ -158,7 +157,7 @@ def show_capabilities(
 
 
 def show_namespaces(variables: Variables, aspace: AddressSpace) -> None:
-    """Say of each namespace with metadata which of its NodeIds are the same in every server (Part 5 §6.3.14).
+    """Say of each namespace with metadata which of its NodeIds are the same in every server (Part 5 §6.3.13).
 
     Those of the type namespaces are numbers, given once by whoever wrote the specification.
     """

@@ -8,6 +8,7 @@ from asyncua import ua
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Kind
+from edge_opcua.opcua.events import PlantEvent
 from edge_opcua.opcua.seam import SecureServer
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.standard.audit import AuditTrail, Journal
@@ -21,11 +22,27 @@ from edge_opcua.opcua.standard.diagnostics import Diagnostics
 from edge_opcua.opcua.standard.health import HealthWatch
 from edge_opcua.opcua.standard.status import ServerState
 from edge_opcua.opcua.standard.variables import Variables
+from edge_opcua.opcua.types import SERVER
+from edge_opcua.opcua.values import utc
 
 __all__ = ["ServerObject"]
 
 # How often it is looked whether the last session has gone while a shutdown is announced.
 LOOK_S = 0.02
+SHUTDOWN_SEVERITY = 700
+
+
+def shutdown_event(reason: str, clock: Clock) -> PlantEvent:
+    """Return the event that says that the server ends (Part 5 §6.4, SystemStatusChangeEventType)."""
+    event = PlantEvent(
+        ua.NodeId(ua.ObjectIds.SystemStatusChangeEventType),
+        (SERVER, "Server"),
+        message=f"the server shuts down: {reason}",
+        severity=SHUTDOWN_SEVERITY,
+        time=utc(clock.utc_ns()),
+    )
+    event.add_property("SystemState", int(ua.ServerState.Shutdown), ua.VariantType.Int32)
+    return event
 
 
 class ServerObject:
@@ -98,6 +115,7 @@ class ServerObject:
         """
         self._watch.maintenance = True
         self._state.announce_shutdown(reason, within_s)
+        await self._server.emit(shutdown_event(reason, self._clock), ())
         ends_s = self._clock.monotonic_s() + within_s
         while self._is_somebody_there() and self._clock.monotonic_s() < ends_s:
             await self._clock.sleep(LOOK_S)
