@@ -174,7 +174,7 @@ def _cut(part: NumericRange, value: ua.Variant) -> ua.Variant:
 def _copied(value: Any) -> Any:
     """Return a copy: events are sent later, when whoever emitted one may have changed it."""
     kind = type(value)
-    if kind in _LASTING:
+    if kind in _LASTING or isinstance(value, ua.NodeId):
         return value
     if kind is list and all(type(each) in _LASTING for each in value):
         return list(value)
