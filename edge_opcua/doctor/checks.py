@@ -384,10 +384,11 @@ def _certificate(context: Context) -> list[Outcome]:
     if one is None:
         return [Outcome(Severity.SKIP, "certificate: made at the first start of the server")]
     args: dict[str, str | int] = {"file": one.file, "names": ", ".join(one.names)}
-    renew = "move {file} and its key away and start again: every client has to trust the new one"
+    renew = "edge-opcua recert (or certs csr): every client has to trust the new one"
     if one.problem:
         args["problem"] = one.problem
-        return [Outcome(Severity.FAIL, "certificate {file} cannot be read: {problem}", args, renew)]
+        restore = "restore it, or move it and its key away and start again"
+        return [Outcome(Severity.FAIL, "certificate {file} cannot be read: {problem}", args, restore)]
     days = (one.ends_ns - context.utc_ns) // DAY_NS
     args["days"] = days
     if one.begins_ns > context.utc_ns:

@@ -74,8 +74,11 @@ def test_certs_shows_what_a_security_officer_asks_for(
         "warn[S431] the certificate of old panel ends on",
     ):
         assert part in shown
+    (StateDir(state).pki / "trusted" / "torn.der").write_bytes(b"torn")
     assert run(state, "certs", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert "trust.file_unreadable" in said.err
+    found = json.loads(said.out)
     assert (found["schema"], found["trusted"], found["issuer"]) == ("edge-opcua.certs/1", 2, "")
     assert [row["revoked"] for row in found["revocations"]] == [1]
 
