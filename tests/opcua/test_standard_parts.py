@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import Primitives, nodeid_from_binary
 
+from edge_opcua.app.console import level_text
 from edge_opcua.core.values import BAD_USER_ACCESS_DENIED
 from edge_opcua.errors import ControlError
 from edge_opcua.opcua.events import PlantEvent
@@ -20,6 +23,7 @@ from edge_opcua.opcua.standard.audit import (
     FOLD_S,
     MAX_KINDS,
     MAX_WAITING,
+    TYPES,
     AuditTrail,
     Folding,
     audit_event,
@@ -27,9 +31,21 @@ from edge_opcua.opcua.standard.audit import (
 )
 from edge_opcua.opcua.standard.capabilities import PROFILES, operation_limits, profiles
 from edge_opcua.opcua.standard.diagnostics import security_of
-from edge_opcua.opcua.standard.health import Health, service_level
+from edge_opcua.opcua.standard.health import (
+    ALL_GOOD,
+    LANE_DOWN,
+    LINK_LOST,
+    MAINTENANCE,
+    NO_DATA,
+    NOT_RECORDED,
+    Health,
+    service_level,
+)
 from edge_opcua.opcua.standard.status import ServerState
 from edge_opcua.testing import ManualClock
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +121,21 @@ def test_a_session_counts_its_requests_by_service() -> None:
     counts.refused("Read", ua.StatusCodes.BadNothingToDo)
     assert (counts.services["Read"].total_count, counts.services["Read"].error_count) == (2, 1)
     assert (counts.all.total_count, counts.all.error_count, counts.unauthorized_request_count) == (2, 1, 0)
+
+
+def test_the_reference_names_every_profile_member_level_and_act() -> None:
+    pages = {
+        name: (DOCS / f"{name}.md").read_text("utf-8") for name in ("opcua-profiles", "diagnostics", "audit")
+    }
+    for uri in PROFILES:
+        assert uri.removeprefix("http://opcfoundation.org/UA-Profile/") in pages["opcua-profiles"]
+    for part in dataclasses.fields(ua.ServerDiagnosticsSummaryDataType):
+        assert f"`{part.name}`" in pages["diagnostics"]
+    for level in (ALL_GOOD, NOT_RECORDED, LANE_DOWN, LINK_LOST, NO_DATA, MAINTENANCE):
+        assert f"| {level} |" in pages["diagnostics"]
+        assert level == ALL_GOOD or level_text(level)
+    for kind in TYPES:
+        assert f"`{kind}`" in pages["audit"]
 
 
 # --- audit -------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.types import SERVER
 from edge_opcua.opcua.values import utc
 
-__all__ = ["AuditTrail", "Folding", "audit_event", "audit_types", "journal_record"]
+__all__ = ["TYPES", "AuditTrail", "Folding", "audit_event", "audit_types", "journal_record"]
 
 FOLD_S: Final = 60.0
 # Kinds of refusals told apart within one fold; beyond that they are only counted together.
@@ -42,7 +42,7 @@ ALARMING_SEVERITY: Final = 700
 _IDS: Final = ua.ObjectIds
 _KINDS: Final = ua.VariantType
 # What is told as which type of Part 5 §6.5 and Part 12 §7.8, with the SourceName that Part 5 wants.
-_TYPES: Final[dict[str, tuple[int, str]]] = {
+TYPES: Final[dict[str, tuple[int, str]]] = {
     "channel.opened": (_IDS.AuditOpenSecureChannelEventType, "SecureChannel/OpenSecureChannel"),
     "channel.refused": (_IDS.AuditOpenSecureChannelEventType, "SecureChannel/OpenSecureChannel"),
     "session.created": (_IDS.AuditCreateSessionEventType, "Session/CreateSession"),
@@ -68,6 +68,7 @@ _CERTIFICATE_TYPES: Final[dict[str, int]] = {
     "S408": _IDS.AuditCertificateRevokedEventType,
     "S409": _IDS.AuditCertificateMismatchEventType,
     "S410": _IDS.AuditCertificateDataMismatchEventType,
+    "S416": _IDS.AuditCertificateRevokedEventType,  # or it is not known
     "S420": _IDS.AuditCertificateDataMismatchEventType,
     "S421": _IDS.AuditCertificateDataMismatchEventType,
 }
@@ -187,7 +188,7 @@ def audit_event(act: Act, server_uri: str, time: dt.datetime | None) -> PlantEve
         server_uri: ServerId.
         time: When.
     """
-    event_type, source_name = _TYPES.get(act.kind, _OTHER)
+    event_type, source_name = TYPES.get(act.kind, _OTHER)
     certificate_type = _CERTIFICATE_TYPES.get(str(act.facts.get("code", "")))
     if act.kind == "channel.refused" and certificate_type is not None:
         event_type, source_name = certificate_type, "Security/Certificate"
