@@ -149,8 +149,10 @@ class Publishing(RuleBasedStateMachine):
             self.late = False
             self.send()
 
-    @rule()
-    def ask_and_tick(self) -> None:
+    @rule(i=st.integers(0, 2), samples=st.lists(st.tuples(NUMBERS, STATUSES), min_size=1, max_size=7))
+    def write_and_look(self, i: int, samples: list[tuple[float, int]]) -> None:
+        for value, status in samples:
+            self._write(i, value, status)
         self.ask()
         self.tick()
 
@@ -183,6 +185,17 @@ class Publishing(RuleBasedStateMachine):
                 if one.mode == REPORTING:
                     message[i], one.queue = one.queue, []
         self.expected.append(message)
+
+    def teardown(self) -> None:
+        """Whatever happened: in the end the client has everything."""
+        if not self.items:
+            return
+        params = ua.SetPublishingModeParameters(True, [self.number])
+        self.plant.service.set_publishing(self.plant.session, params)
+        self.enabled = True
+        self.ask()
+        self.tick()
+        self.the_client_has_what_the_model_says()
 
     @invariant()
     def the_client_has_what_the_model_says(self) -> None:
