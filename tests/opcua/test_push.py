@@ -228,6 +228,26 @@ async def test_what_it_can_do_is_told(admin: Client, managed: Managed) -> None:
     assert access.kind(ua.NodeId(IDS.ServerConfiguration_UpdateCertificate_InputArguments)) is Kind.SECURITY
 
 
+async def test_a_client_that_sends_its_issuers_along_is_let_in_by_the_root(
+    managed: Managed, ca: Identity
+) -> None:
+    # Part 6 §6.2.6, Part 4 §6.1.3: asyncua answered a chain with BadInternalError and did not use it
+    line = make("Line CA", uri=None, authority=True, issuer=ca, purposes=None)
+    member = make("member of the line", issuer=line)
+    await asyncio.to_thread(managed.plant.trust.add, ca.der, roles=frozenset({Role.OPERATOR}))
+    client = managed.client(member)
+    client.security_policy.host_certificate_chain = [line.der]
+    async with client:
+        assert await client.get_node(managed.plant.plain.nodeid).read_value() == 1.5
+        session = next(one for one in managed.plant.server.iserver.sessions() if one.owner is not None)
+        assert Role.OPERATOR in session.roles
+    alone = managed.client(member)  # nobody here knows the authority between
+    with pytest.raises((ConnectionError, ua.UaError, TimeoutError)):
+        await alone.connect()
+    assert managed.plant.knocks[-1].code == "S401"
+    await asyncio.to_thread(managed.plant.trust.distrust, ca.print)
+
+
 # --- the server's own certificate ------------------------------------------------------------------------
 
 
