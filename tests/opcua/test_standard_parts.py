@@ -44,7 +44,6 @@ from edge_opcua.opcua.standard.health import (
 from edge_opcua.opcua.standard.status import ServerState
 from edge_opcua.testing import ManualClock
 
-
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
 
