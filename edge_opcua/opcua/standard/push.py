@@ -520,8 +520,13 @@ class PushManagement:
     ) -> list[ua.Variant]:
         """Part 12 §7.8.2.7: at once, an authority together with its revocation lists."""
         self._check_idle()
-        before = await self._watch.call(self._files.content)
         wanted = (print_ or "").replace(" ", "").upper()
+        before, after = await self._watch.call(self._without, wanted, trusted)
+        await self._change(session, before, after)
+        return []
+
+    def _without(self, wanted: str, trusted: bool) -> tuple[TrustContent, TrustContent]:  # noqa: FBT001 - passed on
+        before = self._files.content()
         listed = before.trusted if trusted else before.issuers
         found = next((der for der in listed if thumbprint(der) == wanted), None)
         if found is None:
@@ -530,8 +535,7 @@ class PushManagement:
         after = without(certificate, before, trusted=trusted)
         if dependents(certificate, after):
             raise ServiceError(_Codes.BadCertificateChainIncomplete)
-        await self._change(session, before, after)
-        return []
+        return before, after
 
     def _check_idle(self) -> None:
         if self._pending is not None:
