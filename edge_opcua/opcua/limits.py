@@ -66,6 +66,8 @@ class ServerLimits:
             dimensions of an array (Part 6 §5.1.5 wants 100 levels).
         requests_per_s: Requests of one connection per second in the long run; more get BadServerTooBusy.
         request_burst: Requests of one connection that may come at once.
+        early_requests_per_s: The same without an activated session: discovery, and what leads to a session.
+        early_request_burst: The same at once.
         renewal_cost: How many requests one OpenSecureChannel counts as: it makes us use the private key.
         busy_batch: After as many refusals nothing is read until that many requests are allowed again.
         busy_answers: Refusals while more requests wait already, after which the connection ends.
@@ -73,6 +75,7 @@ class ServerLimits:
         unread_bytes: Answers a client may leave unread before it is cut off.
         early_unread_bytes: The same without an activated session.
         waiting_messages: Requests of one connection that wait; then we read no more from it.
+        early_waiting_messages: The same without an activated session.
         in_flight: Writes and calls of one connection at once; more get BadServerTooBusy.
         in_flight_bytes: Requests of writes and calls of one connection at once, as they were sent.
         recheck_s: How often open channels look whether the trust lists changed.
@@ -117,6 +120,8 @@ class ServerLimits:
     nesting: int = 100
     requests_per_s: float = 2000.0
     request_burst: int = 4000
+    early_requests_per_s: float = 5.0
+    early_request_burst: int = 30
     renewal_cost: int = 100
     busy_batch: int = 100
     busy_answers: int = 1000
@@ -124,6 +129,7 @@ class ServerLimits:
     unread_bytes: int = 32 * 1024 * 1024
     early_unread_bytes: int = 256 * 1024
     waiting_messages: int = 64
+    early_waiting_messages: int = 4
     in_flight: int = 32
     in_flight_bytes: int = 8 * 1024 * 1024
     recheck_s: float = 10.0

@@ -48,6 +48,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pla
         busy_batch=10,
         busy_answers=60,
         response_bytes=100_000,
+        early_request_burst=120,
         early_unread_bytes=20_000,
         in_flight_bytes=10_000,
         recheck_s=0.1,
@@ -202,6 +203,41 @@ async def test_a_client_that_goes_on_hammering_is_cut_off_and_disturbs_nobody(pl
         await flooder.disconnect()
 
 
+async def test_a_stranger_may_ask_less_than_a_client(plant: Plant) -> None:
+    # Discovery is for everybody, and costs us as much as a client's request.
+    async with plant.client() as good, channel(plant.client(None)) as stranger:
+        endpoints = [request(stranger, ua.GetEndpointsRequest()) for _ in range(130)]
+        codes = await asyncio.gather(*map(status_of, endpoints))
+        assert 110 <= codes.count(0) < 130
+        assert set(codes) == {0, CODES.BadServerTooBusy}
+        assert await good.get_node(plant.plain.nodeid).read_value() == 1.5
+
+
+async def test_of_a_stranger_only_a_few_messages_wait(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # While its certificate is looked at it may send what it likes: it waits in its own socket.
+    opened = asyncio.Event()
+    gate = plant.server.iserver.gate
+    admit = gate.admit
+
+    async def slowly(*arguments: Any) -> Any:
+        await opened.wait()
+        return await admit(*arguments)
+
+    monkeypatch.setattr(gate, "admit", slowly)
+    client = plant.client()
+    connecting = asyncio.ensure_future(client.connect())
+    await until(lambda: bool(plant.connections()))
+    await asyncio.sleep(0.1)
+    for _ in range(40):
+        client.uaclient.protocol.transport.write(b"MSGF" + struct.pack("<I", 60_000) + bytes(59_992))
+    await asyncio.sleep(0.1)
+    assert plant.connections()[-1].messages.qsize() <= 4
+    opened.set()
+    with contextlib.suppress(ConnectionError, ua.UaError, TimeoutError):
+        await connecting
+    await client.disconnect()
+
+
 async def test_new_connections_of_one_address_come_at_a_rate(plant: Plant) -> None:
     arrivals = plant.server.iserver.arrivals
     assert [arrivals.admit("198.51.100.7") for _ in range(301)] == [True] * 300 + [False]
@@ -217,7 +253,7 @@ async def test_a_stranger_who_reads_no_answers_is_cut_off(plant: Plant) -> None:
             # Not the megabytes that the system would take from us.
             end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, which, 4096)
         transport.pause_reading()
-        for _ in range(250):
+        for _ in range(110):
             message = ua.GetEndpointsRequest()
             message.Parameters.EndpointUrl = plant.server.url
             body = struct_to_binary(message)

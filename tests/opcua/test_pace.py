@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam.pace import Arrivals, Bucket, Pace, RequestRate, site_of
 from edge_opcua.testing import ManualClock
@@ -17,6 +18,10 @@ LIMITS = ServerLimits(
     connect_burst=2,
     addresses=3,
 )
+
+
+def request_rate(clock: Clock) -> RequestRate:
+    return RequestRate(LIMITS.requests_per_s, LIMITS.request_burst, LIMITS, clock)
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
@@ -34,7 +39,7 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
 
 def test_requests_beyond_the_rate_are_refused_and_soon_nothing_is_read() -> None:
     clock = ManualClock()
-    rate = RequestRate(LIMITS, clock)
+    rate = request_rate(clock)
     assert [rate.ask() for _ in range(20)] == [Pace.SERVE] * 20
     for _ in range(4):
         assert rate.ask() is Pace.REFUSE
@@ -46,19 +51,19 @@ def test_requests_beyond_the_rate_are_refused_and_soon_nothing_is_read() -> None
 
 
 def test_who_goes_on_hammering_is_sent_away() -> None:
-    rate = RequestRate(LIMITS, ManualClock())
+    rate = request_rate(ManualClock())
     asked = [rate.ask(waiting=3) for _ in range(33)]
     assert asked == [Pace.SERVE] * 20 + [Pace.REFUSE] * 12 + [Pace.END]
 
 
 def test_who_waits_for_each_answer_is_never_sent_away() -> None:
-    rate = RequestRate(LIMITS, ManualClock())
+    rate = request_rate(ManualClock())
     assert Pace.END not in {rate.ask() for _ in range(1000)}
 
 
 def test_a_client_that_calms_down_is_forgiven() -> None:
     clock = ManualClock()
-    rate = RequestRate(LIMITS, clock)
+    rate = request_rate(clock)
     for _ in range(32):
         rate.ask(waiting=1)
     clock.step(1.5)
@@ -67,7 +72,7 @@ def test_a_client_that_calms_down_is_forgiven() -> None:
 
 
 def test_an_expensive_request_counts_for_many() -> None:
-    rate = RequestRate(LIMITS, ManualClock())
+    rate = request_rate(ManualClock())
     assert [rate.ask(9) for _ in range(3)] == [Pace.SERVE, Pace.SERVE, Pace.REFUSE]
 
 

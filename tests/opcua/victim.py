@@ -30,7 +30,13 @@ from tests.security.certificates import Identity
 TICK_S = 0.05
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # The rates are for one client; a test is a hundred of them in a hurry.
-LIMITS = ServerLimits(connect_burst=1_000_000, requests_per_s=100_000, request_burst=100_000, hello_s=1.0)
+LIMITS = ServerLimits(
+    connect_burst=1_000_000,
+    requests_per_s=100_000,
+    request_burst=100_000,
+    early_request_burst=1000,
+    hello_s=1.0,
+)
 
 
 # --- in the process of the test ------------------------------------------------------------------------

@@ -64,13 +64,16 @@ class RequestRate:
     """One connection's requests: refused beyond the rate, then slowed, then the end.
 
     Args:
-        limits: ``requests_per_s`` and what follows it.
+        per_s: Requests per second in the long run.
+        burst: Requests that may come at once.
+        limits: ``busy_batch`` and ``busy_answers``.
         clock: For the rate.
     """
 
-    def __init__(self, limits: ServerLimits, clock: Clock) -> None:
+    def __init__(self, per_s: float, burst: int, limits: ServerLimits, clock: Clock) -> None:
         self._limits = limits
-        self._bucket = Bucket(limits.requests_per_s, limits.request_burst, clock)
+        self._burst = burst
+        self._bucket = Bucket(per_s, burst, clock)
         self._refused = 0
         self._hammered = 0
 
@@ -81,7 +84,7 @@ class RequestRate:
             cost: What it counts as.
             waiting: Requests that came behind it already: who waits for his answers never has any.
         """
-        if self._bucket.left() >= self._limits.request_burst / 2:
+        if self._bucket.left() >= self._burst / 2:
             self._refused = self._hammered = 0
         if self._bucket.take(cost):
             return Pace.SERVE

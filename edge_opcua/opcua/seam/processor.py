@@ -99,7 +99,9 @@ class Processor(UaProcessor):
         self._in_flight = 0
         self._in_flight_bytes = 0
         self._running: dict[int, set[Job]] = {}
-        self._rate = RequestRate(iserver.limits, iserver.clock)
+        ours = self._server_limits
+        self._rate = RequestRate(ours.requests_per_s, ours.request_burst, ours, self._clock)
+        self._early_rate = RequestRate(ours.early_requests_per_s, ours.early_request_burst, ours, self._clock)
         self._refusing = False
         self.behind = 0
         self._client_bytes: float = math.inf
@@ -175,7 +177,10 @@ class Processor(UaProcessor):
         """Take one chunk; False, or an exception, ends the connection."""
         kind = header.MessageType
         opening = kind == ua.MessageType.SecureOpen
-        pace = self._rate.ask(self._server_limits.renewal_cost if opening else 1, waiting=self.behind)
+        activated = self._connection.activated
+        rate = self._rate if activated else self._early_rate
+        cost = self._server_limits.renewal_cost if opening and activated else 1
+        pace = rate.ask(cost, waiting=self.behind)
         if pace is Pace.END or (opening and pace is not Pace.SERVE):
             raise ServiceError(ua.StatusCodes.BadTcpServerTooBusy)
         self._refusing = pace is Pace.REFUSE
@@ -190,7 +195,7 @@ class Processor(UaProcessor):
         elif not self._connection.is_open():
             raise ServiceError(ua.StatusCodes.BadTcpSecureChannelUnknown)
         goes_on = bool(await super().process(header, body))
-        if self._refusing and (pause_s := self._rate.pause_s()):
+        if self._refusing and (pause_s := rate.pause_s()):
             await self._clock.sleep(pause_s)  # and nothing is read meanwhile
         return goes_on
 

@@ -115,13 +115,17 @@ class Protocol(OPCUAProtocol):
                 return
             if len(self._inbox) < size:
                 return
-            if self.messages.qsize() >= self.iserver.limits.waiting_messages:
+            if self.messages.qsize() >= self._may_wait():
                 self.transport.pause_reading()
                 self._paused = True
                 return
             buffer = StrictBuffer(bytes(self._inbox[:size]))
             del self._inbox[:size]
             self.messages.put_nowait((header_from_binary(buffer), buffer))
+
+    def _may_wait(self) -> int:
+        limits = self.iserver.limits
+        return int(limits.waiting_messages if self.is_in_use() else limits.early_waiting_messages)
 
     async def _process_received_message_loop(self) -> None:
         """Read requests; writes and calls run as tasks in here and end with the connection."""
@@ -142,7 +146,7 @@ class Protocol(OPCUAProtocol):
             code = exc.code if isinstance(exc, (ServiceError, ua.UaStatusCodeError)) else None
             self._end(code or ua.StatusCodes.BadSecurityChecksFailed, repr(exc))
             return False
-        if self._paused and self.messages.qsize() <= self.iserver.limits.waiting_messages // 2:
+        if self._paused and self.messages.qsize() <= self._may_wait() // 2:
             self._paused = False
             if goes_on and self.transport is not None and not self.transport.is_closing():
                 self.transport.resume_reading()
