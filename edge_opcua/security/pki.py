@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import fcntl
 import hashlib
 import ipaddress
@@ -31,6 +32,8 @@ from edge_opcua.security.making import self_signed, subject_of
 KEY_BITS: Final = 3072
 MAX_NAMES: Final = 64
 FQDN_LIMIT_S: Final = 2.0
+LOCK_PAUSE_S: Final = 0.02
+LOCK_TRIES: Final = 500
 
 _PEM: Final = serialization.Encoding.PEM
 
@@ -199,8 +202,21 @@ def locked(root: Path) -> Iterator[None]:
     """Let nobody else, no other process either, look at or change key and certificate meanwhile."""
     with (root / ".lock").open("ab") as file:
         _hand_over(file.fileno(), root)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _wait_for_lock(file.fileno())
         yield
+
+
+def _wait_for_lock(fd: int) -> None:
+    """Take the lock; whoever has it needs milliseconds, unless he was stopped in the middle."""
+    pause = threading.Event()
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pause.wait(LOCK_PAUSE_S)
+        else:
+            return
+    raise OSError(errno.ETIMEDOUT, "another process holds the lock of the pki directory")
 
 
 def replace_own(pki: Pki) -> None:

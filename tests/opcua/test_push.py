@@ -217,6 +217,7 @@ async def test_what_it_can_do_is_told(admin: Client, managed: Managed) -> None:
         ("SupportedPrivateKeyFormats", ["PEM", "PFX"]),
         ("MaxTrustListSize", 64 * 1024),
         ("MulticastDnsEnabled", False),
+        ("SupportsTransactions", True),
         ("ApplicationUri", managed.now.application_uri),
         ("CertificateGroups_DefaultApplicationGroup_CertificateTypes", [ua.NodeId(12560)]),
     ):

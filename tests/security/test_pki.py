@@ -159,6 +159,15 @@ def test_a_file_where_the_directory_should_be_is_the_operators_error(tmp_path: P
         open_pki(tmp_path / "pki")
 
 
+def test_a_process_that_stopped_with_the_lock_stops_nobody_for_ever(
+    made: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pki, "LOCK_TRIES", 3)
+    with pki.locked(made.root), pytest.raises(ConfigError, match="another process holds the lock"):
+        open_pki(made.root)
+    assert open_pki(made.root).thumbprint == made.thumbprint
+
+
 @pytest.mark.parametrize("user", [0, 1000])
 def test_what_root_makes_belongs_to_the_owner_of_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int

@@ -161,7 +161,7 @@ class PushManagement:
     async def install(self) -> None:
         """Fill the nodes and link the methods; before clients can connect."""
         remove(self._core.aspace, map(int, _NOT_DONE))
-        await self._add_certificates_method()
+        await self._add_what_1_05_has()
         self._show()
         for name, method in self._methods().items():
             node = ua.NodeId(getattr(_Ids, name))
@@ -193,8 +193,8 @@ class PushManagement:
         found = {f"ServerConfiguration_{name}": method for name, method in of_object.items()}
         return found | {place + name: method for name, method in of_list.items()}
 
-    async def _add_certificates_method(self) -> None:
-        """Add the method of version 1.05 that asyncua's standard nodes lack on the instance."""
+    async def _add_what_1_05_has(self) -> None:
+        """Add the method and the property of version 1.05 that asyncua's instance lacks."""
         arguments = [
             ua.Argument(Name=name, DataType=ua.NodeId(kind), ValueRank=rank)
             for name, kind, rank in (
@@ -203,10 +203,13 @@ class PushManagement:
                 ("Certificates", _Ids.ByteString, 1),
             )
         ]
+        configuration = self._server.get_node(_OBJECT)
         node = ua.NodeId(_Ids.ServerConfiguration_GetCertificates)
-        await self._server.get_node(_OBJECT).add_method(
+        await configuration.add_method(
             node, "0:GetCertificates", self._get_certificates, arguments[:1], arguments[1:]
         )
+        node = ua.NodeId(_Ids.ServerConfiguration_SupportsTransactions)
+        await configuration.add_property(node, "0:SupportsTransactions", val=True)
 
     def _show(self) -> None:
         group = "ServerConfiguration_CertificateGroups_DefaultApplicationGroup_"
