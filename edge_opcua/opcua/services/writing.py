@@ -23,6 +23,8 @@ from edge_opcua.opcua.values import utc
 
 _VALUE: Final = int(ua.AttributeIds.Value)
 _BYTE: Final = ua.NodeId(ua.ObjectIds.Byte)
+# Said in full, since some clients stamp what they write without being asked (asyncua's `write_value(5)` does).
+_VALUE_ALONE: Final = "a status or time stamp was sent along; send the value alone"
 
 _log = structlog.get_logger(__name__)
 
@@ -94,6 +96,7 @@ class Writing:
         # Part 4 §5.11.4.1: how good a value is and when it was made is not the client's to say here.
         given = item.Value
         if (given.StatusCode and given.StatusCode.value) or given.SourceTimestamp or given.ServerTimestamp:
+            _log.info("write.refused", node=item.NodeId.to_string(), user=session.who, reason=_VALUE_ALONE)
             raise ServiceError(ua.StatusCodes.BadWriteNotSupported)
         if handler is None:
             return await self._store(item.NodeId, value)
