@@ -396,6 +396,15 @@ async def test_a_stolen_token_beside_a_session_of_ones_own_is_worth_nothing(plan
         assert await victim.get_node(plant.plain.nodeid).read_value() == 1.5
 
 
+async def test_nobody_closes_anothers_session(plant: Plant) -> None:
+    # Part 4 §5.7.4: a session is closed on its own channel only.
+    async with plant.client() as victim, channel(plant.client(OTHER)) as thief:
+        use_token(thief, token_of(victim))
+        close = request(thief, ua.CloseSessionRequest(), DeleteSubscriptions=True)
+        assert await status_of(close) == CODES.BadSessionIdInvalid
+        assert await victim.get_node(plant.plain.nodeid).read_value() == 1.5
+
+
 async def test_an_unsigned_or_forged_activation_is_refused(plant: Plant) -> None:
     async with channel(plant.client()) as client:
         await client.create_session()
