@@ -23,7 +23,7 @@ from edge_opcua.opcua.values import utc
 
 _VALUE: Final = int(ua.AttributeIds.Value)
 _BYTE: Final = ua.NodeId(ua.ObjectIds.Byte)
-# Said in full, since some clients stamp what they write without being asked (asyncua's `write_value(5)` does).
+# Some clients stamp what they write without being asked: asyncua's `write_value(5)` does.
 _VALUE_ALONE: Final = "a status or time stamp was sent along; send the value alone"
 
 _log = structlog.get_logger(__name__)
