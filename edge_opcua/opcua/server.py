@@ -229,6 +229,7 @@ class PlantServer:
         server.set_write_handler(writes, space.setpoints)
         core = server.iserver
         Aliases(core.aspace, server.access, aliases_of(self._config)).install(self._clock)
+        core.subscription_service.sampling.set_tick(self._config.opcua.publish_ms)
         core.subscription_service.polled.update(space.state_texts)
         variables = Variables(core.aspace, core.subscription_service.polled, self._clock)
         install_roles(core.aspace, server.access, variables, lambda: core.identity.snapshot)

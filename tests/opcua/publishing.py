@@ -66,6 +66,7 @@ class FakeReply:
     def __init__(self, handle: int = 0, until_s: float = math.inf) -> None:
         self.handle = handle
         self.until_s = until_s
+        self.most_bytes = 16 * 1024 * 1024
         self.results: list[Any] = []
         self.faults: list[int] = []
 

@@ -234,6 +234,20 @@ def test_no_message_is_fuller_than_the_server_allows() -> None:
     assert plant.next(number).result.MoreNotifications
 
 
+def test_a_client_that_takes_little_gets_it_in_pieces(plant: Plant) -> None:
+    # §5.7.2.2 MaxResponseMessageSize: no message is lost to Bad_ResponseTooLarge.
+    nodes = [plant.variable(f"v{i}", float(i)) for i in range(400)]
+    number = plant.subscribe()
+    plant.monitor(number, *nodes)
+    replies = [FakeReply() for _ in range(3)]
+    for reply in replies:
+        reply.most_bytes = 8192
+        plant.publish(reply=reply)
+    plant.pass_ms(100)
+    assert [reply.result.MoreNotifications for reply in replies] == [True, True, False]
+    assert sum(len(reply.values) for reply in replies) == 400
+
+
 def test_a_message_is_not_larger_than_it_has_to_be(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscription_module, "MESSAGE_BYTES", 1000)
     node = plant.variable("image", b"", ua.VariantType.ByteString)

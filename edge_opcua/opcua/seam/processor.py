@@ -135,7 +135,7 @@ class Processor(UaProcessor):
             return
         response.ResponseHeader.RequestHandle = requesthandle
         try:
-            body = encode(response, self._most_bytes())
+            body = encode(response, self.most_bytes())
         except ServiceError as exc:
             _log.info("answer.too_large", peer=self.address, answer=type(response).__name__)
             self.send_fault(requesthandle, seqhdr, exc.code)
@@ -158,7 +158,7 @@ class Processor(UaProcessor):
             _log.warning("connection.not_read", peer=self.address)
             self._transport.abort()
 
-    def _most_bytes(self) -> int:
+    def most_bytes(self) -> int:
         """Return the largest answer that we send and this client takes (Part 4 §5.7.2, Part 6 §7.1.2.3)."""
         crypto = self._connection.security_policy.symmetric_cryptography
         chunk_bytes = MessageChunk.max_body_size(crypto, self._limits.max_send_buffer)
@@ -235,7 +235,23 @@ class Processor(UaProcessor):
             "policy": self._connection.security_policy.URI.rpartition("#")[2],
             "thumbprint": self.peer.thumbprint,
         }
-        self.iserver.audit(Act(kind, 0, f"{self.peer.application_uri} ({self.address})", facts=facts))
+        event = {
+            **self._channel_facts(),
+            "RequestType": int(ua.SecurityTokenRequestType.Issue),
+            "SecurityPolicyUri": self._connection.security_policy.URI,
+            "SecurityMode": int(self._connection.security_policy.Mode),
+            "RequestedLifetime": float(self._connection.security_token.RevisedLifetime),
+        }
+        who = f"{self.peer.application_uri} ({self.address})"
+        self.iserver.audit(Act(kind, 0, who, facts=facts, event=event if kind == "channel.opened" else {}))
+
+    def _channel_facts(self) -> dict[str, Any]:
+        """Return what Part 5 §6.5.6, §6.5.8 tell of a channel."""
+        return {
+            "SecureChannelId": str(self._connection.security_token.ChannelId),
+            "ClientCertificate": self.peer.leaf if self.peer is not None else b"",
+            "ClientCertificateThumbprint": self.peer.thumbprint if self.peer is not None else "",
+        }
 
     async def _admit(self, header: Any, body: Any) -> bool:
         """Decide whether this channel may open, or go on, before any key is touched."""
@@ -425,8 +441,8 @@ class Processor(UaProcessor):
             _printable(params.SessionName or "")[:200], client, self
         )
         self.session.response_bytes = params.MaxResponseMessageSize or math.inf
-        self._tell_session(params)
         result = await self.session.create_session(params, sockname=self.sockname)
+        self._tell_session(params, result)
         result.MaxRequestMessageSize = self._server_limits.message_bytes
         policy = self._connection.security_policy
         result.ServerCertificate = policy.host_certificate
@@ -438,11 +454,14 @@ class Processor(UaProcessor):
         self.send_response(header.RequestHandle, seqhdr, response)
         return True
 
-    def _tell_session(self, params: Any) -> None:
+    def _tell_session(self, params: Any, result: Any) -> None:
         """Tell who has a session, and if he was sent to us by a name that our certificate does not have."""
         session: Session = self.session  # type: ignore[assignment]  # just made
         facts = {"application_uri": session.client.application_uri, "name": session.name}
-        self.iserver.audit(Act("session.created", 0, session.who, session.session_id, facts=facts))
+        event = {**self._channel_facts(), "RevisedSessionTimeout": float(result.RevisedSessionTimeout)}
+        self.iserver.audit(
+            Act("session.created", 0, session.who, session.session_id, facts=facts, event=event)
+        )
         host = host_of(params.EndpointUrl)
         if self.peer is not None and not self.iserver.is_called(host):  # Part 4 §5.7.2: told, not refused
             facts = {"endpoint_url": str(params.EndpointUrl)[:500]}
@@ -711,6 +730,11 @@ class Way:
         self.until_s = processor.now_s() + hint_s if hint_s else math.inf
         self._processor = processor
         self._seqhdr = seqhdr
+
+    @property
+    def most_bytes(self) -> int:
+        """Largest answer that this client takes."""
+        return self._processor.most_bytes()
 
     def send(self, response: Any) -> None:
         """Answer, if the connection still stands."""

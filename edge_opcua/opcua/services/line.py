@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 from asyncua import ua
 
 from edge_opcua.opcua.services.service import Reply
 from edge_opcua.opcua.services.subscription import Subscription
+
+_RESULT_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,10 @@ class Waiting:
 
     reply: Reply
     results: list[ua.StatusCode]
+
+    def room(self) -> int:
+        """Return how many bytes of the answer are left beside the results."""
+        return self.reply.most_bytes - _RESULT_BYTES * len(self.results)
 
     def answer(
         self, number: int, message: ua.NotificationMessage, available: list[int], *, more: bool
@@ -122,8 +128,3 @@ class Line:
 def turn(subscription: Subscription) -> tuple[int, int]:
     """Return the order in which subscriptions are served (Part 4 §5.14.1.1)."""
     return (-subscription.priority, subscription.served)
-
-
-def statuses(codes: list[int]) -> list[Any]:
-    """Return codes as StatusCodes."""
-    return [ua.StatusCode(code) for code in codes]

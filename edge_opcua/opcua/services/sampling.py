@@ -70,6 +70,10 @@ class Sampling:
     def __len__(self) -> int:
         return len(self._groups)
 
+    def set_tick(self, tick_ms: float) -> None:
+        """Say how often values change at most; done before there are items."""
+        self.tick_ms = max(float(tick_ms), self._limits.min_sampling_ms)
+
     def revise(self, requested_ms: float, publishing_ms: float, node_ms: float) -> float:
         """Return the sampling interval an item really gets (Part 4 §7.21).
 

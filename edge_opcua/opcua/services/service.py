@@ -55,10 +55,16 @@ class Reply(Protocol):
     Attributes:
         handle: RequestHandle, by which Cancel names the request.
         until_s: Monotonic time after which the client no longer waits (TimeoutHint); infinite without one.
+        most_bytes: Largest answer that this client takes.
     """
 
     handle: int
     until_s: float
+
+    @property
+    def most_bytes(self) -> int:
+        """See the attributes."""
+        ...
 
     def send(self, response: Any) -> None:
         """Answer; once, or not at all if the connection is gone. Never blocks, never raises."""

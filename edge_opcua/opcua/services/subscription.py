@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _LAST_SEQUENCE: Final = 0xFFFF_FFFF
 # A message is not filled beyond this; what is left follows in the next one (MoreNotifications).
 MESSAGE_BYTES: Final = 1024 * 1024
+# What else is in a PublishResponse: one number for each message that is kept, and the rest.
+_NUMBER_BYTES: Final = 4
+_REST_BYTES: Final = 2048
 
 
 class State(Enum):
@@ -214,9 +217,15 @@ class Subscription:
         """Return the last message of this subscription for a session."""
         return ua.NotificationMessage(self._number_it(), utc(utc_ns), [wire.status_change(status)])
 
-    def notify(self, utc_ns: int) -> ua.NotificationMessage:
-        """Take notifications out of the queues, as many as fit into one message, and keep it."""
-        parcel = wire.Parcel(self.max_notifications, MESSAGE_BYTES)
+    def notify(self, utc_ns: int, most_bytes: int) -> ua.NotificationMessage:
+        """Take notifications out of the queues, as many as fit into one message, and keep it.
+
+        Args:
+            utc_ns: Now.
+            most_bytes: Largest answer that the client takes.
+        """
+        room = min(MESSAGE_BYTES, most_bytes - len(self._sent) * _NUMBER_BYTES - _REST_BYTES)
+        parcel = wire.Parcel(self.max_notifications, max(1, room))
         while self.pending and parcel.has_room:
             item = next(iter(self.pending))
             item.take(parcel)

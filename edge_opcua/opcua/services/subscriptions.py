@@ -319,9 +319,13 @@ class Subscriptions:
             subscription.served = self._turns
             subscription.counts.publish_requests += 1
             now_ns = self._clock.utc_ns()
-            message = subscription.notify(now_ns) if act is Act.NOTIFY else subscription.keep_alive(now_ns)
+            request = line.take()
+            if act is Act.NOTIFY:
+                message = subscription.notify(now_ns, request.room())
+            else:
+                message = subscription.keep_alive(now_ns)
             more = subscription.cycle.enabled and subscription.cycle.more
-            line.take().answer(subscription.number, message, subscription.sequence_numbers, more=more)
+            request.answer(subscription.number, message, subscription.sequence_numbers, more=more)
         self._note(subscription)
 
     def _note(self, subscription: Subscription) -> None:
