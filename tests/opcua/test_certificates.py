@@ -18,9 +18,10 @@ from edge_opcua.opcua.seam import SecureServer, ServerSecurity
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.standard.certificates import CertificateWatch
 from edge_opcua.security.pki import Pki, locked, read_own, replace_own
+from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import TrustList
 from edge_opcua.testing import ManualClock
-from tests.security.certificates import Identity, make
+from tests.security.certificates import Identity, make, revoke
 
 URI = "urn:press:edge-opcua"
 SERVES = (ExtendedKeyUsageOID.SERVER_AUTH,)
@@ -96,6 +97,48 @@ async def test_a_changed_certificate_is_taken_within_seconds_and_once(server: Se
         await asyncio.to_thread(put, root, SECOND)  # written again, the same
         await pass_time(clock, 10.0)
         assert len(server.acts) == 1
+
+
+async def test_who_is_trusted_anew_or_otherwise_is_told_to_the_audit(server: Server) -> None:
+    clock = ManualClock(utc_ns=now_ns())
+    trust, root = server.security.trust, server.security.pki.root
+    await asyncio.to_thread(trust.add, SECOND.der)
+    ca = make("Plant CA", uri=None, authority=True, purposes=None)
+    async with watching(server, clock):
+        await pass_time(clock, 10.0)
+        assert server.acts == []  # whom it finds at the start is nothing new
+        await asyncio.to_thread(trust.add, OTHER.der, roles=frozenset({Role.OPERATOR}))
+        await pass_time(clock, 10.0)
+        await asyncio.to_thread(trust.set_roles, OTHER.print, frozenset({Role.ENGINEER}))
+        await pass_time(clock, 10.0)
+        await asyncio.to_thread(trust.distrust, SECOND.print)
+        (root / "issuers" / "ca.der").write_bytes(ca.der)
+        (root / "issuers" / "ca.crl").write_bytes(revoke(ca))
+        await pass_time(clock, 10.0)
+    nothing: dict[str, Any] = {"added": [], "removed": [], "roles": {}, "lists": 0}
+    assert [act.facts for act in server.acts] == [
+        {**nothing, "added": [OTHER.print]},
+        {**nothing, "roles": {OTHER.print: ["Engineer"]}},
+        {**nothing, "added": [ca.print], "removed": [SECOND.print], "lists": 1},
+    ]
+    assert {(act.kind, act.who) for act in server.acts} == {("trust.changed", "somebody on this machine")}
+
+
+async def test_a_trust_list_that_cannot_be_read_for_a_moment_is_no_change(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise OSError(5, "Input/output error")
+
+    clock = ManualClock(utc_ns=now_ns())
+    async with watching(server, clock):
+        monkeypatch.setattr(server.security.trust, "version", broken)
+        with structlog.testing.capture_logs() as logs:
+            await pass_time(clock, 10.0)
+        monkeypatch.undo()
+        await pass_time(clock, 10.0)
+    assert [entry["event"] for entry in logs] == ["trust.not_readable"]
+    assert server.acts == []
 
 
 @pytest.mark.parametrize("spoil", ["other application", "damaged", "gone"])

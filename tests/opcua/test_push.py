@@ -26,7 +26,7 @@ from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.services.service import Caller, set_caller
 from edge_opcua.opcua.standard import push as push_module
-from edge_opcua.opcua.standard.certificates import CertificateWatch
+from edge_opcua.opcua.standard.certificates import ON_THIS_MACHINE, CertificateWatch
 from edge_opcua.opcua.standard.push import PushManagement
 from edge_opcua.opcua.standard.variables import Variables
 from edge_opcua.security.pki import Pki, read_own
@@ -68,7 +68,11 @@ class Managed:
         return self.plant.client(identity)
 
     def kinds(self) -> list[str]:
-        return [act.kind for act in self.acts if act.kind in ("certificate.updated", "trust.changed")]
+        return [act.kind for act in self.told("certificate.updated", "trust.changed")]
+
+    def told(self, *kinds: str) -> list[Act]:
+        """Return what clients did."""
+        return [act for act in self.acts if act.kind in kinds and act.who != ON_THIS_MACHINE]
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +211,9 @@ async def test_only_a_security_admin_sees_and_calls_it(managed: Managed) -> None
         ):
             assert await status_of(call(client, name, *arguments)) == CODES.BadUserAccessDenied
         assert await status_of(client.get_node(CONFIGURATION).read_browse_name()) != 0
+        by_type = ua.NodeId(IDS.ServerConfigurationType_GetRejectedList)
+        calling = client.get_node(CONFIGURATION).call_method(by_type)
+        assert await status_of(calling) == CODES.BadUserAccessDenied
     assert managed.kinds() == []
 
 
@@ -298,7 +305,7 @@ async def test_a_certificate_that_was_replaced_on_the_machine_is_taken_and_the_f
         await old.connect()
     assert managed.plant.knocks[-1].code == "S412"
     (act,) = [act for act in managed.acts if act.kind == "certificate.updated"]
-    assert act.who == "edge-opcua certs"
+    assert act.who == ON_THIS_MACHINE
 
 
 async def test_a_certificate_may_come_with_its_key_as_pem_or_pfx(
@@ -431,9 +438,9 @@ async def test_a_trust_list_that_is_written_counts_from_apply_changes_on(
     await call(admin, "ApplyChanges")
     await until(lambda: protocol.transport is None)  # the channel of who was revoked ends soon
     await client.disconnect()
-    (first, second) = [act for act in managed.acts if act.kind == "trust.changed"]
-    assert first.facts == {"added": [ca.print], "removed": [], "lists": 1}
-    assert second.facts == {"added": [], "removed": [], "lists": 1}
+    (first, second) = managed.told("trust.changed")
+    assert first.facts == {"added": [ca.print], "removed": [], "roles": {}, "lists": 1}
+    assert second.facts == {"added": [], "removed": [], "roles": {}, "lists": 1}
     await call(admin, ".RemoveCertificate", text(ca.print), True)
     assert (await read_list(admin)).TrustedCrls == []
 

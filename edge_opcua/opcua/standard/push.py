@@ -20,9 +20,8 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.errors import CertificateError, ConfigError, SecurityError
 from edge_opcua.opcua.access import Kind
 from edge_opcua.opcua.seam import SecureServer, Session
-from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.services.service import caller
-from edge_opcua.opcua.standard.certificates import CertificateWatch
+from edge_opcua.opcua.standard.certificates import TRUST_LIST, CertificateWatch
 from edge_opcua.opcua.standard.trustfile import (
     ALL,
     READ,
@@ -57,7 +56,6 @@ _Codes = ua.StatusCodes
 _Kinds = ua.VariantType
 _OBJECT: Final = ua.NodeId(_Ids.ServerConfiguration)
 _GROUP: Final = ua.NodeId(_Ids.ServerConfiguration_CertificateGroups_DefaultApplicationGroup)
-_LIST: Final = ua.NodeId(_Ids.ServerConfiguration_CertificateGroups_DefaultApplicationGroup_TrustList)
 _RSA: Final = ua.NodeId(_Ids.RsaSha256ApplicationCertificateType)
 _TYPES: Final = (ua.NodeId(), _RSA, ua.NodeId(_Ids.ApplicationCertificateType))
 # What standard nodes offer and this server does not do.
@@ -394,25 +392,26 @@ class PushManagement:
         if self._handles.writing:
             raise ServiceError(_Codes.BadInvalidState)
         try:
-            before, after, pki = await self._watch.call(self._apply, pending)
+            async with self._watch.changing_trust(session.who, session.session_id):
+                pki = await self._watch.call(self._apply, pending)
         except BaseException:
             self._end(_Codes.BadTransactionFailed)
             raise
         self._end(0, lists=bool(pending.updates), groups=pki is not None)
         if pending.updates:
-            self._tell_trust(session, before, after)
+            self._updated_ns = self._clock.utc_ns()
         if pki is not None:
             self._watch.adopt(pki, who=session.who, session=session.session_id)
         return []
 
-    def _apply(self, pending: Transaction) -> tuple[TrustContent, TrustContent, Pki | None]:
-        before = after = self._files.content()
+    def _apply(self, pending: Transaction) -> Pki | None:
+        after = self._files.content()
         for masks, written in pending.updates:  # over what is there now: somebody may have trusted a client
             after = merged(after, masks, written)
         if pending.updates:
             self._files.examine(after)
             self._files.replace(after)
-        return before, after, self._renewal.install(pending.replacement) if pending.replacement else None
+        return self._renewal.install(pending.replacement) if pending.replacement else None
 
     async def _cancel_changes(self, session: Session) -> list[ua.Variant]:
         self._own_transaction(session)
@@ -425,21 +424,10 @@ class PushManagement:
             self._pending.started_ns,
             self._clock.utc_ns(),
             int(status),
-            [_LIST] if lists else [],
+            [TRUST_LIST] if lists else [],
             [_GROUP] if groups else [],
         )
         self._pending = None
-
-    def _tell_trust(self, session: Session, before: TrustContent, after: TrustContent) -> None:
-        self._updated_ns = self._clock.utc_ns()
-        old, new = ({*one.trusted, *one.issuers} for one in (before, after))
-        facts = {
-            "added": sorted(map(thumbprint, new - old)),
-            "removed": sorted(map(thumbprint, old - new)),
-            "lists": len(after.trusted_lists) + len(after.issuer_lists),
-        }
-        self._core.audit(Act("trust.changed", 0, session.who, session.session_id, _LIST, facts))
-        _log.info("push.trust_changed", who=session.who, **facts)
 
     # --- the trust list as a file ------------------------------------------------------------------------
 
@@ -512,7 +500,7 @@ class PushManagement:
             raise ServiceError(_Codes.BadCertificateInvalid)
         before = await self._watch.call(self._files.content)
         update = TrustContent(trusted=(*before.trusted, der_of(one)))
-        await self._change(session, before, merged(before, 1, update))
+        await self._change(session, merged(before, 1, update))
         return []
 
     async def _remove_certificate(
@@ -524,11 +512,10 @@ class PushManagement:
         """Part 12 §7.8.2.7: at once, an authority together with its revocation lists."""
         self._check_idle()
         wanted = (print_ or "").replace(" ", "").upper()
-        before, after = await self._watch.call(self._without, wanted, trusted)
-        await self._change(session, before, after)
+        await self._change(session, await self._watch.call(self._without, wanted, trusted))
         return []
 
-    def _without(self, wanted: str, trusted: bool) -> tuple[TrustContent, TrustContent]:  # noqa: FBT001 - passed on
+    def _without(self, wanted: str, trusted: bool) -> TrustContent:  # noqa: FBT001 - passed on
         before = self._files.content()
         listed = before.trusted if trusted else before.issuers
         found = next((der for der in listed if thumbprint(der) == wanted), None)
@@ -538,7 +525,7 @@ class PushManagement:
         after = without(certificate, before, trusted=trusted)
         if dependents(certificate, after):
             raise ServiceError(_Codes.BadCertificateChainIncomplete)
-        return before, after
+        return after
 
     def _check_idle(self) -> None:
         if self._pending is not None:
@@ -550,15 +537,16 @@ class PushManagement:
         if len(encode(content, ALL)) > self._most_bytes:
             raise ServiceError(_Codes.BadEncodingLimitsExceeded)
 
-    async def _change(self, session: Session, before: TrustContent, after: TrustContent) -> None:
+    async def _change(self, session: Session, after: TrustContent) -> None:
         self._check_size(after)
 
         def change() -> None:
             self._files.examine(after)
             self._files.replace(after)
 
-        await self._watch.call(change)
-        self._tell_trust(session, before, after)
+        async with self._watch.changing_trust(session.who, session.session_id):
+            await self._watch.call(change)
+        self._updated_ns = self._clock.utc_ns()
 
 
 def _check_group(group: ua.NodeId | None, kind: ua.NodeId | None) -> None:
