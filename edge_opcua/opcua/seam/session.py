@@ -220,6 +220,8 @@ class Session(InternalSession):
         self, params: ua.CreateSessionParameters, sockname: tuple[str, int] | None = None
     ) -> ua.CreateSessionResult:
         """See Part 4 §5.7.2; what diagnostics tell of the client is kept."""
+        if math.isnan(params.RequestedSessionTimeout or 0.0):  # asyncua would clamp it to itself
+            params.RequestedSessionTimeout = 0.0
         self.endpoint_url = str(params.EndpointUrl or "")[:500]
         self.max_response_bytes = int(params.MaxResponseMessageSize or 0)
         return await super().create_session(params, sockname)
