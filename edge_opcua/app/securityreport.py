@@ -99,7 +99,9 @@ def command(config_file: Path, state_dir: Path, *, as_json: bool) -> int:
 
 
 def main(config_file: Path, state_dir: Path, *, as_json: bool) -> int:
-    """Print the report of a configuration and a state directory; nothing is changed or made.
+    """Print the report of a configuration and a state directory; nothing is made.
+
+    Nothing is changed either, except that reading the users closes their file to others, as in the server.
 
     Returns:
         0; 1 with findings; 2 if the configuration is wrong.
@@ -118,7 +120,7 @@ def main(config_file: Path, state_dir: Path, *, as_json: bool) -> int:
 
 
 def gather(config: EdgeConfig, config_file: Path, state_dir: Path, clock: Clock) -> Report:
-    """Look at everything; blocking, reads only.
+    """Look at everything; blocking.
 
     Args:
         config: The checked configuration.

@@ -166,4 +166,7 @@ def test_the_command_prints_json_and_ends_with_1_on_findings(
     finally:
         key.chmod(0o600)
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 finding, ")
+    (state / "users.json").chmod(0o644)
+    assert securityreport.main(EXAMPLE, state, as_json=False) == 1
+    assert "users.json can be used by others (0644)" in capsys.readouterr().out
     assert securityreport.main(tmp_path / "missing.toml", state, as_json=False) == 2

@@ -8,6 +8,7 @@ import json
 import signal
 import socket
 import sqlite3
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from tests.system.plant import Plant, alive, children, signal_process
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
 END_S = 1.0
+SET_POINT = "sp_strokes_per_min"
 
 
 async def _judged(plant: Plant, within_s: float = 20.0) -> None:
@@ -75,12 +77,17 @@ async def test_a_stopped_server_releases_its_outputs_and_leaves_nothing(tmp_path
         await _authority(plant)
         family = [plant.server.pid, *children(plant.server.pid)]
         await _watch_state(plant)
+        done = await plant.client.write(plant.client.find(SET_POINT), value=21.0, kind=ua.VariantType.Float)
+        assert done == 0
         assert await plant.server.stop() == 0
         await _released(plant)
         # Part 5 §12.10: clients see the end before their connections close.
         assert plant.client.history["State"][-1].value == ua.ServerState.Shutdown
         audited = await asyncio.get_running_loop().run_in_executor(None, _audited, plant.state_dir)
-        assert {"session.created", "session.activated"} <= audited
+        assert audited["session.created"]
+        assert audited["session.activated"]
+        # One record of a write, by the process that did it.
+        assert (audited[f"write press/{SET_POINT}"], audited["value.written"]) == (1, 0)
         _nothing_left(plant, family, shared_before)
         assert not StateDir(plant.state_dir).control_socket.exists()
         assert any("outputs are released" in line for line in plant.server.lines)
@@ -109,11 +116,11 @@ async def _watch_state(plant: Plant) -> None:
     await plant.until(lambda: client.history["State"], "the state of the server")
 
 
-def _audited(state_dir: Path) -> set[str]:
-    """Return what the journal keeps of kind audit."""
+def _audited(state_dir: Path) -> Counter[str]:
+    """Return what the journal keeps of kind audit, and how often."""
     with contextlib.closing(sqlite3.connect(StateDir(state_dir).journal)) as journal:
         rows = journal.execute("SELECT body FROM records WHERE kind = 'audit'").fetchall()
-    return {str(json.loads(body)["what"]) for (body,) in rows}
+    return Counter(str(json.loads(body)["what"]) for (body,) in rows)
 
 
 async def _authority(plant: Plant) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.values import is_bad, is_good
+from edge_opcua.core.values import is_good
 
 __all__ = ["Health", "HealthWatch", "service_level"]
 
@@ -127,4 +127,4 @@ def _field(reader: BlockReader, name: str) -> Any:
         return None
     row = batch.row(name)
     status = int(reader.effective(batch)[row])
-    return batch.value(row) if is_good(status) and not is_bad(status) else None
+    return batch.value(row) if is_good(status) else None
