@@ -10,6 +10,7 @@ import pytest
 from asyncua import Client, ua
 from asyncua.ua.ua_binary import struct_from_binary
 
+from edge_opcua.opcua.services.audit import Act
 from tests.opcua.secure_peers import OTHER, Plant, request, running_plant, until, write_held
 
 CODES = ua.StatusCodes
@@ -50,8 +51,12 @@ async def code_of(sent: asyncio.Future[Any]) -> int:
     return int(failed.value.code)
 
 
-async def test_a_write_in_flight_is_cancelled_and_says_so(plant: Plant) -> None:
+async def test_a_write_in_flight_is_cancelled_and_says_so(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Part 4 §5.7.5: Bad_RequestCancelledByClient, and the number of requests that were cancelled.
+    acts: list[Act] = []
+    monkeypatch.setattr(plant.server.iserver, "audit", acts.append)
     async with plant.client() as client:
         sent, handle = write(client, plant, 1.0)
         await until(lambda: bool(plant.written))
@@ -59,6 +64,9 @@ async def test_a_write_in_flight_is_cancelled_and_says_so(plant: Plant) -> None:
         assert await code_of(sent) == CODES.BadRequestCancelledByClient
         assert plant.cancelled == 1
         assert await cancel(client, handle) == 0
+    # Part 5 §6.5.10 AuditCancelEventType.
+    told = [dict(act.event) for act in acts if act.kind == "request.cancelled"]
+    assert told == [{"RequestHandle": handle}] * 2
 
 
 async def test_a_write_that_waits_for_its_turn_is_cancelled_and_the_others_keep_their_order(

@@ -409,6 +409,10 @@ async def test_what_happens_at_the_door_is_audited_and_a_crowd_does_not_flood_it
         "channel.closed",
     ]
     assert all("good client" in act.who for act in acts)
+    opened, created = (next(act for act in acts if act.kind == kind) for kind in kinds[:2])
+    assert opened.event["SecureChannelId"] == created.event["SecureChannelId"]
+    assert opened.event["ClientCertificate"] == created.event["ClientCertificate"] == GOOD.der
+    assert opened.event["SecurityMode"] == ua.MessageSecurityMode.SignAndEncrypt
     acts.clear()
     async with channel(plant.client()) as client:
         await create(client, EndpointUrl="opc.tcp://somewhere.else:4840")

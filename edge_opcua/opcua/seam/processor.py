@@ -64,6 +64,7 @@ def _requests(*names: str) -> frozenset[ua.NodeId]:
 # Part 4 §5.5: these need neither session nor security.
 (GET_ENDPOINTS,) = _requests("GetEndpoints")
 DISCOVERY: Final = _requests("GetEndpoints", "FindServers")
+NOT_OFFERED: Final = _requests("FindServersOnNetwork", "RegisterServer", "RegisterServer2")
 
 _log = structlog.get_logger(__name__)
 
@@ -235,15 +236,17 @@ class Processor(UaProcessor):
             "policy": self._connection.security_policy.URI.rpartition("#")[2],
             "thumbprint": self.peer.thumbprint,
         }
-        event = {
+        event: dict[str, Any] = {
             **self._channel_facts(),
             "RequestType": int(ua.SecurityTokenRequestType.Issue),
             "SecurityPolicyUri": self._connection.security_policy.URI,
             "SecurityMode": int(self._connection.security_policy.Mode),
             "RequestedLifetime": float(self._connection.security_token.RevisedLifetime),
         }
+        if kind == "channel.closed":
+            event = {"SecureChannelId": event["SecureChannelId"]}
         who = f"{self.peer.application_uri} ({self.address})"
-        self.iserver.audit(Act(kind, 0, who, facts=facts, event=event if kind == "channel.opened" else {}))
+        self.iserver.audit(Act(kind, 0, who, facts=facts, event=event))
 
     def _channel_facts(self) -> dict[str, Any]:
         """Return what Part 5 §6.5.6, §6.5.8 tell of a channel."""
@@ -388,6 +391,8 @@ class Processor(UaProcessor):
             return await self._create_session(requesthdr, seqhdr, body)
         if typeid == ACTIVATE_SESSION:
             return await self._activate_session(requesthdr, seqhdr, body)
+        if typeid in NOT_OFFERED:  # nobody needs a session to be told so
+            raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
         session = self._session_of(requesthdr)
         if typeid == CLOSE_SESSION:
             return await self._close_session(session, requesthdr, seqhdr, body)

@@ -45,6 +45,7 @@ _KINDS: Final = ua.VariantType
 TYPES: Final[dict[str, tuple[int, str]]] = {
     "channel.opened": (_IDS.AuditOpenSecureChannelEventType, "SecureChannel/OpenSecureChannel"),
     "channel.refused": (_IDS.AuditOpenSecureChannelEventType, "SecureChannel/OpenSecureChannel"),
+    "channel.closed": (_IDS.AuditChannelEventType, "SecureChannel/CloseSecureChannel"),
     "session.created": (_IDS.AuditCreateSessionEventType, "Session/CreateSession"),
     "session.activated": (_IDS.AuditActivateSessionEventType, "Session/ActivateSession"),
     "session.closed": (_IDS.AuditSessionEventType, "Session/CloseSession"),
