@@ -18,6 +18,7 @@ from tests.opcua.publishing import (
     DISABLED,
     REPORTING,
     SAMPLING,
+    VALUE,
     FakeSession,
     Plant,
     data_value,
@@ -227,6 +228,36 @@ def test_items_have_a_bound() -> None:
     assert codes == [0, CODES.BadTooManyMonitoredItems]
     plant.service.delete(plant.session, ua.DeleteSubscriptionsParameters([one]))
     assert plant.monitor(two, node).StatusCode.is_good()
+
+
+async def test_many_items_are_made_in_slices(plant: Plant) -> None:
+    nodes = [plant.variable(f"v{i}") for i in range(600)]
+    number = plant.subscribe()
+    params = CreateParameters(number, 2, [item(node, handle=i) for i, node in enumerate(nodes)])
+    rest = plant.service.monitoring.create(plant.session, params)
+    assert 0 < len(plant.found(number).items) < 600
+    await rest
+    assert len(plant.found(number).items) == 600
+    rest = plant.service.monitoring.create(plant.session, params)
+    plant.service.delete(plant.session, ua.DeleteSubscriptionsParameters([number]))
+    with pytest.raises(ServiceError):
+        await rest
+    assert plant.service.monitoring.count == 0
+    assert not plant.slot(nodes[0]).datachange_callbacks
+
+
+async def test_asyncua_tells_of_changes_and_of_the_end_of_a_node(plant: Plant) -> None:
+    # §5.13.1.1: an item of a node that was deleted says so.
+    node = plant.variable("speed", 1.0)
+    number = plant.subscribe()
+    plant.monitor(number, node)
+    plant.next(number)
+    await plant.aspace.write_attribute_value(node, VALUE, data_value(2.0))
+    assert plant.next(number).values == [2.0]
+    (watcher,) = plant.slot(node).datachange_callbacks.values()
+    del plant.aspace[node]
+    watcher(1, None, ua.StatusCode(CODES.BadNodeIdUnknown))
+    assert plant.next(number).changes == [(1, None, CODES.BadNodeIdUnknown)]
 
 
 # --- rights ---------------------------------------------------------------------------------------------
@@ -455,7 +486,7 @@ def test_no_service_touches_the_items_of_another_session(plant: Plant) -> None:
     thief, monitoring = FakeSession("thief"), plant.service.monitoring
     attempts: tuple[Callable[[], Any], ...] = (
         lambda: monitoring.create(thief, CreateParameters(number, 2, [item(node)])),
-        lambda: monitoring.modify(thief, ModifyParameters(number, 2, [])),
+        lambda: monitoring.modify(thief, ModifyParameters(number, 2, [ua.MonitoredItemModifyRequest(made)])),
         lambda: monitoring.delete(thief, ua.DeleteMonitoredItemsParameters(number, [made])),
         lambda: monitoring.set_mode(thief, ModeParameters(number, 0, [made])),
         lambda: monitoring.set_triggering(thief, ua.SetTriggeringParameters(number, made, [made], [])),

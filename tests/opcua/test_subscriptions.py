@@ -238,7 +238,8 @@ def test_a_client_that_takes_little_gets_it_in_pieces(plant: Plant) -> None:
     # §5.7.2.2 MaxResponseMessageSize: no message is lost to Bad_ResponseTooLarge.
     nodes = [plant.variable(f"v{i}", float(i)) for i in range(400)]
     number = plant.subscribe()
-    plant.monitor(number, *nodes)
+    plant.monitor(number, *nodes[:200])
+    plant.monitor(number, *nodes[200:])
     replies = [FakeReply() for _ in range(3)]
     for reply in replies:
         reply.most_bytes = 8192

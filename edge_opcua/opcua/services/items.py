@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
@@ -40,6 +41,16 @@ USER_ATTRIBUTES: Final = frozenset(
 )
 
 _log = structlog.get_logger(__name__)
+
+
+class Done:
+    """Something to await that is over: asyncua awaits a change, but not the end of a node."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+DONE: Final = Done()
 
 
 class Reader(Protocol):
@@ -227,10 +238,14 @@ class DataItem(Item):
         else:
             self.sample(value)
 
-    async def __call__(self, handle: int, value: ua.DataValue | None, status: Any = None) -> None:  # noqa: ARG002 - asyncua's callback
-        """Take a change from asyncua's address space."""
+    def __call__(self, handle: int, value: ua.DataValue | None, status: Any = None) -> Done:  # noqa: ARG002 - asyncua's callback
+        """Take a change from asyncua's address space, or the end of the node."""
         if value is not None:
             self.changed(value)
+        else:
+            self._seen_as = None
+            self.changed(ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadNodeIdUnknown)))
+        return DONE
 
     def sample(self, value: ua.DataValue) -> None:
         """Look at a value, and queue it if it is a notification."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from edge_opcua.opcua.services.filters import Selection, compile_filter, may_rec
 from edge_opcua.opcua.services.items import DataItem, EventItem, Item, Reader, source_of
 from edge_opcua.opcua.services.sampling import Sampling
 from edge_opcua.opcua.services.service import Caller, Service
+from edge_opcua.opcua.services.slices import SLICE, answer, begin
 from edge_opcua.opcua.services.subscription import Subscription
 from edge_opcua.opcua.types import SERVER, attribute, is_subtype, property_value
 from edge_opcua.opcua.values import utc
@@ -135,13 +136,20 @@ class Monitoring:
 
     # --- create (§5.13.2) ----------------------------------------------------------------------------
 
-    def create(self, caller: Caller, params: CreateParameters) -> ua.CreateMonitoredItemsResponse:
+    def create(self, caller: Caller, params: CreateParameters) -> Any:
         """CreateMonitoredItems."""
-        subscription = self._find(caller, params.SubscriptionId)
-        timestamps = _timestamps(params.TimestampsToReturn)
-        response = ua.CreateMonitoredItemsResponse()
-        response.Results = [self._create(subscription, wanted, timestamps) for wanted in params.ItemsToCreate]
-        return response
+        return begin(self._create_all(caller, params))
+
+    def _create_all(self, caller: Caller, params: CreateParameters) -> Generator[None, None, Any]:
+        results: list[Any] = []
+        for start in range(0, len(params.ItemsToCreate), SLICE):
+            if start:
+                yield
+            subscription = self._find(caller, params.SubscriptionId)  # it may have ended meanwhile
+            timestamps = _timestamps(params.TimestampsToReturn)
+            part = params.ItemsToCreate[start : start + SLICE]
+            results += [self._create(subscription, wanted, timestamps) for wanted in part]
+        return (yield from answer(ua.CreateMonitoredItemsResponse(), results, self._limits.response_bytes))
 
     def _create(
         self,
@@ -289,13 +297,20 @@ class Monitoring:
 
     # --- modify (§5.13.3) ----------------------------------------------------------------------------
 
-    def modify(self, caller: Caller, params: ModifyParameters) -> ua.ModifyMonitoredItemsResponse:
+    def modify(self, caller: Caller, params: ModifyParameters) -> Any:
         """ModifyMonitoredItems."""
-        subscription = self._find(caller, params.SubscriptionId)
-        timestamps = _timestamps(params.TimestampsToReturn)
-        response = ua.ModifyMonitoredItemsResponse()
-        response.Results = [self._modify(subscription, wanted, timestamps) for wanted in params.ItemsToModify]
-        return response
+        return begin(self._modify_all(caller, params))
+
+    def _modify_all(self, caller: Caller, params: ModifyParameters) -> Generator[None, None, Any]:
+        results: list[Any] = []
+        for start in range(0, len(params.ItemsToModify), SLICE):
+            if start:
+                yield
+            subscription = self._find(caller, params.SubscriptionId)
+            timestamps = _timestamps(params.TimestampsToReturn)
+            part = params.ItemsToModify[start : start + SLICE]
+            results += [self._modify(subscription, wanted, timestamps) for wanted in part]
+        return (yield from answer(ua.ModifyMonitoredItemsResponse(), results, self._limits.response_bytes))
 
     def _modify(
         self,
