@@ -29,6 +29,7 @@ TEXT_BYTES: Final = 100
 OBJECT_BYTES: Final = 500
 
 _INT32: Final = struct.Struct("<i")
+_MAX_PLANS: Final = 64
 _NULL, _VARIANT, _LAST_BUILT_IN = 0, 24, 25
 _BODY_AS_BYTES: Final = 0x01
 _ARRAY, _DIMENSIONS, _KIND = 0x80, 0x40, 0x3F
@@ -36,6 +37,7 @@ _URI_FOLLOWS, _SERVER_FOLLOWS = 0x80, 0x40
 # Part 6 §5.2.2.9: a NodeId's encodings of fixed size; the two others end with a length.
 _NODE_ID_BYTES: Final = {0: 2, 1: 4, 2: 7, 4: 19}
 _NODE_ID_LENGTH_AT: Final = {3: 3, 5: 3}
+_STRING_NODE_ID: Final = 3
 
 
 class Walk:
@@ -76,7 +78,7 @@ class Walk:
         """Return where the String or ByteString at ``pos`` ends."""
         (length,) = _INT32.unpack_from(self.data, pos)
         if length <= 0:
-            return pos + 4 + _none(length)
+            return pos + 4 if length >= -1 else _none(length)
         if length > self.longest_string:
             raise ServiceError(ua.StatusCodes.BadEncodingLimitsExceeded)
         after = pos + 4 + length
@@ -103,12 +105,14 @@ class Kind:
         size: Its size if that never differs, else 0.
         plain: Whether it holds nothing that could unfold: no list, Variant or ExtensionObject.
         cost: What one takes as Python objects, bytes.
+        parts: What it consists of, one after the other; empty if that is not all there is to it.
     """
 
     step: Step
     size: int = 0
     plain: bool = True
     cost: int = OBJECT_BYTES
+    parts: tuple[Kind, ...] = ()
 
 
 def check_request(
@@ -189,6 +193,8 @@ def _fixed(size: int) -> Kind:
 
 def _node_id(walk: Walk, pos: int) -> int:
     encoding = walk.data[pos]
+    if encoding == _STRING_NODE_ID:  # what tags have
+        return walk.text(pos + 3)
     kind = encoding & _KIND
     size = _NODE_ID_BYTES.get(kind)
     pos = pos + size if size else walk.text(pos + _NODE_ID_LENGTH_AT[kind])
@@ -348,10 +354,11 @@ def _struct(cls: Any) -> Kind:
     kinds = _merged([kind for _, _, kind in parts])
     if not kinds:
         return _NOTHING
-    if len(kinds) == 1 and kinds[0].size:
-        return Kind(kinds[0].step, kinds[0].size)
+    if len(kinds) == 1:
+        return Kind(kinds[0].step, kinds[0].size, kinds[0].plain)
     steps = tuple(kind.step for kind in kinds)
-    return Kind(functools.partial(_walk_all, steps), plain=all(kind.plain for kind in kinds))
+    plain = all(kind.plain for kind in kinds)
+    return Kind(functools.partial(_walk_all, steps), plain=plain, parts=tuple(kinds))
 
 
 def _walk_all(steps: tuple[Step, ...], walk: Walk, pos: int) -> int:
@@ -361,9 +368,9 @@ def _walk_all(steps: tuple[Step, ...], walk: Walk, pos: int) -> int:
 
 
 def _merged(kinds: list[Kind]) -> list[Kind]:
-    """Take neighbours of fixed size together."""
+    """Take structures apart and neighbours of fixed size together."""
     merged: list[Kind] = []
-    for kind in kinds:
+    for kind in (part for whole in kinds for part in (whole.parts or (whole,))):
         if kind.size and merged and merged[-1].size:
             merged[-1] = _fixed(merged[-1].size + kind.size)
         else:
@@ -373,14 +380,19 @@ def _merged(kinds: list[Kind]) -> list[Kind]:
 
 def _with_optional_fields(parts: list[tuple[str, int, Kind]]) -> Kind:
     mask = next((kind.size for name, _, kind in parts if name == "Encoding"), 0)
-    rest = tuple((bit, kind.step) for name, bit, kind in parts if name != "Encoding")
+    rest = tuple((bit, kind) for name, bit, kind in parts if name != "Encoding")
+    known = sum(bit for bit, _ in rest)
+
+    # At most _MAX_PLANS each: whoever sends it chooses which fields are there.
+    @functools.lru_cache(_MAX_PLANS)
+    def steps_of(present: int) -> tuple[Step, ...]:
+        return tuple(kind.step for kind in _merged([kind for bit, kind in rest if not bit or present & bit]))
 
     def walk_some(walk: Walk, pos: int) -> int:
         present = int.from_bytes(walk.data[pos : pos + mask], "little")
         pos += mask
-        for bit, step in rest:
-            if not bit or present & bit:
-                pos = step(walk, pos)
+        for step in steps_of(present & known):
+            pos = step(walk, pos)
         return pos
 
     return Kind(walk_some, plain=all(kind.plain for _, _, kind in parts))
