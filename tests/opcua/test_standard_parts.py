@@ -21,6 +21,7 @@ from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.services.counts import ServerCounts, SessionCounts
 from edge_opcua.opcua.standard.audit import (
     FOLD_S,
+    MAX_EQUAL,
     MAX_KINDS,
     MAX_WAITING,
     TYPES,
@@ -171,7 +172,15 @@ async def test_a_stranger_who_changes_his_name_is_folded_too() -> None:
 
 def test_what_was_done_is_never_folded() -> None:
     folding = Folding(ManualClock())
-    assert all(folding.take(Act("session.created", who="a")) for _ in range(1000))
+    assert all(folding.take(Act("value.written", who="a")) for _ in range(1000))
+
+
+def test_a_client_that_connects_all_the_time_is_counted_beyond_a_number() -> None:
+    folding = Folding(ManualClock())
+    told = [folding.take(Act("session.created", who=f"a (10.0.0.7:{port})")) for port in range(1000, 1100)]
+    assert told.count(True) == MAX_EQUAL
+    (rest,) = folding.rest()
+    assert rest.facts["more_in_a_minute"] == 100 - MAX_EQUAL
 
 
 def test_a_journal_record_says_who_what_and_how_it_ended_and_holds_no_control_characters() -> None:
@@ -272,7 +281,7 @@ def test_telling_never_fails_and_never_holds_more_than_its_bound() -> None:
     listener = Listener()
     trail = listener.trail()
     for _ in range(MAX_WAITING + 5):
-        trail.tell(Act("session.created"))
+        trail.tell(Act("trust.changed"))
     assert trail.dropped == 5
     assert len(listener.records) == MAX_WAITING + 5
     listener.broken = True

@@ -31,6 +31,8 @@ __all__ = ["TYPES", "AuditTrail", "Folding", "audit_event", "audit_types", "jour
 FOLD_S: Final = 60.0
 # Kinds of refusals told apart within one fold; beyond that they are only counted together.
 MAX_KINDS: Final = 60
+# Connections of one client that are told one by one in that time.
+MAX_EQUAL: Final = 60
 # Events that wait for delivery; the oldest is dropped and counted, the journal has it.
 MAX_WAITING: Final = 1000
 MAX_TEXT: Final = 500
@@ -77,6 +79,10 @@ _CERTIFICATE_TYPES: Final[dict[str, int]] = {
 _NO_EVENT: Final = frozenset({"certificate.expires"})
 # Leaves everything as it was, and a client may do it a thousand times a second.
 _NO_RECORD: Final = frozenset({"request.cancelled"})
+_CONNECTING: Final = frozenset(
+    {"channel.opened", "session.created", "session.activated", "session.closed", "url.mismatched"}
+)
+_MORE: Final = ("more",)
 _ALARMING: Final = frozenset({"user.locked", "certificate.updated", "trust.changed"})
 _OF_A_NODE: Final = frozenset({"value.written", "method.called"})
 _FIELDS: Final[dict[str, ua.VariantType]] = {
@@ -124,11 +130,12 @@ def audit_types(aspace: AddressSpace) -> list[ua.NodeId]:
 @dataclass(slots=True)
 class _Fold:
     act: Act
+    told: int = 1
     more: int = 0
 
 
 class Folding:
-    """Tells the first of many equal refusals, and once a minute how many more there were.
+    """Tells the first of many equal acts, and once a minute how many more there were.
 
     Args:
         clock: Says when a minute is over.
@@ -140,18 +147,28 @@ class Folding:
         self._since_s = clock.monotonic_s()
 
     def take(self, act: Act) -> bool:
-        """Whether to tell of an act now; what is good always is."""
-        if not act.status:
+        """Whether to tell of an act now: of a refusal the first, of what was done everything.
+
+        Only of a client that connects more than :data:`MAX_EQUAL` times a minute the rest is counted, too.
+        """
+        if not act.status and act.kind not in _CONNECTING:
             return True
         key = _likeness(act)
-        if key not in self._folds and len(self._folds) >= MAX_KINDS:
-            key = ("more",)
-            act = Act("refusals.more", act.status, facts={"reason": "of many kinds"})
         fold = self._folds.get(key)
         if fold is None:
-            self._folds[key] = _Fold(act, more=int(key == ("more",)))
-            return key != ("more",)
+            return self._begin(key, act)
+        if fold.told < (1 if act.status else MAX_EQUAL):
+            fold.told += 1
+            return True
         fold.more += 1
+        return False
+
+    def _begin(self, key: tuple[str, ...], act: Act) -> bool:
+        if len(self._folds) < MAX_KINDS or not act.status:
+            self._folds[key] = _Fold(act)
+            return True
+        rest = Act("refusals.more", act.status, facts={"reason": "of many kinds"})
+        self._folds.setdefault(_MORE, _Fold(rest)).more += 1
         return False
 
     def due(self) -> list[Act]:
