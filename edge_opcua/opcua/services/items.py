@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from edge_opcua.opcua.services.filters import Selection
     from edge_opcua.opcua.services.sampling import Group, Sampling
     from edge_opcua.opcua.services.service import Caller
-    from edge_opcua.opcua.services.subscription import Subscription
 
 Mode = ua.MonitoringMode
 # What is said instead of a value: the next one is read again, it is not taken from whoever tells it.
@@ -68,6 +67,22 @@ class Reader(Protocol):
         ...
 
 
+class Holder(Protocol):
+    """The subscription of an item, as the item sees it.
+
+    Attributes:
+        owner: The session.
+        pending: Items with something to report.
+        interval_ms: Publishing interval.
+        counts: For diagnostics.
+    """
+
+    owner: Caller
+    pending: dict[Item, None]
+    interval_ms: float
+    counts: Any
+
+
 class Item:
     """What data items and event items have in common.
 
@@ -87,7 +102,7 @@ class Item:
     of_events = False
 
     def __init__(
-        self, subscription: Subscription, number: int, node_id: ua.NodeId, attribute: ua.AttributeIds
+        self, subscription: Holder, number: int, node_id: ua.NodeId, attribute: ua.AttributeIds
     ) -> None:
         self.subscription = subscription
         self.number = number
@@ -199,7 +214,7 @@ class DataItem(Item):
 
     def __init__(  # noqa: PLR0913 - finished objects
         self,
-        subscription: Subscription,
+        subscription: Holder,
         number: int,
         node_id: ua.NodeId,
         attribute: ua.AttributeIds,
@@ -371,7 +386,7 @@ class EventItem(Item):
 
     def __init__(
         self,
-        subscription: Subscription,
+        subscription: Holder,
         number: int,
         node_id: ua.NodeId,
         selection: Selection,

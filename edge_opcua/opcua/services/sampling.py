@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from asyncua import ua
 
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.schedule import Schedule, Ticket
 
-if TYPE_CHECKING:
-    from edge_opcua.opcua.services.items import DataItem
+
+class Sampled(Protocol):
+    """A data item, as its group sees it."""
+
+    def sample(self, value: ua.DataValue) -> None:
+        """Take a value."""
+        ...
+
+    def read(self) -> ua.DataValue:
+        """Return the present value."""
+        ...
 
 
 class Group:
@@ -24,18 +33,18 @@ class Group:
     __slots__ = ("_polled", "members", "ticket", "touched")
 
     def __init__(self) -> None:
-        self.touched: dict[DataItem, ua.DataValue] = {}
-        self.members: set[DataItem] = set()
-        self._polled: dict[DataItem, None] = {}
+        self.touched: dict[Sampled, ua.DataValue] = {}
+        self.members: set[Sampled] = set()
+        self._polled: dict[Sampled, None] = {}
         self.ticket: Ticket | None = None
 
-    def enter(self, item: DataItem, *, polled: bool) -> None:
+    def enter(self, item: Sampled, *, polled: bool) -> None:
         """Take an item in; a polled one is read every time."""
         self.members.add(item)
         if polled:
             self._polled[item] = None
 
-    def leave(self, item: DataItem) -> None:
+    def leave(self, item: Sampled) -> None:
         """Let an item go."""
         self.members.discard(item)
         self.touched.pop(item, None)
@@ -90,7 +99,7 @@ class Sampling:
         wanted = min(max(wanted, least, node_ms), self._limits.max_sampling_ms)
         return math.ceil(round(wanted / self.tick_ms, 6)) * self.tick_ms
 
-    def join(self, item: DataItem, interval_ms: float, *, polled: bool) -> Group | None:
+    def join(self, item: Sampled, interval_ms: float, *, polled: bool) -> Group | None:
         """Enter an item where its samples are taken; None: it is told of each change at once."""
         if not polled and interval_ms <= self.tick_ms:
             return None
@@ -101,7 +110,7 @@ class Sampling:
         group.enter(item, polled=polled)
         return group
 
-    def leave(self, item: DataItem, interval_ms: float) -> None:
+    def leave(self, item: Sampled, interval_ms: float) -> None:
         """Let an item go; a group without items ends."""
         group = self._groups.get(interval_ms)
         if group is None:
