@@ -1,4 +1,4 @@
-"""What asyncua's server gets wrong and only a real connection shows; docs/reference/opcua-features.md lists it."""
+"""Former defects that only a real connection shows; docs/reference/opcua-features.md lists them all."""
 
 from __future__ import annotations
 
@@ -93,6 +93,17 @@ def values(message: Any) -> list[Any]:
 
 
 # --- discovery and sessions ------------------------------------------------------------------------------
+
+
+async def test_discovery_that_is_not_offered_is_said_to_be_so_without_a_session(plant: Plant) -> None:
+    # Part 4 §5.5.1, §7.38.2.
+    async with channel(plant.client(None)) as anybody:
+        for message in (
+            ua.FindServersOnNetworkRequest(),
+            ua.RegisterServerRequest(),
+            ua.RegisterServer2Request(),
+        ):
+            assert await status_of(request(anybody, message)) == CODES.BadServiceUnsupported
 
 
 @pytest.mark.parametrize(

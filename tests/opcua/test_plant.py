@@ -149,6 +149,19 @@ async def test_an_object_has_every_member_its_type_demands(
         )[0]
 
 
+async def test_an_object_has_no_placeholder_of_its_type(client: Client) -> None:
+    # Part 3 §6.4.4.4: a placeholder is a rule for names, no node; asyncua made one of each.
+    waiting = [plant_id("Press01"), plant_id("Models"), plant_id("Devices.press"), plant_id("Devices.vib")]
+    seen = set(waiting)
+    while waiting:
+        for child in await client.get_node(waiting.pop()).get_children_descriptions():
+            assert not child.BrowseName.Name.startswith("<"), child.NodeId
+            if child.NodeId not in seen:
+                seen.add(child.NodeId)
+                waiting.append(child.NodeId)
+    assert len(seen) > 150
+
+
 async def test_models_show_hash_state_and_proof(client: Client) -> None:
     assert await value(client, "Models.press-anomaly.1.Sha256") == "a" * 64
     assert await value(client, "Models.press-anomaly.1.Proof.false_alarms_per_week") == 0.5
@@ -210,6 +223,10 @@ async def _has_status(client: Client, name: str, expected: int) -> bool:
     return await status(client, name) == expected
 
 
+async def _was_told(watcher: Watcher, name: str, expected: int) -> bool:
+    return any(each.StatusCode.value == expected for each in watcher.of(name))
+
+
 async def test_a_bad_row_is_null_and_a_row_out_of_range_keeps_its_value(plant: Plant, client: Client) -> None:
     plant.stamp("press.fast")
     batch = plant.writer("press.fast").batch
@@ -230,11 +247,14 @@ async def test_a_writer_that_stops_takes_its_values_through_the_table(plant: Pla
     names = ["Press01.Process.tonnage", "Press01.Process.speed"]
     plant.press(tonnage=500, speed=20)
     await until(lambda: _is(client, names[0], 500.0))
-    await subscription.subscribe_data_change([client.get_node(plant_id(name)) for name in names])
+    await subscription.subscribe_data_change(
+        [client.get_node(plant_id(name)) for name in names], queuesize=10
+    )
     source = (await read(client, names[0])).SourceTimestamp
     await until(lambda: _has_status(client, names[0], BAD_COMMUNICATION_ERROR))
     held = await read(client, names[1])
     assert (held.Value.Value, held.StatusCode.value) == (0.0, UNCERTAIN_SUBSTITUTE)
+    await until(lambda: _was_told(watcher, names[0], BAD_COMMUNICATION_ERROR))
     plant.press(tonnage=600, speed=30)
     await until(lambda: _is(client, names[0], 600.0))
     await asyncio.sleep(0.1)
@@ -424,6 +444,23 @@ async def test_a_result_event_carries_the_machinery_result(plant: Plant, client:
     assert (times.AcquisitionDuration, times.ProcessingDuration) == (12.5, 0.25)
     assert times.StartTime < times.EndTime
     assert [part.Value for part in result.ResultContent] == [0.25, 0.75]
+
+
+async def test_structures_are_not_mixed_up_with_others_of_their_name(
+    plant: Plant, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # asyncua keeps them by BrowseName: MachineVision has a ResultDataType of its own.
+    for name in ("ResultDataType", "ResultMetaDataType", "ProcessingTimesDataType"):
+        monkeypatch.setattr(ua, name, ua.Range, raising=False)
+    watcher = Watcher()
+    subscription = await client.create_subscription(20, watcher)
+    await subscription.subscribe_events(plant_id(ENGINE), client.get_node(Ids.RESULT_EVENT_TYPE))
+    plant.result(52, Verdict.OK)
+    await watcher.wait(1)
+    await subscription.delete()
+    result = watcher.events[0].Result
+    assert type(result) is ua.extension_objects_by_datatype[Ids.RESULT_DATA]
+    assert result.ResultMetaData.ResultId == "7052"
 
 
 async def test_a_client_that_asks_for_any_event_of_the_base_type_gets_results(
