@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 from asyncua.common.utils import ServiceError
+from structlog.testing import capture_logs
 
 from edge_opcua.opcua.services import subscription as subscription_module
 from edge_opcua.opcua.services.service import set_caller
@@ -618,6 +619,23 @@ async def test_one_task_serves_all_subscriptions_and_sleeps_between_them(plant: 
         assert plant.found(slow).cycle.state is State.LATE
         running.cancel()
     assert plant.clock.sleepers == 0
+
+
+def test_a_fault_in_one_session_stops_neither_the_clock_nor_the_others(plant: Plant) -> None:
+    class Broken(FakeReply):
+        def send(self, response: Any) -> None:
+            raise ValueError("a bug in a codec")
+
+    broken, other = plant.subscribe(), FakeSession("other")
+    plant.subscribe(other)
+    plant.publish(reply=Broken())
+    fine = plant.publish(other)
+    with capture_logs() as logs:
+        plant.pass_ms(100)
+    assert [line["event"] for line in logs] == ["schedule.failed"]
+    assert not fine.open
+    assert broken in plant.service.subscriptions
+    assert not plant.publish(reply=FakeReply()).faults
 
 
 def test_what_was_missed_is_not_made_up_for(plant: Plant) -> None:

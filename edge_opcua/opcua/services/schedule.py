@@ -8,11 +8,24 @@ import itertools
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from edge_opcua.core.clock import Clock
 
 # What is due this soon is done in the same wake-up.
 SLACK_S: Final = 0.001
 _DAY_S: Final = 86_400.0
+
+
+_log = structlog.get_logger(__name__)
+
+
+def safely(call: Callable[[], None]) -> None:
+    """Call something whose fault shall stop neither the clock nor what is due beside it."""
+    try:
+        call()
+    except Exception as exc:  # noqa: BLE001 - boundary: a task that raised would end the server
+        _log.error("schedule.failed", error=repr(exc), exc_info=exc)
 
 
 class Ticket:
@@ -21,7 +34,7 @@ class Ticket:
     Args:
         period_s: How often.
         due_s: When next (monotonic).
-        call: What to do then; it must not raise.
+        call: What to do then.
     """
 
     __slots__ = ("call", "due_s", "live", "period_s")
@@ -109,9 +122,9 @@ class Schedule:
                 ticket.due_s = now_s + ticket.period_s
             self._push(ticket)
             done = True
-            ticket.call()
+            safely(ticket.call)
         if done:
-            self._settle()
+            safely(self._settle)
 
     def _push(self, ticket: Ticket) -> None:
         heapq.heappush(self._heap, (ticket.due_s, next(self._order), ticket))

@@ -23,7 +23,7 @@ from edge_opcua.opcua.services.line import Line, Waiting, turn
 from edge_opcua.opcua.services.monitoring import Monitoring
 from edge_opcua.opcua.services.propagation import Notifiers
 from edge_opcua.opcua.services.sampling import Sampling
-from edge_opcua.opcua.services.schedule import Schedule
+from edge_opcua.opcua.services.schedule import Schedule, safely
 from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
 from edge_opcua.opcua.services.subscription import Act, Cycle, State, Subscription
 
@@ -290,17 +290,19 @@ class Subscriptions:
             if subscription.ticket is not None:
                 by_session.setdefault(subscription.session_id, []).append(subscription)
         for session_id, members in by_session.items():
-            line = self._lines.get(session_id)
-            if line is None:
-                for orphan in members:
-                    self._step(None, orphan)
-                continue
-            line.purge(self._clock.monotonic_s())
-            members.sort(key=turn)
-            for _, equals in groupby(members, key=lambda each: each.priority):
-                for subscription in equals:
-                    self._step(line, subscription)
-                self._attend(line)
+            safely(partial(self._settle_session, self._lines.get(session_id), members))
+
+    def _settle_session(self, line: Line | None, members: list[Subscription]) -> None:
+        if line is None:
+            for orphan in members:
+                self._step(None, orphan)
+            return
+        line.purge(self._clock.monotonic_s())
+        members.sort(key=turn)
+        for _, equals in groupby(members, key=lambda each: each.priority):
+            for subscription in equals:
+                self._step(line, subscription)
+            self._attend(line)
 
     def _step(self, line: Line | None, subscription: Subscription) -> None:
         cycle = subscription.cycle
