@@ -22,7 +22,13 @@ MAX_CHAIN: Final = 6
 MAX_TEXT: Final = 200
 STRONG_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 # What a certificate reader may raise on bytes that somebody else made.
-UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+)
 
 
 class Lists(Protocol):
@@ -134,9 +140,10 @@ def load(content: bytes) -> x509.Certificate:
 
 def load_revocations(content: bytes) -> x509.CertificateRevocationList:
     """Read a revocation list, DER or PEM; raises one of :data:`UNREADABLE`."""
-    if content.lstrip().startswith(b"-----BEGIN"):
-        return x509.load_pem_x509_crl(content)
-    return x509.load_der_x509_crl(content)
+    pem = content.lstrip().startswith(b"-----BEGIN")
+    found = x509.load_pem_x509_crl(content) if pem else x509.load_der_x509_crl(content)
+    found.issuer.rfc4514_string()  # is only parsed when somebody looks at it
+    return found
 
 
 def der_of(certificate: x509.Certificate) -> bytes:
@@ -241,17 +248,25 @@ def _revocation(
 
 def is_list_of(revocations: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     """Whether an authority made a revocation list: its name, its key, its right to (RFC 5280 §6.3)."""
-    if revocations.issuer != issuer.subject:
-        return False
-    if not isinstance(revocations.signature_hash_algorithm, STRONG_HASHES):
-        return False
-    key = issuer.public_key()
-    if not isinstance(key, rsa.RSAPublicKey) or not revocations.is_signature_valid(key):
+    try:
+        if not _has_signed(issuer, revocations):
+            return False
+    except UNREADABLE:  # an algorithm that nobody knows signs nothing here
         return False
     try:
         return issuer.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
     except x509.ExtensionNotFound:
         return True
+
+
+def _has_signed(issuer: x509.Certificate, revocations: x509.CertificateRevocationList) -> bool:
+    key = issuer.public_key()
+    return (
+        revocations.issuer == issuer.subject
+        and isinstance(revocations.signature_hash_algorithm, STRONG_HASHES)
+        and isinstance(key, rsa.RSAPublicKey)
+        and revocations.is_signature_valid(key)
+    )
 
 
 def _in_force(revocations: x509.CertificateRevocationList, now: dt.datetime) -> bool:
@@ -273,13 +288,15 @@ def out_of_time(certificate: x509.Certificate, now: dt.datetime) -> tuple[str, s
 
 def weakness(certificate: x509.Certificate) -> tuple[str, str] | None:
     """Return code and detail if key or signature of a certificate are too weak."""
-    key = certificate.public_key()
+    try:
+        key, used = certificate.public_key(), certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return "S405", "unknown algorithm"
     if not isinstance(key, rsa.RSAPublicKey):
         return "S404", "not an RSA key"
     if not MIN_KEY_BITS <= key.key_size <= MAX_KEY_BITS:
         return "S404", f"{key.key_size} bits"
-    if not isinstance(certificate.signature_hash_algorithm, STRONG_HASHES):
-        used = certificate.signature_hash_algorithm
+    if not isinstance(used, STRONG_HASHES):
         return "S405", used.name if used else "unknown"
     return None
 
@@ -329,17 +346,22 @@ def signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _issued(issuer: x509.Certificate, child: x509.Certificate, below: int) -> bool:
     """Whether ``issuer`` is an authority that signed ``child``, with ``below`` authorities under it."""
     try:
+        return child.issuer == issuer.subject and _may_issue(issuer, below) and signed_by(child, issuer)
+    except UNREADABLE:  # a broken one in the lists is nobody's issuer, and in nobody's way
+        return False
+
+
+def _may_issue(issuer: x509.Certificate, below: int) -> bool:
+    try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:
         return False
     if not constraints.ca or (constraints.path_length is not None and constraints.path_length < below):
         return False
     try:
-        if not issuer.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
-            return False
+        return issuer.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
     except x509.ExtensionNotFound:
-        pass
-    return signed_by(child, issuer)
+        return True
 
 
 def _der_size(data: bytes) -> int:

@@ -138,10 +138,14 @@ class Renewal:
         if fitting is None:
             what = "the key that came with it" if key is not None else "any key of this server"
             raise CertificateError(f"the certificate does not belong to {what}", code="S432")
-        objection = _objection(leaf, own, self._clock)
-        if objection is not None:
-            raise CertificateError(objection[1], code=objection[0])
-        return Replacement(leaf, fitting, _ordered(leaf, [_readable(one) for one in issuers], self._clock))
+        brought = [_readable(one) for one in issuers]
+        try:
+            objection = _objection(leaf, own, self._clock)
+            if objection is not None:
+                raise CertificateError(objection[1], code=objection[0])
+            return Replacement(leaf, fitting, _ordered(leaf, brought, self._clock))
+        except UNREADABLE as exc:  # a field that is only parsed when somebody looks at it
+            raise CertificateError(f"it cannot be read ({exc})", code="S406") from exc
 
     def _pending_keys(self) -> dict[Path, rsa.RSAPrivateKey]:
         """Return the keys of requests, by file; one that was damaged is of no use, and does no harm."""

@@ -133,15 +133,10 @@ class TrustFiles:
         if len(entries) > MAX_ENTRIES:
             raise CertificateError(f"more than {MAX_ENTRIES} certificates and revocation lists", code="S436")
         before = self.content()
-        known = {*before.trusted, *before.issuers}
-        certificates = [usable_certificate(der) for der in (*wanted.trusted, *wanted.issuers)]
-        for certificate in certificates:
-            if der_of(certificate) not in known and (fault := weakness(certificate)):
-                raise CertificateError(f"{name_of(certificate)}: {fault[1]}", code=fault[0])
-        for der in (*wanted.trusted_lists, *wanted.issuer_lists):
-            one = usable_revocations(der)
-            if not any(is_list_of(one, certificate) for certificate in certificates):
-                raise CertificateError(f"nobody here signed the list of {_issuer_name(one)}", code="S435")
+        try:
+            _examine(wanted, {*before.trusted, *before.issuers})
+        except UNREADABLE as exc:  # a field that is only parsed when somebody looks at it
+            raise CertificateError(f"an entry cannot be read ({exc})", code="S406") from exc
 
     def replace(self, wanted: TrustContent) -> None:
         """Make the lists what they shall be; who stays keeps his roles, who is new gets the least."""
@@ -219,6 +214,17 @@ class TrustFiles:
             if der not in here:
                 name = certificate_file_name(name_of(load(der)), thumbprint(der))
                 write_atomic(self._issuers / name, der, mode=0o644)
+
+
+def _examine(wanted: TrustContent, known: set[bytes]) -> None:
+    certificates = [usable_certificate(der) for der in (*wanted.trusted, *wanted.issuers)]
+    for certificate in certificates:
+        if der_of(certificate) not in known and (fault := weakness(certificate)):
+            raise CertificateError(f"{name_of(certificate)}: {fault[1]}", code=fault[0])
+    for der in (*wanted.trusted_lists, *wanted.issuer_lists):
+        one = usable_revocations(der)
+        if not any(is_list_of(one, certificate) for certificate in certificates):
+            raise CertificateError(f"nobody here signed the list of {_issuer_name(one)}", code="S435")
 
 
 def usable_certificate(der: bytes) -> x509.Certificate:

@@ -14,9 +14,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from edge_opcua.errors import CertificateError, ConfigError, SecurityError
 from edge_opcua.security import pki as pki_module
 from edge_opcua.security import renewal as renewal_module
+from edge_opcua.security.chain import pem_of
 from edge_opcua.security.making import parse_subject
 from edge_opcua.security.pki import Pki, locked, names_in, open_pki, read_own, replace_own
-from edge_opcua.security.renewal import Renewal, Replacement, split_pem
+from edge_opcua.security.renewal import Renewal, Replacement, request_pem, split_pem
 from edge_opcua.testing import ManualClock
 from tests.security.certificates import NOW, Identity, make, rsa_key
 
@@ -286,3 +287,21 @@ def test_the_hash_of_a_request_is_strong(renewal: Renewal) -> None:
     request = x509.load_der_x509_csr(renewal.request(names=NAMES, subject=parse_subject("CN=Press 1")))
     assert isinstance(request.signature_hash_algorithm, hashes.SHA256)
     assert request.subject.rfc4514_string() == "CN=Press 1"
+
+
+def test_a_field_that_is_only_found_broken_when_read_refuses(
+    own: Pki, renewal: Renewal, ca: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("error parsing asn1 value")
+
+    monkeypatch.setattr(renewal_module, "_objection", broken)
+    with pytest.raises(CertificateError) as caught:
+        renewal.examine(issued(own, ca))
+    assert caught.value.code == "S406"
+
+
+def test_people_get_certificates_and_requests_as_pem(own: Pki, renewal: Renewal) -> None:
+    assert x509.load_pem_x509_certificate(pem_of(own.certificate)) == own.certificate
+    request = renewal.request(names=NAMES)
+    assert x509.load_pem_x509_csr(request_pem(request)) == x509.load_der_x509_csr(request)

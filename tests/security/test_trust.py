@@ -419,6 +419,32 @@ def test_a_revocation_list_with_a_weak_hash_is_none(
     assert strict.decide(plant["direct"].der).code == "S416"
 
 
+def test_what_is_broken_in_the_lists_is_in_nobodys_way(
+    strict: TrustList, pki_dir: Path, plant: dict[str, Identity]
+) -> None:
+    sha256, unknown = bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d01017f")
+    # The same name and key as the root, and an IPAddress of 28 bytes among its names.
+    odd = make(
+        "Plant root",
+        uri="urn:odd:aaaaaaaaaaaaaaaaaaaa",
+        authority=True,
+        start=NOW - dt.timedelta(days=30),
+        purposes=None,
+    ).der
+    (pki_dir / "trusted" / "a.der").write_bytes(odd.replace(b"\x86\x1curn:odd", b"\x87\x1curn:odd"))
+    (pki_dir / "trusted" / "a.crl").write_bytes(
+        revoke(plant["root"]).replace(b"\x02\x01\x01", b"\x02\x01\x06")
+    )
+    (pki_dir / "trusted" / "b.crl").write_bytes(revoke(plant["root"]).replace(sha256, unknown))
+    (pki_dir / "trusted" / "c.der").write_bytes(plant["root"].der)
+    assert strict.decide(plant["direct"].der).code == "S416"
+    (pki_dir / "trusted" / "c.crl").write_bytes(revoke(plant["root"]))
+    assert strict.decide(plant["direct"].der).trusted
+    exotic = plant["direct"].der.replace(sha256, unknown)
+    decision = strict.decide(exotic)
+    assert (decision.code, "unknown algorithm" in decision.reason) == ("S405", True)
+
+
 def test_an_authority_that_was_renewed_under_its_key_is_taken_in_the_form_that_is_valid(
     listed: TrustList, pki_dir: Path
 ) -> None:

@@ -124,8 +124,25 @@ def test_lists_with_one_entry_that_cannot_be_used_are_refused(
         with pytest.raises(CertificateError) as caught:
             files.examine(wanted)
         assert caught.value.code == code
+    odd = make("odd", uri="urn:odd:aaaaaaaaaaaaaaaaaaaa").der
+    broken = odd.replace(b"\x86\x1curn:odd", b"\x87\x1curn:odd")
+    assert broken != odd
+    with pytest.raises(CertificateError, match="no X"):
+        files.examine(TrustContent(trusted=(broken,)))
     (root / "trusted" / "weak.der").write_bytes(weak.der)
     files.examine(TrustContent(trusted=(weak.der, ca.der)))  # what is here already is not in the way
+
+
+def test_a_field_that_is_only_found_broken_when_read_refuses(
+    files: TrustFiles, ca: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise ValueError("error parsing asn1 value")
+
+    monkeypatch.setattr(trustfiles, "weakness", broken)
+    with pytest.raises(CertificateError) as caught:
+        files.examine(TrustContent(trusted=(ca.der,)))
+    assert caught.value.code == "S406"
 
 
 def test_a_revocation_list_goes_beside_its_issuer_and_replaces_the_older_one(
@@ -137,6 +154,10 @@ def test_a_revocation_list_goes_beside_its_issuer_and_replaces_the_older_one(
     assert files.add_revocations(revoke(ca)) == "Plant root"
     assert files.add_revocations(revoke(line)) == "Line CA"
     assert len(list(root.glob("trusted/*.crl"))) == 1
+    assert [(one.issuer, one.revoked) for one in files.summaries()] == [
+        ("CN=Plant root", 0),
+        ("CN=Line CA", 0),
+    ]
     newest = revoke(ca, start=NOW + dt.timedelta(hours=1))
     files.add_revocations(newest)
     assert files.content().trusted_lists == (newest,)
