@@ -311,7 +311,7 @@ class Plant:
 
     async def client(self) -> Client:
         """Return a trusted client that is not connected yet."""
-        client = Client(self.server.url, timeout=5)
+        client = Client(self.server.url, timeout=5, watchdog_intervall=5)  # server and client share a loop
         client.application_uri = CLIENT_URI
         root = self.ground.root
         await client.set_security(

@@ -83,7 +83,7 @@ def client_of(
     mode: ua.MessageSecurityMode = ua.MessageSecurityMode.SignAndEncrypt,
 ) -> Client:
     """Return an asyncua client of any server, not connected yet; ``identity=None``: without security."""
-    client = Client(url, timeout=5)
+    client = Client(url, timeout=5, watchdog_intervall=5)  # server and client share a loop
     if identity is None:
         client.application_uri = "urn:test:nobody"
         return client

@@ -12,7 +12,7 @@ import pytest
 from asyncua import Client, Node, ua
 from asyncua.ua.ua_binary import struct_from_binary
 
-from tests.opcua.secure_peers import GOOD, OTHER, Plant, channel, request, running_plant, status_of
+from tests.opcua.secure_peers import GOOD, OTHER, Plant, channel, request, running_plant, status_of, until
 
 CODES = ua.StatusCodes
 REPORTING = ua.MonitoringMode.Reporting
@@ -122,6 +122,21 @@ async def test_every_session_has_an_end(plant: Plant, asked: float, revised: flo
     # Part 4 §5.7.2.2, revisedSessionTimeout.
     async with channel(plant.client()) as client:
         assert (await create(client, RequestedSessionTimeout=asked)).RevisedSessionTimeout == revised
+
+
+async def test_a_session_that_nobody_uses_ends(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Part 4 §5.7.2.1: the server ends a session without a request within its timeout.
+    core = plant.server.iserver
+    monkeypatch.setattr(core, "min_session_timeout_ms", 100)
+    ended = core.counts.session_timeout_count
+    async with channel(plant.client()) as client:
+        made = await create(client, RequestedSessionTimeout=100.0)
+        client._server_nonce = made.ServerNonce
+        client.uaclient.protocol.authentication_token = made.AuthenticationToken
+        await client.activate_session()
+        await until(lambda: core.counts.session_timeout_count == ended + 1)
+        read = client.get_node(plant.plain.nodeid).read_value()
+        assert await status_of(read) == CODES.BadSessionIdInvalid
 
 
 async def test_a_client_may_name_its_issuers_when_it_creates_a_session(plant: Plant) -> None:

@@ -426,6 +426,8 @@ class Processor(UaProcessor):
         if session is not None and _same_token(header.AuthenticationToken, session.auth_token):
             if session.owner is not self:
                 raise ServiceError(ua.StatusCodes.BadSecureChannelIdInvalid)
+            if session.is_over:  # it timed out: the client shall make another
+                raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
             return session
         if session is not None or self.iserver.lookup_external_session(header.AuthenticationToken):
             # Somebody else's token, or a wrong one beside a session of its own: no client does this.
