@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptography import x509
 
-from edge_opcua.security.chain import der_of, load, name_of
+from edge_opcua.security.chain import UNREADABLE, der_of, load, name_of
 from edge_opcua.security.pki import (
     local_names,
     names_in,
@@ -114,8 +114,7 @@ def expiries(root: Path, now_ns: int) -> list[Expiry]:
         now_ns: The time, ns UTC.
     """
     files = TrustFiles(root)
-    own = own_certificate(root)
-    certificates = [("own", load(own.read_bytes()))] if own.is_file() else []
+    certificates = [("own", one) for one in _own(own_certificate(root))]
     certificates += [("trusted", one) for one in files.trusted()]
     certificates += [("issuer", one) for one in files.issuers()]
     certificates += [("user", one) for one in TrustFiles(root / "users").trusted()]
@@ -130,6 +129,14 @@ def expiries(root: Path, now_ns: int) -> list[Expiry]:
             ends = _expiry("revocations", name, "", one.next_update_utc, now_ns)
             soon += [ends] if ends.days < WARN_LIST_DAYS else []
     return sorted(soon, key=lambda one: one.ends_ns)
+
+
+def _own(file: Path) -> list[x509.Certificate]:
+    """Return the certificate in a file; none where it is missing or damaged, which others report."""
+    try:
+        return [load(file.read_bytes())] if file.is_file() else []
+    except UNREADABLE:
+        return []
 
 
 def _expiry(kind: str, name: str, print_: str, ends: dt.datetime, now_ns: int) -> Expiry:

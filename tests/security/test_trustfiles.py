@@ -218,3 +218,5 @@ def test_what_ends_soon_is_named_the_most_urgent_first(files: TrustFiles, root: 
     assert found[3].text.startswith("the certificate of the user Ada ends on")
     assert found[4].text.startswith("the certificate of this server ends on")
     assert [one.kind for one in expiries(root, NOW_NS - 19 * DAY_NS)] == ["trusted", "issuer"]
+    (root / "own" / "cert.der").write_bytes(b"garbage")
+    assert "own" not in {one.kind for one in expiries(root, NOW_NS)}
