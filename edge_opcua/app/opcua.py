@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,10 @@ class _Service:
         """Tell the supervisor where clients connect, once they can, and with which certificate."""
         assert self._server is not None
         await self._server.ready.wait()
+        # The address space stays. Going through its million objects again and again would take a third of
+        # the time of publishing 1 000 tags at 10 Hz (measured).
+        gc.collect()
+        gc.freeze()
         while True:
             names, now_ns = self._config.opcua.certificate_names, self._child.clock.utc_ns()
             warnings = await self._files.call(
