@@ -84,7 +84,7 @@ async function main() {
     for (const nodeId of job.monitor || []) {
       seen.notifications[nodeId] = [];
       const item = await subscription.monitor(
-        { nodeId, attributeId: AttributeIds.Value }, { samplingInterval: 50, queueSize: 100, discardOldest: true },
+        { nodeId, attributeId: AttributeIds.Value }, { samplingInterval: 0, queueSize: 100, discardOldest: true },
         TimestampsToReturn.Both);
       item.on("changed", (found) =>
         seen.notifications[nodeId].push({ value: plain(found.value), status: found.statusCode.value }));
