@@ -86,8 +86,8 @@ async def write(node: Node, value: float) -> None:
     await node.write_attribute(ua.AttributeIds.Value, ua.DataValue(ua.Variant(value, ua.VariantType.Float)))
 
 
-async def tree(client: Client) -> dict[str, ua.NodeId]:
-    """Return every variable below Server by its path, as this client browses it."""
+async def tree(client: Client, wanted: ua.NodeClass = ua.NodeClass.Variable) -> dict[str, ua.NodeId]:
+    """Return every variable, or method, below Server by its path, as this client browses it."""
     found: dict[str, ua.NodeId] = {}
     seen = {SERVER}
     todo = [("", SERVER)]
@@ -98,7 +98,7 @@ async def tree(client: Client) -> dict[str, ua.NodeId]:
                 continue
             seen.add(ref.NodeId)
             here = f"{path}/{ref.BrowseName.Name}"
-            if ref.NodeClass == ua.NodeClass.Variable:
+            if ref.NodeClass == wanted:
                 found[here] = ref.NodeId
             if ref.NodeClass != ua.NodeClass.Method:
                 todo.append((here, ref.NodeId))
@@ -131,6 +131,31 @@ async def test_what_is_not_done_is_not_there(officer: Client) -> None:
     assert not any("/PublishSubscribe/" in path for path in variables)
     limits = {p: n for p, n in variables.items() if "/OperationLimits/" in p}
     assert {await read(officer, node.Identifier) > 0 for node in limits.values()} == {True}
+
+
+async def test_nothing_below_server_is_written_and_every_method_that_runs_does_something(
+    officer: Client, scene: Scene
+) -> None:
+    # Part 3 §5.6.2, §5.7: what a client may write or call has an effect.
+    levels = ua.AttributeIds.UserAccessLevel
+    params = ua.ReadParameters()
+    variables = await tree(officer)
+    params.NodesToRead = [ua.ReadValueId(node, levels) for node in variables.values()]
+    values = await officer.uaclient.read(params)
+    writable = ua.AccessLevel.CurrentWrite.mask
+    assert [p for p, v in zip(variables, values, strict=True) if v.Value.Value & writable] == []
+    excluded = officer.get_node(ua.NodeId(IDS.WellKnownRole_Operator_ApplicationsExclude))
+    with pytest.raises(ua.UaStatusCodeError) as refused:
+        await excluded.write_attribute(ua.AttributeIds.Value, ua.DataValue(ua.Variant(False)))
+    assert refused.value.code == ua.StatusCodes.BadNotWritable
+    methods = await tree(officer, ua.NodeClass.Method)
+    params.NodesToRead = [ua.ReadValueId(node, ua.AttributeIds.UserExecutable) for node in methods.values()]
+    values = await officer.uaclient.read(params)
+    runs = [node for node, value in zip(methods.values(), values, strict=True) if value.Value.Value]
+    assert len(runs) > 10
+    assert scene.plant.server._server is not None
+    bound = scene.plant.server._server.iserver.aspace
+    assert [node for node in runs if bound[node].call is None] == []
 
 
 async def test_limits_advertised_are_those_that_are_enforced(client: Client, scene: Scene) -> None:

@@ -64,6 +64,7 @@ _NOT_DONE: Final = (
     _Ids.ServerConfiguration_CertificateGroups_DefaultUserTokenGroup,
     _Ids.ServerConfiguration_ResetToServerDefaults,
     _Ids.ServerConfiguration_ConfigurationFile,
+    _Ids.KeyCredentialConfiguration,
 )
 # What Part 12 answers to what is wrong with a certificate; the exact reason is in the log.
 _STATUS: Final = {

@@ -15,6 +15,7 @@ from edge_opcua.opcua.values import SharedDataValue, utc
 __all__ = ["Variables", "remove"]
 
 # Part 6 §5.2.2.5: it is encoded as 0, which says that there is no time.
+_READ: Final = ua.DataValue(ua.Variant(ua.AccessLevel.CurrentRead.mask, ua.VariantType.Byte))
 _NO_TIME: Final = dt.datetime(1601, 1, 1, tzinfo=dt.UTC)
 
 
@@ -39,6 +40,7 @@ class Variables:
     def show(self, identifier: int | ua.NodeId, value: Any, kind: ua.VariantType) -> None:
         """Give a variable a value that stays; a plain number is a node of namespace 0."""
         node = identifier if isinstance(identifier, ua.NodeId) else ua.NodeId(identifier)
+        self._read_only(node)
         self._aspace[node].attributes[ua.AttributeIds.Value].value = self._made(value, kind)
 
     def live(self, identifier: int, kind: ua.VariantType, make: Callable[[], Any]) -> ua.NodeId:
@@ -53,11 +55,17 @@ class Variables:
             The NodeId, for permissions.
         """
         node = ua.NodeId(identifier)
+        self._read_only(node)
         slot = self._aspace[node].attributes[ua.AttributeIds.Value]
         slot.value_callback = lambda _node, _attribute: self._made(make(), kind)
         slot.value_setter = _ignore  # asyncua writes some of them by itself, which would end the call-back
         self._polled.add(node)
         return node
+
+    def _read_only(self, node: ua.NodeId) -> None:
+        """Let nobody write what is shown: nobody would look at it (Part 3 §5.6.2 AccessLevel)."""
+        for attribute in (ua.AttributeIds.AccessLevel, ua.AttributeIds.UserAccessLevel):
+            self._aspace[node].attributes[attribute].value = _READ
 
     def _made(self, value: Any, kind: ua.VariantType) -> SharedDataValue:
         now = utc(self._clock.utc_ns())
