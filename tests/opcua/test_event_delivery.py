@@ -98,7 +98,7 @@ async def refresh(client: Client, number: int, item: int | None = None) -> int:
     return await status_of(client.get_node(CONDITION).call_method(method, *arguments))
 
 
-# Reference §1.1 and issue 105: asyncua delivers to subscribers of the emitting node only.
+# asyncua (its issue 105) delivers to subscribers of the emitting node only.
 async def test_an_event_comes_to_server_machine_and_a_folder_between_to_each_item_once(plant: Plant) -> None:
     # Part 3 §7.16, §7.17.
     server = plant.server
@@ -165,7 +165,7 @@ async def test_an_event_comes_only_to_who_may_receive_its_type(plant: Plant) -> 
 
 
 async def test_a_refresh_repeats_retained_conditions_between_marks_no_filter_keeps_out(plant: Plant) -> None:
-    # Reference §1.1: asyncua lets the where clause filter RefreshStart and RefreshEnd out.
+    # asyncua lets the where clause filter RefreshStart and RefreshEnd out.
     alarm, gone = ua.NodeId("alarm", 2), ua.NodeId("gone", 2)
     machine = plant.machine.nodeid
     event = await emit(plant, OFF_NORMAL, machine, "guard open", Retain=True, NodeId=alarm, Severity=700)

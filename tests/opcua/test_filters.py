@@ -272,7 +272,7 @@ def is_a(kind: ua.NodeId) -> tuple[Any, list[Any]]:
     return OP.OfType, [literal(kind)]
 
 
-# Reference §1.1: asyncua compares the exact type only.
+# asyncua compares the exact type only.
 @pytest.mark.parametrize(
     ("wanted", "kind", "passes"),
     [

@@ -42,7 +42,7 @@ def test_an_event_is_seen_on_every_notifier_above_and_on_server_once() -> None:
     assert notifiers.above(node("Press")) is above  # kept
 
 
-# Reference §1.1, issue 105: asyncua delivers to the emitting node only.
+# asyncua (its issue 105) delivers to the emitting node only.
 def test_every_event_is_seen_on_server_whatever_emits_it() -> None:
     assert set(Notifiers(plant()).above(node("Sensor"))) == {node("Sensor"), SERVER}
     assert set(Notifiers(plant()).above(node("unknown"))) == {node("unknown"), SERVER}

@@ -14,6 +14,7 @@ from edge_opcua.core.values import Verdict
 from edge_opcua.opcua.namespaces import plant_id
 from edge_opcua.security.roles import Role
 from tests.opcua.plant import Plant, Watcher, prepare, running, until
+from tests.opcua.secure_peers import request, status_of
 from tests.security.certificates import Identity, make
 
 IDS = ua.ObjectIds
@@ -158,7 +159,7 @@ async def test_nothing_below_server_is_written_and_every_method_that_runs_does_s
     assert [node for node in runs if bound[node].call is None] == []
 
 
-async def test_limits_advertised_are_those_that_are_enforced(client: Client, scene: Scene) -> None:
+async def test_what_is_advertised_is_what_is_configured_or_no(client: Client, scene: Scene) -> None:
     # Part 5 §6.3.2, Table 11.
     assert await read(client, IDS.Server_ServerCapabilities_MaxSessions) == 50
     assert await read(client, IDS.Server_ServerCapabilities_MinSupportedSampleRate) == 10.0
@@ -166,12 +167,37 @@ async def test_limits_advertised_are_those_that_are_enforced(client: Client, sce
     assert await read(client, IDS.Server_ServerRedundancy_RedundancySupport) == 0
     assert await read(client, IDS.Server_Auditing) is True
     assert await read(client, IDS.HistoryServerCapabilities_AccessHistoryDataCapability) is False
-    most = await read(client, IDS.Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite)
-    params = ua.WriteParameters()
-    params.NodesToWrite = [ua.WriteValue()] * (most + 1)
-    with pytest.raises(ua.UaStatusCodeError) as refused:
-        await client.uaclient.write(params)
-    assert refused.value.code == ua.StatusCodes.BadTooManyOperations
+
+
+OPERATIONS: Mapping[str, tuple[Any, str, Any]] = {
+    "MaxNodesPerRead": (ua.ReadRequest, "NodesToRead", ua.ReadValueId()),
+    "MaxNodesPerWrite": (ua.WriteRequest, "NodesToWrite", ua.WriteValue()),
+    "MaxNodesPerMethodCall": (ua.CallRequest, "MethodsToCall", ua.CallMethodRequest()),
+    "MaxNodesPerBrowse": (ua.BrowseRequest, "NodesToBrowse", ua.BrowseDescription()),
+    "MaxNodesPerRegisterNodes": (ua.RegisterNodesRequest, "NodesToRegister", ua.NodeId()),
+    "MaxNodesPerTranslateBrowsePathsToNodeIds": (
+        ua.TranslateBrowsePathsToNodeIdsRequest,
+        "BrowsePaths",
+        ua.BrowsePath(),
+    ),
+    "MaxMonitoredItemsPerCall": (
+        ua.CreateMonitoredItemsRequest,
+        "ItemsToCreate",
+        ua.MonitoredItemCreateRequest(),
+    ),
+}
+
+
+async def test_each_operation_limit_that_is_advertised_is_enforced(client: Client) -> None:
+    # Part 5 §6.3.11, Part 4 §7.38.2.
+    folder = client.get_node(ua.NodeId(IDS.Server_ServerCapabilities_OperationLimits))
+    limits = {(await node.read_browse_name()).Name: node for node in await folder.get_children()}
+    assert limits.keys() == OPERATIONS.keys()
+    for name, node in limits.items():
+        message, field_name, one = OPERATIONS[name]
+        operations = [one] * (await node.read_value() + 1)
+        refused = await status_of(request(client, message(), **{field_name: operations}))
+        assert refused == ua.StatusCodes.BadTooManyOperations
 
 
 async def test_the_summary_counts_sessions_subscriptions_and_refusals(client: Client) -> None:
