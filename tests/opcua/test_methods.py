@@ -165,6 +165,7 @@ async def test_a_method_that_is_not_executable_does_not_run(desk: Desk) -> None:
     assert await desk.status(method) == CODES.BadNotExecutable
     desk.asker.roles = frozenset({Role.OBSERVER})
     assert await desk.status(method) == CODES.BadUserAccessDenied
+    assert desk.acts[-1].facts["reason"] == "not for Observer"
     assert desk.called == []
 
 

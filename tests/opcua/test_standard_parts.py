@@ -11,6 +11,7 @@ import pytest
 from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import Primitives, nodeid_from_binary
+from structlog.testing import capture_logs
 
 from edge_opcua.app.console import level_text
 from edge_opcua.core.values import BAD_USER_ACCESS_DENIED
@@ -189,7 +190,7 @@ def test_a_journal_record_says_who_what_and_how_it_ended_and_holds_no_control_ch
         BAD_USER_ACCESS_DENIED,
         "eve\n(10.0.0.7:1)",
         node=ua.NodeId("Press01.x", 7),
-        facts={"reason": "no right", "roles": ("Observer",), "index_range": ""},
+        facts={"reason": "no right", "roles": ("Observer",), "index_range": "", "given": {"AB": ["x\n"]}},
         event={"NewValue": ua.Variant(1.5)},
     )
     assert journal_record(act) == {
@@ -201,6 +202,7 @@ def test_a_journal_record_says_who_what_and_how_it_ended_and_holds_no_control_ch
         "reason": "no right",
         "roles": ["Observer"],
         "index_range": "",
+        "given": {"AB": ["x?"]},
     }
 
 
@@ -259,6 +261,39 @@ class Listener:
             "harmless": lambda act: act.kind == "method.called",
         }
         return AuditTrail(self.emit, self.journal, **{**settings, **changes})
+
+
+def test_a_refusal_of_the_channel_is_recorded_by_its_name() -> None:
+    # Status names of the whole specification, not only those that the tag bus knows.
+    record = journal_record(Act("channel.refused", ua.StatusCodes.BadSecurityChecksFailed))
+    assert record["outcome"] == "BadSecurityChecksFailed"
+
+
+def test_what_somebody_may_not_do_is_logged_once_with_the_reason() -> None:
+    trail = Listener().trail(harmless=lambda _: False, journaled_elsewhere=lambda _: False)
+    refused_write = Act(
+        "value.written",
+        BAD_USER_ACCESS_DENIED,
+        "scada (10.0.0.7:1)",
+        node=ua.NodeId("Press01.x", 7),
+        facts={"reason": "not for Anonymous, Observer"},
+    )
+    with capture_logs() as logs:
+        trail.tell(refused_write)
+        trail.tell(refused_write)
+        trail.tell(Act("value.written"))
+        trail.tell(Act("value.written", ua.StatusCodes.BadOutOfRange))
+    assert logs == [
+        {
+            "event": "access.refused",
+            "log_level": "info",
+            "act": "value.written",
+            "node": "ns=7;s=Press01.x",
+            "user": "scada (10.0.0.7:1)",
+            "status": "BadUserAccessDenied",
+            "reason": "not for Anonymous, Observer",
+        }
+    ]
 
 
 def test_what_another_process_records_is_not_recorded_twice() -> None:

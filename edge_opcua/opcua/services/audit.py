@@ -8,6 +8,9 @@ from typing import Any
 
 from asyncua import ua
 
+from edge_opcua.opcua.services.service import Caller
+from edge_opcua.security.users import role_names
+
 
 @dataclass(frozen=True, slots=True)
 class Act:
@@ -35,6 +38,13 @@ class Act:
 
 
 Audit = Callable[[Act], None]
+
+
+def lacking(caller: Caller, status: int) -> dict[str, str]:
+    """Return the exact reason of a refusal, if it was the caller's roles; the answer does not say it."""
+    if status != ua.StatusCodes.BadUserAccessDenied:
+        return {}
+    return {"reason": f"not for {', '.join(role_names(caller.roles))}"}
 
 
 def unheard(_: Act) -> None:

@@ -12,7 +12,7 @@ from asyncua.common.utils import ServiceError
 from asyncua.server.address_space import AddressSpace, MethodService
 
 from edge_opcua.opcua.access import Access, Kind, Permission
-from edge_opcua.opcua.services.audit import Act, Audit, unheard
+from edge_opcua.opcua.services.audit import Act, Audit, lacking, unheard
 from edge_opcua.opcua.services.service import Caller, Service
 from edge_opcua.opcua.types import attribute, method_of, objection, property_value
 
@@ -136,13 +136,18 @@ class Methods(MethodService):
         kinds = {self._access.kind(each) for each in (method, wanted.MethodId) if each is not None}
         # What one tells the methods of security are keys and passwords; who knows what a wrong call was told.
         secret = method is None or Kind.SECURITY in kinds
+        status = int(result.StatusCode.value)
         act = Act(
             "method.called",
-            status=int(result.StatusCode.value),
+            status=status,
             who=caller.who,
             session=caller.session_id,
             node=wanted.ObjectId,
-            facts={"user": caller.user_name, "method": wanted.MethodId.to_string()},
+            facts={
+                "user": caller.user_name,
+                "method": wanted.MethodId.to_string(),
+                **lacking(caller, status),
+            },
             event={
                 "MethodId": wanted.MethodId,
                 "StatusCodeId": result.StatusCode,

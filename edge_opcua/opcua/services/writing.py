@@ -14,7 +14,7 @@ from asyncua.server.address_space import AddressSpace
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.audit import Act, Audit
+from edge_opcua.opcua.services.audit import Act, Audit, lacking
 from edge_opcua.opcua.services.personal import COMPUTED
 from edge_opcua.opcua.services.ranges import parse
 from edge_opcua.opcua.services.service import Caller, WriteHandler
@@ -188,6 +188,7 @@ class Writing:
                 "user": session.user_name,
                 "attribute": int(item.AttributeId),
                 "index_range": item.IndexRange or "",
+                **lacking(session, int(status.value)),
             },
             event={
                 "AttributeId": ua.UInt32(item.AttributeId),

@@ -18,7 +18,6 @@ from asyncua import ua
 from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.values import status_name
 from edge_opcua.errors import EdgeError
 from edge_opcua.opcua.access import Access, Kind
 from edge_opcua.opcua.events import PlantEvent
@@ -85,6 +84,9 @@ _CONNECTING: Final = frozenset(
 _MORE: Final = ("more",)
 _ALARMING: Final = frozenset({"user.locked", "certificate.updated", "trust.changed"})
 _OF_A_NODE: Final = frozenset({"value.written", "method.called"})
+_NOT_ALLOWED: Final = frozenset(
+    {ua.StatusCodes.BadUserAccessDenied, ua.StatusCodes.BadNotWritable, ua.StatusCodes.BadNotExecutable}
+)
 _FIELDS: Final[dict[str, ua.VariantType]] = {
     "ClientAuditEntryId": _KINDS.String,
     "SecureChannelId": _KINDS.String,
@@ -257,7 +259,7 @@ def _message(act: Act) -> str:
 def _outcome(act: Act) -> str:
     """Return the status and the reason, e.g. ``BadUserAccessDenied: wrong password``."""
     reason = act.facts.get("reason")
-    name = status_name(act.status)
+    name = ua.StatusCode(ua.UInt32(act.status)).name
     return _clip(f"{name}: {reason}" if reason else name)
 
 
@@ -279,6 +281,8 @@ def journal_record(act: Act) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
+    if isinstance(value, Mapping):
+        return {_clip(str(name)): _plain(each) for name, each in list(value.items())[:50]}
     if isinstance(value, (list, tuple, frozenset, set)):
         return [_plain(each) for each in list(value)[:50]]
     return _clip(str(value))
@@ -333,6 +337,7 @@ class AuditTrail:
             if self._harmless(act):
                 return
             if self._folding.take(act):
+                self._say(act, elsewhere=elsewhere)
                 self._keep(act, elsewhere=elsewhere)
         except Exception as exc:  # noqa: BLE001 - boundary: a service's answer does not depend on its record
             _log.error("audit.failed", kind=act.kind, error=repr(exc), exc_info=exc)
@@ -348,6 +353,15 @@ class AuditTrail:
         finally:
             for act in self._folding.rest():
                 self._keep(act)
+
+    def _say(self, act: Act, *, elsewhere: bool) -> None:
+        """Log a write or call that somebody was not allowed: the first thing that is asked for afterwards."""
+        if act.kind not in _OF_A_NODE or act.status not in _NOT_ALLOWED or elsewhere:
+            return
+        facts = {name: act.facts[name] for name in ("method", "reason") if name in act.facts}
+        status = ua.StatusCode(ua.UInt32(act.status)).name
+        node = act.node.to_string()
+        _log.info("access.refused", act=act.kind, node=node, user=act.who, status=status, **facts)
 
     def _keep(self, act: Act, *, elsewhere: bool = False) -> None:
         if not elsewhere and act.kind not in _NO_RECORD:
