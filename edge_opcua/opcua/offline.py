@@ -13,6 +13,7 @@ from asyncua.server.address_space import AddressSpace, NodeData
 
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.values import BlockSpec
+from edge_opcua.opcua.collector import paused
 from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
@@ -113,14 +114,14 @@ async def offline_model(
         ConfigError: A nodeset cannot be loaded, or two nodes have the same id.
     """
     server = Server()
-    await server.init()
-    order = namespace_order(config.site.namespace_uri)
-    for uri in order:
-        await server.register_namespace(uri)
-    await import_nodesets(server, nodesets)
     core = server.iserver
-    maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
-    SpaceBuilder(maker, config, {block.name: block for block in blocks}).build(())
+    with paused():
+        await server.init()
+        for uri in namespace_order(config.site.namespace_uri):
+            await server.register_namespace(uri)
+        await import_nodesets(server, nodesets)
+        maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
+        SpaceBuilder(maker, config, {block.name: block for block in blocks}).build(())
     uris = await server.get_namespace_array()
     await server.stop()
     return Model(core.aspace, tuple(uris), nodesets)

@@ -13,6 +13,7 @@ from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.access import Access, Kind, rule
+from edge_opcua.opcua.collector import paused
 from edge_opcua.opcua.feed import Feed
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.loadmodel import LoadModel, ModelRepositoryNode, no_models
@@ -119,8 +120,9 @@ class PlantServer:
             access=access_of(self._config),
             clock=self._clock,
         )
-        await server.init()
-        await self._prepare(server)
+        with paused():
+            await server.init()
+            await self._prepare(server)
         async with server:
             self._server = server
             self.ready.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from edge_opcua.security.users import Cost, UserStore
 from tests.interop.node_client import require_node
 from tests.interop.node_remote import Remote, remote
 from tests.opcua.plant import Ground, Plant, configuration, prepare, running
+from tests.opcua.standard_space import kept
 from tests.security.certificates import make
 
 POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
@@ -39,6 +40,12 @@ class Press:
         while True:
             self.set()
             await asyncio.sleep(0.1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def standard_nodes_are_made_once() -> Iterator[None]:
+    with kept():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -331,7 +331,7 @@ def nodesets() -> tuple[NodeSet, ...]:
 
 def prepare(root: Path) -> Ground:
     """Make a server's certificate, and a client's that it trusts."""
-    pki = open_pki(root / "pki", names=("127.0.0.1",))
+    pki = open_pki(root / "pki", names=("127.0.0.1",), key_bits=2048)
     identity = make("test client", uri=CLIENT_URI)
     (root / "client.der").write_bytes(identity.der)
     (root / "client.crt").write_bytes(identity.pem)
