@@ -23,6 +23,7 @@ from edge_opcua import __version__
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ConfigError
 from edge_opcua.opcua.access import Access, Kind
+from edge_opcua.opcua.collector import paused
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam.cancel import Cancellation
 from edge_opcua.opcua.seam.channel import CHUNK_BYTES
@@ -371,8 +372,9 @@ class SecureServer(Server):
         )
 
     async def init(self, shelf_file: Any = None) -> None:
-        """Load the standard address space (two seconds); namespace 1 is our ApplicationUri."""
-        await super().init(shelf_file)
+        """Load the standard address space (about a second); namespace 1 is our ApplicationUri."""
+        with paused():
+            await super().init(shelf_file)
         self.iserver.subscription_service.bind_methods()
         await self.set_build_info(
             self.product_uri,
