@@ -53,10 +53,8 @@ async def monitor(peer: Remote, node: str, name: str, *, attribute: int = 13, **
     """Monitor and begin to collect; returns the id of the item."""
     settings = {"samplingInterval": 0, "queueSize": 100, "discardOldest": True, **parameters}
     item = {"nodeId": node, "attributeId": attribute}
-    await peer.call(
-        "subscription", "monitor", item, settings, {"$enum": "TimestampsToReturn.Both"}, name=name
-    )
-    await peer.collect(name, "changed", f"{name}.seen")
+    both = {"$enum": "TimestampsToReturn.Both"}
+    await peer.call("subscription", "monitor", item, settings, both, name=name, collect="changed")
     return int(await peer.get(name, "monitoredItemId"))
 
 
