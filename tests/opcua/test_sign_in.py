@@ -510,7 +510,7 @@ async def test_a_sign_in_that_takes_too_long_is_refused(town: Town, monkeypatch:
 async def test_a_write_without_an_end_keeps_the_next_user_out(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_opcua.opcua.seam.processor.SETTLE_S", 0.05)
+    monkeypatch.setattr("edge_opcua.opcua.seam.jobs.SETTLE_S", 0.05)
     gate = town.plant.gates["held"] = asyncio.Event()
     async with town.client("anna") as client:
         item = ua.WriteValue()

@@ -37,7 +37,7 @@ class Cancellation:
     def _cancel(self, session: Session, params: ua.CancelParameters) -> ua.CancelResponse:
         """Cancel what waits or runs under a handle; what a PLC already did is not undone by it."""
         handle = int(params.RequestHandle)
-        count = session.owner.cancel(handle) if session.owner is not None else 0
+        count = session.owner.jobs.cancel(handle) if session.owner is not None else 0
         cancel = getattr(self._core.subscription_service, "cancel", None)
         if cancel is not None:
             count += cancel(session, handle)

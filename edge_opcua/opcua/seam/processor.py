@@ -11,9 +11,6 @@ import asyncio
 import hashlib
 import hmac
 import math
-import struct
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlparse
@@ -21,7 +18,7 @@ from urllib.parse import urlparse
 import structlog
 from asyncua import ua
 from asyncua.common.connection import MessageChunk, TransportLimits
-from asyncua.common.utils import NotEnoughData, ServiceError
+from asyncua.common.utils import ServiceError
 from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, uatcp_to_binary
@@ -37,19 +34,20 @@ from edge_opcua.opcua.seam.identity import (
     anonymous,
     facts_of,
 )
+from edge_opcua.opcua.seam.jobs import Job, Jobs, reported, status_of
 from edge_opcua.opcua.seam.pace import Pace, RequestRate
 from edge_opcua.opcua.seam.request import check_activation, check_open_request, decode, read_header
-from edge_opcua.opcua.seam.session import ClientApplication, Session, Turn
+from edge_opcua.opcua.seam.session import ClientApplication, Session
 from edge_opcua.opcua.services.audit import Act
-from edge_opcua.opcua.services.service import Service, set_caller
+from edge_opcua.opcua.services.service import Service
 from edge_opcua.opcua.services.slices import Rest
 from edge_opcua.security.chain import leaf_of
 from edge_opcua.security.trust import Decision, describe, refusal
 from edge_opcua.security.users import role_names
 
 MIN_NONCE_BYTES: Final = 32
-# What a user asked for gets this long to be over before another takes his place.
-SETTLE_S: Final = 5.0
+# Answers that anybody may leave unread for a moment.
+SMALL_BYTES: Final = 256 * 1024
 
 
 def _requests(*names: str) -> frozenset[ua.NodeId]:
@@ -79,6 +77,7 @@ class Processor(UaProcessor):
 
     Attributes:
         peer: What was decided about the client's certificate; None without security.
+        jobs: Its requests that run beside others.
         behind: Chunks that came after the one that is taken now.
     """
 
@@ -90,16 +89,14 @@ class Processor(UaProcessor):
         self._clock = iserver.clock
         self._server_limits = iserver.limits
         self._connection = Channel(self._limits, iserver.limits, iserver.clock)
+        iserver.transports.add(transport)
         self.peer: Decision | None = None
         self.address = _address(self.name)
         self._greeted = False
         self._sent = b""
         self._trust_version: tuple[int, ...] | None = None
         self._idle_since_s = self._clock.monotonic_s()
-        self._jobs: asyncio.TaskGroup | None = None
-        self._in_flight = 0
-        self._in_flight_bytes = 0
-        self._running: dict[int, set[Job]] = {}
+        self.jobs = Jobs(iserver.limits)
         ours = self._server_limits
         self._rate = RequestRate(ours.requests_per_s, ours.request_burst, ours, self._clock)
         self._early_rate = RequestRate(ours.early_requests_per_s, ours.early_request_burst, ours, self._clock)
@@ -109,10 +106,6 @@ class Processor(UaProcessor):
         self._client_chunks: float = math.inf
 
     # --- the connection ------------------------------------------------------------------------------
-
-    def run_jobs_in(self, jobs: asyncio.TaskGroup) -> None:
-        """Say where writes and calls run; they end with it."""
-        self._jobs = jobs
 
     def deadline_s(self) -> float:
         """Return the monotonic time at which the connection ends by itself."""
@@ -155,9 +148,16 @@ class Processor(UaProcessor):
         )
         limits = self._server_limits
         most = limits.unread_bytes if self._connection.activated else limits.early_unread_bytes
-        if self._transport.get_write_buffer_size() > most:
+        unread = self._transport.get_write_buffer_size()
+        if unread > most or (unread > SMALL_BYTES and unread > self._share_of_unread()):
             _log.warning("connection.not_read", peer=self.address)
             self._transport.abort()
+
+    def _share_of_unread(self) -> float:
+        """Return how much may wait for this client: half of what the others leave."""
+        others = self.iserver.transports - {self._transport}
+        theirs = sum(other.get_write_buffer_size() for other in others if not other.is_closing())
+        return float((self._server_limits.all_unread_bytes - theirs) / 2)
 
     def most_bytes(self) -> int:
         """Return the largest answer that we send and this client takes (Part 4 §5.7.2, Part 6 §7.1.2.3)."""
@@ -362,10 +362,10 @@ class Processor(UaProcessor):
         try:
             return bool(await self._process_message(typeid, header, seqhdr, body))
         except Exception as exc:  # noqa: BLE001 - boundary: asyncua's codec and services raise anything
-            code = _status_of(exc)
+            code = status_of(exc)
             if code is None and not self._connection.activated:
                 code = int(ua.StatusCodes.BadDecodingError)  # a stranger's nonsense is nothing for the log
-            Way(self, header, seqhdr, typeid).fault(_reported(exc) if code is None else code)
+            Way(self, header, seqhdr, typeid).fault(reported(exc) if code is None else code)
             return True
 
     def _refuse(self, seqhdr: Any, whole: bytes) -> None:
@@ -552,17 +552,8 @@ class Processor(UaProcessor):
             self.iserver.audit(act)
             raise
         if session.is_activated() and account.name != session.user_name:
-            await self._settle()
+            await self.jobs.settle()
         return account
-
-    async def _settle(self) -> None:
-        """Let what the present user asked for come to its end, in his name and with his rights."""
-        try:
-            async with asyncio.timeout(SETTLE_S):
-                while self._in_flight:  # noqa: ASYNC110 - rare, and shorter than a change of users
-                    await asyncio.sleep(0.005)
-        except TimeoutError as exc:
-            raise ServiceError(ua.StatusCodes.BadInvalidState) from exc
 
     def _circumstances(self, session: Session) -> Circumstances:
         policy = self._connection.security_policy
@@ -636,15 +627,15 @@ class Processor(UaProcessor):
         if service.later:
             service.run(session, params, way)
         elif service.aside:
-            self._check_room(len(body.whole))
+            self.jobs.check_room(len(body.whole))
             turn = session.order.enter(service.order(params)) if service.order is not None else None
             job = Job(session, way, len(body.whole), turn)
-            self._start(job, partial(service.run, session, params))
+            self.jobs.start(job, partial(service.run, session, params))
         else:
             outcome = service.run(session, params)
             if isinstance(outcome, Rest):  # longer than a slice: the others have their turn in between
-                self._check_room(len(body.whole))
-                self._start(Job(session, way, len(body.whole), None), lambda: outcome)
+                self.jobs.check_room(len(body.whole))
+                self.jobs.start(Job(session, way, len(body.whole), None), lambda: outcome)
             else:
                 way.send(outcome)
 
@@ -652,79 +643,10 @@ class Processor(UaProcessor):
         if not service.counted:
             return
         operations = sum(len(getattr(params, name) or ()) for name in service.counted)
-        if not operations:
+        if not operations and not service.optional:
             raise ServiceError(ua.StatusCodes.BadNothingToDo)
         if service.most and operations > service.most:
             raise ServiceError(ua.StatusCodes.BadTooManyOperations)
-
-    def _check_room(self, size: int) -> None:
-        limits = self._server_limits
-        large = self._in_flight and self._in_flight_bytes + size > limits.in_flight_bytes
-        if large or self._in_flight >= limits.in_flight:
-            raise ServiceError(ua.StatusCodes.BadServerTooBusy)
-
-    def _start(self, job: Job, work: Callable[[], Awaitable[Any]]) -> None:
-        assert self._jobs is not None, "requests are read inside the task group"
-        self._in_flight += 1
-        self._in_flight_bytes += job.size
-        self._running.setdefault(job.way.handle, set()).add(job)
-        job.task = self._jobs.create_task(self._answer(job, work), name="opcua.request")
-        # A callback, since a task that is cancelled before its first step never reaches a `finally`.
-        job.task.add_done_callback(partial(self._done, job))
-
-    def _done(self, job: Job, task: asyncio.Task[None]) -> None:
-        self._in_flight -= 1
-        self._in_flight_bytes -= job.size
-        running = self._running[job.way.handle]
-        running.discard(job)
-        if not running:
-            del self._running[job.way.handle]
-        if job.turn is not None:
-            job.turn.leave()
-        if job.given_up and task.cancelled():
-            job.way.fault(ua.StatusCodes.BadRequestCancelledByClient)
-
-    def cancel(self, handle: int) -> int:
-        """Cancel the writes and calls that run under a RequestHandle; return how many (Part 4 §5.7.5)."""
-        found = [job for job in self._running.get(handle, ()) if not job.given_up]
-        for job in found:
-            job.given_up = True
-            if job.task is not None:
-                job.task.cancel()
-        return len(found)
-
-    async def _answer(self, job: Job, work: Callable[[], Awaitable[Any]]) -> None:
-        set_caller(job.session)
-        try:
-            async with asyncio.timeout(self._server_limits.request_s):
-                if job.turn is not None:
-                    await job.turn.come()
-                response = await work()
-            job.way.send(response)
-        except Exception as exc:  # noqa: BLE001 - boundary: a task that raised would end the connection
-            code = _status_of(exc)
-            job.way.fault(_reported(exc) if code is None else code)
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """A request that runs beside others.
-
-    Args:
-        session: Whose it is.
-        way: Where its answer goes.
-        size: How many bytes it was.
-        turn: Its place in the order of writes, if it has one.
-        task: What runs it.
-        given_up: Whether its client cancelled it.
-    """
-
-    session: Session
-    way: Way
-    size: int
-    turn: Turn | None
-    task: asyncio.Task[None] | None = None
-    given_up: bool = False
 
 
 class Way:
@@ -757,25 +679,6 @@ def _service_name(typeid: ua.NodeId) -> str:
     """Return the name of the service of a request, e.g. ``Read``; empty for what is no request."""
     name = ua.ObjectIdNames.get(typeid.Identifier, "") if typeid.NamespaceIndex == 0 else ""
     return name.partition("Request_")[0] if "Request_" in name else ""
-
-
-def _status_of(exc: Exception) -> int | None:
-    """Return the StatusCode that tells a client what went wrong; None if nobody foresaw it."""
-    if isinstance(exc, (ServiceError, ua.UaStatusCodeError)):
-        return int(exc.code)
-    if isinstance(exc, TimeoutError):
-        return int(ua.StatusCodes.BadTimeout)
-    if isinstance(exc, RecursionError):
-        return int(ua.StatusCodes.BadEncodingLimitsExceeded)
-    if isinstance(exc, (NotEnoughData, struct.error, UnicodeDecodeError)):
-        return int(ua.StatusCodes.BadDecodingError)
-    return None
-
-
-def _reported(exc: Exception) -> int:
-    """Log what nobody foresaw, and return what the client is told of it."""
-    _log.error("request.failed", error=repr(exc), exc_info=exc)
-    return int(ua.StatusCodes.BadInternalError)
 
 
 def _same_token(sent: ua.NodeId, own: ua.NodeId) -> bool:

@@ -131,7 +131,7 @@ class Protocol(OPCUAProtocol):
         """Read requests; writes and calls run as tasks in here and end with the connection."""
         assert self.processor is not None, "started by connection_made"
         async with asyncio.TaskGroup() as jobs:
-            self.processor.run_jobs_in(jobs)
+            self.processor.jobs.run_in(jobs)
             await super()._process_received_message_loop()
 
     async def _process_one_msg(self, header: Any, buf: Any) -> bool:
