@@ -40,6 +40,28 @@ MODELS = (
 )
 
 
+# On the bus's clock, which a test skips ahead: a loaded machine is neither stale nor lost.
+STALE_S, LOST_S, HOLD_S = 20.0, 40.0, 60.0
+PATIENT = Policy(writer_lost_s=LOST_S)
+
+
+class SkippingClock(SystemClock):
+    """The machine's clock, and what a test skips of it."""
+
+    def __init__(self) -> None:
+        self._skipped_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self._skipped_s
+
+    def monotonic_ns(self) -> int:
+        return super().monotonic_ns() + round(self._skipped_s * 1e9)
+
+    def skip(self, duration_s: float) -> None:
+        """Let time pass for whoever reads this clock."""
+        self._skipped_s += duration_s
+
+
 def tag(name: str, kind: Scalar, address: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "address": address, "type": kind, "group": "fast", **more}
 
@@ -123,7 +145,7 @@ def result_block(name: str, *, depth: int = 64) -> BlockSpec:
             *(TagSpec(each, Scalar.STRING, size) for each, size in text),
         ),
         depth,
-        Policy(hold_s=0.5),
+        Policy(hold_s=HOLD_S, writer_lost_s=LOST_S),
     )
 
 
@@ -142,12 +164,13 @@ def link_block(name: str) -> BlockSpec:
             TagSpec("values_bad", Scalar.UINT32),
         ),
         8,
+        PATIENT,
     )
 
 
 def blocks(config: EdgeConfig) -> list[BlockSpec]:
-    """The blocks as the other processes declare them; short times, so that a test sees them pass."""
-    policy = Policy(stale_after_s=0.3, hold_s=0.8, writer_lost_s=0.5)
+    """The blocks as the other processes declare them; their times pass only where a test lets them."""
+    policy = Policy(STALE_S, HOLD_S, LOST_S)
     press = config.device("press")
     found = [
         BlockSpec("press.fast", tuple(each.spec for each in press.tags_of("fast")), 16, policy),
@@ -162,6 +185,7 @@ def blocks(config: EdgeConfig) -> list[BlockSpec]:
                 TagSpec("waveform", Scalar.FLOAT, 2000),
             ),
             8,
+            PATIENT,
         ),
         BlockSpec(
             "verdict.authority",
@@ -175,6 +199,7 @@ def blocks(config: EdgeConfig) -> list[BlockSpec]:
                 TagSpec("plc_trusts", Scalar.BOOLEAN),
             ),
             8,
+            PATIENT,
         ),
         BlockSpec(
             "records.health",
@@ -185,13 +210,15 @@ def blocks(config: EdgeConfig) -> list[BlockSpec]:
                 TagSpec("fault", Scalar.STRING, 120),
             ),
             8,
+            PATIENT,
         ),
     ]
     for pipeline in config.pipelines:
         lane = [TagSpec(each, Scalar.UINT64) for each in ("processed", "missed", "late")]
         times = [TagSpec(each, Scalar.DOUBLE) for each in ("p50_ms", "p99_ms")]
         found.append(result_block(pipeline.result_block))
-        found.append(BlockSpec(pipeline.lane_block, (TagSpec("state", Scalar.STRING, 24), *lane, *times), 8))
+        rows = (TagSpec("state", Scalar.STRING, 24), *lane, *times)
+        found.append(BlockSpec(pipeline.lane_block, rows, 8, PATIENT))
     return found
 
 
@@ -235,7 +262,7 @@ class Plant:
     server: PlantServer
     asked: Recorded
     ground: Ground
-    clock: SystemClock = dataclasses.field(default_factory=SystemClock)
+    clock: SkippingClock = dataclasses.field(default_factory=SkippingClock)
     writers: dict[str, BlockWriter] = dataclasses.field(default_factory=dict)
 
     def writer(self, block: str) -> BlockWriter:
@@ -351,7 +378,8 @@ async def running(
 ) -> AsyncIterator[Plant]:
     """Run a plant; the endpoint is open inside."""
     config = config or configuration()
-    bus = Bus.create(blocks(config))
+    clock = SkippingClock()
+    bus = Bus.create(blocks(config), clock=clock)
     asked = Recorded()
     server = PlantServer(
         config,
@@ -362,6 +390,7 @@ async def running(
         load_model=asked.load,
         models=MODELS,
         journal=journal,
+        clock=clock,
     )
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -369,14 +398,14 @@ async def running(
         try:
             async with asyncio.timeout(15):
                 await server.ready.wait()
-            yield Plant(config, bus, server, asked, ground)
+            yield Plant(config, bus, server, asked, ground, clock)
         finally:
             stopping.set()
     bus.close()
 
 
-async def until(condition: Any, *, within_s: float = 3.0) -> None:
-    """Wait until an awaitable condition holds."""
+async def until(condition: Any, *, within_s: float = 10.0) -> None:
+    """Wait until an awaitable condition holds; long enough for a machine that has other things to do."""
     async with asyncio.timeout(within_s):
         while not await condition():
             await asyncio.sleep(0.01)
@@ -401,7 +430,7 @@ class Watcher:
     def of(self, name: str) -> list[ua.DataValue]:
         return [value for each, value in self.values if each == name]
 
-    async def wait(self, count: int, *, within_s: float = 3.0) -> None:
+    async def wait(self, count: int, *, within_s: float = 10.0) -> None:
         async def enough() -> bool:
             return len(self.events) >= count
 
