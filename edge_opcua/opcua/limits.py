@@ -19,6 +19,7 @@ class OperationLimits:
         items: MaxMonitoredItemsPerCall.
         history: MaxNodesPerHistoryReadData and MaxNodesPerHistoryReadEvents.
         subscriptions: Subscriptions named in one request; not advertised, OPC UA has no property for it.
+        acknowledgements: Messages acknowledged in one Publish request; not advertised either.
     """
 
     read: int = 10_000
@@ -30,6 +31,7 @@ class OperationLimits:
     items: int = 10_000
     history: int = 100
     subscriptions: int = 1000
+    acknowledgements: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,19 @@ class ServerLimits:
         items: Monitored items at once, all subscriptions together.
         items_per_subscription: Monitored items of one subscription.
         queue: Longest queue of a monitored item.
+        queued: Places in the queues of all items together, beyond the first of each; an item whose clients
+            have no more gets a shorter queue. Nobody takes more than half of what the others left.
+        links: Links between triggering and triggered items of one subscription.
+        readings_per_s: How often all items of nodes that nobody tells about are read together; more of them
+            get a longer interval, or BadTooManyMonitoredItems. One client: as with the queues.
         select_clauses: Most select clauses of an event filter (MaxSelectClauseParameters).
         where_operands: Most operands in a where clause (MaxWhereClauseParameters).
         notifications_per_publish: Most notifications in one message, whatever the client allows.
         publish_requests: Publish requests of one session that wait; the oldest is answered with an error.
         subscription_lifetime_s: Longest time that a subscription lives without its client.
         retransmission: Messages of one subscription kept for Republish.
+        retransmission_bytes: The same in bytes, all subscriptions together; then the oldest are forgotten
+            before that. One client: as with the queues.
         browse_continuation_points: Browse continuation points of one session.
         references_per_node: Most references in one Browse result, whatever the client allows.
         message_bytes: Largest request of an activated session.
@@ -74,6 +83,7 @@ class ServerLimits:
         response_bytes: Largest answer; more is BadResponseTooLarge.
         unread_bytes: Answers a client may leave unread before it is cut off.
         early_unread_bytes: The same without an activated session.
+        all_unread_bytes: The same of all clients together. One client: as with the queues.
         waiting_messages: Requests of one connection that wait; then we read no more from it.
         early_waiting_messages: The same without an activated session.
         in_flight: Writes and calls of one connection at once; more get BadServerTooBusy.
@@ -86,6 +96,7 @@ class ServerLimits:
         min_publishing_ms: Shortest publishing interval.
         max_publishing_ms: Longest publishing interval.
         min_sampling_ms: Shortest sampling interval.
+        min_reading_ms: The same where nobody tells of changes, so that each sample is a reading.
         max_sampling_ms: Longest sampling interval.
         trust_list_bytes: Largest trust list that a certificate manager may write (MaxTrustListSize).
         write_s: Longest time for one value of a Write; then BadTimeout.
@@ -104,12 +115,16 @@ class ServerLimits:
     items: int = 200_000
     items_per_subscription: int = 100_000
     queue: int = 1000
+    queued: int = 1_000_000
+    links: int = 10_000
+    readings_per_s: int = 5000
     select_clauses: int = 1000
     where_operands: int = 1000
     notifications_per_publish: int = 20_000
     publish_requests: int = 100
     subscription_lifetime_s: float = 3600.0
     retransmission: int = 100
+    retransmission_bytes: int = 128 * 1024 * 1024
     browse_continuation_points: int = 10
     references_per_node: int = 1000
     message_bytes: int = 4 * 1024 * 1024
@@ -128,6 +143,7 @@ class ServerLimits:
     response_bytes: int = 16 * 1024 * 1024
     unread_bytes: int = 32 * 1024 * 1024
     early_unread_bytes: int = 256 * 1024
+    all_unread_bytes: int = 256 * 1024 * 1024
     waiting_messages: int = 64
     early_waiting_messages: int = 4
     in_flight: int = 32
@@ -140,6 +156,7 @@ class ServerLimits:
     min_publishing_ms: float = 10.0
     max_publishing_ms: float = 3_600_000.0
     min_sampling_ms: float = 10.0
+    min_reading_ms: float = 100.0
     max_sampling_ms: float = 3_600_000.0
     trust_list_bytes: int = 256 * 1024
     write_s: float = 30.0

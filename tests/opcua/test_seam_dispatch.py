@@ -269,6 +269,16 @@ async def test_who_calls_is_known_inside_a_call_only() -> None:
         caller()
 
 
+async def test_clients_that_do_not_read_their_answers_share_what_may_wait(plant: Plant) -> None:
+    # One who has little unread goes on, whatever the others leave.
+    async with plant.client(), plant.client(OTHER):
+        one, other = (each.processor for each in plant.connections()[-2:])
+        assert one is not None
+        assert other is not None
+        assert one._share_of_unread() == plant.server.iserver.limits.all_unread_bytes / 2
+        assert {one._transport, other._transport} <= set(plant.server.iserver.transports)
+
+
 async def test_a_client_that_does_not_read_its_answers_is_cut_off(plant: Plant) -> None:
     big = await plant.machine.add_variable(ua.NodeId("big", 2), "2:big", "x" * 200_000)
     client = plant.client()

@@ -7,6 +7,7 @@ import copy
 import os
 import re
 import secrets
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -114,6 +115,7 @@ class Core(InternalServer):
         self.advertised_urls = tuple(advertised_urls)
         self._called = {name.lower() for name in names_in(security.pki.certificate)}
         self.policies: list[Any] = []
+        self.transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self._crowded_s = -QUIET_S
         self.certificate = security.pki.certificate
         self.private_key = security.pki.private_key

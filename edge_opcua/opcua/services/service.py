@@ -85,6 +85,7 @@ class Service:
             ``(caller, params, reply) -> None``. A failure of the whole request is a ServiceError.
         counted: Names of the lists in the parameters whose length together is limited by ``most``.
         most: Largest number of operations; 0: not limited. None at all is BadNothingToDo.
+        optional: Whether a request without any operation is one, too.
         aside: Runs as a task of the connection beside other requests.
         order: Nodes whose earlier requests of this session must be over first (only with ``aside``).
         later: The answer comes through a :class:`Reply`.
@@ -97,6 +98,7 @@ class Service:
     aside: bool = False
     order: Callable[[Any], Iterable[ua.NodeId]] | None = None
     later: bool = False
+    optional: bool = False
 
 
 class ServiceSet(Protocol):
