@@ -210,7 +210,7 @@ def test_one_timer_samples_all_items_of_a_rate(plant: Plant) -> None:
 def test_what_nobody_tells_is_read_at_each_sample(plant: Plant) -> None:
     node = plant.variable("uptime")
     plant.service.polled.add(node)
-    number = plant.subscribe(interval_ms=10)
+    number = plant.subscribe(interval_ms=100)
     plant.monitor(number, node, sampling_ms=0)
     plant.next(number)
     plant.slot(node).value = data_value(5.0)

@@ -21,7 +21,7 @@ CHILDREN = 3000
 
 @pytest.fixture(scope="module")
 async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
-    operations = OperationLimits(read=2000, browse=20, translate=5, register=5)
+    operations = OperationLimits(read=2000, browse=20, translate=5, register=5, acknowledgements=5)
     limits = ServerLimits(references_per_node=CHILDREN, operations=operations, browse_continuation_points=5)
     async with running_plant(tmp_path_factory.mktemp("state"), limits=limits) as made:
         core = made.server.iserver
@@ -167,6 +167,14 @@ async def test_a_request_has_neither_no_operation_nor_too_many(
     assert await status_of(request(client, message(), **{name: [one] * most})) == 0
     too_many = request(client, message(), **{name: [one] * (most + 1)})
     assert await status_of(too_many) == CODES.BadTooManyOperations
+
+
+async def test_a_publish_request_acknowledges_no_more_than_there_can_be(client: Client) -> None:
+    # Part 4 §5.14.5: none at all is fine; without a limit half a million results wait for the next message.
+    for count, code in ((0, CODES.BadNoSubscription), (6, CODES.BadTooManyOperations)):
+        message = ua.PublishRequest()
+        message.Parameters.SubscriptionAcknowledgements = [ua.SubscriptionAcknowledgement(1, 1)] * count
+        assert await status_of(client.uaclient.protocol.send_request(message)) == code
 
 
 async def test_what_a_client_asks_about_himself_is_true(plant: Plant, client: Client) -> None:

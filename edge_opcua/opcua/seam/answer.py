@@ -21,7 +21,7 @@ _TICKS_AT_1970: Final = 116_444_736_000_000_000
 _NO_OBJECT: Final = b"\x00\x00\x00"
 _FAULT: Final = nodeid_to_binary(ua.FourByteNodeId(ua.ObjectIds.ServiceFault_Encoding_DefaultBinary))
 # Answers that repeat what clients ask for, as often as they ask for it.
-_LONG: Final = (ua.ReadResponse, ua.BrowseResponse, ua.HistoryReadResponse)
+_LONG: Final = (ua.ReadResponse, ua.BrowseResponse, ua.HistoryReadResponse, ua.CallResponse)
 
 
 def encode(response: Any, most: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import secrets
 import weakref
@@ -25,6 +26,8 @@ __all__ = ["Conditions"]
 
 REFRESH_SEVERITY: Final = 1
 MAX_RETAINED: Final = 10_000
+# Fields and conditions that are looked at before others have their turn; some milliseconds.
+WORK_PER_SLICE: Final = 1000
 _codes: Final = ua.StatusCodes
 # What tells the branches of conditions apart; the ConditionId lies under NodeId.
 _BRANCH: Final = ("NodeId", "SourceNode", "ConditionName", "BranchId")
@@ -82,7 +85,7 @@ class Conditions:
         """Whether a client has not yet been sent the end of its last refresh."""
         return any(mark() is not None for mark in self._marks.get(subscription, ()))
 
-    def refresh(self, subscription: Subscription, item: EventItem | None = None) -> None:
+    async def refresh(self, subscription: Subscription, item: EventItem | None = None) -> None:
         """Send every retained condition again, to one event item or to all of a subscription.
 
         RefreshStart and RefreshEnd come whatever the where clause says; the conditions pass it or not.
@@ -93,19 +96,25 @@ class Conditions:
         """
         items = [item] if item is not None else _event_items(subscription)
         start, end = self._mark(RefreshStartEvent()), self._mark(RefreshEndEvent())
-        marks = []
+        marks = self._marks[subscription] = []
+        owner, work = subscription.session_id, 0
         for each in items:
-            if each.mode == ua.MonitoringMode.Disabled:
+            if each.mode == ua.MonitoringMode.Disabled or each.number not in subscription.items:
                 continue
             each.enter(each.selection.fields(start), self._overflow)
-            for event, notifiers in self._retained.values():
+            for event, notifiers in tuple(self._retained.values()):
                 if each.node_id in notifiers and self._may(subscription, event):
                     each.offer(event, self._overflow)
             mark = Mark(each.selection.fields(end))
             if each.mode == ua.MonitoringMode.Reporting:
                 marks.append(weakref.ref(mark))
             each.enter(mark, self._overflow)
-        self._marks[subscription] = marks
+            work += len(each.selection) + len(self._retained)
+            if work >= WORK_PER_SLICE:
+                work = 0
+                await asyncio.sleep(0)
+                if subscription.session_id != owner:  # it is somebody else's now
+                    return
 
     async def _call(
         self, _: ua.NodeId, number: ua.Variant, item: ua.Variant | None = None
@@ -129,7 +138,7 @@ class Conditions:
                 raise ua.UaStatusCodeError(_codes.BadMonitoredItemIdInvalid)
         if self.in_progress(subscription):
             raise ua.UaStatusCodeError(_codes.BadRefreshInProgress)
-        self.refresh(subscription, only)
+        await self.refresh(subscription, only)
         return []
 
     def _mark(self, event: Any) -> Any:

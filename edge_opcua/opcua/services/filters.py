@@ -42,6 +42,10 @@ class Selection:
         self._select = tuple(select)
         self._where = where
 
+    def __len__(self) -> int:
+        """Return how many fields are selected."""
+        return len(self._select)
+
     def matches(self, event: Any) -> bool:
         """Whether an event passes the where clause; what cannot be decided does not (§7.7.3).
 

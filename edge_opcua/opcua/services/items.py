@@ -39,6 +39,9 @@ USER_ATTRIBUTES: Final = frozenset(
     }
 )
 
+# As many of them take about as much memory as a notification of a single number.
+ELEMENTS_PER_PLACE: Final = 64
+
 _log = structlog.get_logger(__name__)
 
 
@@ -75,12 +78,14 @@ class Holder(Protocol):
         pending: Items with something to report.
         interval_ms: Publishing interval.
         counts: For diagnostics.
+        links: Links between its items (SetTriggering).
     """
 
     owner: Caller
     pending: dict[Item, None]
     interval_ms: float
     counts: Any
+    links: int
 
 
 class Item:
@@ -97,6 +102,9 @@ class Item:
         mode: MonitoringMode.
         sampling_ms: The true sampling interval.
         links: Items that report when this one notices something (SetTriggering).
+        holder: The session whose share of what follows it has.
+        places: Places in queues that it has of those that all items share.
+        readings: How often it is read, per second, if nobody tells of changes.
     """
 
     of_events = False
@@ -113,7 +121,15 @@ class Item:
         self.sampling_ms = 0.0
         self.links: dict[int, Item] = {}
         self.linked_by: dict[int, Item] = {}
+        self.holder = subscription.owner.session_id
+        self.places = 0
+        self.readings = 0.0
         self._released = 0
+
+    @property
+    def weight(self) -> int:
+        """How much more than a single number one of its notifications takes, as a factor."""
+        return 1
 
     def waiting(self) -> int:
         """Return how many notifications are queued."""
@@ -162,6 +178,8 @@ class Item:
 
     def link(self, other: Item) -> None:
         """Let another item report when this one notices something."""
+        if other.number not in self.links:
+            self.subscription.links += 1
         self.links[other.number] = other
         other.linked_by[self.number] = self
 
@@ -171,6 +189,7 @@ class Item:
         if other is None:
             return False
         other.linked_by.pop(self.number, None)
+        self.subscription.links -= 1
         return True
 
     def close(self) -> None:
@@ -238,6 +257,17 @@ class DataItem(Item):
         self._sampling = sampling
         self._group: Group | None = None
         self._seen_as: Any = None
+        self._elements = 0
+
+    @property
+    def polled(self) -> bool:
+        """Whether nobody tells of changes."""
+        return self._polled
+
+    @property
+    def weight(self) -> int:
+        """A part of an array is a copy of the item's own; a whole value is everybody's."""
+        return 1 + self._elements // ELEMENTS_PER_PLACE
 
     @property
     def wants_time(self) -> bool:
@@ -282,6 +312,8 @@ class DataItem(Item):
             value = ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadInternalError))
         status = value.StatusCode.value if value.StatusCode is not None else 0
         told = self.attribute == ua.AttributeIds.Value and not self.index_range
+        if self.index_range and value.Value is not None:
+            self._elements = _count(value.Value.Value)
         self._seen_as = owner.roles if told and status not in _REFUSALS else None
         return value
 
@@ -397,6 +429,11 @@ class EventItem(Item):
         self.queue: EventQueue[list[ua.Variant]] = EventQueue(1, discard_oldest=True)
         self._listening = listening
 
+    @property
+    def weight(self) -> int:
+        """One for each field that is selected, as far as they are many."""
+        return 1 + len(self.selection) // ELEMENTS_PER_PLACE
+
     def offer(self, event: Any, overflow: Any, taken: dict[str, ua.Variant] | None = None) -> None:
         """Queue an event that passes the filter.
 
@@ -465,6 +502,13 @@ class EventItem(Item):
                 _log.error("event.not_encoded", node=str(self.node_id), error=repr(exc))
                 part = wire.event(self.handle, [ua.Variant() for _ in fields])
             parcel.put(parcel.events, part)
+
+
+def _count(value: Any) -> int:
+    """Return how many elements an array, a text or bytes have."""
+    if isinstance(value, list):
+        return sum(map(_count, value)) if value and isinstance(value[0], list) else len(value)
+    return len(value) if isinstance(value, (str, bytes)) else 0
 
 
 def source_of(aspace: AddressSpace, node: ua.NodeId, attribute: ua.AttributeIds) -> AttributeValue | None:

@@ -24,6 +24,7 @@ from edge_opcua.opcua.services.filters import Selection, compile_filter, may_rec
 from edge_opcua.opcua.services.items import DataItem, EventItem, Item, Reader, source_of
 from edge_opcua.opcua.services.sampling import Sampling
 from edge_opcua.opcua.services.service import Caller, Service
+from edge_opcua.opcua.services.shares import Shares
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
 from edge_opcua.opcua.services.subscription import Subscription
 from edge_opcua.opcua.types import SERVER, attribute, is_subtype, property_value
@@ -40,6 +41,8 @@ _HOPELESS: Final = frozenset(
     }
 )
 _OVERFLOW_SEVERITY: Final = 500
+# As many clauses of an event filter are about as much work as an item.
+CLAUSES_PER_ITEM: Final = 4
 Find = Callable[[Caller, int], Subscription]
 
 
@@ -116,6 +119,8 @@ class Monitoring:
         self._find = find
         self._limits = limits
         self._clock = clock
+        self._queued = Shares(limits.queued)
+        self._readings = Shares(limits.readings_per_s)
         self._event_types = EventTypes(aspace)
         self._listening: dict[ua.NodeId, dict[EventItem, None]] = {}
         self._numbers = iter(_numbers())
@@ -142,12 +147,11 @@ class Monitoring:
 
     def _create_all(self, caller: Caller, params: CreateParameters) -> Generator[None, None, Any]:
         results: list[Any] = []
-        for start in range(0, len(params.ItemsToCreate), SLICE):
-            if start:
+        for part in _slices(params.ItemsToCreate):
+            if results:
                 yield
             subscription = self._find(caller, params.SubscriptionId)  # it may have ended meanwhile
             timestamps = _timestamps(params.TimestampsToReturn)
-            part = params.ItemsToCreate[start : start + SLICE]
             results += [self._create(subscription, wanted, timestamps) for wanted in part]
         return (yield from answer(ua.CreateMonitoredItemsResponse(), results, self._limits.response_bytes))
 
@@ -207,6 +211,8 @@ class Monitoring:
             raise ua.UaStatusCodeError(status)
         _check_encoding(what, attribute_id)
         self._set_filter(item, asked.Filter, value)
+        if self._queued.room(item.holder) < item.weight - 1:
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyMonitoredItems)
         self._set_data(item, asked, timestamps)
         item.begin(value, mode)
         result.RevisedQueueSize = item.queue.size
@@ -215,16 +221,47 @@ class Monitoring:
     def _set_data(
         self, item: DataItem, asked: ua.MonitoringParameters, timestamps: ua.TimestampsToReturn
     ) -> None:
-        item.handle = asked.ClientHandle
-        item.set_timestamps(timestamps)
         node_ms = _DURATION_UNKNOWN
         if item.attribute == ua.AttributeIds.Value:
             node_ms = attribute(self._aspace, item.node_id, ua.AttributeIds.MinimumSamplingInterval) or 0.0
-        item.resample(
-            self._sampling.revise(asked.SamplingInterval, item.subscription.interval_ms, float(node_ms))
+        interval_ms = self._sampling.revise(
+            asked.SamplingInterval, item.subscription.interval_ms, float(node_ms)
         )
-        size = min(max(asked.QueueSize, 1), self._limits.queue)
-        item.resize(size, discard_oldest=bool(asked.DiscardOldest))
+        if item.polled:
+            interval_ms = self._affordable(item, interval_ms)
+        item.handle = asked.ClientHandle
+        item.set_timestamps(timestamps)
+        item.resample(interval_ms)
+        self._resize(item, max(asked.QueueSize, 1), discard_oldest=bool(asked.DiscardOldest))
+
+    def _affordable(self, item: DataItem, interval_ms: float) -> float:
+        """Return how often an item is read where nobody tells of changes; takes its share of the readings.
+
+        Raises:
+            ua.UaStatusCodeError: BadTooManyMonitoredItems: not even once a second.
+        """
+        interval_ms = max(interval_ms, self._limits.min_reading_ms)
+        self._readings.give(item.holder, item.readings)
+        room = self._readings.room(item.holder)
+        slow_ms = max(interval_ms, 1000.0)
+        # Seldom read items are all read at once, too: each counts as one in a second.
+        found = next((ms for ms in (interval_ms, slow_ms) if max(1.0, 1000 / ms) <= room), None)
+        if found is None:
+            if not item.readings:
+                raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyMonitoredItems)
+            found = slow_ms  # what is there already is only made slower
+        item.readings = max(1.0, 1000 / found)
+        self._readings.take(item.holder, item.readings)
+        return self._sampling.revise(found, found, 0.0)
+
+    def _resize(self, item: DataItem | EventItem, size: int, *, discard_oldest: bool) -> None:
+        """Give an item a queue as long as it wants, if its client has that many places left (§7.21)."""
+        self._queued.give(item.holder, item.places)
+        room = self._queued.room(item.holder) - (item.weight - 1)
+        size = max(1, min(size, self._limits.queue, 1 + int(room / item.weight)))
+        item.places = size * item.weight - 1  # a queue of one short notification takes none
+        self._queued.take(item.holder, item.places)
+        item.resize(size, discard_oldest=discard_oldest)
 
     def _set_filter(self, item: DataItem, wanted: Any, value: ua.DataValue) -> None:
         """Set what is a change (§7.22.2); the default is a change of status or value."""
@@ -292,8 +329,7 @@ class Monitoring:
     def _set_event(self, item: EventItem, asked: ua.MonitoringParameters) -> None:
         item.handle = asked.ClientHandle
         # Part 4 §7.21: 0 asks for our idea of a queue; events have no sampling interval.
-        size = min(asked.QueueSize, self._limits.queue) if asked.QueueSize else self._limits.queue
-        item.resize(size, discard_oldest=bool(asked.DiscardOldest))
+        self._resize(item, asked.QueueSize or self._limits.queue, discard_oldest=bool(asked.DiscardOldest))
 
     # --- modify (§5.13.3) ----------------------------------------------------------------------------
 
@@ -303,12 +339,11 @@ class Monitoring:
 
     def _modify_all(self, caller: Caller, params: ModifyParameters) -> Generator[None, None, Any]:
         results: list[Any] = []
-        for start in range(0, len(params.ItemsToModify), SLICE):
-            if start:
+        for part in _slices(params.ItemsToModify):
+            if results:
                 yield
             subscription = self._find(caller, params.SubscriptionId)
             timestamps = _timestamps(params.TimestampsToReturn)
-            part = params.ItemsToModify[start : start + SLICE]
             results += [self._modify(subscription, wanted, timestamps) for wanted in part]
         return (yield from answer(ua.ModifyMonitoredItemsResponse(), results, self._limits.response_bytes))
 
@@ -356,6 +391,8 @@ class Monitoring:
         if item is None:
             return False
         item.close()
+        self._queued.give(item.holder, item.places)
+        self._readings.give(item.holder, item.readings)
         self.count -= 1
         return True
 
@@ -364,19 +401,23 @@ class Monitoring:
         for number in tuple(subscription.items):
             self._drop(subscription, number)
 
-    def set_mode(self, caller: Caller, params: ModeParameters) -> ua.SetMonitoringModeResponse:
+    def set_mode(self, caller: Caller, params: ModeParameters) -> Any:
         """SetMonitoringMode (§5.13.4)."""
-        subscription = self._find(caller, params.SubscriptionId)
+        return begin(self._set_mode_all(caller, params))
+
+    def _set_mode_all(self, caller: Caller, params: ModeParameters) -> Generator[None, None, Any]:
         mode = _mode(params.MonitoringMode)
         results = []
-        for number in params.MonitoredItemIds:
-            item = subscription.items.get(number)
-            if item is not None:
-                item.set_mode(mode)
-            results.append(_good_or_no_item(found=item is not None))
-        response = ua.SetMonitoringModeResponse()
-        response.Parameters.Results = results
-        return response
+        for start in range(0, len(params.MonitoredItemIds), SLICE):
+            if start:
+                yield
+            subscription = self._find(caller, params.SubscriptionId)
+            for number in params.MonitoredItemIds[start : start + SLICE]:
+                item = subscription.items.get(number)
+                if item is not None:
+                    item.set_mode(mode)
+                results.append(_good_or_no_item(found=item is not None))
+        return (yield from answer(ua.SetMonitoringModeResponse(), results, self._limits.response_bytes))
 
     def set_triggering(self, caller: Caller, params: ua.SetTriggeringParameters) -> ua.SetTriggeringResponse:
         """SetTriggering (§5.13.5); links are removed before others are added."""
@@ -388,6 +429,9 @@ class Monitoring:
         added = []
         for number in params.LinksToAdd or ():
             other = subscription.items.get(number)
+            if other is not None and subscription.links >= self._limits.links and number not in item.links:
+                added.append(ua.StatusCode(ua.StatusCodes.BadTooManyMonitoredItems))
+                continue
             if other is not None:
                 item.link(other)
             added.append(_good_or_no_item(found=other is not None))
@@ -425,6 +469,24 @@ class Monitoring:
         event.Message = ua.LocalizedText("events were lost: the queue of this item is too short")
         event.Severity = _OVERFLOW_SEVERITY
         return event
+
+
+def _slices(requests: Sequence[Any]) -> Iterator[list[Any]]:
+    """Cut requests for items into parts of about equal work: a filter is as much as it has clauses."""
+    part: list[Any] = []
+    work = 0
+    for request in requests:
+        wanted = request.RequestedParameters.Filter
+        if isinstance(wanted, EventFilter):
+            elements = wanted.WhereClause.Elements if wanted.WhereClause is not None else ()
+            work += (len(wanted.SelectClauses or ()) + len(elements or ())) // CLAUSES_PER_ITEM
+        work += 1
+        part.append(request)
+        if work >= SLICE:
+            yield part
+            part, work = [], 0
+    if part:
+        yield part
 
 
 def _numbers() -> Iterator[int]:

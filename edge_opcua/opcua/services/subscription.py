@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge_opcua.opcua.services.items import Item
     from edge_opcua.opcua.services.schedule import Ticket
     from edge_opcua.opcua.services.service import Caller
+    from edge_opcua.opcua.services.shares import Shares
 
 _LAST_SEQUENCE: Final = 0xFFFF_FFFF
 # A message is not filled beyond this; what is left follows in the next one (MoreNotifications).
@@ -149,6 +150,21 @@ class Counts:
     event_queue_overflows: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A message that is kept for Republish.
+
+    Args:
+        message: The message.
+        size: Its size in bytes.
+        holder: The session in whose share it is.
+    """
+
+    message: ua.NotificationMessage
+    size: int
+    holder: ua.NodeId
+
+
 class Subscription:
     """One subscription.
 
@@ -158,6 +174,7 @@ class Subscription:
         interval_ms: Publishing interval.
         cycle: Where it is in its publishing cycle.
         retransmission: Messages kept for Republish.
+        kept: Bytes kept for Republish, of all subscriptions.
 
     Attributes:
         session_id: NodeId of the session it belongs to; null if that ended without deleting it.
@@ -166,11 +183,19 @@ class Subscription:
         max_notifications: Most notifications in one message.
         priority: Higher goes first.
         served: When it last sent something, in turns of the server; less goes first among equals.
+        links: Links between its items (SetTriggering).
         counts: For diagnostics.
     """
 
     def __init__(
-        self, number: int, owner: Caller, interval_ms: float, cycle: Cycle, retransmission: int
+        self,
+        number: int,
+        owner: Caller,
+        interval_ms: float,
+        cycle: Cycle,
+        *,
+        retransmission: int,
+        kept: Shares,
     ) -> None:
         self.number = number
         self.owner = owner
@@ -186,8 +211,10 @@ class Subscription:
         self.counts = Counts()
         self.ticket: Ticket | None = None
         self.next_sequence = 1
+        self.links = 0
         self._retransmission = retransmission
-        self._sent: OrderedDict[int, ua.NotificationMessage] = OrderedDict()
+        self._kept = kept
+        self._sent: OrderedDict[int, _Sent] = OrderedDict()
 
     @property
     def sequence_numbers(self) -> list[int]:
@@ -201,13 +228,22 @@ class Subscription:
 
     def acknowledge(self, sequence: int) -> int:
         """Forget a message that arrived; returns the StatusCode for the acknowledgement."""
-        if self._sent.pop(sequence, None) is None:
+        sent = self._sent.pop(sequence, None)
+        if sent is None:
             return int(ua.StatusCodes.BadSequenceNumberUnknown)
+        self._kept.give(sent.holder, sent.size)
         return 0
 
     def republish(self, sequence: int) -> ua.NotificationMessage | None:
         """Return a message that was sent; it stays until it is acknowledged (Part 4 §5.14.6)."""
-        return self._sent.get(sequence)
+        sent = self._sent.get(sequence)
+        return sent.message if sent is not None else None
+
+    def forget_sent(self) -> None:
+        """Keep nothing for Republish any more."""
+        while self._sent:
+            _, sent = self._sent.popitem(last=False)
+            self._kept.give(sent.holder, sent.size)
 
     def keep_alive(self, utc_ns: int) -> ua.NotificationMessage:
         """Return a message without notifications: its number is that of the next one (Part 4 §5.14.1.1)."""
@@ -233,7 +269,7 @@ class Subscription:
                 del self.pending[item]
         self.cycle.more = bool(self.pending)
         message = ua.NotificationMessage(self._number_it(), utc(utc_ns), parcel.bodies())
-        self._keep(message)
+        self._keep(message, parcel.size)
         counts = self.counts
         counts.data_change_notifications += len(parcel.data)
         counts.event_notifications += len(parcel.events)
@@ -245,8 +281,14 @@ class Subscription:
         self.next_sequence = 1 if number == _LAST_SEQUENCE else number + 1
         return number
 
-    def _keep(self, message: ua.NotificationMessage) -> None:
-        self._sent[message.SequenceNumber] = message
-        if len(self._sent) > self._retransmission:
-            self._sent.popitem(last=False)
+    def _keep(self, message: ua.NotificationMessage, size: int) -> None:
+        """Keep a message, and the ones before it as far as there is room; it itself in any case."""
+        sent = _Sent(message, size, self.session_id)
+        self._sent[message.SequenceNumber] = sent
+        self._kept.take(sent.holder, size)
+        while len(self._sent) > self._retransmission or (
+            len(self._sent) > 1 and not self._kept.room(self.session_id)
+        ):
+            _, oldest = self._sent.popitem(last=False)
+            self._kept.give(oldest.holder, oldest.size)
             self.counts.discarded_messages += 1

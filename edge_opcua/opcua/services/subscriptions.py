@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, Final
@@ -25,6 +26,8 @@ from edge_opcua.opcua.services.propagation import Notifiers
 from edge_opcua.opcua.services.sampling import Sampling
 from edge_opcua.opcua.services.schedule import Schedule, safely
 from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
+from edge_opcua.opcua.services.shares import Shares
+from edge_opcua.opcua.services.slices import SLICE, answer, begin
 from edge_opcua.opcua.services.subscription import Act, Cycle, State, Subscription
 
 DEFAULT_PUBLISHING_MS: Final = 1000.0
@@ -61,6 +64,7 @@ class Subscriptions:
         self._limits = limits
         self._clock = clock
         self._schedule = Schedule(clock, self._settle)
+        self._kept = Shares(limits.retransmission_bytes)
         self.sampling = Sampling(self._schedule, limits)
         self.monitoring = Monitoring(aspace, reader, access, self.sampling, self.own, limits, clock)
         self.notifiers = Notifiers(aspace)
@@ -88,7 +92,14 @@ class Subscriptions:
             "CreateSubscription": Service(ua.CreateSubscriptionParameters, self.create),
             "ModifySubscription": Service(ua.ModifySubscriptionParameters, self.modify),
             "SetPublishingMode": Service(ua.SetPublishingModeParameters, self.set_publishing, ids, most),
-            "Publish": Service(ua.PublishParameters, self.publish, later=True),
+            "Publish": Service(
+                ua.PublishParameters,
+                self.publish,
+                ("SubscriptionAcknowledgements",),
+                self._limits.operations.acknowledgements,
+                later=True,
+                optional=True,
+            ),
             "Republish": Service(ua.RepublishParameters, self.republish),
             "TransferSubscriptions": Service(ua.TransferSubscriptionsParameters, self.transfer, ids, most),
             "DeleteSubscriptions": Service(ua.DeleteSubscriptionsParameters, self.delete, ids, most),
@@ -125,7 +136,14 @@ class Subscriptions:
         self._check_room(line)
         interval_ms, lifetime, keep_alive = self._revise(params)
         cycle = Cycle(keep_alive, lifetime, enabled=bool(params.PublishingEnabled))
-        made = Subscription(self._number(), session, interval_ms, cycle, self._limits.retransmission)
+        made = Subscription(
+            self._number(),
+            session,
+            interval_ms,
+            cycle,
+            retransmission=self._limits.retransmission,
+            kept=self._kept,
+        )
         self._set_share(made, params)
         self._enter(made, line)
         self.subscriptions[made.number] = made
@@ -239,6 +257,7 @@ class Subscriptions:
     def _end(self, subscription: Subscription) -> None:
         """Forget a subscription and its items."""
         self.monitoring.drop_all(subscription)
+        subscription.forget_sent()
         if subscription.ticket is not None:
             self._schedule.cancel(subscription.ticket)
             subscription.ticket = None
@@ -368,18 +387,21 @@ class Subscriptions:
 
     # --- sessions ------------------------------------------------------------------------------------
 
-    def transfer(
-        self, session: Caller, params: ua.TransferSubscriptionsParameters
-    ) -> ua.TransferSubscriptionsResponse:
+    def transfer(self, session: Caller, params: ua.TransferSubscriptionsParameters) -> Any:
         """TransferSubscriptions (§5.14.7)."""
-        response = ua.TransferSubscriptionsResponse()
-        response.Parameters.Results = [
-            self._transfer(session, number, send_initial=bool(params.SendInitialValues))
-            for number in params.SubscriptionIds
-        ]
-        return response
+        return begin(self._transfer_all(session, params))
 
-    def _transfer(self, session: Caller, number: int, *, send_initial: bool) -> ua.TransferResult:
+    def _transfer_all(
+        self, session: Caller, params: ua.TransferSubscriptionsParameters
+    ) -> Generator[None, None, Any]:
+        results = [self._transfer(session, number) for number in params.SubscriptionIds]
+        moved = zip(params.SubscriptionIds, results, strict=True)
+        for number, result in moved if params.SendInitialValues else ():
+            if result.StatusCode.is_good():
+                yield from self._resend(session, number)
+        return (yield from answer(ua.TransferSubscriptionsResponse(), results, self._limits.response_bytes))
+
+    def _transfer(self, session: Caller, number: int) -> ua.TransferResult:
         found = self.subscriptions.get(number)
         if found is None:
             return _no_transfer(ua.StatusCodes.BadSubscriptionIdInvalid)
@@ -392,8 +414,6 @@ class Subscriptions:
         if len(line.subscriptions) >= self._limits.subscriptions_per_session:
             return _no_transfer(ua.StatusCodes.BadTooManySubscriptions)
         self._move(found, session, line)
-        if send_initial:
-            _resend(found)
         return ua.TransferResult(AvailableSequenceNumbers=found.sequence_numbers)
 
     def _move(self, subscription: Subscription, session: Caller, line: Line) -> None:
@@ -487,8 +507,22 @@ class Subscriptions:
         ]
 
     async def _resend_data(self, _: ua.NodeId, number: ua.Variant) -> list[ua.Variant]:
-        _resend(self._called_for(number))
+        for _pause in self._resend(caller(), self._called_for(number).number):
+            await asyncio.sleep(0)
         return []
+
+    def _resend(self, session: Caller, number: int) -> Generator[None, None, None]:
+        """Queue the present values, as long as the subscription is still this session's."""
+        items = tuple(self.subscriptions[number].items.values())
+        for start in range(0, len(items), SLICE):
+            if start:
+                yield
+            found = self.subscriptions.get(number)
+            if found is None or found.session_id != session.session_id:
+                return
+            for item in items[start : start + SLICE]:
+                if isinstance(item, DataItem) and item.number in found.items:
+                    item.resend()
 
     def _called_for(self, number: ua.Variant) -> Subscription:
         found = self.subscriptions.get(number.Value)
@@ -517,12 +551,6 @@ class Subscriptions:
             if subscription is not None:
                 self._end(subscription)
         return [_good_or_no_subscription(each) for each in found]
-
-
-def _resend(subscription: Subscription) -> None:
-    for item in subscription.items.values():
-        if isinstance(item, DataItem):
-            item.resend()
 
 
 def _no_transfer(code: int) -> ua.TransferResult:

@@ -120,15 +120,17 @@ class Parcel:
     Attributes:
         data: MonitoredItemNotifications.
         events: EventFieldLists.
+        size: How many bytes they are.
     """
 
-    __slots__ = ("_bytes", "_left", "data", "events")
+    __slots__ = ("_bytes", "_left", "data", "events", "size")
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self.data: list[bytes] = []
         self.events: list[bytes] = []
         self._left = most
         self._bytes = most_bytes
+        self.size = 0
 
     @property
     def has_room(self) -> bool:
@@ -140,6 +142,7 @@ class Parcel:
         into.append(part)
         self._left -= 1
         self._bytes -= len(part)
+        self.size += len(part)
 
     def bodies(self) -> list[ua.ExtensionObject]:
         """Return the NotificationData."""
