@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from asyncua import ua
 from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.monitoring import CreateParameters, ModeParameters
 from edge_opcua.opcua.services.shares import Shares
-from edge_opcua.opcua.services.slices import Rest
+from edge_opcua.opcua.services.slices import Rest, begin
 from tests.opcua.publishing import DISABLED, SAMPLING, VALUE, FakeSession, Plant, data_value, item
 
 CODES = ua.StatusCodes
@@ -268,6 +269,27 @@ async def test_a_condition_refresh_lets_others_have_their_turn() -> None:
         plant.monitor(number, node, queue=10, **wanted)
     assert await turns_of_others(plant.service.conditions.refresh(plant.found(number))) >= 4
     assert [each.waiting() for each in plant.found(number).items.values()] == [2, 2, 2, 2]
+
+
+async def test_of_many_long_requests_one_slice_is_done_at_a_time() -> None:
+    # Thirty-two requests of one connection run at once, and a short one of somebody else waits for one slice.
+    slices = 0
+
+    def work() -> Generator[None, None, int]:
+        nonlocal slices
+        for _ in range(20):
+            slices += 1
+            yield
+        return slices
+
+    works = [begin(work()) for _ in range(10)]
+    assert slices == 10
+    found = asyncio.gather(*(one for one in works if isinstance(one, Rest)))
+    for _ in range(20):
+        before = slices
+        await asyncio.sleep(0)
+        assert slices <= before + 1
+    assert max(await found) == slices == 200
 
 
 async def test_calls_of_one_request_let_others_have_their_turn() -> None:

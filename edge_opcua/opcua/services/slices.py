@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
@@ -37,8 +38,16 @@ class Encoded:
         return bytes(head + self._body)
 
 
+# One for each event loop: whoever works in slices waits here for his turn.
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
 class Rest(Generic[_T]):
-    """What is left of a long work after its first slice; await it to have it done and get its result."""
+    """What is left of a long work after its first slice; await it to have it done and get its result.
+
+    Of all long works together one slice is done at a time, each work in its turn: thirty of them at once are
+    slower each, and what is short waits no longer than for one.
+    """
 
     def __init__(self, work: Generator[None, None, _T]) -> None:
         self._work = work
@@ -47,13 +56,15 @@ class Rest(Generic[_T]):
         return self._go_on().__await__()
 
     async def _go_on(self) -> _T:
+        turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         while True:
-            await asyncio.sleep(0)
-            try:
-                next(self._work)
-            except StopIteration as done:
-                result: _T = done.value
-                return result
+            async with turn:
+                await asyncio.sleep(0)
+                try:
+                    next(self._work)
+                except StopIteration as done:
+                    result: _T = done.value
+                    return result
 
 
 def begin(work: Generator[None, None, _T]) -> _T | Rest[_T]:
