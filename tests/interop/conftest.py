@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from edge_opcua.opcua.namespaces import plant_id
 from edge_opcua.security.roles import parse_roles
 from edge_opcua.security.users import Cost, UserStore
-from tests.interop.node_client import require_node
-from tests.interop.node_remote import Remote, remote
-from tests.opcua.plant import Ground, Plant, configuration, prepare, running
+from tests.interop.node_remote import Remote, remote, require_node
+from tests.opcua.plant import Ground, Plant, configuration, prepare, running, until
 from tests.opcua.standard_space import kept
 from tests.security.certificates import make
 
@@ -32,14 +32,21 @@ class Press:
         self._plant.press(**self._values)
 
     async def ramp(self, *tonnages: float) -> None:
+        """Set one after the other; the server has seen each before the next one comes."""
+        server = self._plant.server._running()
+        shown = server.get_node(plant_id("Press01.Process.tonnage"))
         for tonnage in tonnages:
             self.set(tonnage=tonnage)
-            await asyncio.sleep(0.025)
+
+            async def arrived(tonnage: float = tonnage) -> bool:
+                return bool(await shown.read_value() == tonnage)
+
+            await until(arrived)
 
     async def keep_fresh(self) -> None:
         while True:
             self.set()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(1.0)
 
 
 @pytest.fixture(scope="session", autouse=True)

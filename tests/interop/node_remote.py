@@ -5,14 +5,27 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+HERE = Path(__file__).parent
+INSTALLED = HERE.parent / "peers" / ".installed" / "node_modules" / "node-opcua"
 STEP_S = 20.0
 # The largest answer: everything a big browse or read says.
 LINE_BYTES = 32 * 1024 * 1024
+
+
+def require_node() -> str:
+    """Return Node.js; skip the test if it or node-opcua is not here."""
+    found = shutil.which("node")
+    if found is None or not INSTALLED.is_dir():
+        pytest.skip("no node-opcua: run tests/peers/install")
+    return found
 
 
 class RemoteError(Exception):
@@ -75,7 +88,7 @@ class Remote:
         """Send a raw request of a session and return its response."""
         return await self.ask(do="send", on=on, what=what, args=[fields], aside=aside)
 
-    async def gather(self, name: str, count: int, *, within_s: float = 5.0) -> list[Any]:
+    async def gather(self, name: str, count: int, *, within_s: float = 15.0) -> list[Any]:
         """Return at least ``count`` things that an emitter said."""
         found = await self.taken(name)
         try:
@@ -149,13 +162,48 @@ class Remote:
         await self.call(f"session{name}", "close")
         await self.call(f"client{name}", "disconnect")
 
+    async def read(self, session: str, node: str) -> Any:
+        """Return the DataValue of a node."""
+        return await self.call(session, "read", {"nodeId": node, "attributeId": 13})
+
+    async def monitor(self, node: str, name: str, *, attribute: int = 13, **parameters: Any) -> int:
+        """Monitor and begin to collect; returns the id of the item."""
+        settings = {"samplingInterval": 0, "queueSize": 100, "discardOldest": True, **parameters}
+        item = {"nodeId": node, "attributeId": attribute}
+        both = {"$enum": "TimestampsToReturn.Both"}
+        await self.call("subscription", "monitor", item, settings, both, name=name, collect="changed")
+        return int(await self.get(name, "monitoredItemId"))
+
+    async def monitor_events(self, notifier: str, name: str, fields: list[str]) -> None:
+        """Monitor every event of a notifier, as event viewers do, and begin to collect."""
+        await self.make("ofType", "BaseEventType", name="of-type")
+        await self.make("constructEventFilter", fields, {"$on": "of-type"}, name="filter")
+        await self.monitor(notifier, name, attribute=12, queueSize=1000, filter={"$on": "filter"})
+
+
+@asynccontextmanager
+async def subscribed(peer: Remote, session: str, **options: Any) -> AsyncIterator[int]:
+    """Have a subscription, ``subscription``; returns its id."""
+    settings = {
+        "requestedPublishingInterval": 30,
+        "requestedLifetimeCount": 600,
+        "requestedMaxKeepAliveCount": 20,
+        "maxNotificationsPerPublish": 0,
+        "publishingEnabled": True,
+        "priority": 0,
+        **options,
+    }
+    await peer.call(session, "createSubscription2", settings, name="subscription")
+    yield int(await peer.get("subscription", "subscriptionId"))
+    await peer.call("subscription", "terminate")
+
 
 @asynccontextmanager
 async def remote(node: str) -> AsyncIterator[Remote]:
     """Run node-opcua; its process ends with the block."""
     process = await asyncio.create_subprocess_exec(
         node,
-        str(Path(__file__).with_name("remote.js")),
+        str(HERE / "remote.js"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_opcua.cli import main
-from tests.interop.node_client import HERE, require_node
-from tests.interop.node_remote import Remote
+from tests.interop.node_remote import HERE, Remote, require_node
 from tests.opcua.plant import Plant
 
 TOML = """\

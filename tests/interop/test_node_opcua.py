@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from edge_opcua.core.values import BAD_OUT_OF_RANGE, BAD_WAITING_FOR_INITIAL_DATA, Verdict
-from tests.interop.node_client import NodeClient, require_node
-from tests.opcua.plant import CLIENT_URI, SHA_B, Ground, Plant, prepare, running
+from tests.interop.conftest import Press
+from tests.interop.node_remote import Remote, subscribed
+from tests.opcua.plant import SHA_B, Plant
 
 ENGINE = "ns=7;s=Press01.Inference.press-anomaly"
+PROCESS = "ns=7;s=Press01.Process"
 SERVER, MACHINE = "i=2253", "ns=7;s=Press01"
 FIELDS = [
     "EventType",
@@ -37,94 +39,77 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
 
 
 @pytest.fixture
-def node() -> str:
-    return require_node()
+async def session(served: Plant, peer: Remote, identity: dict[str, str]) -> AsyncIterator[str]:
+    served.asked.writes.clear()
+    name = await peer.connect(served.server.url, identity)
+    yield name
+    await peer.leave()
 
 
-@pytest.fixture
-def ground(node: str, tmp_path: Path) -> Ground:
-    return prepare(tmp_path)
+async def write(peer: Remote, session: str, node: str, kind: str, value: Any) -> int:
+    variant = {"dataType": kind, "value": value}
+    return int(
+        await peer.call(session, "write", {"nodeId": node, "attributeId": 13, "value": {"value": variant}})
+    )
 
 
-def job_for(plant: Plant, **more: Any) -> dict[str, Any]:
-    root = plant.ground.root
-    return {
-        "endpoint": plant.server.url,
-        "applicationUri": CLIENT_URI,
-        "certificate": str(root / "client.crt"),
-        "privateKey": str(root / "client.pem"),
-        # Kept for the whole run: node-opcua makes a key of its own there, which takes seconds.
-        "pki": str(root.parent / "node-opcua-pki"),
-        **more,
-    }
+async def test_node_opcua_finds_what_a_machine_has(peer: Remote, session: str) -> None:
+    async def browse(node: str) -> set[str]:
+        below = {
+            "nodeId": node,
+            "referenceTypeId": "HierarchicalReferences",
+            "includeSubtypes": True,
+            "resultMask": 63,
+        }
+        found = await peer.call(session, "browse", below)
+        return {each["browseName"] for each in found["references"]}
+
+    assert (await peer.call(session, "readNamespaceArray"))[7] == "urn:plant-1:plant"
+    assert {"4:Machines", "2:DeviceSet", "7:Models"} <= await browse("i=85")
+    assert {"2:Identification", "4:Monitoring", "7:Inference"} <= await browse(MACHINE)
 
 
-async def poll(plant: Plant) -> None:
-    """Read the press over and over, as the io process does."""
-    while True:
-        plant.press(die_temp=55.5, guard_closed=True, recipe="R7")
-        await asyncio.sleep(0.1)
-
-
-async def test_node_opcua_browses_reads_gets_events_writes_and_loads_a_model(
-    node: str, ground: Ground
+async def test_node_opcua_reads_values_with_their_properties(
+    press: Press, peer: Remote, session: str
 ) -> None:
-    async with running(ground) as plant:
-        tags = [f"ns=7;s=Press01.Process.{name}" for name in ("die_temp", "guard_closed", "recipe")]
-        unknown = "ns=7;s=Press01.Outputs.verdict.State"
-        job = job_for(
-            plant,
-            browse=["i=85", MACHINE, "ns=2;i=5001", "ns=7;s=Models"],
-            read=[*tags, f"{tags[0]}.EURange", f"{tags[0]}.EngineeringUnits", unknown],
-            monitor=[f"{ENGINE}.Stroke", f"{ENGINE}.Contributions"],
-            notifiers=[SERVER, MACHINE],
-            fields=FIELDS,
-            events=4,
-            models="ns=7;s=Models",
-            method="ns=7;s=Models.LoadModel",
-            loadModel=["press-anomaly", 2, SHA_B],
-            write=[
-                {"nodeId": "ns=7;s=Press01.Process.sp_speed", "value": 30.0, "dataType": "Float"},
-                {"nodeId": "ns=7;s=Press01.Process.ack", "value": True, "dataType": "Boolean"},
-            ],
-        )
-        client = await NodeClient.start(node, job)
-        async with asyncio.TaskGroup() as tasks:
-            polling = tasks.create_task(poll(plant))
-            await client.ready()
-            polling.cancel()
+    press.set(die_temp=55.5, guard_closed=True, recipe="R7")
+    await press.ramp(3.0)
+    names = ("die_temp", "guard_closed", "recipe")
+    found = [await peer.read(session, f"{PROCESS}.{name}") for name in names]
+    assert [each["value"]["value"] for each in found] == [55.5, True, "R7"]
+    assert found[0]["sourceTimestamp"] < found[0]["serverTimestamp"]
+    high = await peer.read(session, f"{PROCESS}.die_temp.EURange")
+    assert high["value"]["value"] == {"low": 0, "high": 120}
+    unit = await peer.read(session, f"{PROCESS}.die_temp.EngineeringUnits")
+    assert unit["value"]["value"]["unitId"] == 4408652
+    unknown = await peer.read(session, "ns=7;s=Press01.Outputs.verdict.State")
+    assert (unknown["value"]["value"], unknown["statusCode"]) == (None, BAD_WAITING_FOR_INITIAL_DATA)
+
+
+async def test_node_opcua_gets_every_result_as_values_and_events(
+    served: Plant, peer: Remote, session: str
+) -> None:
+    async with subscribed(peer, session):
+        for member in ("Stroke", "Contributions"):
+            await peer.monitor(f"{ENGINE}.{member}", member)
+        for name, notifier in (("server", SERVER), ("machine", MACHINE)):
+            await peer.monitor_events(notifier, name, FIELDS)
+        await peer.gather("Stroke.seen", 1)
         for stroke in (1, 2, 3):
-            plant.result(stroke, Verdict.NOT_OK if stroke == 3 else Verdict.OK, score=0.5 * stroke)
-            await asyncio.sleep(0.1)
+            served.result(stroke, Verdict.NOT_OK if stroke == 3 else Verdict.OK, score=0.5 * stroke)
+        strokes = await peer.gather("Stroke.seen", 3)
+        contributions = await peer.gather("Contributions.seen", 2)
         body = {"job": "job-1", "name": "press-anomaly", "version": 2, "state": "Done", "percent": 100}
-        await plant.server.on_job(body)
-        seen = await client.seen()
-        asked = plant.asked
+        await served.server.on_job(body)
+        seen = [await peer.gather(f"{name}.seen", 4) for name in ("server", "machine")]
 
-    assert seen["namespaces"][7] == "urn:plant-1:plant"
-    assert {"4:Machines", "2:DeviceSet", "7:Models"} <= set(seen["browse"]["i=85"])
-    assert {"2:Identification", "4:Monitoring", "7:Inference"} <= set(seen["browse"][MACHINE])
-    values = seen["values"]
-    assert [values[tag]["value"] for tag in tags] == [55.5, True, "R7"]
-    assert values[tags[0]]["source"] < values[tags[0]]["server"]
-    assert values[f"{tags[0]}.EURange"]["value"] == {"low": 0, "high": 120}
-    assert values[f"{tags[0]}.EngineeringUnits"]["value"]["unitId"] == 4408652
-    assert (values[unknown]["value"], values[unknown]["status"]) == (None, BAD_WAITING_FOR_INITIAL_DATA)
-
-    assert seen["loadModel"]["outputs"] == ["job-1"]
-    assert seen["loadModel"]["ms"] < 200
-    assert asked.loads[0][:3] == ("press-anomaly", 2, SHA_B)
-    assert list(seen["writes"].values()) == [0, 0]
-    assert [write[:2] for write in asked.writes] == [("press/sp_speed", 30.0), ("press/ack", True)]
-    assert "node-opcua interop" in asked.writes[0][2]
-
-    strokes = seen["notifications"][f"{ENGINE}.Stroke"]
-    assert [each["value"] for each in strokes if not each["status"]] == [1, 2, 3]
-    assert seen["notifications"][f"{ENGINE}.Contributions"][-1]["value"] == [0.5, 0.25, 0.25]
-    assert seen["events"][SERVER] == seen["events"][MACHINE]
+    assert [each["value"]["value"] for each in strokes] == [1, 2, 3]
+    assert contributions[-1]["value"]["value"] == [0.5, 0.25, 0.25]
+    assert seen[0] == seen[1]
+    events = [dict(zip(FIELDS, (field["value"] for field in event), strict=True)) for event in seen[0]]
     # node-opcua looks a new structure up before it hands an event out, so the job's event may come first.
-    results = [event for event in seen["events"][SERVER] if event["EventType"] == "ns=6;i=1010"]
-    (done,) = (event for event in seen["events"][SERVER] if event["EventType"] == "ns=6;i=1011")
+    results = [event for event in events if event["EventType"] == "ns=6;i=1010"]
+    (done,) = (event for event in events if event["EventType"] == "ns=6;i=1011")
     assert [event["6:Stroke"] for event in results] == [1, 2, 3]
     assert [event["6:Score"] for event in results] == [0.5, 1.0, 1.5]
     last = results[2]
@@ -134,18 +119,36 @@ async def test_node_opcua_browses_reads_gets_events_writes_and_loads_a_model(
     # node-opcua learnt the structure from our data type definition and decoded it.
     meta = last["5:Result"]["resultMetaData"]
     assert (meta["resultId"], meta["partId"], meta["resultEvaluation"]) == ("7003", "1003", 2)
-    assert last["5:Result"]["resultContent"] == [1.5, 0.75]
+    assert [each["value"] for each in last["5:Result"]["resultContent"]] == [1.5, 0.75]
     assert last["5:Result.5:ResultMetaData.5:ResultId"] == "7003"
     assert last["5:Result.5:ResultMetaData.5:ResultEvaluation"] == 2
     assert (done["6:State"], done["Progress"]) == ("Done", 100)
 
 
-async def test_node_opcua_gets_the_plcs_answer_to_a_write(node: str, ground: Ground) -> None:
-    async with running(ground) as plant:
-        speed = "ns=7;s=Press01.Process.sp_speed"
-        wanted = [{"nodeId": speed, "value": 99.0, "dataType": "Float"}]
-        client = await NodeClient.start(node, job_for(plant, write=wanted))
-        await client.ready()
-        seen = await client.seen()
-        assert plant.asked.writes == []
-    assert seen["writes"][speed] == BAD_OUT_OF_RANGE
+async def test_node_opcua_loads_a_model_and_is_answered_at_once(
+    served: Plant, peer: Remote, session: str
+) -> None:
+    arguments = [("String", "press-anomaly"), ("UInt32", 2), ("String", SHA_B)]
+    call = {
+        "objectId": "ns=7;s=Models",
+        "methodId": "ns=7;s=Models.LoadModel",
+        "inputArguments": [{"dataType": kind, "value": value} for kind, value in arguments],
+    }
+    async with asyncio.timeout(5):
+        answer = await peer.call(session, "call", call)
+    assert (answer["statusCode"], [each["value"] for each in answer["outputArguments"]]) == (0, ["job-1"])
+    assert served.asked.loads[-1][:3] == ("press-anomaly", 2, SHA_B)
+
+
+async def test_node_opcua_writes_set_points(served: Plant, peer: Remote, session: str) -> None:
+    assert await write(peer, session, f"{PROCESS}.sp_speed", "Float", 30.0) == 0
+    assert await write(peer, session, f"{PROCESS}.ack", "Boolean", value=True) == 0
+    assert [each[:2] for each in served.asked.writes] == [("press/sp_speed", 30.0), ("press/ack", True)]
+    assert "node-opcua" in served.asked.writes[0][2]
+
+
+async def test_node_opcua_gets_the_answer_to_a_write_out_of_range(
+    served: Plant, peer: Remote, session: str
+) -> None:
+    assert await write(peer, session, f"{PROCESS}.sp_speed", "Float", 99.0) == BAD_OUT_OF_RANGE
+    assert served.asked.writes == []

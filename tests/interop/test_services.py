@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from asyncua import ua
 
 from edge_opcua.core.values import Verdict
 from tests.interop.conftest import POLICIES, Press
-from tests.interop.node_remote import Remote, RemoteError
+from tests.interop.node_remote import Remote, RemoteError, subscribed
 from tests.opcua.plant import Plant
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
@@ -31,31 +30,6 @@ async def session(served: Plant, peer: Remote, identity: dict[str, str]) -> Asyn
     name = await peer.connect(served.server.url, identity)
     yield name
     await peer.leave()
-
-
-@asynccontextmanager
-async def subscribed(peer: Remote, session: str, **options: Any) -> AsyncIterator[int]:
-    settings = {
-        "requestedPublishingInterval": 30,
-        "requestedLifetimeCount": 600,
-        "requestedMaxKeepAliveCount": 20,
-        "maxNotificationsPerPublish": 0,
-        "publishingEnabled": True,
-        "priority": 0,
-        **options,
-    }
-    await peer.call(session, "createSubscription2", settings, name="subscription")
-    yield int(await peer.get("subscription", "subscriptionId"))
-    await peer.call("subscription", "terminate")
-
-
-async def monitor(peer: Remote, node: str, name: str, *, attribute: int = 13, **parameters: Any) -> int:
-    """Monitor and begin to collect; returns the id of the item."""
-    settings = {"samplingInterval": 0, "queueSize": 100, "discardOldest": True, **parameters}
-    item = {"nodeId": node, "attributeId": attribute}
-    both = {"$enum": "TimestampsToReturn.Both"}
-    await peer.call("subscription", "monitor", item, settings, both, name=name, collect="changed")
-    return int(await peer.get(name, "monitoredItemId"))
 
 
 def deadband(kind: str, value: float) -> dict[str, Any]:
@@ -121,11 +95,10 @@ async def test_an_absolute_deadband_counts_from_what_was_reported(
     # Part 4 §7.22.2: a slow ramp is reported although each step is smaller than the deadband.
     await press.ramp(0.0)
     async with subscribed(peer, session):
-        await monitor(peer, TONNAGE, "item", filter=deadband("Absolute", 100.0))
+        await peer.monitor(TONNAGE, "item", filter=deadband("Absolute", 100.0))
         await peer.gather("item.seen", 1)
         await press.ramp(*[40.0 * step for step in range(1, 13)])  # to 480
-        await asyncio.sleep(0.2)
-        seen = values(await peer.taken("item.seen"))
+        seen = values(await peer.gather("item.seen", 4))
     assert len(seen) == 4
     steps = [after - before for before, after in zip([0.0, *seen], seen, strict=False)]
     assert all(step > 100 for step in steps)
@@ -135,11 +108,10 @@ async def test_a_percent_deadband_is_of_the_range(press: Press, peer: Remote, se
     # Part 8 §6.2: EURange 0..2000, 10 % is 200.
     await press.ramp(0.0)
     async with subscribed(peer, session):
-        await monitor(peer, TONNAGE, "item", filter=deadband("Percent", 10.0))
+        await peer.monitor(TONNAGE, "item", filter=deadband("Percent", 10.0))
         await peer.gather("item.seen", 1)
         await press.ramp(150.0, 190.0, 205.0, 300.0, 410.0)
-        await asyncio.sleep(0.2)
-        assert values(await peer.taken("item.seen")) == [205.0, 410.0]
+        assert values(await peer.gather("item.seen", 2)) == [205.0, 410.0]
         # A variable without EURange has no percent.
         item = {"itemToMonitor": {"nodeId": COUNT, "attributeId": 13}, "monitoringMode": 2}
         item["requestedParameters"] = {
@@ -161,10 +133,17 @@ async def test_a_queue_that_overflows_says_so(
 ) -> None:
     # Part 4 §5.13.1.5
     await press.ramp(0.0)
-    async with subscribed(peer, session, requestedPublishingInterval=600):
-        await monitor(peer, TONNAGE, "item", queueSize=3, discardOldest=oldest)
+    async with subscribed(peer, session) as subscription:
+
+        async def publish(*, enabled: bool) -> None:
+            mode = {"publishingEnabled": enabled, "subscriptionIds": [subscription]}
+            assert (await peer.send(session, "SetPublishingModeRequest", mode))["results"] == [0]
+
+        await peer.monitor(TONNAGE, "item", queueSize=3, discardOldest=oldest)
         await peer.gather("item.seen", 1)
+        await publish(enabled=False)
         await press.ramp(1.0, 2.0, 3.0, 4.0, 5.0)
+        await publish(enabled=True)
         seen = await peer.gather("item.seen", 3)
     assert len(seen) == 3
     assert values(seen)[-1] == 5.0
@@ -178,8 +157,8 @@ async def test_a_triggered_item_is_reported_with_its_trigger(
     # Part 4 §5.13.1.6
     await press.ramp(0.0)
     async with subscribed(peer, session) as subscription:
-        trigger = await monitor(peer, COUNT, "trigger")
-        await monitor(peer, TONNAGE, "linked")
+        trigger = await peer.monitor(COUNT, "trigger")
+        await peer.monitor(TONNAGE, "linked")
         linked = int(await peer.get("linked", "monitoredItemId"))
         await peer.gather("linked.seen", 1)
         mode = {"subscriptionId": subscription, "monitoringMode": 1, "monitoredItemIds": [linked]}
@@ -204,7 +183,7 @@ async def test_the_server_tells_what_is_monitored_and_resends(
 ) -> None:
     # Part 5 §9.1, §9.2
     async with subscribed(peer, session) as subscription:
-        item = await monitor(peer, TONNAGE, "item")
+        item = await peer.monitor(TONNAGE, "item")
         await peer.gather("item.seen", 1)
         call = {"objectId": "i=2253", "inputArguments": [{"dataType": "UInt32", "value": subscription}]}
         found = await peer.call(session, "call", {**call, "methodId": "i=11492"})
@@ -239,7 +218,7 @@ async def test_a_subscription_is_modified_and_its_message_limit_kept(
         )
         assert changed["revisedPublishingInterval"] == 400
         await peer.collect("subscription", "raw_notification", "messages")
-        await monitor(peer, TONNAGE, "item")
+        await peer.monitor(TONNAGE, "item")
         await press.ramp(*[1000.0 + step for step in range(7)])
         await peer.gather("item.seen", 7)
         sizes = [
@@ -284,11 +263,7 @@ async def test_events_of_the_machine_reach_a_client_on_the_server_object(
 ) -> None:
     # Part 3 §7.17, Part 4 §7.7.3: OfType with subtypes, and a comparison on a field of ours.
     async with subscribed(peer, session):
-        await peer.make("ofType", "BaseEventType", name="of-type")
-        await peer.make(
-            "constructEventFilter", ["EventType", "6:Stroke", "Severity"], {"$on": "of-type"}, name="filter"
-        )
-        await monitor(peer, "i=2253", "events", attribute=12, filter={"$on": "filter"})
+        await peer.monitor_events("i=2253", "events", ["EventType", "6:Stroke", "Severity"])
         served.result(501, Verdict.NOT_OK)
         (event,) = await peer.gather("events.seen", 1)
         assert [field["value"] for field in event][1:] == [501, 500]

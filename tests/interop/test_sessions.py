@@ -55,17 +55,15 @@ async def test_a_subscription_survives_the_loss_of_its_connection(
         before = await peer.get("subscription", "subscriptionId")
         settings = {"samplingInterval": 0, "queueSize": 1000, "discardOldest": True}
         await peer.call("subscription", "monitor", ITEM, settings, BOTH, name="item", collect="changed")
-        await asyncio.sleep(0.2)
-        await peer.taken("item.seen")
+        await peer.gather("item.seen", 1)
         seen: list[Any] = []
         for round_ in range(3):
             for step in range(10):
-                press.set(tonnage=100.0 * (round_ + 1) + step)
+                await press.ramp(100.0 * (round_ + 1) + step)
                 if step == 4:
                     await link.set(Mode(Kind.CUT))
                     await asyncio.sleep(0.1)
                     await link.set(PASS)
-                await asyncio.sleep(0.03)
             seen += await peer.gather("item.seen", 10 - len(seen) % 10, within_s=15)
         found = [each["value"]["value"] for each in seen]
         assert found == [100.0 * (round_ + 1) + step for round_ in range(3) for step in range(10)]
@@ -79,8 +77,7 @@ async def test_a_subscription_goes_over_to_another_session_of_the_same_client(
     # Part 4 §5.14.7
     first = await peer.connect(served.server.url, identity, name="A")
     second = await peer.connect(served.server.url, identity, name="B")
-    press.set(tonnage=1.0)
-    await asyncio.sleep(0.1)
+    await press.ramp(1.0)
     created = await peer.send(first, "CreateSubscriptionRequest", SETTINGS)
     item = {
         "itemToMonitor": ITEM,
