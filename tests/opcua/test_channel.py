@@ -24,7 +24,8 @@ INTERMEDIATE, LAST, ABORT = ua.ChunkType.Intermediate, ua.ChunkType.Single, ua.C
 
 @pytest.fixture(scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
-    limits = ServerLimits(min_lifetime_s=0.2, recheck_s=0.05)
+    # Slow to allow more: what a burst allows is what a test finds, on a slow machine as well.
+    limits = ServerLimits(min_lifetime_s=0.2, recheck_s=0.05, requests_per_s=200)
     async with running_plant(tmp_path_factory.mktemp("state"), limits=limits) as made:
         yield made
 
