@@ -42,7 +42,10 @@ def main(*, keep: bool, state_dir: Path | None, plain: bool) -> int:
         try:
             asyncio.run(_tell_until_signal(story))
         except* asyncio.CancelledError:
-            story.fail("interrupted")
+            if story.told:  # it ran on until somebody had seen enough
+                story.say("ended")
+            else:
+                story.fail("interrupted")
         except* EdgeError as group:
             for exc in group.exceptions:
                 story.fail(str(exc))

@@ -75,6 +75,11 @@ class Story:
         state_dir: The server's state directory; the client keeps its key beside it.
         keep: Run on after the last chapter.
         limit_s: Longest duration.
+
+    Attributes:
+        seen: What the client has seen.
+        failures: What it should have seen and has not.
+        told: Whether the story is over and the plant only runs on.
     """
 
     def __init__(self, screen: Screen, clock: Clock, state_dir: Path, *, keep: bool, limit_s: float) -> None:
@@ -85,6 +90,7 @@ class Story:
         self.limit_s = limit_s
         self.seen: list[str] = []
         self.failures: list[str] = []
+        self.told = False
         self._started_s = clock.monotonic_s()
 
     def say(self, text: str) -> None:
@@ -137,6 +143,7 @@ async def tell(story: Story) -> None:
         await client.disconnect()
         if story.keep and not story.failures:
             deadline.reschedule(None)
+            story.told = True
             await _run_on(story, server)
 
 
