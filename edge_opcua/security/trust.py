@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -503,34 +504,39 @@ def _names(roles: frozenset[Role]) -> list[str]:
 
 def certificates_in(directory: Path) -> Iterator[tuple[Path, x509.Certificate]]:
     """Yield every certificate in a directory; what is none is logged and passed over."""
-    for file, content in _files(directory, CERTIFICATE_SUFFIXES):
+    for file in _files(directory, CERTIFICATE_SUFFIXES):
         try:
-            yield file, load(content)
-        except UNREADABLE:
+            yield file, load(file.read_bytes())
+        except FileNotFoundError:  # withdrawn by somebody else at this very moment
+            continue
+        except (PermissionError, *UNREADABLE):  # who cannot be read is not trusted; that harms nobody else
             _log.warning("trust.file_unreadable", file=str(file))
 
 
 def revocations_in(directory: Path) -> Iterator[tuple[Path, x509.CertificateRevocationList]]:
     """Yield every revocation list in a directory; what is none is logged and passed over."""
-    for file, content in _files(directory, frozenset({REVOCATION_SUFFIX})):
+    for file in _files(directory, frozenset({REVOCATION_SUFFIX})):
         try:
-            yield file, load_revocations(content)
-        except UNREADABLE:
+            yield file, load_revocations(file.read_bytes())
+        except FileNotFoundError:
+            continue
+        except UNREADABLE:  # but one that may not be read refuses everybody: it may revoke anybody
             _log.warning("trust.file_unreadable", file=str(file))
 
 
-def _files(directory: Path, suffixes: frozenset[str]) -> Iterator[tuple[Path, bytes]]:
-    """Yield the files of a directory with one of the suffixes; drafts and what vanishes are passed over."""
+def _files(directory: Path, suffixes: frozenset[str]) -> Iterator[Path]:
+    """Yield the files of a directory with one of the suffixes; drafts and what is no file are passed over."""
     if not directory.is_dir():
         return
     for file in sorted(directory.iterdir()):
         if file.name.startswith(".") or file.suffix.lower() not in suffixes:
             continue
         try:
-            if file.stat().st_size <= MAX_FILE_BYTES:
-                yield file, file.read_bytes()
+            found = file.stat()
         except FileNotFoundError:  # trusted or withdrawn by somebody else at this very moment
             continue
+        if stat.S_ISREG(found.st_mode) and found.st_size <= MAX_FILE_BYTES:
+            yield file
 
 
 def certificate_file_name(name: str, print_: str, suffix: str = ".der") -> str:
@@ -555,7 +561,7 @@ def _read_note(file: Path) -> dict[str, Any]:
     """Return what is remembered of a knock; a certificate that somebody put there by hand has none."""
     try:
         note = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return note if isinstance(note, dict) else {}
 

@@ -189,7 +189,7 @@ class TrustFiles:
             wanted = TrustContent(
                 **{name: tuple(map(base64.b64decode, ders)) for name, ders in draft.items()}
             )
-        except (ValueError, TypeError, AttributeError) as exc:
+        except (ValueError, TypeError, AttributeError, RecursionError) as exc:
             _log.error("trust.draft_unreadable", file=str(self._draft), error=str(exc))
             self._draft.unlink()
             return

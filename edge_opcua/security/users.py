@@ -36,6 +36,17 @@ MAX_USERS: Final = 1000
 MAX_FILE_BYTES: Final = 1024 * 1024
 VERSION: Final = 1
 
+# Whatever can be wrong with what somebody wrote by hand, or a disk lost.
+_DAMAGED: Final = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    SecurityError,
+)
+
 _log = structlog.get_logger(__name__)
 
 # Why somebody was not signed in, by stable code; for log and audit, never for the wire.
@@ -392,7 +403,7 @@ class UserStore:
             raise SecurityError(f"{self._file} is too large")
         try:
             return _users(json.loads(self._file.read_bytes()))
-        except (ValueError, KeyError, TypeError, AttributeError, SecurityError) as exc:
+        except _DAMAGED as exc:
             raise SecurityError(f"{self._file} is damaged: {exc!s}") from exc
 
     def row(self, user: User) -> UserRow:

@@ -419,6 +419,40 @@ def test_a_revocation_list_with_a_weak_hash_is_none(
     assert strict.decide(plant["direct"].der).code == "S416"
 
 
+def test_what_is_no_file_or_may_not_be_read_is_in_nobodys_way(
+    listed: TrustList, pki_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A directory, a pipe that nobody writes into, what an administrator copied there for himself only.
+    identity = client("client of the plant")
+    listed.add(identity.der)
+    (pki_dir / "trusted" / "folder.der").mkdir()
+    os.mkfifo(pki_dir / "trusted" / "pipe.der")
+    secret = pki_dir / "trusted" / "secret.der"
+    secret.write_bytes(client("secret").der)
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.stem == "secret":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert listed.decide(identity.der).trusted
+    # A revocation list that may not be read may revoke anybody: nobody comes in.
+    secret.with_suffix(".crl").write_bytes(b"")
+    with pytest.raises(PermissionError):
+        listed.decide(identity.der)
+
+
+def test_a_note_that_is_damaged_leaves_the_least_role(listed: TrustList, pki_dir: Path) -> None:
+    identity = client("client of the plant")
+    listed.add(identity.der, roles=frozenset({Role.SECURITY_ADMIN}))
+    (note,) = (pki_dir / "trusted").glob("client*.json")
+    for content in (b"[" * 100_000, b"\xff", b"null", b""):
+        note.write_bytes(content)
+        assert listed.decide(identity.der).roles == {Role.OBSERVER}
+
+
 def test_what_is_broken_in_the_lists_is_in_nobodys_way(
     strict: TrustList, pki_dir: Path, plant: dict[str, Identity]
 ) -> None:

@@ -100,9 +100,10 @@ def test_a_power_cut_in_a_replacement_leaves_the_new_lists_at_the_next_start(
     files.finish()
 
 
-def test_a_damaged_draft_changes_nothing(files: TrustFiles, root: Path, ca: Identity) -> None:
+@pytest.mark.parametrize("content", [b'{"trusted": 7}', b"[" * 100_000])
+def test_a_damaged_draft_changes_nothing(files: TrustFiles, root: Path, ca: Identity, content: bytes) -> None:
     TrustList(root).add(ca.der)
-    (root / "next-trust.json").write_bytes(b'{"trusted": 7}')
+    (root / "next-trust.json").write_bytes(content)
     with structlog.testing.capture_logs() as logs:
         files.finish()
     assert [entry["event"] for entry in logs] == ["trust.draft_unreadable"]

@@ -268,7 +268,9 @@ def test_taking_the_certificate_away_ends_the_sign_in(store: UserStore, tmp_path
         lambda content: json.dumps(_with_password(content, kdf="md5")).encode(),
         lambda content: json.dumps(_with_password(content, hash="00")).encode(),
         lambda content: json.dumps(_with_password(content, salt="no hex")).encode(),
+        lambda content: json.dumps(_with_password(content, n=1e300)).replace("1e+300", "1e999").encode(),
         lambda _: b" " * (MAX_FILE_BYTES + 1),
+        lambda _: b"[" * 100_000,
     ],
 )
 def test_a_damaged_file_lets_nobody_in_and_is_not_overwritten(
