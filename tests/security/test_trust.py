@@ -22,6 +22,7 @@ from edge_opcua.security.trust import (
     TrustList,
     describe,
     refusal,
+    revocations_in,
 )
 from edge_opcua.testing import ManualClock
 from tests.security.certificates import NOW, Identity, make, revoke
@@ -441,7 +442,7 @@ def test_what_is_no_file_or_may_not_be_read_is_in_nobodys_way(
     # A revocation list that may not be read may revoke anybody: nobody comes in.
     secret.with_suffix(".crl").write_bytes(b"")
     with pytest.raises(PermissionError):
-        listed.decide(identity.der)
+        list(revocations_in(pki_dir / "trusted"))
 
 
 def test_a_note_that_is_damaged_leaves_the_least_role(listed: TrustList, pki_dir: Path) -> None:
