@@ -171,6 +171,12 @@ async def test_a_stranger_who_changes_his_name_is_folded_too() -> None:
     assert (rest.kind, rest.facts["more_in_a_minute"]) == ("refusals.more", 1000 - MAX_KINDS)
 
 
+def test_each_name_that_somebody_tries_is_told() -> None:
+    folding = Folding(ManualClock())
+    told = [folding.take(refused(port, code="S450", user=user)) for port in (1, 2) for user in ("a", "b")]
+    assert told == [True, True, False, False]
+
+
 def test_what_was_done_is_never_folded() -> None:
     folding = Folding(ManualClock())
     assert all(folding.take(Act("value.written", who="a")) for _ in range(1000))

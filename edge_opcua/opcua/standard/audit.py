@@ -197,7 +197,8 @@ def _likeness(act: Act) -> tuple[str, ...]:
     head, colon, port = who.rstrip(")").rpartition(":")
     if colon and port.isdigit():
         who = head
-    return (act.kind, str(act.status), who, str(act.facts.get("code", "")), str(act.node))
+    user = str(act.facts.get("user", ""))  # each name that is tried is told
+    return (act.kind, str(act.status), who, user, str(act.facts.get("code", "")), str(act.node))
 
 
 def audit_event(act: Act, server_uri: str, time: dt.datetime | None) -> PlantEvent:
