@@ -70,7 +70,7 @@ def _subcommands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, ar
 def _argument_row(action: argparse.Action) -> str:
     if isinstance(action, argparse._HelpAction) or action.help is argparse.SUPPRESS:  # noqa: SLF001 - see above
         return ""
-    metavar = action.metavar if isinstance(action.metavar, str) else ""
+    metavar = action.metavar if isinstance(action.metavar, str) else "|".join(action.choices or ())
     if action.option_strings:
         takes = f" {metavar or action.dest.upper()}" if action.nargs != 0 else ""
         shown = ", ".join(f"`{option}{takes}`" for option in action.option_strings)

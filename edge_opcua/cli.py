@@ -11,17 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_opcua import __version__
+from edge_opcua.core.statedir import default_state_dir
 
 CONFIG_PLACES = (Path("edge-opcua.toml"), Path("/etc/edge-opcua/edge-opcua.toml"))
-
-
-def default_state_dir() -> Path:
-    """Return where a server keeps everything it needs: systemd's state directory, or the XDG one."""
-    service = os.environ.get("STATE_DIRECTORY")
-    if service:
-        return Path(service.split(":")[0])
-    home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "edge-opcua"
 
 
 def find_config(named: Path | None) -> Path:
@@ -47,7 +39,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _add_exports(commands: Any) -> None:
     tags = commands.add_parser("tags", help="tag lists for other products")
-    tags.add_argument("action", choices=("export",))
+    tags.add_argument("action", choices=("export",), help="write the list")
     _add_config(tags)
     tags.add_argument("--format", choices=("ignition", "kepware", "csv"), default="csv", help="default: csv")
     tags.add_argument("--out", type=Path, default=None, metavar="FILE", help="file; else standard output")
@@ -60,7 +52,7 @@ def _add_exports(commands: Any) -> None:
     )
 
     nodesets = commands.add_parser("nodesets", help="the information model as NodeSet2 files")
-    nodesets.add_argument("action", choices=("export",))
+    nodesets.add_argument("action", choices=("export",), help="write the files")
     _add_config(nodesets)
     nodesets.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
 
@@ -249,6 +241,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.command == "trust" and args.remove and args.selector is None:
         parser.error("trust --remove needs a thumbprint; edge-opcua trust --list shows them")
+    if args.command == "trust" and args.list and (args.selector or args.remove or args.role):
+        parser.error("trust --list shows who is trusted and changes nothing: it takes neither N nor --role")
     try:
         return _COMMANDS[args.command](args, getattr(args, "state", None) or default_state_dir())
     except KeyboardInterrupt:

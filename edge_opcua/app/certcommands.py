@@ -16,9 +16,10 @@ import structlog
 from edge_opcua.app.commands import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, say
 from edge_opcua.config.loader import load as load_config
 from edge_opcua.core.clock import SystemClock
-from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.errors import CertificateError, ConfigError, EdgeError, SecurityError
-from edge_opcua.security.chain import is_self_signed, pem_of
+from edge_opcua.security.chain import der_of, is_self_signed, pem_of
+from edge_opcua.security.chain import load as load_certificate
 from edge_opcua.security.inspection import DAY_NS, expiries
 from edge_opcua.security.making import parse_subject
 from edge_opcua.security.pki import (
@@ -101,20 +102,23 @@ def trust(
     try:
         if selector is not None and remove:
             known = trusted.distrust(selector)
-            say(f"no longer trusted: {known.name}   {known.application_uri}   {known.thumbprint}")
+            if as_json:
+                _print_trusted([known], as_json=True)
+            else:
+                say(f"no longer trusted: {known.name}   {known.application_uri}   {known.thumbprint}")
         elif selector is not None:
-            _trust(trusted, selector, parse_roles(roles) if roles else None)
+            _trust(trusted, selector, parse_roles(roles) if roles else None, as_json=as_json)
         elif show_trusted:
             _print_trusted(trusted.trusted(), as_json=as_json)
         else:
-            _print_knocks(trusted.rejected(), as_json=as_json)
+            _print_knocks(trusted.rejected(), state_option(state_dir), as_json=as_json)
     except EdgeError as exc:
         complain(str(exc))
         return ANSWER_IS_NO
     return 0
 
 
-def _trust(trusted: TrustList, selector: str, roles: frozenset[Role] | None) -> None:
+def _trust(trusted: TrustList, selector: str, roles: frozenset[Role] | None, *, as_json: bool) -> None:
     try:
         known = trusted.trust(selector, roles or DEFAULT_ROLES)
     except SecurityError as unknown:
@@ -124,9 +128,18 @@ def _trust(trusted: TrustList, selector: str, roles: frozenset[Role] | None) -> 
             known = trusted.set_roles(selector, roles)  # no stranger: one who gets other roles
         except SecurityError:
             raise unknown from None
-    say(f"trusted: {known.name}   {known.application_uri}   {known.thumbprint}")
-    for role in _in_order(known.roles):
-        say(f"   {role.browse_name}: may {role.may}")
+    if as_json:
+        _print_trusted([known], as_json=True)
+    else:
+        say(f"trusted: {known.name}   {known.application_uri}   {known.thumbprint}")
+        for role in _in_order(known.roles):
+            say(f"   {role.browse_name}: may {role.may}")
+    if known.authority:
+        return
+    decision = trusted.decide(der_of(load_certificate(known.file.read_bytes())))
+    if not decision.trusted:
+        complain(f"warn[{decision.code}] it stays out nevertheless: {decision.reason}")
+        complain(f"help: edge-opcua explain {decision.code}")
 
 
 def _in_order(roles: frozenset[Role]) -> list[Role]:
@@ -160,7 +173,7 @@ def _print_trusted(clients: list[Trusted], *, as_json: bool) -> None:
         say("nobody is trusted yet; let a client connect, then edge-opcua trust")
 
 
-def _print_knocks(knocks: list[Knock], *, as_json: bool) -> None:
+def _print_knocks(knocks: list[Knock], option: str, *, as_json: bool) -> None:
     if as_json:
         rows = [
             {
@@ -182,10 +195,10 @@ def _print_knocks(knocks: list[Knock], *, as_json: bool) -> None:
         say(f"   from {k.address}   refused {k.when:%Y-%m-%d %H:%M:%S} UTC: {k.reason}")
     if knocks:
         say("compare the thumbprint with the one the client shows, then:")
-        say("edge-opcua trust N                   it may read")
-        say("edge-opcua trust N --role operator   it may write set-points, too; also: engineer, …")
+        say(f"edge-opcua trust{option} N                   it may read")
+        say(f"edge-opcua trust{option} N --role operator   it may write set-points, too; also: engineer, …")
     else:
-        say("nobody was refused.  Who is trusted: edge-opcua trust --list")
+        say(f"nobody was refused.  Who is trusted: edge-opcua trust{option} --list")
 
 
 # --- certs -----------------------------------------------------------------------------------------------

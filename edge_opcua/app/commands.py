@@ -69,7 +69,8 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
             for refused in install_delivered(loaded.config, state):
                 complain(f"warn: a delivered model is left out: {refused}")
             devices, tags = len(loaded.config.devices), loaded.config.tag_count
-            tell(f"{config_file}   {devices} devices, {tags} tags   {state.root}")
+            many = "device" if devices == 1 else "devices"
+            tell(f"{config_file}   {devices} {many}, {tags} tags   {state.root}")
             supervisor = Supervisor(
                 loaded.config, plan(loaded.config), state, clock=SystemClock(), announce=tell
             )

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from edge_opcua.app.commands import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.app.filemodes import FileMode, file_modes
 from edge_opcua.config.loader import load
-from edge_opcua.config.report import problems_text
+from edge_opcua.config.report import check_json, problems_text
 from edge_opcua.config.schema import AccessConfig, EdgeConfig, OpcuaConfig
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.logs import configure_logging
-from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.errors import SecurityError
 from edge_opcua.opcua.access import DEFAULTS, Kind, Permission
 from edge_opcua.opcua.limits import ServerLimits
@@ -108,7 +108,10 @@ def main(config_file: Path, state_dir: Path, *, as_json: bool) -> int:
     """
     loaded = load(config_file)
     if loaded.config is None or not loaded.ok:
-        complain(problems_text(loaded))
+        if as_json:
+            say(json.dumps(check_json(loaded, ())))
+        else:
+            complain(problems_text(loaded))
         return WRONG_USE
     report = gather(loaded.config, config_file, state_dir, SystemClock())
     if as_json:
@@ -137,9 +140,9 @@ def gather(config: EdgeConfig, config_file: Path, state_dir: Path, clock: Clock)
     _own_certificate(report, config.opcua, state, now)
     trusted = _trust(report, config.opcua, state, now)
     users = _users(report, state, now)
-    _anonymous(report, config.opcua, trusted)
+    _anonymous(report, config.opcua, trusted, state_option(state_dir))
     _roles(report, config.opcua.access)
-    _signing_in(report, config.opcua, users)
+    _signing_in(report, config.opcua, users, state_option(state_dir))
     report.facts["limits"] = _limits(config.opcua)
     return report
 
@@ -255,7 +258,9 @@ def _trust(report: Report, opcua: OpcuaConfig, state: StateDir, now: dt.datetime
     if knocks:
         report.findings.append(
             Finding(
-                f"{len(knocks)} clients were refused and wait for a decision", "edge-opcua trust", note=True
+                f"{_many(len(knocks), 'refused client')} waiting for a decision",
+                f"edge-opcua trust{state_option(state.root)}",
+                note=True,
             )
         )
     _revocations(report, opcua, state, now, any_authority=any(one.authority for one in trusted))
@@ -308,7 +313,7 @@ def _users(report: Report, state: StateDir, now: dt.datetime) -> list[UserRow]:
     return rows
 
 
-def _anonymous(report: Report, opcua: OpcuaConfig, trusted: Iterable[Trusted]) -> None:
+def _anonymous(report: Report, opcua: OpcuaConfig, trusted: Iterable[Trusted], option: str) -> None:
     """Say which clients may do more than look although nobody signed in."""
     if not opcua.anonymous:
         return
@@ -318,16 +323,20 @@ def _anonymous(report: Report, opcua: OpcuaConfig, trusted: Iterable[Trusted]) -
             report.findings.append(
                 Finding(
                     f"{one.name} may act as {', '.join(_names(more))} without anybody signing in",
-                    f"edge-opcua trust {one.thumbprint[:8]} --role observer, or anonymous = false in [opcua]",
+                    f"edge-opcua trust{option} {one.thumbprint[:8]} --role observer,"
+                    " or anonymous = false in [opcua]",
                 )
             )
 
 
-def _signing_in(report: Report, opcua: OpcuaConfig, users: Iterable[UserRow]) -> None:
+def _signing_in(report: Report, opcua: OpcuaConfig, users: Iterable[UserRow], option: str) -> None:
     active = [row for row in users if not row.disabled]
     if not opcua.anonymous and not active:
         report.findings.append(
-            Finding("nobody can connect: there are no users, and anonymous is false", "edge-opcua users add")
+            Finding(
+                "nobody can connect: there are no users, and anonymous is false",
+                f"edge-opcua users{option} add NAME --role ROLE",
+            )
         )
 
 
@@ -396,7 +405,7 @@ def render(report: Report) -> str:
         ("what each role may do", _role_lines(facts["roles"])),
         ("exceptions", [_rule_line(row) for row in facts["access_rules"]]),
         ("files", [_file_line(row) for row in facts["files"]]),
-        ("limits", ["   ".join(f"{name} {value:g}" for name, value in facts["limits"].items())]),
+        ("limits", ["   ".join(f"{name} {value:.12g}" for name, value in facts["limits"].items())]),
     ):
         lines += [title, *(f"  {line}" for line in body or ["none"]), ""]
     for finding in report.findings:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_opcua.app.commands import ANSWER_IS_NO, WRONG_USE, complain, say
+from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import SecurityError
+from edge_opcua.security.pki import own_certificate
 from edge_opcua.security.roles import parse_roles
 from edge_opcua.security.users import User, UserRow, UserStore, check_password, role_names
 
@@ -51,6 +53,8 @@ def users(state_dir: Path, action: str | None, options: UserOptions) -> int:
             complain(f"users {action} needs {missing}")
             return WRONG_USE
         done = _ACTIONS[action](store, options.name or "", options)
+        if action == "add" and not own_certificate(StateDir(state_dir).pki).is_file():
+            complain(f"note: no server has run on {state_dir} yet; another directory: --state DIR")
     except SecurityError as exc:
         complain(str(exc))
         return ANSWER_IS_NO

@@ -65,8 +65,8 @@ def explain(code: str) -> str | None:
     page = codes().get(name)
     if page is None:
         return None
-    body = textwrap.fill(page.text, _WIDTH)
-    remedy = textwrap.fill(page.remedy, _WIDTH, initial_indent="What to do: ")
+    body = textwrap.fill(page.text, _WIDTH, break_on_hyphens=False)
+    remedy = textwrap.fill(page.remedy, _WIDTH, initial_indent="What to do: ", break_on_hyphens=False)
     return f"{name}: {page.title}   ({FAMILIES[name[0]]})\n\n{body}\n\n{remedy}"
 
 

@@ -5,12 +5,27 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_opcua.errors import ConfigError
+
+
+def default_state_dir() -> Path:
+    """Return where a server keeps everything it needs: systemd's state directory, or the XDG one."""
+    service = os.environ.get("STATE_DIRECTORY")
+    if service:
+        return Path(service.split(":")[0])
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "edge-opcua"
+
+
+def state_option(root: Path) -> str:
+    """Return what a suggested command needs to mean this directory: `` --state DIR``, or nothing."""
+    return "" if root == default_state_dir() else f" --state {shlex.quote(str(root))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,7 +304,7 @@ class _Process:
 HELP: Final = """\
 wear SHARE                   wear of the die edge, 0..1
 cut|freeze|garbage|pass UNIT let the link to press or vib fail, or mend it
-freeze UNIT replies|half     freeze only the replies, or in the middle of a message
+freeze UNIT replies|half     freeze only the replies, or amid a message
 delay UNIT SECONDS           make the link slow
 fault SENSOR                 break accelerometer or tonnage; none mends both
 guard open|closed            the press idles while its guard is open

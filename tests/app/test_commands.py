@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -70,11 +71,37 @@ def test_trust_speaks_json_to_scripts(state: Path, capsys: pytest.CaptureFixture
     assert main(["trust", "--json", "--state", str(state)]) == 0
     (knock,) = json.loads(capsys.readouterr().out)["clients"]
     assert (knock["number"], knock["name"], knock["code"]) == (1, "UaExpert", "S401")
-    assert main(["trust", knock["thumbprint"], "--state", str(state)]) == 0
-    capsys.readouterr()
+    assert main(["trust", knock["thumbprint"], "--json", "--state", str(state)]) == 0
+    (changed,) = json.loads(capsys.readouterr().out)["clients"]
+    assert changed["roles"] == ["observer"]
     assert main(["trust", "--list", "--json", "--state", str(state)]) == 0
     (trusted,) = json.loads(capsys.readouterr().out)["clients"]
     assert trusted["thumbprint"] == knock["thumbprint"]
+
+
+def test_listing_who_is_trusted_trusts_nobody(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["trust", "--list", "1", "--state", str(state)])
+    assert "changes nothing" in capsys.readouterr().err
+    assert TrustList(StateDir(state).pki).trusted() == []
+
+
+def test_trust_says_when_it_does_not_help(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trust = TrustList(StateDir(state).pki)
+    old = make("old panel", start=dt.datetime(2020, 1, 1, tzinfo=dt.UTC), days=10)
+    trust.record(trust.decide(old.der), ADDRESS)
+    assert main(["trust", "2", "--state", str(state)]) == 0
+    assert "warn[S402] it stays out nevertheless: expired" in capsys.readouterr().err
+
+
+def test_a_command_that_is_suggested_names_the_directory_it_is_for(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["trust", "--state", str(state)]) == 0
+    assert f"edge-opcua trust --state {state} N --role operator" in capsys.readouterr().out
+    monkeypatch.setenv("STATE_DIRECTORY", str(state))
+    assert main(["trust"]) == 0
+    assert "edge-opcua trust N --role operator" in capsys.readouterr().out
 
 
 def test_a_number_that_nobody_has_is_said_with_its_own_exit_code(

@@ -67,7 +67,7 @@ def what(report: Report) -> str:
 def test_a_server_as_it_is_delivered_has_no_findings(state: Path, tmp_path: Path) -> None:
     report = looked_at(state, tmp_path)
     assert what(report) == ""
-    assert "1 clients were refused" in "\n".join(one.what for one in report.findings if one.note)
+    assert "1 refused client waiting" in "\n".join(one.what for one in report.findings if one.note)
 
 
 def test_it_names_everybody_and_everything_and_no_secret(state: Path, tmp_path: Path) -> None:
@@ -100,6 +100,7 @@ def test_none_and_a_client_that_acts_without_a_user_are_findings(tmp_path: Path,
     trust.add(make("scada").der, roles=frozenset({Role.OPERATOR}))
     other.chmod(0o700)
     assert "scada may act as Operator without anybody signing in" in what(looked_at(other, tmp_path))
+    assert f"edge-opcua trust --state {other} " in render(looked_at(other, tmp_path))
     signing_in = looked_at(other, tmp_path, anonymous=False)
     assert what(signing_in) == "nobody can connect: there are no users, and anonymous is false"
 
@@ -170,3 +171,6 @@ def test_the_command_prints_json_and_ends_with_1_on_findings(
     assert securityreport.main(EXAMPLE, state, as_json=False) == 1
     assert "users.json can be used by others (0644)" in capsys.readouterr().out
     assert securityreport.main(tmp_path / "missing.toml", state, as_json=False) == 2
+    assert capsys.readouterr().out == ""
+    assert securityreport.main(tmp_path / "missing.toml", state, as_json=True) == 2
+    assert [one["code"] for one in json.loads(capsys.readouterr().out)["problems"]] == ["C107"]

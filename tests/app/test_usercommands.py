@@ -29,6 +29,9 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(usercommands, "UserStore", partial(UserStore, cost=Cost(2**10, 8, 1)))
+    own = StateDir(tmp_path / "state").pki / "own" / "cert.der"
+    own.parent.mkdir(parents=True)
+    own.touch()
     return tmp_path / "state"
 
 
@@ -54,6 +57,15 @@ def typed(monkeypatch: pytest.MonkeyPatch, *passwords: str) -> None:
     left = list(passwords)
     monkeypatch.setattr("sys.stdin", type("Terminal", (io.StringIO,), {"isatty": lambda _: True})())
     monkeypatch.setattr("getpass.getpass", lambda _: left.pop(0))
+
+
+def test_a_user_of_a_server_that_never_ran_may_be_in_the_wrong_directory(
+    run: Run, state: Path, secret: str
+) -> None:
+    (StateDir(state).pki / "own" / "cert.der").unlink()
+    code, out, err = run("add", "anna", "--role", "operator", "--password-file", secret)
+    assert (code, out) == (0, "added: anna   Operator\n")
+    assert err == f"note: no server has run on {state} yet; another directory: --state DIR\n"
 
 
 def test_the_way_of_a_user(run: Run, state: Path, secret: str) -> None:
@@ -163,7 +175,6 @@ def test_a_file_that_is_no_text_or_too_large_is_no_password(run: Run, tmp_path: 
 
 
 def test_a_damaged_file_is_named(run: Run, state: Path) -> None:
-    state.mkdir()
     StateDir(state).users.write_text("{ torn")
     code, _, err = run()
     assert code == 1
