@@ -592,3 +592,49 @@ def test_a_value_that_cannot_be_encoded_does_not_stop_the_others(plant: Plant) -
     plant.write(odd, "no number")
     plant.write(fine, 3.0)
     assert plant.next(number).changes == [(1, None, CODES.BadEncodingError), (2, 3.0, 0)]
+
+
+# --- rights ---------------------------------------------------------------------------------------------
+
+
+def test_what_was_queued_for_one_user_is_not_sent_to_the_next_who_may_see_less(plant: Plant) -> None:
+    # Part 4 §5.7.3: another user may take a session over, with its subscriptions.
+    plant.event_types("Message")
+    secret, machine, speed = plant.variable("secret", 1.0), plant.notifier("machine"), plant.variable("speed")
+    plant.access.mark(Kind.SECURITY, [secret])
+    admin = plant.session.roles = frozenset({Role.SECURITY_ADMIN})
+    number = plant.subscribe(most=1)
+    plant.monitor(number, secret, speed)
+    plant.monitor(
+        number, machine, attribute=ua.AttributeIds.EventNotifier, filter=event_filter("Message"), queue=5
+    )
+    assert plant.next(number).changes == [(1, 1.0, 0)]
+    plant.write(secret, 2.0)
+    plant.service.monitoring.deliver(an_event(secret, "secret"), [machine])
+    assert plant.found(number).cycle.more
+    plant.session.roles = frozenset({Role.OBSERVER})
+    plant.service.rights_shrank(plant.session)
+    with pytest.raises(ServiceError) as failure:
+        plant.service.republish(plant.session, ua.RepublishParameters(number, 1))
+    assert failure.value.code == CODES.BadMessageNotAvailable
+    seen = [*plant.next(number).changes, *plant.next(number).changes]
+    assert sorted(seen) == [(1, None, CODES.BadUserAccessDenied), (2, 0.0, 0)]
+    assert not plant.found(number).pending
+    plant.service.rights_shrank(FakeSession("without subscriptions"))
+    assert admin != plant.session.roles
+
+
+def test_nothing_waits_any_more_when_all_of_it_was_taken_back(plant: Plant) -> None:
+    plant.event_types("Message")
+    machine = plant.notifier("machine")
+    number = plant.subscribe(most=1)
+    plant.monitor(
+        number, machine, attribute=ua.AttributeIds.EventNotifier, filter=event_filter("Message"), queue=5
+    )
+    for text in ("a", "b", "c"):
+        plant.service.monitoring.deliver(an_event(machine, text), [machine])
+    plant.next(number)
+    plant.service.rights_shrank(plant.session)
+    assert not plant.found(number).cycle.more
+    assert not plant.found(number).pending
+    assert not notifications(plant.next(number).message)  # a keep-alive

@@ -252,6 +252,13 @@ async def test_without_security_there_is_nobody_but_anonymous(town: Town) -> Non
     assert town.refusals() == ["S454"]
 
 
+class Quiet:
+    """Takes what a subscription delivers."""
+
+    def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
+        """Take a value."""
+
+
 async def test_another_user_on_the_same_session_changes_what_it_may(town: Town) -> None:
     # Part 4 §5.7.3: a client may change the user of its session.
     async with town.client("otto", "otto's secret") as client:
@@ -266,6 +273,19 @@ async def test_another_user_on_the_same_session_changes_what_it_may(town: Town) 
         await client.activate_session()
         assert session.user_name == ""
         assert Role.ENGINEER in session.roles  # the application's own rights again
+
+
+async def test_what_waits_for_a_user_is_not_for_the_next_one_with_less_rights(town: Town) -> None:
+    # Part 4 §5.7.3
+    async with town.client("anna", PASSWORD) as client:
+        subscription = await client.create_subscription(3_600_000, Quiet())
+        node = client.get_node(town.plant.plain.nodeid)
+        await subscription.subscribe_data_change(node, ua.AttributeIds.UserAccessLevel)
+        (found,) = town.core.subscription_service.subscriptions.values()
+        (item,) = found.items.values()
+        assert [value.Value.Value for value, _ in item.queue] == [3]
+        await client.activate_session("otto", "otto's secret")
+        assert [value.Value.Value for value, _ in item.queue] == [1]
 
 
 async def test_sessions_of_two_users_of_one_application_are_not_the_same_user(town: Town) -> None:

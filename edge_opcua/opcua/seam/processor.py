@@ -320,7 +320,7 @@ class Processor(UaProcessor):
             return False
         if now.roles != before.roles:
             _log.info("session.roles_changed", who=session.who, roles=role_names(now.roles))
-            session.account = now  # else the very same roles stay: services notice a change by that
+            session.act_for(now)  # else the very same roles stay: services notice a change by that
         return True
 
     def refuse_open(self, reason: str) -> None:

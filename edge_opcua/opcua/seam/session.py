@@ -198,12 +198,18 @@ class Session(InternalSession):
         user = f"{self.user_name}, " if self.user_name else ""
         return f"{user}{self.client.application_name or self.client.application_uri} ({self.client.address})"
 
+    def act_for(self, account: Account) -> None:
+        """Act with the rights of an account from now on; what waits for more rights is taken back."""
+        before, self.account = self.account.roles, account
+        if not before <= account.roles:
+            self.subscription_service.rights_shrank(self)
+
     def activate(self, params: ua.ActivateSessionParameters, account: Account) -> ua.ActivateSessionResult:
         """Let a user that was signed in act through this session (Part 4 §5.7.3).
 
         asyncua's own activation is not used: it decides at once, and hashing a password takes its time.
         """
-        self.account = account
+        self.act_for(account)
         if self.user_history[-1:] != (self.user_name,):
             self.user_history = (*self.user_history, self.user_name)[-MAX_HISTORY:]
         self.locales = tuple(str(locale) for locale in params.LocaleIds or ())[:10]

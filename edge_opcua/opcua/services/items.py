@@ -151,6 +151,12 @@ class Item:
         """Encode what is to be reported, as much as fits."""
         raise NotImplementedError
 
+    def look_again(self) -> None:
+        """Take back what is queued: the owner may no longer see what he could when it was."""
+        self._released = 0
+        self.clear()
+        self._offer()
+
     def reports(self) -> bool:
         """Whether there is something for the next message."""
         if self.mode is Mode.Reporting:
@@ -316,6 +322,13 @@ class DataItem(Item):
             self._elements = _count(value.Value.Value)
         self._seen_as = owner.roles if told and status not in _REFUSALS else None
         return value
+
+    def look_again(self) -> None:
+        """Queue what the owner may see now instead of what is queued."""
+        waiting = len(self.queue)
+        super().look_again()
+        if waiting:
+            self._queue(self.read())
 
     def resend(self) -> None:
         """Queue the present value, if nothing newer waits already (ResendData, SendInitialValues)."""

@@ -447,6 +447,19 @@ class Subscriptions:
             else:
                 subscription.session_id = _NOBODY
 
+    def rights_shrank(self, session: Caller) -> None:
+        """Take back what waits for a session whose user may see less than before (Part 4 §5.7.3).
+
+        What is queued, or kept for Republish, is not for him; values are read again with his rights.
+        """
+        for subscription in self.of_session(session):
+            subscription.forget_sent()
+            for item in subscription.items.values():
+                item.look_again()
+            if not subscription.pending:
+                subscription.cycle.more = False
+            self._note(subscription)
+
     def say_farewell(self) -> None:
         """Tell every client that its subscriptions end with the server, and answer what waits."""
         now_ns = self._clock.utc_ns()
