@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,25 @@ from blockbuster import blockbuster_ctx
 # A property is about what holds, not about how long this computer takes for one example.
 hypothesis.settings.register_profile("edge", deadline=None)
 hypothesis.settings.load_profile("edge")
+
+NEVER = 1_000_000_000
+
+
+def pytest_collection_finish() -> None:
+    """Collect no garbage in the middle of a test: going through a server's nodes takes up to a second.
+
+    What is there by now stays for the whole run: modules, and the tests themselves.
+    """
+    gc.collect()
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, NEVER)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def garbage_goes_between_modules() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 _LIBM = ctypes.CDLL("libm.so.6")
