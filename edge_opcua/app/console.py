@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import Reply, ask
-from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.core.values import is_good, status_name
 from edge_opcua.security.trust import TrustList
 
@@ -30,7 +30,8 @@ def status(state_dir: Path, *, as_json: bool) -> int:
         return NOT_RUNNING
     knocks = TrustList(StateDir(state_dir).pki).rejected()
     body = {**reply.body, "knocks": [{"name": k.name, "when": k.when.isoformat()} for k in knocks]}
-    sys.stdout.write((json.dumps(body) if as_json else status_text(body)) + "\n")
+    text = json.dumps(body) if as_json else status_text(body, state_option(state_dir))
+    sys.stdout.write(text + "\n")
     return 1 if body["faults"] else 0
 
 
@@ -52,8 +53,13 @@ async def _ask(state_dir: Path, kind: str) -> Reply | None:
     return None
 
 
-def status_text(body: Mapping[str, Any]) -> str:
-    """Return the answer to ``status`` as a page for people."""
+def status_text(body: Mapping[str, Any], option: str = "") -> str:
+    """Return the answer to ``status`` as a page for people.
+
+    Args:
+        body: The answer.
+        option: What a suggested command needs to mean this server.
+    """
     endpoints = ", ".join(body["endpoints"]) or "not listening yet"
     lines = [
         f"{body['machine']}  running {duration(body['uptime_s'])}   OPC UA {endpoints}",
@@ -77,7 +83,7 @@ def status_text(body: Mapping[str, Any]) -> str:
     knocks = body["knocks"]
     if knocks:
         waiting = ", ".join(f"{k['name']} (refused {k['when'][11:19]})" for k in knocks)
-        lines.append(f"waiting for trust  {len(knocks)}: {waiting}, see edge-opcua trust")
+        lines.append(f"waiting for trust  {len(knocks)}: {waiting}, see edge-opcua trust{option}")
     lines += [f"attention  {f['source']}: {f['text']} ({f['code']})" for f in body["faults"]]
     return "\n".join(lines)
 

@@ -163,7 +163,7 @@ class Protocol(OPCUAProtocol):
                 return
             await clock.sleep(min(left_s, self.iserver.limits.recheck_s))
             if not await self.processor.still_trusted():
-                self._end(ua.StatusCodes.BadSecurityChecksFailed, "trust was withdrawn")
+                self._end(ua.StatusCodes.BadSecurityChecksFailed, "trust or user was withdrawn")
                 return
 
     def _end(self, code: int, reason: str) -> None:
