@@ -120,7 +120,9 @@ def _add_certs(commands: Any) -> None:
         "--subject", default="", metavar="CN=…,O=…", help="who the server is; as before if not given (csr)"
     )
     _add_recert_options(certs)
-    certs.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    certs.add_argument(
+        "--json", action="store_true", help="one JSON object instead of text (all but csr and export)"
+    )
     recert = commands.add_parser("recert", help="the same as certs recert")
     _add_recert_options(recert)
 

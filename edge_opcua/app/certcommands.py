@@ -316,8 +316,7 @@ def _import(pki: Path, options: CertOptions) -> int:
     key = options.key.read_bytes() if options.key is not None else None
     renewal = Renewal(pki)
     own = renewal.install(renewal.examine(leaf, key=key, issuers=[*rest, *issuers]))
-    _tell_new(own, _wanted_names(options))
-    return 0
+    return _tell_new(pki, own, options)
 
 
 def _recert(pki: Path, options: CertOptions) -> int:
@@ -329,13 +328,15 @@ def _recert(pki: Path, options: CertOptions) -> int:
         complain(f"no longer named: {', '.join(gone)}   (--name NAME keeps a name)")
     if not _agreed("every client has to trust the new certificate once", yes=options.yes):
         return ANSWER_IS_NO
-    _tell_new(Renewal(pki).renew(names), names)
-    return 0
+    return _tell_new(pki, Renewal(pki).renew(names), options)
 
 
 def _crl(pki: Path, options: CertOptions) -> int:
     assert options.file is not None, "asked before"
-    say(f"revocation list of {TrustFiles(pki).add_revocations(options.file.read_bytes())} is in force")
+    issuer = TrustFiles(pki).add_revocations(options.file.read_bytes())
+    if options.as_json:
+        return _show(pki, options)
+    say(f"revocation list of {issuer} is in force")
     return 0
 
 
@@ -354,13 +355,16 @@ def _give(content: bytes, out: Path | None) -> None:
         say(f"written: {out}")
 
 
-def _tell_new(own: Pki, wanted: Sequence[str]) -> None:
+def _tell_new(pki: Path, own: Pki, options: CertOptions) -> int:
+    if options.as_json:
+        return _show(pki, options)
     say(
         f"certificate of this server: {own.thumbprint}   until {own.certificate.not_valid_after_utc:%Y-%m-%d}"
     )
     say("a running server takes it within seconds; sessions go on, clients that connect anew see it")
-    if missing := names_missing(own.certificate, wanted):
+    if missing := names_missing(own.certificate, _wanted_names(options)):
         complain(f"warn[S431] it does not name {', '.join(missing)}")
+    return 0
 
 
 def _agreed(what: str, *, yes: bool) -> bool:

@@ -59,6 +59,8 @@ def test_certs_shows_what_a_security_officer_asks_for(
     (state / "ca.crl").write_bytes(revoke(ca, make("gone")))
     assert run(state, "certs", "crl", str(state / "ca.crl")) == 0
     assert "revocation list of Plant CA is in force" in capsys.readouterr().out
+    assert run(state, "certs", "crl", str(state / "ca.crl"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == "edge-opcua.certs/1"
     assert run(state, "certs") == 0
     shown = capsys.readouterr().out
     for part in (
@@ -105,6 +107,9 @@ def test_a_request_is_answered_by_the_plants_authority(
     said = capsys.readouterr()
     assert answer.print in said.out
     assert "it does not name" in said.err
+    assert run(state, "certs", "import", str(state / "answer.pem"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["thumbprint"] == answer.print
+    assert run(state, "certs", "import", str(state / "answer.pem"), "--chain", str(state / "ca.pem")) == 0
     assert (own(state).certificate, own(state).chain) == (answer.certificate, (ca.certificate,))
     assert run(state, "certs") == 0
     assert "signed by CN=Plant CA" in capsys.readouterr().out
