@@ -11,6 +11,7 @@ import asyncio
 import logging
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,8 @@ MEMORY_SLACK_BYTES: Final = 8 * 1024 * 1024
 # Less than one object in two cycles: caches of asyncua's codec fill up by a few.
 OBJECTS_PER_CYCLE: Final = 0.5
 OBJECTS_SLACK: Final = 200
+# How long the end of the last cycle may take.
+CALM_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,14 @@ async def subscribe_and_leave(client: Any, victim: Victim, turn: int) -> None:
     await subscription.delete()
 
 
+async def calmed(victim: Victim, before: dict[str, Any]) -> dict[str, Any]:
+    """Return what the victim has open once it has finished what was still under way; what leaks stays."""
+    until_s = time.monotonic() + CALM_S
+    while (facts := await victim.facts())["tasks"] > before["tasks"] and time.monotonic() < until_s:
+        await asyncio.sleep(0.1)
+    return facts
+
+
 async def connects(victim: Victim, cycles: int) -> Growth:
     """Let clients come and go."""
     for turn in range(WARM_UP):
@@ -106,7 +117,8 @@ async def connects(victim: Victim, cycles: int) -> Growth:
     before = await victim.settled()
     for turn in range(cycles):
         await connect_and_leave(victim, turn)
-    return Growth(cycles, before, await victim.settled())
+    await victim.settled()
+    return Growth(cycles, before, await calmed(victim, before))
 
 
 async def subscriptions(victim: Victim, cycles: int) -> Growth:
@@ -117,7 +129,7 @@ async def subscriptions(victim: Victim, cycles: int) -> Growth:
         before = await victim.facts()
         for turn in range(cycles):
             await subscribe_and_leave(client, victim, turn)
-        return Growth(cycles, before, await victim.facts())
+        return Growth(cycles, before, await calmed(victim, before))
 
 
 async def soak(state: Path, *, connect_cycles: int, subscription_cycles: int) -> list[Growth]:

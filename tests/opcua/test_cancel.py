@@ -46,7 +46,7 @@ def status_in(answer: Any) -> int:
 
 async def code_of(sent: asyncio.Future[Any]) -> int:
     with pytest.raises(ua.UaStatusCodeError) as failed:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             await sent
     return int(failed.value.code)
 

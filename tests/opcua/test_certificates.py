@@ -66,7 +66,7 @@ async def watching(server: Server, clock: ManualClock) -> AsyncIterator[Certific
 
 async def looked(clock: ManualClock) -> None:
     """Wait until the watch sleeps again."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while not clock.sleepers:
             await asyncio.sleep(0.002)
 

@@ -144,7 +144,7 @@ async def test_a_message_in_chunks_is_one_message_and_an_aborted_one_is_none(pla
         kinds = [INTERMEDIATE, INTERMEDIATE, LAST]
         whole = [chunk(client, part, kind) for part, kind in zip(parts, kinds, strict=True)]
         client.uaclient.protocol.transport.write(b"".join([begun, given_up, *whole]))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             await answer
         assert await client.get_node(plant.plain.nodeid).read_value() == 1.5
 
@@ -164,7 +164,7 @@ async def test_before_activation_a_message_has_few_chunks(plant: Plant) -> None:
         crumbs = [chunk(client, body[i : i + 1], INTERMEDIATE) for i in range(len(body) - 1)]
         answer = expect(client)
         client.uaclient.protocol.transport.write(b"".join([*crumbs, chunk(client, body[-1:])]))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             await answer
 
 

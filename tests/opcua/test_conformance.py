@@ -77,7 +77,7 @@ async def monitor(client: Client, number: int, node: Node) -> None:
 async def publish(client: Client, *acknowledged: tuple[int, int]) -> Any:
     """Return the next message that is not empty."""
     acks = [ua.SubscriptionAcknowledgement(number, sequence) for number, sequence in acknowledged]
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         while True:
             answer = await ask(
                 client, ua.PublishRequest(), ua.PublishResponse, SubscriptionAcknowledgements=acks

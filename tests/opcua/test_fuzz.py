@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,15 @@ import pytest
 from tests.opcua.fuzz import MEMORY_BYTES, fuzz
 
 pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(autouse=True)
+async def no_debug_mode() -> AsyncIterator[None]:
+    """It is most of what a client's round trip takes, and the server is a process of its own."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    yield
+    loop.set_debug(True)
 
 
 async def test_noise_at_every_stage_disturbs_nobody(tmp_path: Path) -> None:

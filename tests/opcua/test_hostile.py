@@ -554,7 +554,7 @@ async def speak(plant: Plant, *packets: bytes, answers: bool = True) -> bytes:
         for packet in packets:
             writer.write(packet)
             await writer.drain()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             return await reader.read()
     except ConnectionError:
         return b""
@@ -705,7 +705,7 @@ async def test_a_session_that_lost_its_connection_gives_way_to_a_new_client(lax:
         await vanished.connect()
         await vanished.create_subscription(20, Handler())  # a session without one ends with its connection
         vanished.uaclient.protocol.transport.abort()  # no goodbye: the session waits
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             while all(session.owner is not None for session in lax.server.iserver.sessions()):
                 await asyncio.sleep(0.01)
         assert await lax.read_by_a_good_client() == 1.5
@@ -717,7 +717,7 @@ async def test_too_many_connections_are_refused_and_the_idle_ones_end(lax: Plant
     async with lax.client() as client:
         parked = [await asyncio.open_connection("127.0.0.1", lax.server.port) for _ in range(10)]
         assert await client.get_node(lax.plain.nodeid).read_value() == 1.5
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             for reader, writer in parked:
                 with contextlib.suppress(ConnectionError):
                     await reader.read()
@@ -800,7 +800,7 @@ async def send_body(client: Client, body: bytes, kind: Any = ua.MessageType.Secu
     protocol.transport.write(
         protocol._connection.message_to_binary(body, message_type=kind, request_id=protocol._request_id)
     )
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(10):
         return bytes(await answer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ from tests.opcua.soak import soak
 from tests.opcua.victim import running_victim
 
 pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture(autouse=True)
+async def no_debug_mode() -> AsyncIterator[None]:
+    """It is most of what a client's round trip takes, and the server is a process of its own."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    yield
+    loop.set_debug(True)
 
 
 async def test_clients_and_subscriptions_that_come_and_go_leave_nothing_behind(tmp_path: Path) -> None:

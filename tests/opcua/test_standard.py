@@ -372,7 +372,7 @@ async def test_the_end_is_announced_and_waits_only_while_somebody_is_there(scene
         subscription = await client.create_subscription(50, watcher)
         await subscription.subscribe_data_change(client.get_node(ua.NodeId(IDS.Server_ServerStatus_State)))
         await subscription.subscribe_events(SERVER, ua.NodeId(IDS.SystemStatusChangeEventType))
-        async with asyncio.timeout(3), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
             tasks.create_task(scene.plant.server.announce_shutdown("maintenance", 0.5))
 
             async def shutting_down() -> bool:

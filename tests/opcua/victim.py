@@ -75,10 +75,10 @@ class Victim:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(b"facts\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             return dict(json.loads(await self.process.stdout.readline()))
 
-    async def settled(self, within_s: float = 5.0) -> dict[str, Any]:
+    async def settled(self, within_s: float = 10.0) -> dict[str, Any]:
         """Return its facts once nobody is connected any more, or after a while."""
         until_s = time.monotonic() + within_s
         while True:
