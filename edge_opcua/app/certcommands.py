@@ -229,7 +229,7 @@ def certs(state_dir: Path, action: str | None, options: CertOptions) -> int:
         complain(str(exc))
         return ANSWER_IS_NO
     except OSError as exc:
-        complain(f"{exc.filename}: {exc.strerror}")
+        complain(f"{exc.filename or state_dir}: {exc.strerror}")  # a full disk has no name
         return ANSWER_IS_NO
 
 

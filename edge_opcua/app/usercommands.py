@@ -59,7 +59,7 @@ def users(state_dir: Path, action: str | None, options: UserOptions) -> int:
         complain(str(exc))
         return ANSWER_IS_NO
     except OSError as exc:
-        complain(f"{exc.filename}: {exc.strerror}")
+        complain(f"{exc.filename or state_dir}: {exc.strerror}")  # a full disk has no name
         return ANSWER_IS_NO
     if options.as_json:
         say(json.dumps({"schema": "edge-opcua.users/1", "users": [_json(store.row(done))]}))

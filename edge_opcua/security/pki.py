@@ -202,12 +202,16 @@ def locked(root: Path) -> Iterator[None]:
     """Let nobody else, no other process either, look at or change key and certificate meanwhile."""
     with (root / ".lock").open("ab") as file:
         _hand_over(file.fileno(), root)
-        _wait_for_lock(file.fileno())
+        wait_for_lock(file.fileno())
         yield
 
 
-def _wait_for_lock(fd: int) -> None:
-    """Take the lock; whoever has it needs milliseconds, unless he was stopped in the middle."""
+def wait_for_lock(fd: int) -> None:
+    """Take the lock of an open file; whoever has it needs milliseconds, unless he was stopped in the middle.
+
+    Raises:
+        OSError: ETIMEDOUT: he was.
+    """
     pause = threading.Event()
     for _ in range(LOCK_TRIES):
         try:
@@ -216,7 +220,7 @@ def _wait_for_lock(fd: int) -> None:
             pause.wait(LOCK_PAUSE_S)
         else:
             return
-    raise OSError(errno.ETIMEDOUT, "another process holds the lock of the pki directory")
+    raise OSError(errno.ETIMEDOUT, "another process holds the lock of the directory")
 
 
 def replace_own(pki: Pki) -> None:

@@ -53,6 +53,7 @@ MAX_PENDING: Final = 4
 MAX_KEPT: Final = 5
 MAX_ISSUERS: Final = 5
 MAX_KEY_BYTES: Final = 65_536
+STAMP_DIGITS: Final = 20
 
 _log = structlog.get_logger(__name__)
 
@@ -112,7 +113,7 @@ class Renewal:
 
     def _keep_pending(self, key: rsa.RSAPrivateKey) -> None:
         make_private(self._pending)
-        stamp = f"{self._clock.utc_ns():020d}"
+        stamp = _next_stamp(self._pending, self._clock)
         write_atomic(self._pending / f"{stamp}.pem", key_pem(key), mode=0o600)
         _forget_oldest(self._pending, MAX_PENDING)
 
@@ -199,7 +200,8 @@ class Renewal:
             certificate.public_bytes(serialization.Encoding.PEM),
             chain.read_bytes() if chain.exists() else b"",
         )
-        name = f"{self._clock.utc_ns():020d}-{thumbprint(der_of(certificate))[:8]}.pem"
+        stamp = _next_stamp(self._kept, self._clock)
+        name = f"{stamp}-{thumbprint(der_of(certificate))[:8]}.pem"
         write_atomic(self._kept / name, b"".join(parts), mode=0o600)
         _forget_oldest(self._kept, MAX_KEPT)
 
@@ -289,6 +291,16 @@ def _key(content: bytes) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise CertificateError("the private key is not an RSA key", code="S434")
     return key
+
+
+def _next_stamp(directory: Path, clock: Clock) -> str:
+    """Return the beginning of a file name that sorts behind those that are there, whatever the clock says.
+
+    Otherwise what was just written would be the first to be forgotten.
+    """
+    before = [file.name[:STAMP_DIGITS] for file in directory.glob("*.pem")]
+    newest = max((int(digits) for digits in before if digits.isdecimal()), default=-1)
+    return f"{max(clock.utc_ns(), newest + 1):0{STAMP_DIGITS}d}"
 
 
 def _forget_oldest(directory: Path, keep: int) -> None:

@@ -227,7 +227,7 @@ class TrustList:
             return knock
         known = self.rejected()
         before = next((k for k in known if k.thumbprint == knock.thumbprint), None)
-        if before and before.code == knock.code and knock.when - before.when < QUIET:
+        if before and before.code == knock.code and abs(knock.when - before.when) < QUIET:
             return before
         number = (before.number if before else 0) or self._next(known)
         file = self._rejected_dir / certificate_file_name(knock.name, knock.thumbprint)

@@ -8,7 +8,6 @@ User certificates have a trust directory of their own, ``pki/users/trusted``.
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import hashlib
 import hmac
 import json
@@ -25,7 +24,7 @@ import structlog
 from edge_opcua.core.clock import Clock
 from edge_opcua.errors import SecurityError
 from edge_opcua.security.chain import UNREADABLE, der_of, load
-from edge_opcua.security.pki import thumbprint, write_atomic
+from edge_opcua.security.pki import thumbprint, wait_for_lock, write_atomic
 from edge_opcua.security.roles import Role, parse_roles
 from edge_opcua.security.trust import TrustList
 
@@ -349,7 +348,7 @@ class UserStore:
         except OSError as exc:
             raise SecurityError(f"state directory {self._root} cannot be used: {exc.strerror}") from exc
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            wait_for_lock(fd)
             users = list(self._read() if self._stamp() else ())
             yield users
             users.sort(key=lambda user: user.name.casefold())

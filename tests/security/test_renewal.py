@@ -87,6 +87,18 @@ def test_the_answer_to_a_request_takes_the_place_and_the_old_one_is_kept(
     assert open_pki(own.root).certificate == found.certificate
 
 
+def test_a_clock_that_was_set_back_does_not_make_the_newest_the_oldest(
+    own: Pki, renewal: Renewal, ca: Identity, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal_module, "MAX_PENDING", 1)
+    ahead = Renewal(own.root, clock=ManualClock(utc_ns=clock.utc_ns() + 10**18), key_bits=2048)
+    ahead.request(names=NAMES, new_key=True)
+    asked = x509.load_der_x509_csr(renewal.request(names=NAMES, new_key=True))
+    (file,) = (own.root / "own" / "pending").iterdir()
+    last = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    assert last.public_key() == asked.public_key()
+
+
 def test_a_new_key_waits_for_its_certificate_and_the_old_one_serves_meanwhile(
     own: Pki, renewal: Renewal, ca: Identity, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

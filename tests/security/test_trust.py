@@ -420,6 +420,17 @@ def test_a_revocation_list_with_a_weak_hash_is_none(
     assert strict.decide(plant["direct"].der).code == "S416"
 
 
+def test_who_knocks_after_the_clock_was_set_back_is_entered_anew(
+    listed: TrustList, pki_dir: Path, clock: ManualClock
+) -> None:
+    stranger = client()
+    ahead = TrustList(pki_dir, clock=ManualClock(utc_ns=clock.utc_ns() + 86_400 * 10**9))
+    admit(ahead, stranger.der, "192.0.2.1:1")
+    admit(listed, stranger.der, "192.0.2.2:2")
+    (knock,) = listed.rejected()
+    assert (knock.address, knock.when) == ("192.0.2.2:2", NOW)
+
+
 def test_what_is_no_file_or_may_not_be_read_is_in_nobodys_way(
     listed: TrustList, pki_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
 import threading
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import SecurityError
+from edge_opcua.security import pki
 from edge_opcua.security.roles import Role
 from edge_opcua.security.users import (
     MAX_FILE_BYTES,
@@ -253,6 +255,18 @@ def test_taking_the_certificate_away_ends_the_sign_in(store: UserStore, tmp_path
 
 
 # --- the file ----------------------------------------------------------------------------------------------
+
+
+def test_a_command_that_was_stopped_with_the_lock_stops_no_other_for_ever(
+    store: UserStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pki, "LOCK_TRIES", 2)
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with pytest.raises(SecurityError, match="another process holds the lock"):
+        store.add("anna", OPERATOR, password=PASSWORD)
+    os.close(fd)
+    assert store.add("anna", OPERATOR, password=PASSWORD).name == "anna"
 
 
 @pytest.mark.parametrize(
