@@ -86,6 +86,7 @@ class ModelRepositoryNode:
         self._changes = changes
         self._clock = clock
         self._models: dict[tuple[str, int], ModelInfo] = {}
+        self._has_begun = False
 
     def find(self, name: str, version: int) -> ModelInfo | None:
         """Return a version of a model, if it is known."""
@@ -93,6 +94,9 @@ class ModelRepositoryNode:
 
     async def show(self, models: Sequence[ModelInfo]) -> None:
         """Show the versions that there are; what is not named any more becomes ``Retired``."""
+        if not self._has_begun:  # that there was no job yet is known: nothing to wait for
+            self._has_begun = True
+            await self._show_job(Job("", "", 0, "", 0))
         now = {model.key: model for model in models}
         for key, model in self._models.items():
             if key not in now:
@@ -132,6 +136,12 @@ class ModelRepositoryNode:
 
     async def on_job(self, job: Job) -> None:
         """Show the progress of a job, and tell it to everybody."""
+        await self._show_job(job)
+        if job.done:
+            await self._activate(job.name, job.version)
+        await self._emit(job_event(job, self._space.models, utc(self._clock.utc_ns())))
+
+    async def _show_job(self, job: Job) -> None:
         kinds = ua.VariantType
         for member, value, kind in (
             ("JobId", job.job_id, kinds.String),
@@ -142,9 +152,6 @@ class ModelRepositoryNode:
             ("Reason", job.reason, kinds.String),
         ):
             await assign(self._space.job[member], self._value(ua.Variant(value, kind)))
-        if job.done:
-            await self._activate(job.name, job.version)
-        await self._emit(job_event(job, self._space.models, utc(self._clock.utc_ns())))
 
     async def _activate(self, name: str, version: int) -> None:
         for other in [key for key in self._space.model_nodes if key[0] == name]:

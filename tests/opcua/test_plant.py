@@ -199,6 +199,18 @@ async def test_what_was_never_read_waits_for_initial_data(client: Client) -> Non
     assert found.Value.Value is None
 
 
+async def test_that_no_model_was_loaded_yet_is_no_fault(client: Client) -> None:
+    found = {
+        member: await read(client, f"Models.LastJob.{member}") for member in ("JobId", "State", "Percent")
+    }
+    assert {member: each.Value.Value for member, each in found.items()} == {
+        "JobId": "",
+        "State": "",
+        "Percent": 0,
+    }
+    assert all(each.StatusCode.is_good() and each.SourceTimestamp for each in found.values())
+
+
 async def test_values_of_every_type_arrive_with_their_stamps(plant: Plant, client: Client) -> None:
     plant.press(
         die_temp=55.5,
