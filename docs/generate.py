@@ -190,7 +190,10 @@ _BEYOND: Final = (
     ("a connection that says no Hello, or has no activated session in time", "the end (Part 6 §7.1.3)"),
     (
         "a session for which there is no place",
-        "the place of one never activated (Part 4 §5.7.2) or without connection, else `BadTooManySessions`",
+        (
+            "the place of one never activated (Part 4 §5.7.2) or without connection, with security also of "
+            "one without; else `BadTooManySessions`"
+        ),
     ),
     (
         "a client that asks too often",

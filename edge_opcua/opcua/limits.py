@@ -46,9 +46,9 @@ class ServerLimits:
         connect_burst: New connections from one address that may come at once.
         addresses: Addresses whose rate is kept; more share one.
         sessions: Sessions at once.
-        subscriptions: Subscriptions at once, all sessions together.
+        subscriptions: Subscriptions at once, all sessions together; the last tenth for sessions with few.
         subscriptions_per_session: Subscriptions of one session at once.
-        items: Monitored items at once, all subscriptions together.
+        items: Monitored items at once, all subscriptions together; the last tenth for sessions with few.
         items_per_subscription: Monitored items of one subscription.
         queue: Longest queue of a monitored item.
         queued: Places in the queues of all items together, beyond the first of each; an item whose clients

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from asyncua import ua
+from asyncua.common.utils import ServiceError
 
 from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.monitoring import CreateParameters, ModeParameters
-from edge_opcua.opcua.services.shares import Shares
+from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import Rest, begin
 from tests.opcua.publishing import DISABLED, SAMPLING, VALUE, FakeSession, Plant, data_value, item
 
@@ -63,6 +64,34 @@ def test_nobody_takes_more_than_half_of_what_the_others_left() -> None:
     shares.give("b", 20)
     shares.give("c", 0)
     assert (shares.room("a"), shares.room("b"), shares.taken) == (45, 40, 10)
+
+
+@pytest.mark.parametrize(
+    ("taken", "own", "none"),
+    [(0, 0, False), (89, 89, False), (90, 89, True), (90, 1, False), (99, 1, False), (100, 0, True)],
+)
+def test_the_last_tenth_is_for_those_who_have_little(taken: int, own: int, *, none: bool) -> None:
+    assert crowded(100, taken, own) is none
+    assert crowded(3, 2, 2) is False  # of little there is nothing to keep
+
+
+def test_one_client_takes_neither_all_items_nor_all_subscriptions() -> None:
+    # Part 4 §5.13.2.4, §5.14.2.3: BadTooManyMonitoredItems, BadTooManySubscriptions.
+    plant = Plant(items=100, subscriptions=20)
+    node = plant.variable("speed")
+    greedy = plant.subscribe(GREEDY)
+    made = plant.monitor(greedy, *[node] * 91, session=GREEDY)
+    assert [each.StatusCode.value for each in made][89:] == [0, CODES.BadTooManyMonitoredItems]
+    modest = plant.subscribe(MODEST)
+    assert plant.monitor(modest, node, session=MODEST).StatusCode.is_good()
+    for _ in range(16):
+        plant.subscribe(GREEDY)
+    with pytest.raises(ServiceError) as refused:
+        plant.subscribe(GREEDY)
+    assert refused.value.code == CODES.BadTooManySubscriptions
+    assert plant.subscribe(FakeSession("third"))
+    plant.service.delete(GREEDY, ua.DeleteSubscriptionsParameters([greedy]))
+    assert plant.service.monitoring._owned.taken == 1
 
 
 # --- queues ---------------------------------------------------------------------------------------------

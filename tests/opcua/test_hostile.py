@@ -691,9 +691,23 @@ async def test_a_session_without_security_cannot_be_moved(lax: Plant) -> None:
 
 
 async def test_too_many_sessions_are_refused(lax: Plant) -> None:
-    async with lax.client(), lax.client(OTHER), lax.client(None):
+    async with lax.client(), lax.client(OTHER), lax.client():
         assert await status_of(lax.client().connect()) == CODES.BadTooManySessions
     assert await lax.read_by_a_good_client() == 1.5
+
+
+async def test_strangers_without_security_keep_no_known_client_out(lax: Plant) -> None:
+    # Part 4 §5.7.2: all places are taken, and used.
+    stranger = lax.client(None)
+    await stranger.connect()
+    async with lax.client(), lax.client(OTHER):
+        assert await status_of(lax.client(None).connect()) == CODES.BadTooManySessions
+        assert await stranger.get_node(lax.plain.nodeid).read_value() == 1.5
+        assert await lax.read_by_a_good_client() == 1.5
+        gone = await status_of(stranger.get_node(lax.plain.nodeid).read_value())
+        assert gone == CODES.BadSessionIdInvalid
+    with contextlib.suppress(ua.UaError, OSError, TimeoutError):
+        await stranger.disconnect()
 
 
 async def test_a_session_that_lost_its_connection_gives_way_to_a_new_client(lax: Plant) -> None:

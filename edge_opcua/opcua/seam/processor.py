@@ -443,7 +443,7 @@ class Processor(UaProcessor):
             if self.session.is_activated():
                 raise ServiceError(ua.StatusCodes.BadTooManySessions)  # one session per channel
             await self.session.close_session(delete_subs=True)
-        await self.iserver.make_room_for_session()
+        await self.iserver.make_room_for_session(secured=client.secured)
         self.session = self.iserver.create_client_session(
             _printable(params.SessionName or "")[:200], client, self
         )

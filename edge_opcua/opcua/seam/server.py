@@ -156,7 +156,7 @@ class Core(InternalServer):
         """Return a channel id that nobody can foresee (asyncua counts up from 6)."""
         return secrets.randbelow((1 << 32) - 1) + 1
 
-    async def make_room_for_session(self) -> None:
+    async def make_room_for_session(self, *, secured: bool) -> None:
         """End the oldest session that was never activated, or else lost its connection, if there is no place.
 
         Part 4 §5.7.2 wants the first, and lets a session outlive its connection. Clients that vanish instead
@@ -166,6 +166,8 @@ class Core(InternalServer):
             sessions = self.sessions()
             loose = [session for session in sessions if not session.is_activated()]
             loose = loose or [session for session in sessions if session.owner is None]
+            if secured:  # strangers keep nobody out who is known
+                loose = loose or [session for session in sessions if not session.secured]
             if not loose:
                 return
             oldest = min(loose, key=lambda session: session.used_s)

@@ -24,7 +24,7 @@ from edge_opcua.opcua.services.filters import Selection, compile_filter, may_rec
 from edge_opcua.opcua.services.items import DataItem, EventItem, Item, Reader, source_of
 from edge_opcua.opcua.services.sampling import Sampling
 from edge_opcua.opcua.services.service import Caller, Service
-from edge_opcua.opcua.services.shares import Shares
+from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
 from edge_opcua.opcua.services.subscription import Subscription
 from edge_opcua.opcua.types import SERVER, attribute, is_subtype, property_value
@@ -119,6 +119,7 @@ class Monitoring:
         self._find = find
         self._limits = limits
         self._clock = clock
+        self._owned = Shares(limits.items)
         self._queued = Shares(limits.queued)
         self._readings = Shares(limits.readings_per_s)
         self._event_types = EventTypes(aspace)
@@ -174,12 +175,16 @@ class Monitoring:
             return result
         subscription.items[item.number] = item
         self.count += 1
+        self._owned.take(item.holder, 1)
         result.MonitoredItemId = item.number
         result.RevisedSamplingInterval = item.sampling_ms
         return result
 
     def _check_room(self, subscription: Subscription) -> None:
-        if len(subscription.items) >= self._limits.items_per_subscription or self.count >= self._limits.items:
+        own = self._owned.of(subscription.owner.session_id)
+        if len(subscription.items) >= self._limits.items_per_subscription or crowded(
+            self._limits.items, self.count, own
+        ):
             raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyMonitoredItems)
 
     def _data_item(
@@ -394,6 +399,7 @@ class Monitoring:
         self._queued.give(item.holder, item.places)
         self._readings.give(item.holder, item.readings)
         self.count -= 1
+        self._owned.give(item.holder, 1)
         return True
 
     def drop_all(self, subscription: Subscription) -> None:

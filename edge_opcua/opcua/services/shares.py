@@ -5,6 +5,20 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 
+def crowded(total: int, taken: float, own: float) -> bool:
+    """Whether there is no more for somebody: the last tenth is for those who have less than a fiftieth.
+
+    For what cannot be cut in half, as one client may rightly have more than all the others.
+
+    Args:
+        total: How much there is.
+        taken: How much of it is taken.
+        own: How much of that by him.
+    """
+    left = total - taken
+    return left <= 0 or (left <= total // 10 and own >= total / 50)
+
+
 class Shares:
     """An amount of something, and who has how much of it.
 
@@ -24,6 +38,10 @@ class Shares:
     def taken(self) -> float:
         """How much is taken."""
         return self._taken
+
+    def of(self, holder: Hashable) -> float:
+        """Return how much a holder has."""
+        return self._of.get(holder, 0.0)
 
     def room(self, holder: Hashable) -> float:
         """Return how much more a holder may take; never negative."""

@@ -26,7 +26,7 @@ from edge_opcua.opcua.services.propagation import Notifiers
 from edge_opcua.opcua.services.sampling import Sampling
 from edge_opcua.opcua.services.schedule import Schedule, safely
 from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
-from edge_opcua.opcua.services.shares import Shares
+from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
 from edge_opcua.opcua.services.subscription import Act, Cycle, State, Subscription
 
@@ -211,9 +211,9 @@ class Subscriptions:
         return response
 
     def _check_room(self, line: Line) -> None:
-        if (
-            len(line.subscriptions) >= self._limits.subscriptions_per_session
-            or len(self.subscriptions) >= self._limits.subscriptions
+        own = len(line.subscriptions)
+        if own >= self._limits.subscriptions_per_session or crowded(
+            self._limits.subscriptions, len(self.subscriptions), own
         ):
             raise ServiceError(ua.StatusCodes.BadTooManySubscriptions)
 
