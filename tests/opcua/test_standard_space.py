@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from asyncua import Server, ua
 from asyncua.server.address_space import AddressSpace, NodeManagementService
 from asyncua.server.standard_address_space import standard_address_space
@@ -18,6 +19,7 @@ def contents(space: AddressSpace) -> dict[Any, Any]:
     }
 
 
+@pytest.mark.timeout(60)
 async def test_each_server_has_its_own_copy_of_what_asyncua_loads() -> None:
     loaded = AddressSpace()
     first, second = Server(), Server()
