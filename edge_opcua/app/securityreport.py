@@ -215,7 +215,13 @@ def _own_certificate(report: Report, opcua: OpcuaConfig, state: StateDir, now: d
     if found is None:
         return
     if found.problem:
-        report.findings.append(Finding(f"{found.file} cannot be read: {found.problem}"))
+        report.findings.append(
+            Finding(
+                f"{found.file} cannot be used: {found.problem}",
+                "restore pki/own from a backup or pki/own/previous; or move it away: the next start makes"
+                " a new identity, which every client has to trust",
+            )
+        )
         return
     certificate = load_certificate(own_certificate(state.pki).read_bytes())
     bits = int(getattr(certificate.public_key(), "key_size", 0))

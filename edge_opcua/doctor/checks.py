@@ -388,7 +388,7 @@ def _certificate(context: Context) -> list[Outcome]:
     if one.problem:
         args["problem"] = one.problem
         restore = "restore it, or move it and its key away and start again"
-        return [Outcome(Severity.FAIL, "certificate {file} cannot be read: {problem}", args, restore)]
+        return [Outcome(Severity.FAIL, "certificate {file} cannot be used: {problem}", args, restore)]
     days = (one.ends_ns - context.utc_ns) // DAY_NS
     args["days"] = days
     if one.begins_ns > context.utc_ns:

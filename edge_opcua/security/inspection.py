@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from edge_opcua.security.chain import UNREADABLE, der_of, load, name_of
 from edge_opcua.security.pki import (
+    key_file,
     local_names,
     names_in,
     names_missing,
@@ -38,7 +40,7 @@ class CertificateState:
         missing: Names under which clients may reach this machine and that it lacks.
         begins_ns: Begin of its validity, ns UTC.
         ends_ns: End of its validity, ns UTC.
-        problem: Why it cannot be read; empty if it can.
+        problem: Why it cannot be used, i.e. read, or its key; empty if it can.
     """
 
     file: str
@@ -72,7 +74,22 @@ def own_certificate_state(root: Path, *, names: Sequence[str] = ()) -> Certifica
         missing=names_missing(certificate, local_names(names)),
         begins_ns=int(certificate.not_valid_before_utc.timestamp()) * 1_000_000_000,
         ends_ns=int(certificate.not_valid_after_utc.timestamp()) * 1_000_000_000,
+        problem=_key_problem(key_file(root), certificate),
     )
+
+
+def _key_problem(file: Path, certificate: x509.Certificate) -> str:
+    try:
+        key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    except PermissionError:
+        return ""  # it is the server's alone; whoever asks here may be somebody else
+    except FileNotFoundError:
+        return f"its key {file} is missing"
+    except (OSError, ValueError, TypeError):
+        return f"its key {file} is damaged"
+    if key.public_key() != certificate.public_key():
+        return f"its key {file} belongs to another certificate"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

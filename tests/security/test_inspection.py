@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.security.inspection import own_certificate_state
-from edge_opcua.security.pki import open_pki, own_certificate
+from edge_opcua.security.pki import key_file, open_pki, own_certificate
+from tests.security.certificates import make
 
 
 def test_before_the_first_start_there_is_none_and_none_is_made(tmp_path: Path) -> None:
@@ -31,6 +34,22 @@ def test_a_name_that_came_later_is_missing(tmp_path: Path) -> None:
     state = own_certificate_state(tmp_path, names=["scada-side.example"])
     assert state is not None
     assert state.missing == ("scada-side.example",)
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged", "belongs to another certificate"])
+def test_a_key_that_does_not_serve_is_told(tmp_path: Path, damage: str) -> None:
+    open_pki(tmp_path, key_bits=2048)
+    file = key_file(tmp_path)
+    if damage == "missing":
+        file.unlink()
+    elif damage == "damaged":
+        file.write_bytes(b"garbage")
+    else:
+        file.write_bytes(make("another").key_pem)
+    state = own_certificate_state(tmp_path)
+    assert state is not None
+    assert state.problem == f"its key {file} {'is ' if 'belongs' not in damage else ''}{damage}"
+    assert state.names
 
 
 def test_a_damaged_certificate_is_told_not_raised(tmp_path: Path) -> None:
