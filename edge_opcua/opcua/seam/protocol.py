@@ -142,7 +142,7 @@ class Protocol(OPCUAProtocol):
             goes_on = bool(await super()._process_one_msg(header, buf))
         except Exception as exc:  # noqa: BLE001 - boundary: whatever is wrong in a chunk ends its channel
             if header.MessageType == ua.MessageType.SecureOpen and self.processor is not None:
-                self.processor.refuse_open(repr(exc))
+                self.processor.refuse_open(str(exc) if isinstance(exc, ua.UaError) else repr(exc))
             code = exc.code if isinstance(exc, (ServiceError, ua.UaStatusCodeError)) else None
             self._end(code or ua.StatusCodes.BadSecurityChecksFailed, repr(exc))
             return False
