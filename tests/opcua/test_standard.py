@@ -334,6 +334,20 @@ async def test_the_journal_says_who_did_what_once(scene: Scene, client: Client) 
     assert scene.of("session.closed")
 
 
+async def test_what_everybody_may_ask_as_often_as_he_likes_fills_no_journal(
+    scene: Scene, client: Client
+) -> None:
+    # Part 4 §5.12.2.2: the method may be named as that of the object's type as well.
+    subscription = await client.create_subscription(3_600_000, None)
+    before = len(scene.of("method.called"))
+    number = ua.Variant(subscription.subscription_id, ua.VariantType.UInt32)
+    server = client.get_node(SERVER)
+    for method in (ua.ObjectIds.Server_GetMonitoredItems, ua.ObjectIds.ServerType_GetMonitoredItems):
+        await server.call_method(ua.NodeId(method), number)
+    assert len(scene.of("method.called")) == before
+    await subscription.delete()
+
+
 async def test_a_stranger_is_in_the_journal_with_the_reason_and_once(scene: Scene) -> None:
     stranger = make("stranger")
     for _ in range(3):

@@ -22,7 +22,7 @@ from edge_opcua.opcua.standard.diagnostics import Diagnostics
 from edge_opcua.opcua.standard.health import HealthWatch
 from edge_opcua.opcua.standard.status import ServerState
 from edge_opcua.opcua.standard.variables import Variables
-from edge_opcua.opcua.types import SERVER
+from edge_opcua.opcua.types import SERVER, method_of
 from edge_opcua.opcua.values import utc
 
 __all__ = ["ServerObject"]
@@ -128,9 +128,11 @@ class ServerObject:
         self._server.iserver.subscription_service.say_farewell()
 
     def _is_harmless(self, act: Act) -> bool:
-        """Whether a client only asked about its own session, or for a name."""
-        called = act.kind == "method.called" and not act.status
-        return called and self._server.access.kind(act.event.get("MethodId", act.node)) is Kind.OWN
+        """Whether a client only asked about its own session, or for a name, also by the method of a type."""
+        if act.kind != "method.called" or act.status:
+            return False
+        method = method_of(self._server.iserver.aspace, act.node, act.event.get("MethodId", act.node))
+        return method is not None and self._server.access.kind(method) is Kind.OWN
 
     def _is_somebody_there(self) -> bool:
         return any(session.owner is not None for session in self._server.iserver.sessions())
