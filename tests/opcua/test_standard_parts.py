@@ -190,6 +190,14 @@ def test_a_client_that_connects_all_the_time_is_counted_beyond_a_number() -> Non
     assert rest.facts["more_in_a_minute"] == 100 - MAX_EQUAL
 
 
+def test_a_client_that_calls_itself_otherwise_each_time_is_one_client() -> None:
+    folding = Folding(ManualClock())
+    told = [folding.take(Act("session.created", who=f"a{n} (10.0.0.7:{n})")) for n in range(1000, 1100)]
+    assert told.count(True) == MAX_EQUAL
+    assert folding.take(Act("session.created", who="a (10.0.0.8:1)"))
+    assert folding.take(Act("session.activated", who="anna, a (10.0.0.7:1)", facts={"user": "anna"}))
+
+
 def test_a_journal_record_says_who_what_and_how_it_ended_and_holds_no_control_characters() -> None:
     act = Act(
         "value.written",

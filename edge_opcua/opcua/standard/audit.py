@@ -197,6 +197,8 @@ def _likeness(act: Act) -> tuple[str, ...]:
     head, colon, port = who.rstrip(")").rpartition(":")
     if colon and port.isdigit():
         who = head
+    if act.kind in _CONNECTING and not act.status:
+        who = who.rpartition("(")[2]  # the name before that is the client's to choose, another each time
     user = str(act.facts.get("user", ""))  # each name that is tried is told
     return (act.kind, str(act.status), who, user, str(act.facts.get("code", "")), str(act.node))
 
