@@ -278,7 +278,10 @@ def _read(root: Path, certificate_file: Path, key_place: Path) -> Pki:
         chain = _read_chain(_chain_file(root))
         key = serialization.load_pem_private_key(key_place.read_bytes(), password=None)
     except (ValueError, TypeError) as exc:
-        raise ConfigError(f"{root / 'own'}: key or certificate cannot be read ({exc})") from exc
+        raise ConfigError(
+            f"{root / 'own'}: key or certificate is damaged and cannot be read; restore both from a backup or"
+            " from the folder previous"
+        ) from exc
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ConfigError(f"{key_place} is not an RSA key; the security policies offered need one")
     if key.public_key() != certificate.public_key():
