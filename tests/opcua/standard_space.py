@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asyncua import ua
-from asyncua.server.address_space import AttributeValue, NodeData
+from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData, NodeManagementService
 from asyncua.server.internal_server import InternalServer
+from asyncua.server.standard_address_space import standard_address_space
+
+from edge_opcua.opcua.collector import paused
 
 # What nobody changes in place; everything else (lists, structures) is copied whole.
 _CONSTANT = (int, float, str, bytes, type(None), ua.NodeId, ua.QualifiedName, ua.LocalizedText)
 
 
+def loaded() -> AddressSpace:
+    """Return what asyncua loads."""
+    space = AddressSpace()
+    with paused():
+        standard_address_space.fill_address_space(NodeManagementService(space))
+    return space
+
+
+@cache
+def _kept() -> AddressSpace:
+    space = loaded()
+    gc.collect()
+    gc.freeze()  # it stays, and the collector need not look at it after each module
+    return space
+
+
 @contextmanager
 def kept() -> Iterator[None]:
-    """Let every server of this process start with a copy of the nodes that the first one loaded."""
-    nodes: dict[Any, NodeData] = {}
-    load = InternalServer.load_standard_address_space
+    """Let every server of this process start with a copy of the standard's nodes."""
+    nodes = _kept()._nodes
 
-    async def load_once(core: InternalServer, shelf_file: Path | None = None) -> None:
-        if not nodes:
-            await load(core, shelf_file)
-            nodes.update(core.aspace._nodes)
+    async def copied(core: InternalServer, shelf_file: Path | None = None) -> None:
         core.aspace._nodes = {node_id: _copied(node) for node_id, node in nodes.items()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InternalServer, "load_standard_address_space", load_once)
+        patch.setattr(InternalServer, "load_standard_address_space", copied)
         yield
 
 
