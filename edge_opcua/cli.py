@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_opcua import __version__
-from edge_opcua.core.statedir import default_state_dir
+from edge_opcua.core.statedir import default_state_dir, owner_help
 
 CONFIG_PLACES = (Path("edge-opcua.toml"), Path("/etc/edge-opcua/edge-opcua.toml"))
 
@@ -245,8 +245,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("trust --remove needs a thumbprint; edge-opcua trust --list shows them")
     if args.command == "trust" and args.list and (args.selector or args.remove or args.role):
         parser.error("trust --list shows who is trusted and changes nothing: it takes neither N nor --role")
+    state = getattr(args, "state", None) or default_state_dir()
     try:
-        return _COMMANDS[args.command](args, getattr(args, "state", None) or default_state_dir())
+        return _COMMANDS[args.command](args, state)
+    except PermissionError as exc:
+        sys.stderr.write(f"{exc.filename}: {exc.strerror}\n{owner_help(state)}\n")
+        return 3
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

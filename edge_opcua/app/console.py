@@ -25,6 +25,7 @@ _CLEAR = "\x1b[H\x1b[J"
 
 def status(state_dir: Path, *, as_json: bool) -> int:
     """Print what the server on this state directory does; exit code 4 if none runs, 1 if it has faults."""
+    _look_at(StateDir(state_dir).control_socket)
     reply = asyncio.run(_ask(state_dir, "status"))
     if reply is None:
         return NOT_RUNNING
@@ -37,7 +38,17 @@ def status(state_dir: Path, *, as_json: bool) -> int:
 
 def watch(state_dir: Path, *, bad: bool, as_json: bool, for_s: float | None) -> int:
     """Show live values until interrupted or for ``for_s`` seconds; off a terminal, one line per change."""
+    _look_at(StateDir(state_dir).control_socket)
     return asyncio.run(_watch(state_dir, bad=bad, as_json=as_json, for_s=for_s))
+
+
+def _look_at(place: Path) -> None:
+    """Let a directory that is somebody else's be told as that, not as one without a server.
+
+    Raises:
+        PermissionError: Only its owner may look there.
+    """
+    place.exists()
 
 
 async def _ask(state_dir: Path, kind: str) -> Reply | None:

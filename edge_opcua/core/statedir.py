@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import pwd
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,15 @@ def default_state_dir() -> Path:
 def state_option(root: Path) -> str:
     """Return what a suggested command needs to mean this directory: `` --state DIR``, or nothing."""
     return "" if root == default_state_dir() else f" --state {shlex.quote(str(root))}"
+
+
+def owner_help(root: Path) -> str:
+    """Return what somebody does who may not look into a state directory."""
+    try:
+        owner = pwd.getpwuid(root.stat().st_uid).pw_name
+    except (OSError, KeyError):
+        owner = "USER"
+    return f"help: only its owner may use the state directory {root}: sudo -u {owner} edge-opcua …"
 
 
 @dataclass(frozen=True, slots=True)

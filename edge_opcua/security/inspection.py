@@ -61,9 +61,9 @@ def own_certificate_state(root: Path, *, names: Sequence[str] = ()) -> Certifica
         names: Names under which clients reach this machine besides its own.
     """
     file = own_certificate(root)
-    if not file.is_file():
-        return None
     try:
+        if not file.is_file():
+            return None
         certificate = x509.load_der_x509_certificate(file.read_bytes())
         present = names_in(certificate)
     except (OSError, ValueError) as exc:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import pwd
 from pathlib import Path
 
 import pytest
 
+from edge_opcua import cli
 from edge_opcua.assets import examples_dir
 from edge_opcua.cli import main
 from edge_opcua.core.statedir import StateDir
@@ -77,6 +79,20 @@ def test_trust_speaks_json_to_scripts(state: Path, capsys: pytest.CaptureFixture
     assert main(["trust", "--list", "--json", "--state", str(state)]) == 0
     (trusted,) = json.loads(capsys.readouterr().out)["clients"]
     assert trusted["thumbprint"] == knock["thumbprint"]
+
+
+def test_a_directory_of_somebody_else_is_told_with_whose_it_is(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_allowed(*_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(state / "pki"))
+
+    monkeypatch.setitem(cli._COMMANDS, "trust", not_allowed)
+    assert main(["trust", "--state", str(state)]) == 3
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == f"{state / 'pki'}: Permission denied"
+    owner = pwd.getpwuid(state.stat().st_uid).pw_name
+    assert told[1].endswith(f"{state}: sudo -u {owner} edge-opcua …")
 
 
 def test_listing_who_is_trusted_trusts_nobody(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
