@@ -242,6 +242,7 @@ def read_record(path: Path) -> Record | None:
 
     Raises:
         IdentityError: It is damaged, of a newer version, or cannot be read.
+        PermissionError: It belongs to somebody else.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -252,6 +253,8 @@ def read_record(path: Path) -> Record | None:
         return _parsed(raw)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        raise  # nothing is damaged: somebody else's directory
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise IdentityError(f"{path} cannot be read ({exc}); restore it from a backup", code="C192") from exc
 

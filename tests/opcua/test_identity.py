@@ -243,6 +243,17 @@ def test_another_address_under_the_same_name_is_told_and_a_moved_plc_is_one_line
     ]
 
 
+def test_a_lock_that_is_somebody_elses_is_not_called_damaged(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_allowed(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied", str(lock))
+
+    monkeypatch.setattr(Path, "read_text", not_allowed)
+    with pytest.raises(PermissionError):
+        read_record(lock)
+
+
 def test_a_lock_of_the_first_format_is_read_and_kept_on(lock: Path) -> None:
     guard_identity(lock, configuration(**devices([A])))
     raw = json.loads(lock.read_text())
