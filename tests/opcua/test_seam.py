@@ -99,7 +99,6 @@ UPSTREAM: dict[str, str] = {
     "server.address_space.MethodService._call": "54a98545",
     "server.address_space.MethodService._run_method": "f230eeac",
     "server.address_space.AddressSpace.read_attribute_value": "836c43c0",
-    "server.address_space.AddressSpace.write_attribute_value": "5887d386",
     "common.events.Event.__init__": "484330d6",
     "common.events.Event.add_property": "00490d99",
     "common.events.Event.browse_path_to_attribute_name": "7bf77c82",
