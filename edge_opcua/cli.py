@@ -269,14 +269,14 @@ def _call(module: str, function: str, *arguments: object, **named: object) -> in
 
 
 def _users(args: argparse.Namespace, state: Path) -> int:
-    module = import_module("edge_opcua.app.usercommands")
+    module = import_module("edge_opcua.app.command.users")
     options = module.UserOptions(args.name, args.role, args.password_file, args.certificate, args.json)
     code: int = module.users(state, args.action, options)
     return code
 
 
 def _certs(args: argparse.Namespace, state: Path) -> int:
-    module = import_module("edge_opcua.app.certcommands")
+    module = import_module("edge_opcua.app.command.certificates")
     options = module.CertOptions(
         file=args.file,
         key=args.key,
@@ -294,7 +294,7 @@ def _certs(args: argparse.Namespace, state: Path) -> int:
 
 
 def _recert(args: argparse.Namespace, state: Path) -> int:
-    module = import_module("edge_opcua.app.certcommands")
+    module = import_module("edge_opcua.app.command.certificates")
     options = module.CertOptions(names=args.name, config=find_config(args.config), yes=args.yes)
     code: int = module.certs(state, "recert", options)
     return code
@@ -302,20 +302,20 @@ def _recert(args: argparse.Namespace, state: Path) -> int:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     "run": lambda args, state: _call(
-        "edge_opcua.app.commands", "run", _config(args), state, end_with_parent=args.end_with_parent
+        "edge_opcua.app.command.run", "run", _config(args), state, end_with_parent=args.end_with_parent
     ),
     "check": lambda args, state: (
-        _call("edge_opcua.app.securityreport", "command", _config(args), state, as_json=args.json)
+        _call("edge_opcua.app.command.security", "command", _config(args), state, as_json=args.json)
         if args.security
-        else _call("edge_opcua.app.commands", "check", _config(args), as_json=args.json, state_dir=state)
+        else _call("edge_opcua.app.command.run", "check", _config(args), as_json=args.json, state_dir=state)
     ),
     "identity": lambda args, state: (
-        _call("edge_opcua.app.identitycommands", "accept", _config(args), state)
+        _call("edge_opcua.app.command.identity", "accept", _config(args), state)
         if args.action == "accept"
-        else _call("edge_opcua.app.identitycommands", "show", state, as_json=args.json)
+        else _call("edge_opcua.app.command.identity", "show", state, as_json=args.json)
     ),
     "tags": lambda args, _: _call(
-        "edge_opcua.app.exportcommands",
+        "edge_opcua.app.command.export",
         "export_tags",
         _config(args),
         form=args.format,
@@ -325,15 +325,15 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         path_style=args.path,
     ),
     "nodesets": lambda args, _: _call(
-        "edge_opcua.app.exportcommands", "export_nodesets", _config(args), out=args.out
+        "edge_opcua.app.command.export", "export_nodesets", _config(args), out=args.out
     ),
-    "explain": lambda args, _: _call("edge_opcua.app.commands", "explain", args.code),
-    "status": lambda args, state: _call("edge_opcua.app.console", "status", state, as_json=args.json),
+    "explain": lambda args, _: _call("edge_opcua.app.command.run", "explain", args.code),
+    "status": lambda args, state: _call("edge_opcua.app.command.console", "status", state, as_json=args.json),
     "watch": lambda args, state: _call(
-        "edge_opcua.app.console", "watch", state, bad=args.bad, as_json=args.json, for_s=args.for_s
+        "edge_opcua.app.command.console", "watch", state, bad=args.bad, as_json=args.json, for_s=args.for_s
     ),
     "trust": lambda args, state: _call(
-        "edge_opcua.app.certcommands",
+        "edge_opcua.app.command.certificates",
         "trust",
         state,
         args.selector,

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_opcua.app.certwarnings import certificate_warnings
 from edge_opcua.app.child import until_stopped
+from edge_opcua.app.command.warnings import certificate_warnings
 from edge_opcua.app.models import ActiveModels
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.control import SUPERVISOR, Reply, Request

@@ -97,7 +97,6 @@ class SetpointWrites:
             )
         return status_code(reply.status)
 
-
     def was_recorded(self, act: Act) -> bool:
         """Whether the io process keeps the record of this write; asked once for each, right after it."""
         key = (act.session, act.node)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.console import duration, value_text, watch_table
+from edge_opcua.app.command.console import duration, value_text, watch_table
 from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, GOOD, UNCERTAIN_NO_COMMUNICATION_LAST_USABLE
 
 

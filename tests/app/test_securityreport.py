@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app import securityreport
-from edge_opcua.app.filemodes import file_modes
-from edge_opcua.app.securityreport import Report, gather, render, role_table
+from edge_opcua.app.command import security as securityreport
+from edge_opcua.app.command.filemodes import file_modes
+from edge_opcua.app.command.security import Report, gather, render, role_table
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.statedir import StateDir

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.app import usercommands
+from edge_opcua.app.command import users as usercommands
 from edge_opcua.assets import examples_dir
 from edge_opcua.cli import main
 from edge_opcua.config.loader import load

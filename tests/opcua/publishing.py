@@ -16,15 +16,15 @@ from asyncua.ua.ua_binary import extensionobject_from_binary, extensionobject_to
 
 from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.attributes import Attributes
-from edge_opcua.opcua.services.monitoring import (
+from edge_opcua.opcua.services.attribute.attributes import Attributes
+from edge_opcua.opcua.services.subscription.monitoring import (
     CreateParameters,
     CreateRequest,
     ModeParameters,
     ModifyParameters,
 )
-from edge_opcua.opcua.services.subscription import Subscription
-from edge_opcua.opcua.services.subscriptions import Subscriptions
+from edge_opcua.opcua.services.subscription.subscription import Subscription
+from edge_opcua.opcua.services.subscription.subscriptions import Subscriptions
 from edge_opcua.security.roles import Role
 from edge_opcua.testing import ManualClock
 

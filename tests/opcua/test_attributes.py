@@ -15,7 +15,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 
 from edge_opcua.opcua.access import Access, AccessRule, Kind, Permission
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.attributes import Attributes
+from edge_opcua.opcua.services.attribute.attributes import Attributes
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.services.slices import Encoded
 from edge_opcua.opcua.values import data_value

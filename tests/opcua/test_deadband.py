@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from edge_opcua.opcua.services.deadband import Trigger, absolute, changed, exceeds
+from edge_opcua.opcua.services.subscription.deadband import Trigger, absolute, changed, exceeds
 from tests.opcua.publishing import data_value
 
 CODES = ua.StatusCodes

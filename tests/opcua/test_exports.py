@@ -18,12 +18,12 @@ from xml.etree import ElementTree as Xml
 import pytest
 from asyncua import Client, Server, ua
 
-from edge_opcua.app import exportcommands
+from edge_opcua.app.command import export as exportcommands
 from edge_opcua.cli import main
-from edge_opcua.opcua.nodesetexport import ExportedFile, instance_nodeset, type_nodesets
+from edge_opcua.opcua.export.nodesets import ExportedFile, instance_nodeset, type_nodesets
+from edge_opcua.opcua.export.offline import Model, offline_model
+from edge_opcua.opcua.export.tags import ExportedVariable, exported_variables, ignition, kepware, plain
 from edge_opcua.opcua.nodesets import import_nodesets
-from edge_opcua.opcua.offline import Model, offline_model
-from edge_opcua.opcua.tagexport import ExportedVariable, exported_variables, ignition, kepware, plain
 from tests.opcua.plant import MACHINE, blocks, configuration, nodesets, prepare, running
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from edge_opcua.opcua.access import Access, AccessRule, Kind, Permission
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.eventtypes import EventTypes
-from edge_opcua.opcua.services.filters import Compiled, Selection, compile_filter, may_receive
+from edge_opcua.opcua.services.event.eventtypes import EventTypes
+from edge_opcua.opcua.services.event.filters import Compiled, Selection, compile_filter, may_receive
 from edge_opcua.security.roles import Role
 
 CODES = ua.StatusCodes

@@ -11,9 +11,9 @@ from asyncua import ua
 from asyncua.common.utils import ServiceError
 
 from edge_opcua.opcua.services.methods import Methods
-from edge_opcua.opcua.services.monitoring import CreateParameters, ModeParameters
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import Rest, begin
+from edge_opcua.opcua.services.subscription.monitoring import CreateParameters, ModeParameters
 from tests.opcua.publishing import DISABLED, SAMPLING, VALUE, FakeSession, Plant, data_value, item
 
 CODES = ua.StatusCodes

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge_opcua.opcua.services.like import MAX_PATTERN, MAX_TEXT, compile_like
+from edge_opcua.opcua.services.event.like import MAX_PATTERN, MAX_TEXT, compile_like
 
 
 # Part 4 §7.7.3, Table 124.

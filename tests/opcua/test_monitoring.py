@@ -12,7 +12,11 @@ from asyncua.common.event_objects import BaseEvent
 from asyncua.common.utils import ServiceError
 
 from edge_opcua.opcua.access import Kind
-from edge_opcua.opcua.services.monitoring import CreateParameters, ModeParameters, ModifyParameters
+from edge_opcua.opcua.services.subscription.monitoring import (
+    CreateParameters,
+    ModeParameters,
+    ModifyParameters,
+)
 from edge_opcua.security.roles import Role
 from tests.opcua.publishing import (
     DISABLED,

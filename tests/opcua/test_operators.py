@@ -14,9 +14,9 @@ from asyncua import ua
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge_opcua.opcua.services import operators as op
-from edge_opcua.opcua.services.conversions import EXPLICIT, IMPLICIT, RANK, convert, may_convert
-from edge_opcua.opcua.services.operators import FALSE, TRUE, Value, typed
+from edge_opcua.opcua.services.event import operators as op
+from edge_opcua.opcua.services.event.conversions import EXPLICIT, IMPLICIT, RANK, convert, may_convert
+from edge_opcua.opcua.services.event.operators import FALSE, TRUE, Value, typed
 
 K = ua.VariantType
 

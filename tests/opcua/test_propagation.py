@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncua import ua
 from asyncua.server.address_space import AddressSpace, NodeData
 
-from edge_opcua.opcua.services.propagation import Notifiers
+from edge_opcua.opcua.services.event.propagation import Notifiers
 
 IDS = ua.ObjectIds
 SERVER = ua.NodeId(IDS.Server)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_opcua.opcua.services.queues import EventQueue, ValueQueue
+from edge_opcua.opcua.services.subscription.queues import EventQueue, ValueQueue
 
 
 def values(queue: ValueQueue[int]) -> list[tuple[int, bool]]:

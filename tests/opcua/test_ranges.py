@@ -12,7 +12,7 @@ from asyncua.common.utils import ServiceError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_opcua.opcua.services.ranges import NumericRange, parse
+from edge_opcua.opcua.services.attribute.ranges import NumericRange, parse
 
 CODES = ua.StatusCodes
 NO_DATA, MISMATCH = CODES.BadIndexRangeNoData, CODES.BadIndexRangeDataMismatch

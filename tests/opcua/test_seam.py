@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from edge_opcua.opcua.seam import buffer, channel, processor, protocol, server, session
-from edge_opcua.opcua.services import attributes, methods
+from edge_opcua.opcua.services import methods
+from edge_opcua.opcua.services.attribute import attributes
 
 OURS = {
     "Channel": channel.Channel,

@@ -13,7 +13,7 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import Primitives, nodeid_from_binary
 from structlog.testing import capture_logs
 
-from edge_opcua.app.console import level_text
+from edge_opcua.app.command.console import level_text
 from edge_opcua.core.values import BAD_USER_ACCESS_DENIED
 from edge_opcua.errors import ControlError
 from edge_opcua.opcua.events import PlantEvent

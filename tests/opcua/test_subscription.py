@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_opcua.opcua.services.subscription import Act, Cycle, State
+from edge_opcua.opcua.services.subscription.subscription import Act, Cycle, State
 
 NORMAL, LATE, KEEP_ALIVE = State.NORMAL, State.LATE, State.KEEP_ALIVE
 

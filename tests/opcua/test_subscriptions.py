@@ -14,9 +14,9 @@ from asyncua import ua
 from asyncua.common.utils import ServiceError
 from structlog.testing import capture_logs
 
-from edge_opcua.opcua.services import subscription as subscription_module
 from edge_opcua.opcua.services.service import set_caller
-from edge_opcua.opcua.services.subscription import State
+from edge_opcua.opcua.services.subscription import subscription as subscription_module
+from edge_opcua.opcua.services.subscription.subscription import State
 from tests.opcua.publishing import (
     REPORTING,
     SAMPLING,

@@ -14,9 +14,9 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from edge_opcua.opcua.access import Access, AccessRule
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.paths import MAX_ELEMENTS, MAX_REFERENCES, MAX_TARGETS
 from edge_opcua.opcua.services.slices import SLICE, Encoded, Rest, begin
-from edge_opcua.opcua.services.view import Views
+from edge_opcua.opcua.services.view.paths import MAX_ELEMENTS, MAX_REFERENCES, MAX_TARGETS
+from edge_opcua.opcua.services.view.view import Views
 from edge_opcua.security.roles import Role
 from tests.opcua.small_space import IDS, Asker, Space, settled
 

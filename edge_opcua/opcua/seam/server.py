@@ -34,13 +34,13 @@ from edge_opcua.opcua.seam.pace import Arrivals
 from edge_opcua.opcua.seam.processor import host_of
 from edge_opcua.opcua.seam.protocol import Listener
 from edge_opcua.opcua.seam.session import ClientApplication, Session, SessionSummary
-from edge_opcua.opcua.services.attributes import Attributes
+from edge_opcua.opcua.services.attribute.attributes import Attributes
 from edge_opcua.opcua.services.audit import Act, Audit, unheard
 from edge_opcua.opcua.services.counts import ServerCounts
 from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
-from edge_opcua.opcua.services.subscriptions import Subscriptions
-from edge_opcua.opcua.services.view import Views
+from edge_opcua.opcua.services.subscription.subscriptions import Subscriptions
+from edge_opcua.opcua.services.view.view import Views
 from edge_opcua.opcua.types import SERVER
 from edge_opcua.security.pki import Pki, names_in, utc
 from edge_opcua.security.trust import Knock

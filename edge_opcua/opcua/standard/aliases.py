@@ -17,7 +17,7 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access, Kind, Permission
 from edge_opcua.opcua.namespaces import Names, Namespace, plant_id
-from edge_opcua.opcua.services.like import compile_like
+from edge_opcua.opcua.services.event.like import compile_like
 from edge_opcua.opcua.services.service import caller
 from edge_opcua.opcua.space import tag_node_name
 from edge_opcua.opcua.types import is_subtype

@@ -14,13 +14,13 @@ from asyncua.common.event_objects import RefreshEndEvent, RefreshStartEvent
 from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.core.clock import Clock
-from edge_opcua.opcua.services.items import EventItem
 from edge_opcua.opcua.services.service import caller
+from edge_opcua.opcua.services.subscription.items import EventItem
 from edge_opcua.opcua.types import SERVER
 from edge_opcua.opcua.values import utc
 
 if TYPE_CHECKING:
-    from edge_opcua.opcua.services.subscription import Subscription
+    from edge_opcua.opcua.services.subscription.subscription import Subscription
 
 __all__ = ["Conditions"]
 

@@ -18,17 +18,17 @@ from asyncua.server.address_space import AddressSpace
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.conditions import Conditions
-from edge_opcua.opcua.services.items import DataItem, Reader
-from edge_opcua.opcua.services.line import Line, Waiting, turn
-from edge_opcua.opcua.services.monitoring import Monitoring
-from edge_opcua.opcua.services.propagation import Notifiers
-from edge_opcua.opcua.services.sampling import Sampling
-from edge_opcua.opcua.services.schedule import Schedule, safely
+from edge_opcua.opcua.services.event.propagation import Notifiers
 from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
-from edge_opcua.opcua.services.subscription import Act, Cycle, State, Subscription
+from edge_opcua.opcua.services.subscription.conditions import Conditions
+from edge_opcua.opcua.services.subscription.items import DataItem, Reader
+from edge_opcua.opcua.services.subscription.line import Line, Waiting, turn
+from edge_opcua.opcua.services.subscription.monitoring import Monitoring
+from edge_opcua.opcua.services.subscription.sampling import Sampling
+from edge_opcua.opcua.services.subscription.schedule import Schedule, safely
+from edge_opcua.opcua.services.subscription.subscription import Act, Cycle, State, Subscription
 
 DEFAULT_PUBLISHING_MS: Final = 1000.0
 _NOBODY: Final = ua.NodeId()

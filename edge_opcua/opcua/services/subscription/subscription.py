@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from asyncua import ua
 
-from edge_opcua.opcua.services import wire
+from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.opcua.values import utc
 
 if TYPE_CHECKING:
-    from edge_opcua.opcua.services.items import Item
-    from edge_opcua.opcua.services.schedule import Ticket
     from edge_opcua.opcua.services.service import Caller
     from edge_opcua.opcua.services.shares import Shares
+    from edge_opcua.opcua.services.subscription.items import Item
+    from edge_opcua.opcua.services.subscription.schedule import Ticket
 
 _LAST_SEQUENCE: Final = 0xFFFF_FFFF
 # A message is not filled beyond this; what is left follows in the next one (MoreNotifications).

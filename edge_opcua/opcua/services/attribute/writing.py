@@ -14,9 +14,9 @@ from asyncua.server.address_space import AddressSpace
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.services.attribute.personal import COMPUTED
+from edge_opcua.opcua.services.attribute.ranges import parse
 from edge_opcua.opcua.services.audit import Act, Audit, lacking
-from edge_opcua.opcua.services.personal import COMPUTED
-from edge_opcua.opcua.services.ranges import parse
 from edge_opcua.opcua.services.service import Caller, WriteHandler
 from edge_opcua.opcua.types import allows, attribute, objection, property_value
 from edge_opcua.opcua.values import utc

@@ -18,15 +18,15 @@ from asyncua.ua.uaprotocol_auto import AggregateFilter, DataChangeFilter, EventF
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.deadband import NUMBERS, Trigger, absolute
-from edge_opcua.opcua.services.eventtypes import EventTypes
-from edge_opcua.opcua.services.filters import Selection, compile_filter, may_receive
-from edge_opcua.opcua.services.items import DataItem, EventItem, Item, Reader, source_of
-from edge_opcua.opcua.services.sampling import Sampling
+from edge_opcua.opcua.services.event.eventtypes import EventTypes
+from edge_opcua.opcua.services.event.filters import Selection, compile_filter, may_receive
 from edge_opcua.opcua.services.service import Caller, Service
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
-from edge_opcua.opcua.services.subscription import Subscription
+from edge_opcua.opcua.services.subscription.deadband import NUMBERS, Trigger, absolute
+from edge_opcua.opcua.services.subscription.items import DataItem, EventItem, Item, Reader, source_of
+from edge_opcua.opcua.services.subscription.sampling import Sampling
+from edge_opcua.opcua.services.subscription.subscription import Subscription
 from edge_opcua.opcua.types import SERVER, attribute, is_subtype, property_value
 from edge_opcua.opcua.values import utc
 

@@ -13,9 +13,9 @@ from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.eventtypes import EventTypes
-from edge_opcua.opcua.services.fields import Fields, read_field
-from edge_opcua.opcua.services.where import Where, compile_where
+from edge_opcua.opcua.services.event.eventtypes import EventTypes
+from edge_opcua.opcua.services.event.fields import Fields, read_field
+from edge_opcua.opcua.services.event.where import Where, compile_where
 from edge_opcua.security.roles import Role
 
 __all__ = ["Compiled", "Selection", "compile_filter", "may_receive"]

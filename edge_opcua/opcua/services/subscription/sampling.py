@@ -8,7 +8,7 @@ from typing import Protocol
 from asyncua import ua
 
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.schedule import Schedule, Ticket
+from edge_opcua.opcua.services.subscription.schedule import Schedule, Ticket
 
 
 class Sampled(Protocol):

@@ -14,12 +14,12 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.common.utils import ServiceError
 
-from edge_opcua.opcua.services import operators as op
-from edge_opcua.opcua.services.conversions import INTEGERS
-from edge_opcua.opcua.services.eventtypes import EventTypes
-from edge_opcua.opcua.services.fields import Fields, Names, read_field
-from edge_opcua.opcua.services.like import MAX_PATTERN
-from edge_opcua.opcua.services.operators import Value
+from edge_opcua.opcua.services.event import operators as op
+from edge_opcua.opcua.services.event.conversions import INTEGERS
+from edge_opcua.opcua.services.event.eventtypes import EventTypes
+from edge_opcua.opcua.services.event.fields import Fields, Names, read_field
+from edge_opcua.opcua.services.event.like import MAX_PATTERN
+from edge_opcua.opcua.services.event.operators import Value
 
 __all__ = ["Where", "compile_where"]
 

@@ -11,7 +11,7 @@ from typing import Final
 from asyncua import ua
 from asyncua.ua.ua_binary import variant_to_binary
 
-from edge_opcua.opcua.services.queues import OVERFLOW
+from edge_opcua.opcua.services.subscription.queues import OVERFLOW
 
 _EPOCH: Final = dt.datetime(1601, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)

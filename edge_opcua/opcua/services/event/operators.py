@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from asyncua import ua
 
-from edge_opcua.opcua.services.conversions import IMPLICIT, INTEGERS, RANK, convert, may_convert
-from edge_opcua.opcua.services.like import compile_like
+from edge_opcua.opcua.services.event.conversions import IMPLICIT, INTEGERS, RANK, convert, may_convert
+from edge_opcua.opcua.services.event.like import compile_like
 
 __all__ = ["FALSE", "TRUE", "Value", "truth", "typed"]
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from edge_opcua.app.build import plan
-from edge_opcua.app.certwarnings import certificate_warnings
+from edge_opcua.app.command.names import examine
+from edge_opcua.app.command.warnings import certificate_warnings
 from edge_opcua.app.models import install_delivered
-from edge_opcua.app.names import examine
 from edge_opcua.app.supervisor import Supervisor, state_at
 from edge_opcua.config.codes import explain as explanation
 from edge_opcua.config.loader import Loaded, load

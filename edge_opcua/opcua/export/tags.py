@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 from asyncua import ua
 
 from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.opcua.export.offline import Model
 from edge_opcua.opcua.namespaces import Names, Namespace
-from edge_opcua.opcua.offline import Model
 from edge_opcua.opcua.space import tag_node_name
 from edge_opcua.opcua.types import property_value
 

@@ -9,7 +9,7 @@ from typing import Final
 from asyncua import ua
 
 from edge_opcua.opcua.services.service import Reply
-from edge_opcua.opcua.services.subscription import Subscription
+from edge_opcua.opcua.services.subscription.subscription import Subscription
 
 _RESULT_BYTES: Final = 4
 

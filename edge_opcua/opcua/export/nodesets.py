@@ -16,9 +16,9 @@ from xml.etree import ElementTree as Xml
 from asyncua import ua
 
 from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.opcua.export.offline import Model
 from edge_opcua.opcua.namespaces import Namespace
 from edge_opcua.opcua.nodesets import NodeSet, file_name
-from edge_opcua.opcua.offline import Model
 
 __all__ = ["ExportedFile", "instance_nodeset", "type_nodesets"]
 

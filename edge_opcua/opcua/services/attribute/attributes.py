@@ -20,12 +20,12 @@ from asyncua.server.address_space import AddressSpace, AttributeService, NodeDat
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.services.attribute.personal import COMPUTED, Personal
+from edge_opcua.opcua.services.attribute.ranges import parse
+from edge_opcua.opcua.services.attribute.writing import Writing
 from edge_opcua.opcua.services.audit import Audit, unheard
-from edge_opcua.opcua.services.personal import COMPUTED, Personal
-from edge_opcua.opcua.services.ranges import parse
 from edge_opcua.opcua.services.service import Caller, Service, WriteHandler
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
-from edge_opcua.opcua.services.writing import Writing
 from edge_opcua.opcua.types import attribute, is_subtype
 from edge_opcua.opcua.values import SharedDataValue, utc
 

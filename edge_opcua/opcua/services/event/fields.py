@@ -12,9 +12,9 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.common.utils import ServiceError
 
-from edge_opcua.opcua.services.eventtypes import BASE_EVENT, EventTypes, Path, path_of
-from edge_opcua.opcua.services.operators import Value, typed
-from edge_opcua.opcua.services.ranges import NumericRange, parse
+from edge_opcua.opcua.services.attribute.ranges import NumericRange, parse
+from edge_opcua.opcua.services.event.eventtypes import BASE_EVENT, EventTypes, Path, path_of
+from edge_opcua.opcua.services.event.operators import Value, typed
 
 __all__ = ["Field", "Fields", "Names", "read_field"]
 

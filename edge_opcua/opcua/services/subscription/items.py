@@ -9,14 +9,14 @@ import structlog
 from asyncua import ua
 from asyncua.server.address_space import AddressSpace, AttributeValue
 
-from edge_opcua.opcua.services import wire
-from edge_opcua.opcua.services.deadband import Trigger, changed
-from edge_opcua.opcua.services.queues import EventQueue, ValueQueue
+from edge_opcua.opcua.services.subscription import wire
+from edge_opcua.opcua.services.subscription.deadband import Trigger, changed
+from edge_opcua.opcua.services.subscription.queues import EventQueue, ValueQueue
 
 if TYPE_CHECKING:
-    from edge_opcua.opcua.services.filters import Selection
-    from edge_opcua.opcua.services.sampling import Group, Sampling
+    from edge_opcua.opcua.services.event.filters import Selection
     from edge_opcua.opcua.services.service import Caller
+    from edge_opcua.opcua.services.subscription.sampling import Group, Sampling
 
 Mode = ua.MonitoringMode
 # What is said instead of a value: the next one is read again, it is not taken from whoever tells it.

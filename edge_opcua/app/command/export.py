@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from edge_opcua.app.build import plan
-from edge_opcua.app.commands import WRONG_USE, complain, say
+from edge_opcua.app.command.run import WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.errors import ConfigError
-from edge_opcua.opcua.nodesetexport import instance_nodeset, type_nodesets
+from edge_opcua.opcua.export.nodesets import instance_nodeset, type_nodesets
+from edge_opcua.opcua.export.offline import Model, offline_model
+from edge_opcua.opcua.export.tags import PathStyle, exported_variables, ignition, kepware, plain
 from edge_opcua.opcua.nodesets import read_nodesets
-from edge_opcua.opcua.offline import Model, offline_model
-from edge_opcua.opcua.tagexport import PathStyle, exported_variables, ignition, kepware, plain
 from edge_opcua.security.pki import write_atomic
 
 _READABLE: Final = 0o644

@@ -18,9 +18,9 @@ from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.paths import Paths
 from edge_opcua.opcua.services.service import Caller, Service
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
+from edge_opcua.opcua.services.view.paths import Paths
 from edge_opcua.opcua.types import Subtypes, attribute
 
 _POINT_BYTES: Final = 16

@@ -1,0 +1,1 @@
+"""The information model as files for other products, made without a running server."""
