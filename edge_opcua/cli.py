@@ -57,6 +57,31 @@ def _add_exports(commands: Any) -> None:
     nodesets.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
 
 
+def _add_records(commands: Any) -> None:
+    records = commands.add_parser(
+        "records", help="the journal: who did what, results, model jobs", allow_abbrev=False
+    )
+    _add_common(records)
+    records.add_argument(
+        "kind",
+        nargs="?",
+        choices=("audit", "result", "job", "gap"),
+        metavar="KIND",
+        help="audit, result, job or gap; all if not given",
+    )
+    records.add_argument(
+        "--last", type=_count, default=20, metavar="N", help="how many, the newest (default 20)"
+    )
+    records.add_argument("--json", action="store_true", help="JSON Lines instead of text")
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000000")
+    return number
+
+
 def _add_users(commands: Any) -> None:
     # No abbreviations: --password SECRET would be taken for --password-file, and told as a missing file.
     users = commands.add_parser(
@@ -216,6 +241,7 @@ def build_parser() -> argparse.ArgumentParser:
     trust.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
     _add_users(commands)
+    _add_records(commands)
     _add_certs(commands)
 
     bench = commands.add_parser("bench", help="measure, against a peer or a floor")
@@ -266,6 +292,12 @@ def _call(module: str, function: str, *arguments: object, **named: object) -> in
     """Import a command's module only when it is wanted, so that ``--help`` stays quick."""
     code: int = getattr(import_module(module), function)(*arguments, **named)
     return code
+
+
+def _records(args: argparse.Namespace, state: Path) -> int:
+    return _call(
+        "edge_opcua.app.command.records", "records", state, args.kind, last=args.last, as_json=args.json
+    )
 
 
 def _users(args: argparse.Namespace, state: Path) -> int:
@@ -343,6 +375,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         as_json=args.json,
     ),
     "users": _users,
+    "records": _records,
     "certs": _certs,
     "recert": _recert,
     "doctor": lambda args, state: _call(

@@ -7,6 +7,7 @@ its own ticket, so that a batch whose commit reported an error although it arriv
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -241,6 +242,27 @@ class JournalFile:
             )
 
         self._attempt(note)
+
+
+def look(path: Path, *, kinds: tuple[str, ...] = (), last: int = 20) -> list[Record]:
+    """Return the newest records of a journal that somebody else writes, oldest first; disturbs nobody.
+
+    Args:
+        path: The SQLite file.
+        kinds: Kinds of records; empty: all.
+        last: How many.
+
+    Raises:
+        OSError: There is no journal, or it cannot be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no journal {path}")
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return _select(db, "id > ?", 0, kinds, f"ORDER BY id DESC LIMIT {last:d}")[::-1]
+    except (sqlite3.Error, ValueError) as exc:
+        reason = in_words(exc) if isinstance(exc, sqlite3.Error) else str(exc)
+        raise OSError(f"the journal {path} cannot be read: {reason}") from exc
 
 
 def _acknowledged(db: sqlite3.Connection, reader: str) -> int:
