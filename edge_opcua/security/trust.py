@@ -44,6 +44,7 @@ MAX_FILE_BYTES: Final = 65_536
 # A client that tries again every second shall not wear out the flash.
 QUIET: Final = dt.timedelta(seconds=10)
 MIN_THUMBPRINT_DIGITS: Final = 8
+_HOW: Final = f"give its number, or at least {MIN_THUMBPRINT_DIGITS} digits of its thumbprint"
 # What a trusted client may do unless somebody said more.
 DEFAULT_ROLES: Final = frozenset({Role.OBSERVER})
 
@@ -270,7 +271,7 @@ class TrustList:
         else:
             chosen = [knock for knock in knocks if _is_meant(knock.thumbprint, text)]
         file = _only(
-            chosen, f"no refused client is meant by {selector!r}", lambda knock: knock.thumbprint
+            chosen, f"no refused client is meant by {selector!r}: {_HOW}", lambda knock: knock.thumbprint
         ).file
         assert file is not None, "a listed knock has its file"
         return self.add(file.read_bytes(), roles=roles, forget=file)
