@@ -50,7 +50,7 @@ class Role(Enum):
 _MAY = {
     Role.ANONYMOUS: "look at what everybody may see",
     Role.AUTHENTICATED_USER: "read and subscribe",
-    Role.OBSERVER: "browse, read and subscribe",
+    Role.OBSERVER: "read, browse and subscribe",
     Role.OPERATOR: "read, acknowledge alarms and write set-points",
     Role.SUPERVISOR: "what an operator may, and see who else is connected",
     Role.SECURITY_ADMIN: "manage certificates, trust lists and roles",
