@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.guard import check_request, handle_of
-from edge_opcua.opcua.seam.request import decode
+from edge_opcua.opcua.seam.request import check_activation, decode
 
 CODES = ua.StatusCodes
 LIMITS = ServerLimits()
@@ -325,3 +325,12 @@ def test_the_handle_is_found_without_decoding_the_request() -> None:
         assert handle_of(struct_to_binary(message)) == 0x89ABCDEF
     with pytest.raises(ServiceError):
         handle_of(b"\x01\x00\x77\x02")
+
+
+def test_an_identity_token_whose_type_is_no_node_id_does_not_decode() -> None:
+    # Part 6 §5.2.2.9: there are six encodings of a NodeId; 47 is none. A fuzzer found that it was our fault.
+    nothing = struct.pack("<ii", -1, -1)  # algorithm and signature
+    body = StrictBuffer(nothing + struct.pack("<ii", 0, 0) + bytes([47]))
+    with pytest.raises(ServiceError) as refused:
+        check_activation(body)
+    assert refused.value.code == ua.StatusCodes.BadDecodingError

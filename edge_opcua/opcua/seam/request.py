@@ -7,8 +7,9 @@ token, of which four types exist.
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from asyncua import ua
@@ -32,6 +33,25 @@ def read_header(body: StrictBuffer) -> ua.RequestHeader:
     return _read_header(body)[0]
 
 
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """Say BadDecodingError to what asyncua's decoder stumbles over."""
+    try:
+        yield
+    except (ServiceError, ua.UaStatusCodeError):
+        raise
+    except (
+        ua.UaError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        struct.error,
+    ) as exc:
+        raise ServiceError(ua.StatusCodes.BadDecodingError) from exc
+
+
 def decode(
     cls: type[Any], body: StrictBuffer, limits: ServerLimits, most: Mapping[str, int] | None = None
 ) -> Any:
@@ -47,20 +67,8 @@ def decode(
         ServiceError: See :func:`~edge_opcua.opcua.seam.guard.check_request`; or it does not decode.
     """
     check_request(cls, body.whole, body.cur_pos, limits, most)
-    try:
+    with _decoding():
         return struct_from_binary(cls, body)
-    except (ServiceError, ua.UaStatusCodeError):
-        raise
-    except (
-        ua.UaError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        OverflowError,
-        struct.error,
-    ) as exc:
-        raise ServiceError(ua.StatusCodes.BadDecodingError) from exc
 
 
 def check_open_request(body: StrictBuffer) -> None:
@@ -78,14 +86,16 @@ def check_activation(body: StrictBuffer) -> None:
     """Refuse ActivateSession parameters (Part 4 §5.7.3) whose identity token is no identity token.
 
     Raises:
-        ServiceError: It is of another type.
+        ServiceError: It is of another type, or does not decode.
     """
-    struct_from_binary(ua.SignatureData, body)
-    for _ in range(Primitives.Int32.unpack(body)):
-        struct_from_binary(ua.SignedSoftwareCertificate, body)
-    for _ in range(Primitives.Int32.unpack(body)):
-        Primitives.String.unpack(body)
-    if nodeid_from_binary(body) not in _IDENTITY_TOKENS:
+    with _decoding():
+        struct_from_binary(ua.SignatureData, body)
+        for _ in range(Primitives.Int32.unpack(body)):
+            struct_from_binary(ua.SignedSoftwareCertificate, body)
+        for _ in range(Primitives.Int32.unpack(body)):
+            Primitives.String.unpack(body)
+        kind = nodeid_from_binary(body)
+    if kind not in _IDENTITY_TOKENS:
         raise ServiceError(ua.StatusCodes.BadIdentityTokenInvalid)
 
 
