@@ -134,7 +134,7 @@ async def test_node_opcua_loads_a_model_and_is_answered_at_once(
         "methodId": "ns=7;s=Models.LoadModel",
         "inputArguments": [{"dataType": kind, "value": value} for kind, value in arguments],
     }
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(1):
         answer = await peer.call(session, "call", call)
     assert (answer["statusCode"], [each["value"] for each in answer["outputArguments"]]) == (0, ["job-1"])
     assert served.asked.loads[-1][:3] == ("press-anomaly", 2, SHA_B)

@@ -35,7 +35,7 @@ from tests.security.certificates import make
 MEMORY_BYTES: Final = 50 * 1024 * 1024
 ANSWER_S: Final = 2.0
 # The watcher waits no longer for anything, on a loaded machine, whatever is thrown at the server meanwhile.
-SILENCE_S: Final = 3.0
+SILENCE_S: Final = 1.5
 _LENGTHS: Final = (-1, -2, -(2**31), 2**31 - 1, 0, 1, 255, 65_536, 1_000_000)
 _BYTES: Final = (0x00, 0x01, 0x16, 0x18, 0x7F, 0x80, 0x98, 0xC6, 0xD8, 0xFF)
 

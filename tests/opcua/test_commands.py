@@ -135,7 +135,7 @@ async def test_load_model_answers_at_once_with_a_job(plant: Plant, client: Clien
     loop = asyncio.get_running_loop()
     started = loop.time()
     found = await client.get_node(plant_id("Models")).call_method(plant_id("Models.LoadModel"), *arguments())
-    assert loop.time() - started < 5  # not when the job is done
+    assert loop.time() - started < 0.2  # not when the job is done
     assert found == "job-1"
     name, version, sha256, user = plant.asked.loads[0]
     assert (name, version, sha256) == ("press-anomaly", 2, SHA_B)

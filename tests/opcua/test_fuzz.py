@@ -36,7 +36,7 @@ async def test_noise_at_every_stage_disturbs_nobody(tmp_path: Path) -> None:
         "strange values",
     }
     assert report.answered > 50
-    assert report.ended > 5
+    assert report.ended > 20
     assert report.facts["connections"] == 0
 
 

