@@ -18,12 +18,14 @@ from asyncua import Node, Server, ua
 from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.address_space import NodeManagementService, ViewService
 from asyncua.server.internal_server import InternalServer
 
 from edge_opcua import __version__
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ConfigError
 from edge_opcua.opcua.access import Access, Kind
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.collector import paused
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam.cancel import Cancellation
@@ -104,6 +106,10 @@ class Core(InternalServer):
         access: Access,
     ) -> None:
         super().__init__(user_manager=_AnonymousOnly())
+        self.aspace: Nodes = Nodes()
+        self.node_mgt_service = NodeManagementService(self.aspace)
+        self.view_service = ViewService(self.aspace)
+        self.isession.aspace = self.aspace
         self.gate = Gate(security, clock, self._tell_refused)
         self.identity = Identity(security, clock, self._tell_locked)
         self.clock = clock

@@ -70,6 +70,10 @@ class Reply(Protocol):
         """Answer; once, or not at all if the connection is gone. Never blocks, never raises."""
         ...
 
+    def send_bytes(self, type_id: bytes, body: bytes) -> None:
+        """Answer Good: the encoded NodeId of the response's type, and what follows the header, encoded."""
+        ...
+
     def fault(self, code: int) -> None:
         """Answer with a ServiceFault."""
         ...
@@ -86,6 +90,8 @@ class Service:
         counted: Names of the lists in the parameters whose length together is limited by ``most``.
         most: Largest number of operations; 0: not limited. None at all is BadNothingToDo.
         optional: Whether a request without any operation is one, too.
+        raw: ``(caller, whole, at, reply) -> done``: answers from the bytes of a request whose parameters
+            begin at ``at``, or returns False and leaves it to ``run``. It keeps every limit itself.
         aside: Runs as a task of the connection beside other requests.
         order: Nodes whose earlier requests of this session must be over first (only with ``aside``).
         later: The answer comes through a :class:`Reply`.
@@ -99,6 +105,7 @@ class Service:
     order: Callable[[Any], Iterable[ua.NodeId]] | None = None
     later: bool = False
     optional: bool = False
+    raw: Callable[[Any, bytes, int, Any], bool] | None = None
 
 
 class ServiceSet(Protocol):

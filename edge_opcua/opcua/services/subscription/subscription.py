@@ -271,9 +271,9 @@ class Subscription:
         message = ua.NotificationMessage(self._number_it(), utc(utc_ns), parcel.bodies())
         self._keep(message, parcel.size)
         counts = self.counts
-        counts.data_change_notifications += len(parcel.data)
+        counts.data_change_notifications += parcel.values
         counts.event_notifications += len(parcel.events)
-        counts.notifications += len(parcel.data) + len(parcel.events)
+        counts.notifications += parcel.values + len(parcel.events)
         return message
 
     def _number_it(self) -> int:

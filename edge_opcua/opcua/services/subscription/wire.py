@@ -118,19 +118,31 @@ class Parcel:
         most_bytes: About how large it may become; a single value may be larger.
 
     Attributes:
-        data: MonitoredItemNotifications.
+        data: MonitoredItemNotifications, one or many in a piece.
         events: EventFieldLists.
+        values: How many MonitoredItemNotifications there are.
         size: How many bytes they are.
     """
 
-    __slots__ = ("_bytes", "_left", "data", "events", "size")
+    __slots__ = ("_bytes", "_left", "data", "events", "size", "values")
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self.data: list[bytes] = []
         self.events: list[bytes] = []
         self._left = most
         self._bytes = most_bytes
+        self.values = 0
         self.size = 0
+
+    @property
+    def places(self) -> int:
+        """How many more notifications fit."""
+        return self._left
+
+    @property
+    def room(self) -> int:
+        """How many more bytes fit."""
+        return self._bytes
 
     @property
     def has_room(self) -> bool:
@@ -140,7 +152,18 @@ class Parcel:
     def put(self, into: list[bytes], part: bytes) -> None:
         """Put one notification in."""
         into.append(part)
-        self._left -= 1
+        self._count(part, 1)
+        if into is self.data:
+            self.values += 1
+
+    def put_values(self, part: bytes, count: int) -> None:
+        """Put many MonitoredItemNotifications in, in one piece."""
+        self.data.append(part)
+        self._count(part, count)
+        self.values += count
+
+    def _count(self, part: bytes, count: int) -> None:
+        self._left -= count
         self._bytes -= len(part)
         self.size += len(part)
 
@@ -148,15 +171,15 @@ class Parcel:
         """Return the NotificationData."""
         found = []
         if self.data:
-            found.append(data_changes(self.data))
+            found.append(data_changes(self.data, self.values))
         if self.events:
             found.append(event_list(self.events))
         return found
 
 
-def data_changes(notifications: Sequence[bytes]) -> ua.ExtensionObject:
-    """Return a DataChangeNotification."""
-    body = _UINT32.pack(len(notifications)) + b"".join(notifications) + _NO_DIAGNOSTICS
+def data_changes(notifications: Sequence[bytes], count: int) -> ua.ExtensionObject:
+    """Return a DataChangeNotification of so many MonitoredItemNotifications."""
+    body = _UINT32.pack(count) + b"".join(notifications) + _NO_DIAGNOSTICS
     return ua.ExtensionObject(DATA_CHANGE, body)
 
 

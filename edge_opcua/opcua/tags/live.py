@@ -1,0 +1,277 @@
+"""What clients see of one block of tags: its newest batch with the effective status of each row, as columns.
+
+Whoever needs bytes takes the image, which is made once for everybody and only if somebody asks. Strings and
+arrays are no columns; their rows are read and notified one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.clock import Clock
+from edge_opcua.core.values import (
+    BAD_WAITING_FOR_INITIAL_DATA,
+    UNCERTAIN_SUBSTITUTE,
+    Array,
+    BlockSpec,
+    Scalar,
+    bad_rows,
+)
+from edge_opcua.opcua.tags import records
+from edge_opcua.opcua.values import VARIANT_OF, SharedDataValue, data_value, shown_value, utc
+
+Flags = npt.NDArray[np.bool_]
+_WAITING: Final = data_value(None, VARIANT_OF[Scalar.BOOLEAN], BAD_WAITING_FOR_INITIAL_DATA, 0, 0)
+
+
+class Listener(Protocol):
+    """Who follows a block as columns.
+
+    Attributes:
+        every: Whether it wants each batch, not only the newest of those that came together.
+    """
+
+    every: bool
+
+    def block_changed(self, block: LiveBlock, *, missed: bool) -> None:
+        """Look at what is shown now; ``missed``: batches were lost since the last time."""
+        ...
+
+
+class Watcher(Protocol):
+    """Who follows a single row, by whole values."""
+
+    @property
+    def wants_time(self) -> bool:
+        """Whether a new source time alone is a change."""
+        ...
+
+    def changed(self, value: Any) -> None:
+        """Take a new value."""
+        ...
+
+
+class LiveBlock:
+    """One block as clients see it.
+
+    Args:
+        spec: The block's declaration.
+        clock: For the time of a change of status.
+
+    Attributes:
+        version: Grows with every change of anything that is shown.
+        batch: The newest batch; None before the first.
+        scalars: Rows that are columns: neither strings nor arrays.
+        kind: Built-in type of each row, uint8.
+        status: Effective StatusCode of each row, uint32.
+        changed: Rows whose value or status is another than before the last take or reassessment.
+        listeners: Who follows it as columns.
+    """
+
+    def __init__(self, spec: BlockSpec, clock: Clock) -> None:
+        self.spec = spec
+        self.version = 0
+        self.batch: TagBatch | None = None
+        self.listeners: dict[Listener, None] = {}
+        self._clock = clock
+        n = len(spec.tags)
+        self.kind: npt.NDArray[np.uint8] = np.array([int(tag.type) for tag in spec.tags], np.uint8)
+        self.scalars: Flags = np.array([tag.length == 0 for tag in spec.tags], np.bool_)
+        self.status: npt.NDArray[np.uint32] = np.full(n, BAD_WAITING_FOR_INITIAL_DATA, np.uint32)
+        self.changed: Flags = np.zeros(n, np.bool_)
+        # When the effective status of a row last changed without its being read, ns UTC.
+        self._noticed_ns: npt.NDArray[np.int64] = np.zeros(n, np.int64)
+        self._noticed = False
+        self._columns = _rows_of_columns(spec)
+        self._substitutes = _substitutes(spec, self._columns)
+        self._watchers: dict[int, dict[int, Watcher]] = {}
+        self._canonical: npt.NDArray[np.uint64] = np.zeros(n, np.uint64)
+        self._image: records.Records = np.zeros(n, records.BODY)
+        self._image["kind"] = self.kind
+        self._image_version = -1
+        self._canonical_version = -1
+
+    # --- being fed -----------------------------------------------------------------------------------
+
+    @property
+    def wants_every(self) -> bool:
+        """Whether somebody wants each batch."""
+        return any(listener.every for listener in self.listeners)
+
+    def take(self, batch: TagBatch, status: npt.NDArray[np.uint32], *, missed: bool = False) -> int:
+        """Show a new batch, and tell who follows; returns how many rows changed.
+
+        Args:
+            batch: The batch; it is copied.
+            status: Effective status of each row.
+            missed: Whether batches before it were lost.
+        """
+        before = self.batch
+        if before is None:
+            self.batch = before = TagBatch(batch.layout)
+            self.changed = np.ones(len(status), np.bool_)
+        else:
+            self.changed = self._differing(before, batch) | (status != self.status)
+        before.copy_from(batch)
+        self._note(status)
+        return self._tell(missed=missed, timed=True)
+
+    def reassess(self, status: npt.NDArray[np.uint32]) -> int:
+        """Show another status of what is known; returns how many rows changed."""
+        if self.batch is None:
+            return 0
+        self.changed = status != self.status
+        if not self.changed.any():
+            return 0
+        self._note(status)
+        return self._tell(missed=False, timed=False)
+
+    def _note(self, status: npt.NDArray[np.uint32]) -> None:
+        assert self.batch is not None, "there is a batch by now"
+        overlaid = (status != self.status) & (status != self.batch.status)
+        if overlaid.any():
+            self._noticed_ns[overlaid] = self._clock.utc_ns()
+            self._noticed = True
+        self.status = status
+        self.version += 1
+
+    def _tell(self, *, missed: bool, timed: bool) -> int:
+        for listener in tuple(self.listeners):
+            listener.block_changed(self, missed=missed)
+        for row, watchers in tuple(self._watchers.items()):
+            self._tell_watchers(row, tuple(watchers.values()), timed=timed)
+        return int(np.count_nonzero(self.changed))
+
+    def _tell_watchers(self, row: int, watchers: tuple[Watcher, ...], *, timed: bool) -> None:
+        changed = bool(self.changed[row])
+        chosen = [each for each in watchers if changed or (timed and each.wants_time)]
+        if chosen:
+            value = self.data_value(row)
+            for watcher in chosen:
+                watcher.changed(value)
+
+    def _differing(self, before: TagBatch, now: TagBatch) -> Flags:
+        """Return the rows whose value is another one: NaN equals NaN, and zero has no sign."""
+        differing = np.zeros(len(self.status), np.bool_)
+        for scalar, rows in self._columns.items():
+            old, new = before.column(scalar), now.column(scalar)
+            other = old != new
+            if old.dtype.kind == "f":
+                other &= (old == old) | (new == new)  # NaN is what differs from itself
+            differing[rows] = other
+        for row in before.layout.slots:
+            differing[row] = before.array(row).tobytes() != now.array(row).tobytes()
+        return differing
+
+    # --- as columns ----------------------------------------------------------------------------------
+
+    def image(self) -> records.Records:
+        """Return every row as a :data:`~records.BODY`, shape ``(n,)``; rows that are no columns are void.
+
+        It is valid until the next take or reassessment, and nobody writes to it.
+        """
+        if self._image_version != self.version:
+            self._image_version = self.version
+            self._draw(self._image)
+        return self._image
+
+    def canonical(self) -> npt.NDArray[np.uint64]:
+        """Return numbers of which two are equal exactly if the values shown are, 0 where there is none."""
+        if self._canonical_version != self.version:
+            self._canonical_version = self.version
+            self._fill(self._canonical, canonical=True)
+        return self._canonical
+
+    def _draw(self, image: records.Records) -> None:
+        batch = self.batch
+        status = self.status
+        image["status"] = status
+        if batch is None:
+            image["mask"] = records.STATUS
+            return
+        server_ns = np.maximum(batch.server_ns, self._noticed_ns) if self._noticed else batch.server_ns
+        image["source"] = source = records.ticks(batch.source_ns)
+        image["server"] = server = records.ticks(server_ns)
+        mask = np.full(
+            len(status), records.VALUE | records.STATUS | records.SOURCE | records.SERVER, np.uint8
+        )
+        mask[bad_rows(status)] &= ~records.VALUE & 0xFF
+        mask[source == 0] &= ~records.SOURCE & 0xFF
+        mask[server == 0] &= ~records.SERVER & 0xFF
+        image["mask"] = mask
+        self._fill(image["value"], canonical=False)
+
+    def _fill(self, into: npt.NDArray[np.uint64], *, canonical: bool) -> None:
+        """Write the bits of the values shown."""
+        batch = self.batch
+        if batch is None:
+            return
+        shown_as_substitute = (self.status == UNCERTAIN_SUBSTITUTE) & (batch.status != UNCERTAIN_SUBSTITUTE)
+        any_substitute = bool(shown_as_substitute.any())
+        for scalar, rows in self._columns.items():
+            column = batch.column(scalar)
+            if any_substitute:
+                has, values = self._substitutes[scalar]
+                column = np.where(shown_as_substitute[rows] & has, values, column)
+            into[rows] = records.widened(records.canonical(column) if canonical else column)
+        if canonical:
+            into[bad_rows(self.status)] = 0
+
+    # --- row by row ----------------------------------------------------------------------------------
+
+    def data_value(self, row: int) -> SharedDataValue:
+        """Return what a client reads for a row, of any type."""
+        batch = self.batch
+        if batch is None:
+            return _WAITING
+        status = int(self.status[row])
+        value = None if status & 0x80000000 else shown_value(batch, row, status)
+        server_ns = max(int(batch.server_ns[row]), int(self._noticed_ns[row]))
+        kind = VARIANT_OF[self.spec.tags[row].type]
+        return data_value(value, kind, status, int(batch.source_ns[row]), server_ns)
+
+    def server_time(self) -> Any:
+        """Return the time up to which what is shown is known to be right, now."""
+        return utc(self._clock.utc_ns())
+
+    def watch(self, row: int, watcher: Watcher) -> None:
+        """Tell somebody of each change of a row."""
+        self._watchers.setdefault(row, {})[id(watcher)] = watcher
+
+    def unwatch(self, row: int, watcher: Watcher) -> None:
+        """Tell him no longer."""
+        watchers = self._watchers.get(row, {})
+        watchers.pop(id(watcher), None)
+        if not watchers:
+            self._watchers.pop(row, None)
+
+    def watchers(self) -> Iterator[Watcher]:
+        """Return who follows single rows."""
+        for watchers in self._watchers.values():
+            yield from watchers.values()
+
+
+def _rows_of_columns(spec: BlockSpec) -> dict[Scalar, npt.NDArray[np.intp]]:
+    rows: dict[Scalar, list[int]] = {}
+    for row, tag in enumerate(spec.tags):
+        if tag.length == 0:
+            rows.setdefault(tag.type, []).append(row)
+    return {scalar: np.array(members, np.intp) for scalar, members in rows.items()}
+
+
+def _substitutes(
+    spec: BlockSpec, columns: dict[Scalar, npt.NDArray[np.intp]]
+) -> dict[Scalar, tuple[Flags, Array]]:
+    """Return which rows of each column have a substitute, and what it is."""
+    found: dict[Scalar, tuple[Flags, Array]] = {}
+    for scalar, rows in columns.items():
+        given = [spec.tags[int(row)].substitute for row in rows]
+        has = np.array([each is not None for each in given], np.bool_)
+        values = np.array([0 if each is None else each for each in given], scalar.dtype)
+        found[scalar] = (has, values)
+    return found

@@ -1,0 +1,81 @@
+"""The tag table: every tag of the plant by the string of its NodeId, and where its value lies.
+
+A tag has no node object. It has a number here, and everything a client can ask of it is worked out from its
+row of the configuration and its row of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from asyncua import ua
+
+from edge_opcua.config.schema import TagConfig
+from edge_opcua.errors import IdentityError
+from edge_opcua.opcua.namespaces import Namespace
+from edge_opcua.opcua.tags.live import LiveBlock
+
+PLANT: Final = int(Namespace.PLANT)
+
+
+class TagTable:
+    """All tags, in the order in which clients browse them.
+
+    Attributes:
+        folder: The folder they are in.
+        names: Strings of their NodeIds, UTF-8, by number.
+        configs: What the configuration says of them, by number.
+        blocks: The blocks they lie in.
+        places: Index of the block and row in it, by number.
+    """
+
+    def __init__(self, folder: ua.NodeId | None = None) -> None:
+        self.folder = folder or ua.NodeId()
+        self.names: list[bytes] = []
+        self.configs: list[TagConfig] = []
+        self.blocks: list[LiveBlock] = []
+        self.places: list[tuple[int, int]] = []
+        self._numbers: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def add(self, block: LiveBlock, rows: Iterable[tuple[int, str, TagConfig]]) -> None:
+        """Add the tags of a block: row, string of the NodeId, and configuration of each.
+
+        Raises:
+            IdentityError: Two tags would have the same NodeId.
+        """
+        index = len(self.blocks)
+        self.blocks.append(block)
+        for row, name, config in rows:
+            encoded = name.encode()
+            if encoded in self._numbers:
+                raise IdentityError(
+                    f'two nodes would be called "{name}": rename one of them, or give a tag a node_id',
+                    code="C193",
+                )
+            self._numbers[encoded] = len(self.names)
+            self.names.append(encoded)
+            self.configs.append(config)
+            self.places.append((index, row))
+
+    def find(self, name: bytes) -> int | None:
+        """Return the number of the tag whose NodeId has this string (UTF-8), or None."""
+        return self._numbers.get(name)
+
+    def number(self, node: ua.NodeId) -> int | None:
+        """Return the number of a tag, or None if the NodeId is not one of a tag."""
+        if node.NamespaceIndex != PLANT or not isinstance(node.Identifier, str):
+            return None
+        return self._numbers.get(node.Identifier.encode("utf-8", "surrogatepass"))
+
+    def node_id(self, number: int) -> ua.NodeId:
+        """Return the NodeId of a tag."""
+        return ua.NodeId(self.names[number].decode(), PLANT)
+
+    def place(self, number: int) -> tuple[LiveBlock, int]:
+        """Return the block of a tag and its row there."""
+        index, row = self.places[number]
+        return self.blocks[index], row
