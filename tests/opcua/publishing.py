@@ -73,6 +73,9 @@ class FakeReply:
     def send(self, response: Any) -> None:
         self.results.append(response.Parameters)
 
+    def send_bytes(self, type_id: bytes, body: bytes) -> None:
+        raise AssertionError("nothing here answers in bytes")
+
     def fault(self, code: int) -> None:
         self.faults.append(int(code))
 

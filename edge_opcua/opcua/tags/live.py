@@ -197,9 +197,7 @@ class LiveBlock:
         server_ns = np.maximum(batch.server_ns, self._noticed_ns) if self._noticed else batch.server_ns
         image["source"] = source = records.ticks(batch.source_ns)
         image["server"] = server = records.ticks(server_ns)
-        mask = np.full(
-            len(status), records.VALUE | records.STATUS | records.SOURCE | records.SERVER, np.uint8
-        )
+        mask = np.full(len(status), records.WHOLE, np.uint8)
         mask[bad_rows(status)] &= ~records.VALUE & 0xFF
         mask[source == 0] &= ~records.SOURCE & 0xFF
         mask[server == 0] &= ~records.SERVER & 0xFF

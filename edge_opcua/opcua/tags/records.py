@@ -20,6 +20,7 @@ if sys.byteorder != "little":  # pragma: no cover - no such machine is supported
 
 # Bits of a DataValue's mask.
 VALUE, STATUS, SOURCE, SERVER = 1, 2, 4, 8
+WHOLE: Final = VALUE | STATUS | SOURCE | SERVER
 _MASKS: Final = 16
 _KINDS: Final = int(Scalar.STRING) + 1
 
@@ -110,7 +111,8 @@ def _codes(records: Records) -> npt.NDArray[np.intp]:
 
 def sizes(records: Records) -> npt.NDArray[np.intp]:
     """Return how many bytes each record has on the wire, shape ``(n,)``."""
-    return _SIZES[records.dtype][_codes(records)]
+    found: npt.NDArray[np.intp] = _SIZES[records.dtype][_codes(records)]
+    return found
 
 
 _SIZES: Final = {dtype: table.sum(axis=1) for dtype, table in _KEPT.items()}
