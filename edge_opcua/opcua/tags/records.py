@@ -67,7 +67,7 @@ def canonical(values: Array) -> Array:
     """Return values of which two are equal exactly if their bits are: one zero, one NaN."""
     if values.dtype.kind != "f":
         return values
-    found: Array = values + values.dtype.type(0)  # -0.0 + 0.0 is 0.0
+    found = np.asarray(np.add(values, values.dtype.type(0)))  # -0.0 + 0.0 is 0.0
     return np.where(np.isnan(found), found.dtype.type(np.nan), found)
 
 
