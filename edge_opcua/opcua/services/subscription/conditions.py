@@ -15,7 +15,7 @@ from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.services.service import caller
-from edge_opcua.opcua.services.subscription.items import EventItem
+from edge_opcua.opcua.services.subscription.eventitems import EventItem
 from edge_opcua.opcua.types import SERVER
 from edge_opcua.opcua.values import utc
 

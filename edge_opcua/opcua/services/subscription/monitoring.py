@@ -24,7 +24,8 @@ from edge_opcua.opcua.services.service import Caller, Service
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
 from edge_opcua.opcua.services.subscription.deadband import NUMBERS, Trigger, absolute
-from edge_opcua.opcua.services.subscription.items import DataItem, EventItem, Item, Reader, source_of
+from edge_opcua.opcua.services.subscription.eventitems import EventItem
+from edge_opcua.opcua.services.subscription.items import DataItem, Item, Reader, source_of
 from edge_opcua.opcua.services.subscription.sampling import Sampling
 from edge_opcua.opcua.services.subscription.subscription import Subscription
 from edge_opcua.opcua.types import SERVER, attribute, is_subtype, property_value
