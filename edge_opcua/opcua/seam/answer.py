@@ -18,8 +18,10 @@ from edge_opcua.opcua.services.slices import Encoded
 _NO_ELEMENTS: Final = struct.pack("<i", 0)
 # Part 6 §5.2.2.5: ticks of 100 ns since 1601.
 _TICKS_AT_1970: Final = 116_444_736_000_000_000
-_NO_OBJECT: Final = b"\x00\x00\x00"
-_FAULT: Final = nodeid_to_binary(ua.FourByteNodeId(ua.ObjectIds.ServiceFault_Encoding_DefaultBinary))
+# Timestamp, RequestHandle, ServiceResult; then no diagnostics, no strings, no AdditionalHeader.
+_HEADER: Final = struct.Struct("<qII")
+_NOTHING_ELSE: Final = b"\x00" + _NO_ELEMENTS + b"\x00\x00\x00"
+_FAULT: Final = bytes(nodeid_to_binary(ua.FourByteNodeId(ua.ObjectIds.ServiceFault_Encoding_DefaultBinary)))
 # Answers that repeat what clients ask for, as often as they ask for it.
 _LONG: Final = (ua.ReadResponse, ua.BrowseResponse, ua.HistoryReadResponse, ua.CallResponse)
 
@@ -69,5 +71,16 @@ def _encode_results(response: Any, most: int) -> bytes:
 
 def fault(handle: int, code: int, utc_ns: int) -> bytes:
     """Encode a ServiceFault without making one (Part 4 §7.35): the cheap no."""
-    header = struct.pack("<qII", utc_ns // 100 + _TICKS_AT_1970, handle, code)
-    return bytes(_FAULT) + header + b"\x00" + _NO_ELEMENTS + _NO_OBJECT
+    return good(_FAULT, handle, utc_ns, code)
+
+
+def good(type_id: bytes, handle: int, utc_ns: int, code: int = 0) -> bytes:
+    """Encode the beginning of an answer: its type and its ResponseHeader (Part 4 §7.34).
+
+    Args:
+        type_id: The encoded NodeId of the response's type.
+        handle: RequestHandle.
+        utc_ns: Now.
+        code: ServiceResult; Good unless told.
+    """
+    return type_id + _HEADER.pack(utc_ns // 100 + _TICKS_AT_1970, handle, code) + _NOTHING_ELSE
