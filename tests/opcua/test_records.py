@@ -26,10 +26,9 @@ def value_of(scalar: Scalar) -> st.SearchStrategy[Any]:
         return st.booleans()
     if dtype.kind == "f":
         return st.floats(width=dtype.itemsize * 8)  # type: ignore[arg-type]
-    limits = np.iinfo(dtype)
-    return st.integers(int(limits.min), int(limits.max)) | st.sampled_from(
-        [int(limits.min), int(limits.max), 0]
-    )
+    width = 8 * dtype.itemsize
+    least, most = (0, 2**width - 1) if dtype.kind == "u" else (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
+    return st.integers(least, most) | st.sampled_from([least, most, 0])
 
 
 @st.composite
@@ -103,8 +102,9 @@ def test_unknown_times_stay_unknown_and_others_are_whole_microseconds() -> None:
 
 @pytest.mark.parametrize("scalar", SCALARS)
 def test_values_survive_being_widened(scalar: Scalar) -> None:
-    kind = scalar.dtype.kind
-    values = [0, 1] if kind == "b" else [0.5, -math.inf] if kind == "f" else [0, np.iinfo(scalar.dtype).min]
+    kind, width = scalar.dtype.kind, 8 * scalar.dtype.itemsize
+    extremes = {"b": [0, 1], "f": [0.5, -math.inf], "u": [0, 2**width - 1], "i": [-1, -(2 ** (width - 1))]}
+    values = extremes[kind]
     column = np.array(values, scalar.dtype)
     assert records.narrowed(records.widened(column), scalar).tolist() == column.tolist()
 
