@@ -56,6 +56,7 @@ class PlantServer:
         load_model: Starts a job: name, version, SHA-256, who -> its id under ``job``.
         models: The versions in the repository.
         journal: Keeps a record of what clients did and were refused; must not block.
+        limits: How much a client may take; without it, what the configuration says and the defaults.
         clock: Clock of the bus.
 
     Attributes:
@@ -73,6 +74,7 @@ class PlantServer:
         load_model: LoadModel = no_models,
         models: Sequence[ModelInfo] = (),
         journal: Journal = nowhere,
+        limits: ServerLimits | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.ready = asyncio.Event()
@@ -84,6 +86,7 @@ class PlantServer:
         self._initial_models = tuple(models)
         self._journal = journal
         self._clock = clock or SystemClock()
+        self._limits = limits or ServerLimits(sessions=config.opcua.max_sessions)
         self._security = security
         self._server: SecureServer | None = None
         self._repository: ModelRepositoryNode | None = None
@@ -116,7 +119,7 @@ class PlantServer:
             name=f"{PRODUCT} {site.machine}",
             product_uri=PRODUCT_URI,
             manufacturer=MANUFACTURER,
-            limits=ServerLimits(sessions=self._config.opcua.max_sessions),
+            limits=self._limits,
             access=access_of(self._config),
             clock=self._clock,
         )
