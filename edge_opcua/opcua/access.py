@@ -7,15 +7,20 @@ configured) there is only the role Anonymous.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from asyncua import ua
 
 from edge_opcua.security.roles import ASSIGNABLE, Role
+
+if TYPE_CHECKING:
+    from edge_opcua.opcua.tags.nodes import TagNodes
+    from edge_opcua.opcua.tags.table import TagTable
 
 __all__ = ["Access", "AccessRule", "Kind", "Permission", "Table", "rule"]
 
@@ -123,34 +128,85 @@ class Access:
     Args:
         rules: What the configuration changes, in its order; the last one that matches counts.
         namespace: Index of the namespace the rules speak of.
+
+    Attributes:
+        changes: How often something was marked; what was worked out from this is old after that.
     """
 
     def __init__(self, rules: Sequence[AccessRule] = (), *, namespace: int = 7) -> None:
+        self.changes = 0
         self._rules = tuple(rules)
         self._namespace = namespace
         self._kinds: dict[ua.NodeId, Kind] = {}
         self._tables: dict[tuple[Kind, tuple[AccessRule, ...]], Table] = {}
         self._of_node: dict[ua.NodeId, Table] = {}
+        self._tags: TagTable | None = None
+        self._virtual: TagNodes | None = None
+        # With rules: index of each tag's table, by number; -1: nobody asked yet.
+        self._tag_codes = array("h")
+        self._tag_tables: list[Table] = []
         self._sums: dict[tuple[int, frozenset[Role]], int] = {}
 
     def mark(self, kind: Kind, nodes: Iterable[ua.NodeId]) -> None:
         """Say what some nodes are for; done while the address space is built."""
+        self.changes += 1
         for node in nodes:
             self._kinds[node] = kind
             self._of_node[node] = self._work_out(node)
 
+    def cover(self, tags: TagTable, virtual: TagNodes) -> None:
+        """Decide for tags and their properties, too; done once they are all there.
+
+        A tag that clients may write is a set-point, everything else of them is plain. Two bytes are kept of
+        each tag, of properties nothing.
+        """
+        self._tags, self._virtual = tags, virtual
+        if self._rules:
+            self._tag_codes = array("h", [-1]) * len(tags)
+
     def kind(self, node: ua.NodeId) -> Kind:
         """Return what a node is for."""
-        return self._kinds.get(node, Kind.PLAIN)
+        number = self._tag(node)
+        return self._kinds.get(node, Kind.PLAIN) if number is None else self._kind_of_tag(number)
 
     def table(self, node: ua.NodeId) -> Table:
         """Return the permissions of every role on a node (its RolePermissions)."""
+        number = self._tag(node)
+        if number is not None:
+            return self.table_of_tag(number)
         found = self._of_node.get(node)
         if found is None:
             if not self._rules or node.NamespaceIndex != self._namespace:
                 return _PLAIN
+            if self._virtual is not None and self._virtual.find(node) is not None:
+                return self._work_out(node)  # a property of a tag: there are as many as tags, or more
             found = self._of_node[node] = self._work_out(node)
         return found
+
+    def table_of_tag(self, number: int) -> Table:
+        """Return the permissions of every role on a tag."""
+        if not self._rules:
+            return DEFAULTS[self._kind_of_tag(number)]
+        code = self._tag_codes[number]
+        if code < 0:
+            assert self._tags is not None, "there are no numbers without tags"
+            table = self.table_of(self._tags.name(number), self._kind_of_tag(number))
+            code = self._tag_codes[number] = self._code_of(table)
+        return self._tag_tables[code]
+
+    def _code_of(self, table: Table) -> int:
+        for code, known in enumerate(self._tag_tables):
+            if known is table:
+                return code
+        self._tag_tables.append(table)
+        return len(self._tag_tables) - 1
+
+    def _tag(self, node: ua.NodeId) -> int | None:
+        return None if self._tags is None else self._tags.number(node)
+
+    def _kind_of_tag(self, number: int) -> Kind:
+        assert self._tags is not None, "there are no numbers without tags"
+        return Kind.SETPOINT if self._tags.configs[number].writable else Kind.PLAIN
 
     def bits(self, node: ua.NodeId, roles: frozenset[Role]) -> int:
         """Return what a user with these roles may do with a node, as a plain number.
@@ -158,7 +214,10 @@ class Access:
         Asked for every node of every request; the operators of an ``IntFlag`` take longer than all the rest.
         Ask for nodes that exist only: what was worked out is kept.
         """
-        table = self.table(node)
+        return self.sum_of(self.table(node), roles)
+
+    def sum_of(self, table: Table, roles: frozenset[Role]) -> int:
+        """Return what these roles together may do by a table of this object, as a plain number."""
         key = (id(table), roles)  # tables live as long as this object
         found = self._sums.get(key)
         if found is None:
@@ -186,16 +245,32 @@ class Access:
                 idle = [one for one in idle if not fnmatchcase(node.Identifier, one.nodes)]
         return idle
 
-    def _work_out(self, node: ua.NodeId) -> Table:
-        kind = self.kind(node)
-        name = node.Identifier
-        if not self._rules or node.NamespaceIndex != self._namespace or not isinstance(name, str):
-            return DEFAULTS[kind]
+    @property
+    def has_rules(self) -> bool:
+        """Whether the configuration changes anything; if not, a node's kind alone says who may what."""
+        return bool(self._rules)
+
+    def table_of(self, name: str, kind: Kind) -> Table:
+        """Return the permissions on a node by the string of its NodeId; nothing is kept of the node.
+
+        Args:
+            name: A NodeId's string in the namespace the rules speak of.
+            kind: What the node is for.
+        """
         rules = tuple(rule for rule in self._rules if fnmatchcase(name, rule.nodes))
+        if not rules:
+            return DEFAULTS[kind]
         table = self._tables.get((kind, rules))
         if table is None:
             table = self._tables[kind, rules] = _changed(DEFAULTS[kind], rules)
         return table
+
+    def _work_out(self, node: ua.NodeId) -> Table:
+        kind = self.kind(node)
+        name = node.Identifier
+        if node.NamespaceIndex != self._namespace or not isinstance(name, str):
+            return DEFAULTS[kind]
+        return self.table_of(name, kind)
 
 
 def _changed(table: Table, rules: Iterable[AccessRule]) -> Table:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
+from asyncua.server.address_space import AttributeValue, NodeData
 
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.slices import Rest
 from edge_opcua.security.roles import Role
 
@@ -42,7 +43,7 @@ class Space:
     """Makes nodes."""
 
     def __init__(self) -> None:
-        self.aspace = AddressSpace()
+        self.aspace = Nodes()
         for upper, lowers in _TREE.items():
             for lower in lowers:
                 self.refer(self.type(upper), self.type(lower), IDS.HasSubtype)

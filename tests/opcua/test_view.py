@@ -480,9 +480,9 @@ async def test_an_answer_that_grows_too_large_is_given_up() -> None:
     desk = Desk(response_bytes=10_000)
     desk.children(100)
     wanted = [desk.wanted() for _ in range(5)]
-    outcome = desk.views.services()["Browse"].run(desk.asker, ua.BrowseParameters(NodesToBrowse=wanted))
+    browse = desk.views.services()["Browse"].run
     with pytest.raises(ServiceError) as caught:
-        await settled(outcome)
+        await settled(browse(desk.asker, ua.BrowseParameters(NodesToBrowse=wanted)))
     assert caught.value.code == CODES.BadResponseTooLarge
 
 

@@ -1,0 +1,224 @@
+"""The search through one node's references, page by page, from references to the bytes of a BrowseResult."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from asyncua import ua
+from asyncua.common.utils import ServiceError
+
+from edge_opcua.opcua.access import Access, Permission
+from edge_opcua.opcua.addressspace import Nodes
+from edge_opcua.opcua.services.service import Caller
+from edge_opcua.opcua.services.slices import SLICE
+from edge_opcua.opcua.services.view.references import encoder
+from edge_opcua.opcua.services.view.tags import REFERENCE, TagRows
+
+__all__ = ["Description", "Pace", "Page", "Search", "Searcher", "has_direction", "nothing"]
+
+_FORWARD, _INVERSE, _BOTH = (
+    int(getattr(ua.BrowseDirection, each)) for each in ("Forward", "Inverse", "Both")
+)
+_MAY_BROWSE: Final = int(Permission.Browse)
+_ALL: Final = int(ua.BrowseResultMask.All)
+_VARIABLE: Final = int(ua.NodeClass.Variable)
+_TAGS: Final = 250
+# A tag takes about an eighth of what a reference of a node takes.
+_PER_UNIT: Final = 8
+_STATUS: Final = struct.Struct("<I").pack
+_COUNT: Final = struct.Struct("<i").pack
+_NO_POINT: Final = _COUNT(-1)
+
+
+@dataclass
+class Description:
+    """A BrowseDescription with the enumeration as it came, so that an unknown one has its StatusCode."""
+
+    NodeId: ua.NodeId = field(default_factory=ua.NodeId)
+    BrowseDirection: ua.Int32 = 0
+    ReferenceTypeId: ua.NodeId = field(default_factory=ua.NodeId)
+    IncludeSubtypes: ua.Boolean = True
+    NodeClassMask: ua.UInt32 = 0
+    ResultMask: ua.UInt32 = 0
+
+
+@dataclass(slots=True)
+class Search:
+    """Where the search through one node's references stands.
+
+    The references are those of the moment when Browse was asked, followed by the tags if it is their folder;
+    which of them the caller may see is decided when he gets them.
+
+    Args:
+        references: All of them but the tags.
+        tags: How many tags follow.
+        description: What the client wants.
+        kinds: The reference types it wants; None: all.
+        most: Most references in one result.
+        position: The first one not yet looked at.
+        request: Number of the request that keeps it as a continuation point.
+    """
+
+    references: Sequence[ua.ReferenceDescription]
+    tags: int
+    description: Description
+    kinds: frozenset[ua.NodeId] | None
+    most: int
+    position: int = 0
+    request: int = 0
+
+
+class Pace:
+    """How much work a slice still has room for."""
+
+    def __init__(self) -> None:
+        self._left = SLICE
+
+    def is_over(self, units: int = 1) -> bool:
+        """Count some work that was done; whether the slice ends here, and another begins."""
+        self._left -= units
+        if self._left > 0:
+            return False
+        self._left = SLICE
+        return True
+
+
+class Page:
+    """One BrowseResult in the making.
+
+    Attributes:
+        count: References in it.
+        size: Their bytes.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.count = 0
+        self.size = 0
+
+    def add(self, encoded: bytes, count: int = 1) -> None:
+        """Add encoded references."""
+        self._parts.append(encoded)
+        self.count += count
+        self.size += len(encoded)
+
+    def result(self, point: bytes | None) -> bytes:
+        """Return the BrowseResult, with the continuation point under which there is more."""
+        encoded = _NO_POINT if point is None else _COUNT(len(point)) + point
+        return b"".join((_STATUS(0), encoded, _COUNT(self.count), *self._parts))
+
+
+def has_direction(wanted: Description) -> bool:
+    """Whether the BrowseDirection is one that there is."""
+    return bool(_FORWARD <= wanted.BrowseDirection <= _BOTH)
+
+
+def nothing(code: int) -> bytes:
+    """Return a BrowseResult without references, and why."""
+    return _STATUS(code) + _NO_POINT + _COUNT(0)
+
+
+class Searcher:
+    """Looks through references for what a client wants and may see.
+
+    Args:
+        aspace: The address space.
+        access: Who may see what.
+    """
+
+    def __init__(self, aspace: Nodes, access: Access) -> None:
+        self._aspace = aspace
+        self._access = access
+        self._rows = TagRows(aspace.tags, access)
+
+    def search(self, wanted: Description, kinds: frozenset[ua.NodeId] | None, most: int) -> Search:
+        """Return a search through the references that a node has now."""
+        node = wanted.NodeId
+        data = self._aspace.get(node)
+        if data is None:
+            return Search(tuple(self._aspace.references_of(node)), 0, wanted, kinds, most)
+        tags = len(self._rows) if node == self._aspace.tags.folder else 0
+        return Search(tuple(data.references), tags, wanted, kinds, most)
+
+    def fill(
+        self, page: Page, search: Search, caller: Caller, pace: Pace, most_bytes: int
+    ) -> Generator[None, None, bool]:
+        """Go on with a search until the page is full or the search at its end; return whether there is more.
+
+        Raises:
+            ServiceError: BadResponseTooLarge.
+        """
+        matches, encode = self._filter(search, caller), encoder(search.description.ResultMask & _ALL)
+        references = search.references
+        for position in range(search.position, len(references)):
+            if pace.is_over():
+                _check(page, most_bytes)
+                yield
+            reference = references[position]
+            if not matches(reference):
+                continue
+            if page.count == search.most:
+                search.position = position
+                return True
+            page.add(encode(reference))
+        search.position = max(search.position, len(references))
+        _check(page, most_bytes)
+        return (yield from self._fill_tags(page, search, caller, pace, most_bytes))
+
+    def _filter(self, search: Search, caller: Caller) -> Callable[[ua.ReferenceDescription], bool]:
+        wanted, kinds, roles = search.description, search.kinds, caller.roles
+        bits, knows, classes = self._access.bits, self._aspace.knows, wanted.NodeClassMask
+        forward, inverse = wanted.BrowseDirection != _INVERSE, wanted.BrowseDirection != _FORWARD
+
+        def matches(reference: ua.ReferenceDescription) -> bool:
+            return bool(
+                (forward if reference.IsForward else inverse)
+                and (kinds is None or reference.ReferenceTypeId in kinds)
+                and (not classes or classes & reference.NodeClass)
+                # A reference may outlive its target.
+                and knows(reference.NodeId)
+                and bits(reference.NodeId, roles) & _MAY_BROWSE
+            )
+
+        return matches
+
+    def _fill_tags(
+        self, page: Page, search: Search, caller: Caller, pace: Pace, most_bytes: int
+    ) -> Generator[None, None, bool]:
+        if not _are_tags_wanted(search):
+            return False
+        before, rows = len(search.references), self._rows
+        mask = search.description.ResultMask & _ALL
+        number = search.position - before
+        while number < search.tags:
+            stop = min(number + _TAGS, search.tags)
+            learnt = rows.learn(stop)
+            visible = rows.visible(number, stop, caller.roles)
+            taken = visible[: search.most - page.count]
+            page.add(rows.encode(taken, mask), len(taken))
+            if len(visible) > len(taken):
+                search.position = before + visible[len(taken)]
+                return True
+            number = stop
+            if pace.is_over(learnt + _TAGS // _PER_UNIT):
+                _check(page, most_bytes)
+                yield
+        return False
+
+
+def _are_tags_wanted(search: Search) -> bool:
+    wanted = search.description
+    return bool(
+        search.tags
+        and wanted.BrowseDirection != _INVERSE
+        and (search.kinds is None or REFERENCE in search.kinds)
+        and (not wanted.NodeClassMask or wanted.NodeClassMask & _VARIABLE)
+    )
+
+
+def _check(page: Page, most_bytes: int) -> None:
+    if page.size > most_bytes:
+        raise ServiceError(ua.StatusCodes.BadResponseTooLarge)

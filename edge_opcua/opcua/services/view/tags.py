@@ -1,0 +1,183 @@
+"""The tags as children of their folder: from the table straight to bytes, and from a BrowseName to the tag.
+
+They are all Variables below one folder by one type of reference; what differs is the name, the type
+definition and who may see it. Of the last two a byte or two per tag is kept once somebody browsed it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Generator, Sequence
+from typing import Final
+
+from asyncua import ua
+
+from edge_opcua.config.schema import TagConfig
+from edge_opcua.opcua.access import Access, Kind, Permission, Table
+from edge_opcua.opcua.items import item_type
+from edge_opcua.opcua.services.slices import SLICE
+from edge_opcua.opcua.services.view.references import (
+    FORWARD,
+    NO_CLASS,
+    NO_NAME,
+    NO_NODE,
+    NO_TEXT,
+    ONLY_TEXT,
+    has,
+    node_class,
+    node_id,
+)
+from edge_opcua.opcua.tags.table import PLANT, TagTable
+from edge_opcua.security.roles import Role
+
+__all__ = ["REFERENCE", "TagNames", "TagRows"]
+
+REFERENCE: Final = ua.NodeId(ua.ObjectIds.HasComponent)
+_MAY_BROWSE: Final = int(Permission.Browse)
+_LENGTH_BYTES: Final = 4
+_USUAL: Final = 1024
+_INDEX: Final = int(PLANT).to_bytes(2, "little")
+_NODE_ID: Final = bytes((int(ua.NodeIdType.String.value),)) + _INDEX
+# Looking at a name takes about a fourth of what a slice counts in.
+_PER_YIELD: Final = 4 * SLICE
+
+
+class _Lengths(dict[int, bytes]):
+    """Lengths as the codec writes them before a string, those of usual strings at hand."""
+
+    def __missing__(self, length: int) -> bytes:
+        return length.to_bytes(_LENGTH_BYTES, "little")
+
+
+_LENGTHS: Final = _Lengths((length, length.to_bytes(_LENGTH_BYTES, "little")) for length in range(_USUAL))
+
+
+class TagRows:
+    """The references from the folder of the tags to the tags.
+
+    Args:
+        tags: The table; tags are only ever added to it.
+        access: Who may see what.
+    """
+
+    def __init__(self, tags: TagTable, access: Access) -> None:
+        self._tags = tags
+        self._access = access
+        self._types: list[bytes] = []  # encoded type definitions
+        self._type_of = bytearray()  # index of the type definition, by number
+        self._tables: list[Table] = []
+        self._table_of = array("H")  # index of the permissions, by number; only if there are rules
+
+    def __len__(self) -> int:
+        return len(self._tags)
+
+    def learn(self, until: int) -> int:
+        """Look at the tags below a number for the first time; return how many were new."""
+        first = len(self._type_of)
+        if until <= first:
+            return 0
+        configs = self._tags.configs[first:until]
+        self._type_of += bytes([self._type(config) for config in configs])
+        if self._access.has_rules:
+            names = self._tags.names[first:until]
+            self._table_of.extend(map(self._table, names, configs))
+        return until - first
+
+    def _type(self, config: TagConfig) -> int:
+        encoded = node_id(item_type(config))
+        if encoded not in self._types:
+            self._types.append(encoded)
+        return self._types.index(encoded)
+
+    def _table(self, name: bytes, config: TagConfig) -> int:
+        table = self._access.table_of(name.decode(), Kind.SETPOINT if config.writable else Kind.PLAIN)
+        for index, known in enumerate(self._tables):
+            if known is table:
+                return index
+        self._tables.append(table)
+        return len(self._tables) - 1
+
+    def visible(self, start: int, stop: int, roles: frozenset[Role]) -> Sequence[int]:
+        """Return the numbers from ``start`` up to ``stop`` that these roles see; learn them before."""
+        if not self._access.has_rules:
+            return range(start, stop)
+        sees = [bool(self._access.sum_of(table, roles) & _MAY_BROWSE) for table in self._tables]
+        if all(sees):
+            return range(start, stop)
+        tables = self._table_of
+        return [number for number in range(start, stop) if sees[tables[number]]]
+
+    def encode(self, numbers: Sequence[int], mask: int) -> bytes:
+        """Return the ReferenceDescriptions of these tags, one after the other.
+
+        Args:
+            numbers: Learnt before.
+            mask: ResultMask without the bits that have no meaning.
+        """
+        head = node_id(REFERENCE) if has(mask, "ReferenceTypeId") else NO_NODE
+        head += (FORWARD if has(mask, "IsForward") else bytes(1)) + _NODE_ID
+        kind = node_class(ua.NodeClass.Variable) if has(mask, "NodeClass") else NO_CLASS
+        defined = has(mask, "TypeDefinition")
+        tails = [kind + (encoded if defined else NO_NODE) for encoded in self._types]
+        named, shown = has(mask, "BrowseName"), has(mask, "DisplayName")
+        names, configs, types, lengths = self._tags.names, self._tags.configs, self._type_of, _LENGTHS
+        parts: list[bytes] = []
+        for number in numbers:
+            node = names[number]
+            parts += (head, lengths[len(node)], node)
+            name = configs[number].name.encode()
+            length = lengths[len(name)]
+            parts += (_INDEX, length, name) if named else (NO_NAME,)
+            parts += (ONLY_TEXT, length, name) if shown else (NO_TEXT,)
+            parts.append(tails[types[number]])
+        return b"".join(parts)
+
+
+class TagNames:
+    """From a BrowseName to the tags that have it: several, if they are of several devices.
+
+    The string of a tag's NodeId is its folder's and its name, unless the configuration gives it another one;
+    so only those need an index, which is made when the first path leads to the folder.
+
+    Args:
+        tags: The table.
+    """
+
+    def __init__(self, tags: TagTable) -> None:
+        self._tags = tags
+        self._others: dict[str, int] = {}  # the first tag of each name
+        self._more: dict[str, list[int]] = {}  # and those after it
+        self._seen = 0
+
+    def learn(self) -> Generator[None, None, None]:
+        """Look for tags with a NodeId of their own, slice by slice."""
+        tags, prefix = self._tags, self._prefix()
+        while self._seen < len(tags):
+            stop = min(self._seen + _PER_YIELD, len(tags))
+            for number in range(self._seen, stop):
+                name = tags.configs[number].name
+                if tags.names[number] != prefix + name.encode():
+                    self._add(name, number)
+            self._seen = stop
+            if stop < len(tags):
+                yield
+
+    def _add(self, name: str, number: int) -> None:
+        if self._others.setdefault(name, number) != number:
+            self._more.setdefault(name, []).append(number)
+
+    def find(self, name: ua.QualifiedName) -> Collection[int]:
+        """Return the numbers of the tags with a BrowseName, lowest first; learn before."""
+        if name.NamespaceIndex != PLANT or not name.Name:
+            return ()
+        found = list(self._more.get(name.Name, ()))
+        if name.Name in self._others:
+            found.append(self._others[name.Name])
+        usual = self._tags.find(self._prefix() + name.Name.encode("utf-8", "surrogatepass"))
+        # What has this NodeId may have another name.
+        if usual is not None and usual not in found and self._tags.configs[usual].name == name.Name:
+            found.append(usual)
+        return sorted(found)
+
+    def _prefix(self) -> bytes:
+        return f"{self._tags.folder.Identifier}.".encode()
