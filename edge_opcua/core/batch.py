@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ CRC, SEQUENCE, EPOCH, STAMP, REFRESHED, LINK, LINK_SINCE = range(7)
 HEAD_BYTES: Final = 64
 CRC_BYTES: Final = 8
 
+# By number: asking the enumeration takes several times as long.
+SCALARS: Final = (Scalar.BOOLEAN, *Scalar)
+
 
 def aligned(size: int) -> int:
     """Return a size in bytes rounded up to where the next part may begin."""
@@ -37,35 +41,59 @@ class BlockLayout:
 
     Args:
         spec: The block's declaration.
+
+    Attributes:
+        kinds: Built-in type of each row.
+        lengths: Capacity of each row, 0 for a scalar.
+        columns: Offset and number of rows of each type's column.
+        slots: Offset of each array and string, by row.
     """
 
     def __init__(self, spec: BlockSpec) -> None:
         self.spec = spec
-        self.rows: Mapping[str, int] = MappingProxyType({tag.name: i for i, tag in enumerate(spec.tags)})
-        n = len(spec.tags)
+        tags = spec.columns
+        n = len(tags)
         offset = HEAD_BYTES
         self.status_at, offset = offset, offset + aligned(4 * n)
         self.source_at, offset = offset, offset + aligned(8 * n)
         self.server_at, offset = offset, offset + aligned(8 * n)
+        self.kinds: npt.NDArray[np.uint8] = tags.types
+        self.lengths = tags.lengths
+        self._index: npt.NDArray[np.int32] = np.full(n, -1, np.int32)
         self.columns: dict[Scalar, tuple[int, int]] = {}
-        self.places: list[tuple[Scalar, int]] = [(tag.type, -1) for tag in spec.tags]
         for scalar in Scalar:
-            members = [i for i, tag in enumerate(spec.tags) if tag.type is scalar and tag.length == 0]
-            if not members:
+            members = self.rows_of(scalar)
+            if not len(members):
                 continue
-            for place, row in enumerate(members):
-                self.places[row] = (scalar, place)
+            self._index[members] = np.arange(len(members))
             self.columns[scalar] = (offset, len(members))
             offset += aligned(scalar.dtype.itemsize * len(members))
         self.slots: dict[int, int] = {}
-        for row, tag in enumerate(spec.tags):
-            if tag.length:
-                self.slots[row] = offset
-                offset += aligned(8 + tag.type.dtype.itemsize * tag.length)
+        for row in np.flatnonzero(self.lengths).tolist():
+            self.slots[row] = offset
+            offset += aligned(8 + SCALARS[self.kinds[row]].dtype.itemsize * int(self.lengths[row]))
         self.image_bytes = offset
         # One slot more than batches are kept: the one being written, or left half-written by a dead writer.
         self.slot_count = spec.depth + 1
         self.block_bytes = BLOCK_HEAD_BYTES + self.slot_count * self.image_bytes
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Row of each name; made when it is first asked for, since most readers of large blocks do not."""
+        return MappingProxyType({name: row for row, name in enumerate(self.spec.columns.names)})
+
+    @cached_property
+    def has_substitute(self) -> npt.NDArray[np.bool_]:
+        """Which rows have a substitute, shape ``(n_tags,)``."""
+        return self.spec.columns.has_substitute
+
+    def rows_of(self, scalar: Scalar) -> npt.NDArray[np.intp]:
+        """Return the rows of a type's column, in the order of the column."""
+        return np.flatnonzero((self.kinds == scalar) & (self.lengths == 0))
+
+    def place(self, row: int) -> tuple[Scalar, int]:
+        """Return type and index in its column of a scalar row; the index is -1 for arrays and strings."""
+        return SCALARS[self.kinds[row]], int(self._index[row])
 
 
 class TagBatch:
@@ -81,7 +109,7 @@ class TagBatch:
 
     def __init__(self, layout: BlockLayout) -> None:
         self.layout = layout
-        n = len(layout.spec.tags)
+        n = len(layout.kinds)
         self.image = bytearray(layout.image_bytes)
         self.view = memoryview(self.image)
         self.head = self.view[:HEAD_BYTES].cast("Q")
@@ -95,9 +123,9 @@ class TagBatch:
         self._lengths: dict[int, npt.NDArray[np.uint64]] = {}
         self._arrays: dict[int, Array] = {}
         for row, at in layout.slots.items():
-            tag = layout.spec.tags[row]
+            dtype, length = SCALARS[layout.kinds[row]].dtype, int(layout.lengths[row])
             self._lengths[row] = self._vector(at, np.dtype(np.uint64), 1)
-            self._arrays[row] = self._vector(at + 8, tag.type.dtype, tag.length)
+            self._arrays[row] = self._vector(at + 8, dtype, length)
         self.status[:] = BAD_WAITING_FOR_INITIAL_DATA
 
     def _vector(self, offset: int, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
@@ -139,7 +167,7 @@ class TagBatch:
 
     def place(self, row: int) -> tuple[Scalar, int]:
         """Return type and index in its column of a scalar row; the index is -1 for arrays and strings."""
-        return self.layout.places[row]
+        return self.layout.place(row)
 
     def column(self, scalar: Scalar) -> Array:
         """Return the scalar rows of one type, shape ``(k,)``, in row order; empty if there are none."""
@@ -167,7 +195,7 @@ class TagBatch:
 
     def set_text(self, row: int, text: str) -> None:
         """Store a text in a STRING row, cut at a character border if it exceeds the capacity."""
-        capacity = self.layout.spec.tags[row].length
+        capacity = int(self.layout.lengths[row])
         encoded = text.encode("utf-8", "replace")
         if len(encoded) > capacity:
             encoded = encoded[:capacity].decode("utf-8", "ignore").encode("utf-8")
@@ -175,7 +203,7 @@ class TagBatch:
 
     def value(self, row: int) -> Value:
         """Return the value of one row as a Python object (a copy for arrays), whatever its status."""
-        scalar, place = self.layout.places[row]
+        scalar, place = self.layout.place(row)
         if place >= 0:
             value: bool | int | float = self._columns[scalar][place].item()
             return value
@@ -185,7 +213,7 @@ class TagBatch:
 
     def set(self, row: int, value: Any) -> None:
         """Store one value; TypeError, ValueError or OverflowError if it does not fit the row's type."""
-        scalar, place = self.layout.places[row]
+        scalar, place = self.layout.place(row)
         if place >= 0:
             self._columns[scalar][place] = value
         elif scalar is Scalar.STRING:

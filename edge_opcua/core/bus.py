@@ -1,9 +1,10 @@
 """The tag bus: blocks of columns in shared memory, one writer each, any number of readers.
 
-Layout of the memfd (version 1, native byte order, every part aligned to 64 bytes)::
+Layout of the memfd (version 2, native byte order, every part aligned to 64 bytes)::
 
     preamble   magic, layout version, length of the declaration, id of this bus
-    declaration (JSON: the BlockSpecs and the eventfd numbers)
+    declaration (JSON: the blocks and the eventfd numbers)
+    per block: its rows as columns, read where they lie
     per block: head   [newest, beat_ns, epoch, writer_pid]           counters, uint64
                slot 0 … slot depth, each one batch image
 
@@ -49,13 +50,12 @@ from edge_opcua.core.values import (
     BlockSpec,
     Link,
     Policy,
-    Scalar,
-    TagSpec,
+    TagSpecs,
 )
 from edge_opcua.errors import BusError
 
 _MAGIC: Final = b"EDGEBUS\0"
-_LAYOUT_VERSION: Final = 1
+_LAYOUT_VERSION: Final = 2
 _PREAMBLE: Final = struct.Struct("=8sIIQ")
 
 # Counters of a block's head, as indices of a uint64 view.
@@ -241,8 +241,15 @@ class Bus:
         self._layouts: dict[str, BlockLayout] = {}
         self._offsets: dict[str, int] = {}
         offset = aligned(_PREAMBLE.size + declaration_bytes)
+        specs = []
         for raw in declared["blocks"]:
-            layout = BlockLayout(_spec_from_json(raw))
+            end = offset + raw["rows_bytes"]
+            if end > size:
+                raise BusError(f"the tag bus holds {size} bytes, its blocks need more")
+            specs.append(_spec_from_json(raw, TagSpecs.from_buffer(self.memory[offset:end])))
+            offset = aligned(end)
+        for spec in specs:
+            layout = BlockLayout(spec)
             self._layouts[layout.spec.name] = layout
             self._offsets[layout.spec.name] = offset
             offset += layout.block_bytes
@@ -258,7 +265,10 @@ class Bus:
 
         Raises:
             BusError: Two blocks have the same name.
+            ValueError: Two rows of a block have the same name.
         """
+        for spec in specs:
+            spec.check_names()
         names = [spec.name for spec in specs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -268,13 +278,18 @@ class Bus:
             for spec in specs
             if spec.wakes
         }
-        declaration = json.dumps({"blocks": [_spec_to_json(spec) for spec in specs], "wakes": wakes}).encode()
-        size = aligned(_PREAMBLE.size + len(declaration))
-        size += sum(BlockLayout(spec).block_bytes for spec in specs)
+        rows = [spec.columns.to_bytes() for spec in specs]
+        blocks = [_spec_to_json(spec, len(part)) for spec, part in zip(specs, rows, strict=True)]
+        declaration = json.dumps({"blocks": blocks, "wakes": wakes}).encode()
+        preamble = _PREAMBLE.pack(_MAGIC, _LAYOUT_VERSION, len(declaration), secrets.randbits(63))
+        declared = b"".join(map(_padded, (preamble + declaration, *rows)))
+        size = len(declared) + sum(memory_bytes(spec) for spec in specs)
         fd = os.memfd_create("edge_opcua.bus", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, size)
-        preamble = _PREAMBLE.pack(_MAGIC, _LAYOUT_VERSION, len(declaration), secrets.randbits(63))
-        os.pwrite(fd, preamble + declaration, 0)
+        with memoryview(declared) as rest:
+            at = 0
+            while at < len(rest):  # one call writes 2 GB at most
+                at += os.pwrite(fd, rest[at:], at)
         # Nobody can shorten the memory under the others: that would kill them with SIGBUS.
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return cls(fd, clock=clock)
@@ -321,21 +336,30 @@ class Bus:
         self.fd = -1
 
 
-def _spec_to_json(spec: BlockSpec) -> dict[str, Any]:
+def memory_bytes(spec: BlockSpec) -> int:
+    """Return what a block takes of the bus: one batch image for each it keeps, and one to write into."""
+    return BlockLayout(spec).block_bytes
+
+
+def _spec_to_json(spec: BlockSpec, rows_bytes: int) -> dict[str, Any]:
     return {
         "name": spec.name,
         "depth": spec.depth,
         "wakes": spec.wakes,
         "policy": dataclasses.asdict(spec.policy),
-        "tags": [[tag.name, int(tag.type), tag.length, tag.substitute] for tag in spec.tags],
+        "rows_bytes": rows_bytes,
     }
 
 
-def _spec_from_json(raw: Mapping[str, Any]) -> BlockSpec:
+def _spec_from_json(raw: Mapping[str, Any], tags: TagSpecs) -> BlockSpec:
     return BlockSpec(
         name=raw["name"],
         depth=raw["depth"],
         wakes=raw["wakes"],
         policy=Policy(**raw["policy"]),
-        tags=tuple(TagSpec(name, Scalar(kind), length, sub) for name, kind, length, sub in raw["tags"]),
+        tags=tags,
     )
+
+
+def _padded(part: bytes) -> bytes:
+    return part + bytes(aligned(len(part)) - len(part))

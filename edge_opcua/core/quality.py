@@ -122,4 +122,4 @@ def _without_source(batch: TagBatch, *, held: bool, coming_up: bool) -> npt.NDAr
 
 def substitutes(batch: TagBatch) -> npt.NDArray[np.bool_]:
     """Return which rows have a substitute configured, shape ``(n_tags,)``."""
-    return np.array([tag.substitute is not None for tag in batch.layout.spec.tags], np.bool_)
+    return batch.layout.has_substitute

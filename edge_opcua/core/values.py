@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
+
+from edge_opcua.core.table import Rows, Table
 
 Array: TypeAlias = npt.NDArray[np.generic]
 Value: TypeAlias = "bool | int | float | str | Array | None"
@@ -186,6 +189,107 @@ class TagSpec:
             raise ValueError(f"{self.name}: length {self.length} is negative")
 
 
+class TagSpecs(Sequence[TagSpec]):
+    """The rows of a block, kept as columns; one is made when it is asked for.
+
+    Args:
+        table: Columns ``name``, ``type``, ``length`` and ``substitute``; others are not looked at.
+        rows: Which rows of the table, in order; None: all of them.
+    """
+
+    __slots__ = ("_rows", "_table")
+
+    def __init__(self, table: Table, rows: Rows | None = None) -> None:
+        self._table = table
+        self._rows = rows
+
+    @classmethod
+    def of(cls, tags: Iterable[TagSpec]) -> TagSpecs:
+        """Return the same rows as columns."""
+        if isinstance(tags, TagSpecs):
+            return tags
+        given = tuple(tags)
+        columns: dict[str, list[Any]] = {
+            "name": [tag.name for tag in given],
+            "type": [int(tag.type) for tag in given],
+            "length": [tag.length for tag in given],
+            "substitute": [tag.substitute for tag in given],
+        }
+        return cls(Table.of(columns, len(given)))
+
+    def __len__(self) -> int:
+        return self._table.length if self._rows is None else len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> TagSpec: ...
+
+    @overload
+    def __getitem__(self, index: slice | Rows) -> TagSpecs: ...
+
+    def __getitem__(self, index: int | slice | Rows) -> TagSpec | TagSpecs:
+        if isinstance(index, slice | np.ndarray):
+            rows = np.arange(self._table.length) if self._rows is None else self._rows
+            return TagSpecs(self._table, rows[index])
+        row = range(len(self))[index] if self._rows is None else int(self._rows[index])
+        name, kind, length, substitute = (self._table.columns[each].value(row) for each in _SPEC_COLUMNS)
+        return TagSpec(name, Scalar(kind), length, substitute)
+
+    def __iter__(self) -> Iterator[TagSpec]:
+        for name, kind, length, substitute in zip(*map(self._column, _SPEC_COLUMNS), strict=True):
+            yield TagSpec(name, Scalar(kind), length, substitute)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TagSpecs | tuple) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    @property
+    def names(self) -> list[str]:
+        """The names, in order."""
+        return self._column("name")
+
+    @property
+    def types(self) -> npt.NDArray[np.uint8]:
+        """The built-in types, shape ``(n,)``."""
+        return np.array(self._column("type"), np.uint8)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The capacities, 0 for scalars, shape ``(n,)``."""
+        return np.array(self._column("length"), np.int64)
+
+    @property
+    def substitutes(self) -> list[bool | int | float | str | None]:
+        """The values shown as UncertainSubstituteValue; None for none."""
+        return self._column("substitute")
+
+    @property
+    def has_substitute(self) -> npt.NDArray[np.bool_]:
+        """Which rows have a substitute, shape ``(n,)``."""
+        return np.array([each is not None for each in self.substitutes], np.bool_)
+
+    def to_bytes(self) -> bytes:
+        """Return them for :meth:`from_buffer` in another process."""
+        if self._rows is None and set(self._table.columns) == set(_SPEC_COLUMNS):
+            return self._table.to_bytes()
+        return Table.of({name: self._column(name) for name in _SPEC_COLUMNS}, len(self)).to_bytes()
+
+    @classmethod
+    def from_buffer(cls, buffer: memoryview) -> TagSpecs:
+        """Read rows where they lie; the buffer has to stay."""
+        return cls(Table.from_buffer(buffer))
+
+    def _column(self, name: str) -> list[Any]:
+        return self._table.columns[name].values(self._rows)
+
+
+_SPEC_COLUMNS = ("name", "type", "length", "substitute")
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """When the values of a block stop being trusted.
@@ -212,10 +316,14 @@ class BlockSpec:
         depth: Batches the ring keeps; longer in time than the longest stall of any reader.
         policy: When values stop being trusted.
         wakes: Number of deadline readers that get an eventfd.
+
+    Raises:
+        ValueError: The ring is too short, or two rows have the same name; of rows that are columns already
+            the second is left to :meth:`edge_opcua.core.bus.Bus.create`, so that it is looked at once.
     """
 
     name: str
-    tags: tuple[TagSpec, ...]
+    tags: Sequence[TagSpec]
     depth: int
     policy: Policy = Policy()
     wakes: int = 0
@@ -223,6 +331,17 @@ class BlockSpec:
     def __post_init__(self) -> None:
         if self.depth < 2:
             raise ValueError(f"{self.name}: a ring needs at least 2 slots, not {self.depth}")
-        names = [tag.name for tag in self.tags]
+        if not isinstance(self.tags, TagSpecs):
+            object.__setattr__(self, "tags", TagSpecs.of(self.tags))
+            self.check_names()
+
+    @property
+    def columns(self) -> TagSpecs:
+        """The rows as columns."""
+        return TagSpecs.of(self.tags)
+
+    def check_names(self) -> None:
+        """Raise ValueError if two rows have the same name."""
+        names = self.columns.names
         if len(set(names)) != len(names):
             raise ValueError(f"{self.name}: two rows have the same name")

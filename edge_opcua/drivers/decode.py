@@ -159,7 +159,7 @@ class Decoder:
                 gather = codec.offsets() + at
                 self._arrays.append(_NumberArray(index, gather, raw, row.scale, row.offset, row.scaled))
             else:
-                key = (layout.places[index][0], codec.type.raw.str, row.scaled, row.bounded)
+                key = (layout.place(index)[0], codec.type.raw.str, row.scaled, row.bounded)
                 runs.setdefault(key, []).append(index)
         self._runs = [_run(members, rows, image_at, layout) for members in runs.values()]
         if bits:
@@ -229,10 +229,10 @@ def _run(members: Sequence[int], rows: Sequence[Row], image_at: Sequence[int], l
     gather = np.concatenate([_number_offsets(rows[i]) + image_at[i] for i in members])
     scaled, bounded = rows[members[0]].scaled, rows[members[0]].bounded
     return _Run(
-        column=layout.places[members[0]][0],
+        column=layout.place(members[0])[0],
         raw=first.type.raw,
         gather=gather,
-        target=_as_slice([layout.places[i][1] for i in members]),
+        target=_as_slice([layout.place(i)[1] for i in members]),
         rows=np.array(members, np.intp),
         scale=np.array([rows[i].scale for i in members], np.float64) if scaled else None,
         offset=np.array([rows[i].offset for i in members], np.float64) if scaled else None,
@@ -263,7 +263,7 @@ def _scalar_bits(
     return _Bits(
         at=np.array([at for at, _ in places], np.intp),
         mask=np.array([mask for _, mask in places], np.uint8),
-        target=_as_slice([layout.places[i][1] for i in members]),
+        target=_as_slice([layout.place(i)[1] for i in members]),
     )
 
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.batch import TagBatch, aligned
 from edge_opcua.core.bus import BlockReader, BlockWriter, Bus
+from edge_opcua.core.table import Table
 from edge_opcua.core.values import (
     BAD_WAITING_FOR_INITIAL_DATA,
     GOOD,
@@ -24,6 +25,7 @@ from edge_opcua.core.values import (
     Policy,
     Scalar,
     TagSpec,
+    TagSpecs,
 )
 from edge_opcua.errors import BusError
 from edge_opcua.testing import ManualClock
@@ -350,23 +352,34 @@ def test_an_array_shrinks_and_its_readers_get_a_copy() -> None:
     bus.close()
 
 
+def test_rows_that_are_columns_are_looked_at_when_a_bus_is_made() -> None:
+    twice = TagSpecs(
+        Table.of({"name": ["x", "x"], "type": [11, 11], "length": [0, 0], "substitute": [None] * 2}, 2)
+    )
+    with pytest.raises(ValueError, match="two rows have the same name"):
+        make(BlockSpec("b", twice, depth=2))
+
+
 def test_what_is_not_a_bus_is_refused() -> None:
-    small, other, old, short = (os.memfd_create(name) for name in ("small", "other", "old", "short"))
+    small, other, old, short, cut = (
+        os.memfd_create(name) for name in ("small", "other", "old", "short", "cut")
+    )
     os.write(small, b"x")
     os.write(other, b"x" * 4096)
     os.write(old, struct.pack("=8sIIQ", b"EDGEBUS\0", 99, 0, 0) + bytes(100))
-    declaration = json.dumps(
-        {
-            "wakes": {},
-            "blocks": [{"name": "b", "depth": 9, "wakes": 0, "policy": {}, "tags": [["x", 11, 0, None]]}],
-        }
-    ).encode()
-    os.write(short, struct.pack("=8sIIQ", b"EDGEBUS\0", 1, len(declaration), 0) + declaration)
+    rows = TagSpecs.of([TagSpec("x", Scalar.DOUBLE)]).to_bytes()
+    block = {"name": "b", "depth": 9, "wakes": 0, "policy": {}, "rows_bytes": len(rows)}
+    declaration = json.dumps({"wakes": {}, "blocks": [block]}).encode()
+    head = struct.pack("=8sIIQ", b"EDGEBUS\0", 2, len(declaration), 0) + declaration
+    head += bytes(aligned(len(head)) - len(head))
+    os.write(short, head + rows + bytes(64))
+    os.write(cut, head)
     for fd, reason in (
         (small, "1 bytes"),
         (other, "not a tag bus"),
         (old, "version 99"),
         (short, "its blocks need"),
+        (cut, "its blocks need"),
     ):
         with pytest.raises(BusError, match=reason):
             Bus.attach(fd)

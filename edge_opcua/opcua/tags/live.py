@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.batch import SCALARS, BlockLayout, TagBatch
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import (
     BAD_WAITING_FOR_INITIAL_DATA,
@@ -80,8 +80,8 @@ class LiveBlock:
         self.listeners: dict[Listener, None] = {}
         self._clock = clock
         n = len(spec.tags)
-        self.kind: npt.NDArray[np.uint8] = np.array([int(tag.type) for tag in spec.tags], np.uint8)
-        self.scalars: Flags = np.array([tag.length == 0 for tag in spec.tags], np.bool_)
+        self.kind: npt.NDArray[np.uint8] = spec.columns.types
+        self.scalars: Flags = spec.columns.lengths == 0
         self.status: npt.NDArray[np.uint32] = np.full(n, BAD_WAITING_FOR_INITIAL_DATA, np.uint32)
         self.changed: Flags = np.zeros(n, np.bool_)
         # When the effective status of a row last changed without its being read, ns UTC.
@@ -230,7 +230,7 @@ class LiveBlock:
         status = int(self.status[row])
         value = None if status & 0x80000000 else shown_value(batch, row, status)
         server_ns = max(int(batch.server_ns[row]), int(self._noticed_ns[row]))
-        kind = VARIANT_OF[self.spec.tags[row].type]
+        kind = VARIANT_OF[SCALARS[self.kind[row]]]
         return data_value(value, kind, status, int(batch.source_ns[row]), server_ns)
 
     def server_time(self) -> Any:
@@ -255,11 +255,8 @@ class LiveBlock:
 
 
 def _rows_of_columns(spec: BlockSpec) -> dict[Scalar, npt.NDArray[np.intp]]:
-    rows: dict[Scalar, list[int]] = {}
-    for row, tag in enumerate(spec.tags):
-        if tag.length == 0:
-            rows.setdefault(tag.type, []).append(row)
-    return {scalar: np.array(members, np.intp) for scalar, members in rows.items()}
+    layout = BlockLayout(spec)
+    return {scalar: layout.rows_of(scalar) for scalar in layout.columns}
 
 
 def _substitutes(
@@ -268,7 +265,7 @@ def _substitutes(
     """Return which rows of each column have a substitute, and what it is."""
     found: dict[Scalar, tuple[Flags, Array]] = {}
     for scalar, rows in columns.items():
-        given = [spec.tags[int(row)].substitute for row in rows]
+        given = spec.columns[rows].substitutes
         has = np.array([each is not None for each in given], np.bool_)
         values = np.array([0 if each is None else each for each in given], scalar.dtype)
         found[scalar] = (has, values)
