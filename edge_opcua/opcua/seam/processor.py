@@ -8,44 +8,32 @@ connection, so that a PLC that takes two seconds delays no other answer.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import math
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlparse
 
 import structlog
 from asyncua import ua
 from asyncua.common.connection import MessageChunk, TransportLimits
 from asyncua.common.utils import ServiceError
-from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.server.uaprocessor import UaProcessor
-from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, uatcp_to_binary
+from asyncua.ua.ua_binary import nodeid_from_binary, uatcp_to_binary
 
+from edge_opcua.opcua.seam.admission import Admission, printable
 from edge_opcua.opcua.seam.answer import encode, fault, good
 from edge_opcua.opcua.seam.buffer import StrictBuffer
-from edge_opcua.opcua.seam.channel import CHUNK_BYTES, Channel
+from edge_opcua.opcua.seam.channel import Channel
 from edge_opcua.opcua.seam.guard import handle_of
-from edge_opcua.opcua.seam.identity import (
-    Account,
-    Circumstances,
-    SignInRefusedError,
-    anonymous,
-    facts_of,
-)
 from edge_opcua.opcua.seam.jobs import Job, Jobs, reported, status_of
 from edge_opcua.opcua.seam.pace import Pace, RequestRate
-from edge_opcua.opcua.seam.request import check_activation, check_open_request, decode, read_header
-from edge_opcua.opcua.seam.session import ClientApplication, Session
-from edge_opcua.opcua.services.audit import Act
+from edge_opcua.opcua.seam.request import check_open_request, decode, read_header
+from edge_opcua.opcua.seam.session import Session
+from edge_opcua.opcua.seam.session_services import SessionServices
 from edge_opcua.opcua.services.service import Service
 from edge_opcua.opcua.services.slices import Rest
-from edge_opcua.security.chain import leaf_of
-from edge_opcua.security.trust import Decision, describe, refusal
-from edge_opcua.security.users import role_names
+from edge_opcua.security.trust import Decision, refusal
 
-MIN_NONCE_BYTES: Final = 32
 # Answers that anybody may leave unread for a moment.
 SMALL_BYTES: Final = 256 * 1024
 
@@ -76,7 +64,8 @@ class Processor(UaProcessor):
         limits: Transport limits; the base class copies them.
 
     Attributes:
-        peer: What was decided about the client's certificate; None without security.
+        address: Where the client is.
+        admission: What was decided about its client.
         jobs: Its requests that run beside others.
         behind: Chunks that came after the one that is taken now.
     """
@@ -85,16 +74,12 @@ class Processor(UaProcessor):
 
     def __init__(self, iserver: Any, transport: asyncio.Transport, limits: TransportLimits) -> None:
         super().__init__(iserver, transport, limits)
-        self._gate = iserver.gate
         self._clock = iserver.clock
         self._server_limits = iserver.limits
         self._connection = Channel(self._limits, iserver.limits, iserver.clock)
         iserver.transports.add(transport)
-        self.peer: Decision | None = None
         self.address = _address(self.name)
-        self._greeted = False
-        self._sent = b""
-        self._trust_version: tuple[int, ...] | None = None
+        self.admission = Admission(iserver, self._connection, self._limits, self.address)
         self._idle_since_s = self._clock.monotonic_s()
         self.jobs = Jobs(iserver.limits)
         ours = self._server_limits
@@ -102,8 +87,20 @@ class Processor(UaProcessor):
         self._early_rate = RequestRate(ours.early_requests_per_s, ours.early_request_burst, ours, self._clock)
         self._refusing = False
         self.behind = 0
-        self._client_bytes: float = math.inf
-        self._client_chunks: float = math.inf
+
+    @property
+    def peer(self) -> Decision | None:
+        """What was decided about the client's certificate; None without security."""
+        return self.admission.peer
+
+    @property
+    def channel(self) -> Channel:
+        """The secure channel."""
+        return self._connection
+
+    def is_gone(self) -> bool:
+        """Whether the connection is over."""
+        return bool(self._transport.is_closing())
 
     # --- the connection ------------------------------------------------------------------------------
 
@@ -113,7 +110,7 @@ class Processor(UaProcessor):
         if self.session is None or not self.session.is_activated():
             limits = self._server_limits
             ends_s = min(ends_s, self._idle_since_s + limits.activation_s)
-            if not self._greeted:
+            if not self.admission.greeted:
                 ends_s = min(ends_s, self._idle_since_s + limits.hello_s)
         return ends_s
 
@@ -176,7 +173,8 @@ class Processor(UaProcessor):
         chunk_bytes = MessageChunk.max_body_size(crypto, self._limits.max_send_buffer)
         wanted = self.session.response_bytes if self.session is not None else math.inf
         most = self._server_limits.response_bytes
-        return int(min(most, wanted, self._client_bytes, self._client_chunks * chunk_bytes))
+        client = self.admission
+        return int(min(most, wanted, client.client_bytes, client.client_chunks * chunk_bytes))
 
     def end(self, code: int) -> None:
         """Close the connection with a generic error; the exact reason is for the log (Part 6 §7.1.5)."""
@@ -197,11 +195,13 @@ class Processor(UaProcessor):
             raise ServiceError(ua.StatusCodes.BadTcpServerTooBusy)
         self._refusing = pace is Pace.REFUSE
         if kind == ua.MessageType.Hello:
-            return self._greet(body)
-        if not self._greeted:
+            acknowledge = self.admission.greet(body)
+            self._transport.write(uatcp_to_binary(ua.MessageType.Acknowledge, acknowledge))
+            return True
+        if not self.admission.greeted:
             raise ServiceError(ua.StatusCodes.BadTcpMessageTypeInvalid)
         if kind == ua.MessageType.SecureOpen:
-            if not await self._admit(header, body):
+            if not await self.admission.admit(header, body):
                 self.end(ua.StatusCodes.BadSecurityChecksFailed)
                 return False
         elif not self._connection.is_open():
@@ -211,146 +211,30 @@ class Processor(UaProcessor):
             await self._clock.sleep(pause_s)  # and nothing is read meanwhile
         return goes_on
 
-    def _greet(self, body: Any) -> bool:
-        hello = struct_from_binary(ua.Hello, body)
-        if self._greeted or min(hello.ReceiveBufferSize, hello.SendBufferSize) < CHUNK_BYTES:
-            raise ServiceError(ua.StatusCodes.BadConnectionRejected)
-        self._greeted = True
-        limits = self._limits
-        limits.max_recv_buffer = min(hello.SendBufferSize, limits.max_recv_buffer)
-        limits.max_send_buffer = min(hello.ReceiveBufferSize, limits.max_send_buffer)
-        # What the client says of messages is about answers, what we say about requests; 0: no limit.
-        self._client_bytes = hello.MaxMessageSize or math.inf
-        self._client_chunks = hello.MaxChunkCount or math.inf
-        acknowledge = ua.Acknowledge(
-            ReceiveBufferSize=limits.max_recv_buffer,
-            SendBufferSize=limits.max_send_buffer,
-            MaxMessageSize=limits.max_message_size,
-            MaxChunkCount=limits.max_chunk_count,
-        )
-        self._transport.write(uatcp_to_binary(ua.MessageType.Acknowledge, acknowledge))
-        return True
-
     def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
         """Open or renew the channel, once the certificate was accepted."""
         strict = StrictBuffer(bytes(body))
         check_open_request(strict.copy())
         renewed = self._connection.is_open()
         super().open_secure_channel(algohdr, seqhdr, strict)
-        if self.peer is not None and not renewed:
-            self._tell_channel("channel.opened")
-
-    def _tell_channel(self, kind: str) -> None:
-        assert self.peer is not None, "without security there is nobody to tell about"
-        facts = {
-            "channel": int(self._connection.security_token.ChannelId),
-            "policy": self._connection.security_policy.URI.rpartition("#")[2],
-            "thumbprint": self.peer.thumbprint,
-        }
-        event: dict[str, Any] = {
-            **self._channel_facts(),
-            "RequestType": int(ua.SecurityTokenRequestType.Issue),
-            "SecurityPolicyUri": self._connection.security_policy.URI,
-            "SecurityMode": int(self._connection.security_policy.Mode),
-            "RequestedLifetime": float(self._connection.security_token.RevisedLifetime),
-        }
-        if kind == "channel.closed":
-            event = {"SecureChannelId": event["SecureChannelId"]}
-        who = f"{self.peer.application_uri} ({self.address})"
-        self.iserver.audit(Act(kind, 0, who, facts=facts, event=event))
-
-    def _channel_facts(self) -> dict[str, Any]:
-        """Return what Part 5 §6.5.6, §6.5.8 tell of a channel."""
-        return {
-            "SecureChannelId": str(self._connection.security_token.ChannelId),
-            "ClientCertificate": self.peer.leaf if self.peer is not None else b"",
-            "ClientCertificateThumbprint": self.peer.thumbprint if self.peer is not None else "",
-        }
-
-    async def _admit(self, header: Any, body: Any) -> bool:
-        """Decide whether this channel may open, or go on, before any key is touched."""
-        security = struct_from_binary(ua.AsymmetricAlgorithmHeader, body.copy(header.body_size))
-        if header.ChunkType != ua.ChunkType.Single:  # Part 6 §6.7.2.2: always one chunk
-            return self._refused(refusal("S406", "OpenSecureChannel in several chunks"))
-        secured = security.SecurityPolicyURI != SecurityPolicyNone.URI
-        if self._connection.is_open():
-            same = security.SecurityPolicyURI == self._connection.security_policy.URI
-            leaf = leaf_of(security.SenderCertificate or b"") if secured else b""
-            if not same or leaf != (self.peer.leaf if self.peer else b""):
-                return self._refused(refusal("S420", "at the renewal of the channel", of=self.peer))
-        if not secured:
-            # Needed for discovery in any case; CreateSession asks whether more is allowed.
-            return True
-        sent = security.SenderCertificate or b""
-        if security.SecurityPolicyURI not in {policy.URI for policy in self._offered()}:
-            detail = _printable(str(security.SecurityPolicyURI)[:100])
-            return self._refused(refusal("S413", detail, of=describe(sent)))
-        if security.ReceiverCertificateThumbPrint != self._own_thumbprint():
-            return self._refused(refusal("S412", of=describe(sent)))
-        version = await self._gate.version()
-        decision: Decision = await self._gate.admit(sent, self.address)
-        self.peer = decision if decision.trusted else None
-        self._sent, self._trust_version = sent, version
-        return decision.trusted
-
-    def _own_thumbprint(self) -> bytes:
-        """Return the SHA-1 of our certificate: on an open channel the one that it was opened with."""
-        own = self._gate.security.pki.certificate_der
-        if self._connection.is_open():
-            own = self._connection.security_policy.host_certificate
-        return hashlib.sha1(own, usedforsecurity=False).digest()
+        if not renewed:
+            self.admission.tell("channel.opened")
 
     async def still_trusted(self) -> bool:
         """Whether client and user may stay: decided again only after lists or users have changed."""
-        return await self._client_still_trusted() and await self._user_still_there()
-
-    async def _client_still_trusted(self) -> bool:
-        if self.peer is None:
-            return True
-        version = await self._gate.version()
-        if version is None or version == self._trust_version:
-            return True
-        decision: Decision = await self._gate.admit(self._sent, self.address)
-        self._trust_version = version
-        if decision.trusted:
-            self.peer = decision  # its roles may be others
-        return decision.trusted or decision.code == "S414"  # unreadable for a moment: look again later
-
-    async def _user_still_there(self) -> bool:
-        """Give the session the roles its user has now; end it if there is no such user any more."""
-        identity, session = self.iserver.identity, self.session
-        if session is None or not session.is_activated():
-            return True
-        before = session.account
-        now = await identity.is_still(before) if before.user is not None else anonymous(self.peer)
-        if session.account is not before:  # another user has come meanwhile
-            return True
-        if now is None:
-            _log.warning("session.user_gone", who=session.who, user=session.user_name)
-            await session.close_session(delete_subs=True)
-            return False
-        if now.roles != before.roles:
-            _log.info("session.roles_changed", who=session.who, roles=role_names(now.roles))
-            session.act_for(now)  # else the very same roles stay: services notice a change by that
-        return True
+        users = SessionServices(self.iserver, self)
+        return await self.admission.is_still_trusted() and await users.user_is_still_there()
 
     def refuse_open(self, reason: str) -> None:
         """Report a channel that failed after its certificate was accepted."""
-        self._refused(refusal("S415", _printable(reason)[:200], of=self.peer))
-
-    def _offered(self) -> list[Any]:
-        return [factory.cls for factory in self.iserver.policies]
-
-    def _refused(self, decision: Decision) -> bool:
-        self._gate.refuse(decision, self.address)
-        return False
+        self.admission.refuse(refusal("S415", printable(reason)[:200], of=self.peer))
 
     async def close(self) -> None:
         """End the session with the connection, unless it moved on, or has subscriptions to come back to."""
         if self.session is not None and self.session.owner is not self:
             self.session = None
-        if self.peer is not None and self._connection.security_token.ChannelId:
-            self._tell_channel("channel.closed")
+        if self._connection.security_token.ChannelId:
+            self.admission.tell("channel.closed")
         # Nothing more is published into the void; it waits for the client to come back.
         if self.session is not None:
             self.iserver.subscription_service.drop_requests(self.session)
@@ -399,14 +283,20 @@ class Processor(UaProcessor):
         if typeid in DISCOVERY:
             return await self._discover(typeid, requesthdr, seqhdr, body)
         if typeid == CREATE_SESSION:
-            return await self._create_session(requesthdr, seqhdr, body)
+            response = await SessionServices(self.iserver, self).create(body)
+            self.send_response(requesthdr.RequestHandle, seqhdr, response)
+            return True
         if typeid == ACTIVATE_SESSION:
-            return await self._activate_session(requesthdr, seqhdr, body)
+            response = await SessionServices(self.iserver, self).activate(requesthdr, body)
+            self.send_response(requesthdr.RequestHandle, seqhdr, response)
+            return True
         if typeid in NOT_OFFERED:  # nobody needs a session to be told so
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
         session = self._session_of(requesthdr)
         if typeid == CLOSE_SESSION:
-            return await self._close_session(session, requesthdr, seqhdr, body)
+            response = await SessionServices(self.iserver, self).close(session, body)
+            self.send_response(requesthdr.RequestHandle, seqhdr, response)
+            return True
         found = self.iserver.services.get(typeid)
         if found is None:
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
@@ -444,174 +334,8 @@ class Processor(UaProcessor):
             return session
         if session is not None or self.iserver.lookup_external_session(header.AuthenticationToken):
             # Somebody else's token, or a wrong one beside a session of its own: no client does this.
-            self._refused(refusal("S422", of=self.peer))
+            self.admission.refuse(refusal("S422", of=self.peer))
         raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
-
-    # --- sessions ------------------------------------------------------------------------------------
-
-    async def _create_session(self, header: Any, seqhdr: Any, body: Any) -> bool:
-        params = decode(ua.CreateSessionParameters, body, self._server_limits)
-        client = self._client(params)
-        if self.session is not None:
-            if self.session.is_activated():
-                raise ServiceError(ua.StatusCodes.BadTooManySessions)  # one session per channel
-            await self.session.close_session(delete_subs=True)
-        await self.iserver.make_room_for_session(secured=client.secured)
-        self.session = self.iserver.create_client_session(
-            _printable(params.SessionName or "")[:200], client, self
-        )
-        self.session.response_bytes = params.MaxResponseMessageSize or math.inf
-        result = await self.session.create_session(params, sockname=self.sockname)
-        self._tell_session(params, result)
-        result.MaxRequestMessageSize = self._server_limits.message_bytes
-        policy = self._connection.security_policy
-        result.ServerCertificate = policy.host_certificate
-        signed = (policy.peer_certificate or b"") + (params.ClientNonce or b"")
-        result.ServerSignature.Signature = policy.asymmetric_cryptography.signature(signed)
-        result.ServerSignature.Algorithm = policy.AsymmetricSignatureURI
-        response = ua.CreateSessionResponse()
-        response.Parameters = result
-        self.send_response(header.RequestHandle, seqhdr, response)
-        return True
-
-    def _tell_session(self, params: Any, result: Any) -> None:
-        """Tell who has a session, and if he was sent to us by a name that our certificate does not have."""
-        session: Session = self.session  # type: ignore[assignment]  # just made
-        facts = {"application_uri": session.client.application_uri, "name": session.name}
-        event = {**self._channel_facts(), "RevisedSessionTimeout": float(result.RevisedSessionTimeout)}
-        self.iserver.audit(
-            Act("session.created", 0, session.who, session.session_id, facts=facts, event=event)
-        )
-        host = host_of(params.EndpointUrl)
-        if self.peer is not None and not self.iserver.is_called(host):  # Part 4 §5.7.2: told, not refused
-            facts = {"endpoint_url": str(params.EndpointUrl)[:500]}
-            self.iserver.audit(Act("url.mismatched", 0, session.who, session.session_id, facts=facts))
-
-    def _client(self, params: Any) -> ClientApplication:
-        """Say who wants a session: on a secured channel its certificate does (Part 4 §5.7.2)."""
-        if params.ServerUri and params.ServerUri != self._gate.security.pki.application_uri:
-            raise ServiceError(ua.StatusCodes.BadServerUriInvalid)
-        described = params.ClientDescription
-        uri = str(described.ApplicationUri or "")[:500]
-        name = described.ApplicationName.Text if described.ApplicationName else ""
-        if self.peer is None:
-            if not self._gate.security.allow_none:
-                raise ServiceError(ua.StatusCodes.BadSecurityModeInsufficient)
-        else:
-            if leaf_of(params.ClientCertificate or b"") != self.peer.leaf:
-                self._refused(refusal("S420", of=self.peer))
-                raise ServiceError(ua.StatusCodes.BadCertificateInvalid)
-            if uri != self.peer.application_uri:
-                self._refused(refusal("S421", f"it calls itself {uri[:200]!r}", of=self.peer))
-                raise ServiceError(ua.StatusCodes.BadCertificateUriInvalid)
-            if len(params.ClientNonce or b"") < MIN_NONCE_BYTES:
-                raise ServiceError(ua.StatusCodes.BadNonceInvalid)
-        return ClientApplication(
-            application_uri=uri,
-            application_name=_printable(name or "")[:200],
-            address=self.address,
-            certificate=self.peer.leaf if self.peer else b"",
-            thumbprint=self.peer.thumbprint if self.peer else "",
-            policy_uri=self._connection.security_policy.URI,
-            secured=self.peer is not None,
-        )
-
-    async def _activate_session(self, header: Any, seqhdr: Any, body: Any) -> bool:
-        """Part 4 §5.7.3. Requests of this connection that follow wait until it is decided."""
-        check_activation(body.copy())
-        params = decode(ua.ActivateSessionParameters, body, self._server_limits)
-        session = self.iserver.lookup_external_session(header.AuthenticationToken)
-        if session is None:
-            raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
-        self._may_activate(session)
-        self._check_signature(session, params.ClientSignature.Signature)
-        nonce = session.nonce
-        account = await self._signed_in(session, params)
-        # While a password was hashed the session may have ended, moved, or been activated by another request.
-        if session.nonce is not nonce or session.is_over or self._transport.is_closing():
-            raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
-        self._may_activate(session)
-        # Part 4 §5.7.3: a session moves to another channel with its user, not to another user.
-        if session.owner is not self and account.name != session.user_name:
-            raise ServiceError(ua.StatusCodes.BadIdentityChangeNotSupported)
-        result = session.activate(params, account)
-        if session.owner is not self:
-            self._take_over(session)
-        self._connection.activated = True
-        facts = {**facts_of(account), "secured": session.secured}
-        self.iserver.audit(Act("session.activated", 0, session.who, session.session_id, facts=facts))
-        response = ua.ActivateSessionResponse()
-        response.Parameters = result
-        self.send_response(header.RequestHandle, seqhdr, response)
-        return True
-
-    def _may_activate(self, session: Session) -> None:
-        if session.owner is not self:
-            self._check_move(session)
-
-    async def _signed_in(self, session: Session, params: ua.ActivateSessionParameters) -> Account:
-        """Return the user of an activation; the reason of a refusal is for log and audit, not for him."""
-        where = self._circumstances(session)
-        try:
-            account: Account = await self.iserver.identity.sign_in(
-                params.UserIdentityToken, params.UserTokenSignature, where
-            )
-        except SignInRefusedError as exc:
-            verdict = exc.verdict
-            log = _log.debug if verdict.code == "S453" else _log.warning  # that it is locked was told
-            log("user.refused", user=exc.name, who=session.who, code=verdict.code, reason=verdict.reason)
-            facts = {"user": exc.name, "code": verdict.code, "reason": verdict.reason}
-            act = Act("session.activated", int(exc.code), session.who, session.session_id, facts=facts)
-            self.iserver.audit(act)
-            raise
-        if session.is_activated() and account.name != session.user_name:
-            await self.jobs.settle()
-        return account
-
-    def _circumstances(self, session: Session) -> Circumstances:
-        policy = self._connection.security_policy
-        decryptor = policy.asymmetric_cryptography.Decryptor if self.peer is not None else None
-        return Circumstances(
-            peer=self.peer,
-            address=self.address,
-            policy_uri=policy.URI,
-            certificate=policy.host_certificate,
-            key=decryptor.host_privkey if decryptor is not None else None,
-            nonce=session.nonce or b"",
-        )
-
-    def _check_move(self, session: Session) -> None:
-        """Part 4 §5.7.3: first on its own channel; later on another one of the same client only."""
-        if not session.is_activated() or not self._belongs_to(session.client):
-            self._refused(refusal("S422", f"of {session.who}, from another channel", of=self.peer))
-            raise ServiceError(ua.StatusCodes.BadSecureChannelIdInvalid)
-        if self.session is not None and self.session.is_activated():
-            raise ServiceError(ua.StatusCodes.BadTooManySessions)
-
-    def _belongs_to(self, client: ClientApplication) -> bool:
-        return (
-            self.peer is not None
-            and client.secured
-            and self.peer.leaf == client.certificate
-            and client.policy_uri == self._connection.security_policy.URI
-        )
-
-    def _check_signature(self, session: Session, signature: bytes | None) -> None:
-        """Part 4 §5.7.3: the client signs our certificate and the last nonce with its channel's key."""
-        policy = self._connection.security_policy
-        if self.peer is None:
-            return
-        try:
-            policy.asymmetric_cryptography.verify(policy.host_certificate + session.nonce, signature or b"")
-        except Exception as exc:
-            self._refused(refusal("S423", of=self.peer))
-            raise ServiceError(ua.StatusCodes.BadApplicationSignatureInvalid) from exc
-
-    def _take_over(self, session: Session) -> None:
-        """Move the session here, with its subscriptions; what the old channel still sends is void."""
-        before, session.owner, self.session = session.owner, self, session
-        if before is not None:
-            before.lose_session()
 
     def lose_session(self) -> None:
         """Forget a session that moved to another channel; its Publish requests came here and are void."""
@@ -619,15 +343,6 @@ class Processor(UaProcessor):
             self.iserver.subscription_service.drop_requests(self.session)
         self.session = None
         self._idle_since_s = self._clock.monotonic_s()
-
-    async def _close_session(self, session: Session, header: Any, seqhdr: Any, body: Any) -> bool:
-        delete_subscriptions = bool(ua.ua_binary.Primitives.Boolean.unpack(body))
-        session.said_goodbye = True
-        await session.close_session(delete_subscriptions)
-        session.owner = None
-        self.lose_session()
-        self.send_response(header.RequestHandle, seqhdr, ua.CloseSessionResponse())
-        return True
 
     # --- side by side --------------------------------------------------------------------------------
 
@@ -708,15 +423,3 @@ def _address(peer: Any) -> str:
     if isinstance(peer, tuple) and len(peer) >= 2:
         return f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}"
     return str(peer or "")
-
-
-def host_of(url: str | None) -> str:
-    """Return the host of an endpoint URL as a client wrote it; empty if it is none."""
-    try:
-        return (urlparse(url or "").hostname or "").lower()
-    except ValueError:
-        return ""
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -33,9 +33,9 @@ from edge_opcua.opcua.seam.channel import CHUNK_BYTES
 from edge_opcua.opcua.seam.gate import QUIET_S, Gate, ServerSecurity
 from edge_opcua.opcua.seam.identity import Identity
 from edge_opcua.opcua.seam.pace import Arrivals
-from edge_opcua.opcua.seam.processor import host_of
 from edge_opcua.opcua.seam.protocol import Listener
 from edge_opcua.opcua.seam.session import ClientApplication, Session, SessionSummary
+from edge_opcua.opcua.seam.session_services import host_of
 from edge_opcua.opcua.services.attribute.attributes import Attributes
 from edge_opcua.opcua.services.audit import Act, Audit, unheard
 from edge_opcua.opcua.services.counts import ServerCounts
@@ -488,8 +488,8 @@ class SecureServer(Server):
         if notifiers is None:
             chosen = self.iserver.subscription_service.notifiers.above(event.emitting_node)
         else:
-            chosen = (*notifiers, SERVER)
-        await self.iserver.subscription_service.deliver(event, chosen)
+            chosen = [*notifiers, SERVER]
+        self.iserver.subscription_service.deliver(event, chosen)
 
     def sessions(self) -> list[SessionSummary]:
         """Return who is connected, for ``edge-opcua status``."""

@@ -9,7 +9,7 @@ import secrets
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from asyncua import ua
 from asyncua.server.internal_session import InternalSession, SessionState
@@ -19,12 +19,22 @@ from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.services.counts import SessionCounts
 from edge_opcua.security.roles import Role
 
-if TYPE_CHECKING:
-    from edge_opcua.opcua.seam.processor import Processor
-
 NONCE_BYTES: Final = 32
 # Users of one session that diagnostics remember, newest last.
 MAX_HISTORY: Final = 10
+
+
+class Owner(Protocol):
+    """The connection that a session lives on."""
+
+    @property
+    def jobs(self) -> Any:
+        """What runs for it beside other requests."""
+        ...
+
+    def lose_session(self) -> None:
+        """Forget the session: it lives elsewhere now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +150,7 @@ class Session(InternalSession):
         internal_server: Any,
         name: str,
         client: ClientApplication,
-        processor: Processor,
+        processor: Owner,
         since: dt.datetime,
     ) -> None:
         # external=False: the base class would enter the session under its sequential token.
@@ -155,7 +165,7 @@ class Session(InternalSession):
         self.session_id = ua.NodeId(uuid.uuid4(), 1)
         self.auth_token = ua.NodeId(secrets.token_bytes(32), 0, ua.NodeIdType.ByteString)
         self.client = client
-        self.owner: Processor | None = processor
+        self.owner: Owner | None = processor
         self.since = since
         self.order = WriteOrder()
         self.account = NOBODY
