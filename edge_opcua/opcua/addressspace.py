@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace
+from asyncua.server.address_space import AddressSpace, NodeData
 
 from edge_opcua.opcua.tags.table import TagTable
 
@@ -20,12 +20,29 @@ class Nodes(AddressSpace):
     to it a tag is an unknown NodeId.
 
     Attributes:
+        changes: How often a node came, went or was replaced; what was worked out before is old then.
         tags: The tags.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.changes = 0
         self.tags = TagTable()
+
+    def __setitem__(self, node: ua.NodeId, data: NodeData) -> None:
+        """Add a node."""
+        super().__setitem__(node, data)
+        self.changes += 1
+
+    def __delitem__(self, node: ua.NodeId) -> None:
+        """Remove a node."""
+        super().__delitem__(node)
+        self.changes += 1
+
+    def clear(self) -> None:
+        """Remove every node."""
+        super().clear()
+        self.changes += 1
 
     def knows(self, node: ua.NodeId) -> bool:
         """Whether there is such a node."""

@@ -11,10 +11,11 @@ from typing import Any
 
 from asyncua import ua
 from asyncua.common.utils import Buffer
-from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
+from asyncua.server.address_space import AttributeValue, NodeData
 from asyncua.ua.ua_binary import extensionobject_from_binary, extensionobject_to_binary
 
 from edge_opcua.opcua.access import Access
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.attribute.attributes import Attributes
 from edge_opcua.opcua.services.subscription.monitoring import (
@@ -143,7 +144,7 @@ class Plant:
 
     def __init__(self, **limits: Any) -> None:
         self.clock = ManualClock()
-        self.aspace = AddressSpace()
+        self.aspace = Nodes()
         self.access = Access()
         self.limits = ServerLimits(**limits)
         self.attributes = Attributes(self.aspace, self.access, self.limits)

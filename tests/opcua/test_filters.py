@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from asyncua import ua
 from asyncua.common.events import Event
-from asyncua.server.address_space import AddressSpace, NodeManagementService
+from asyncua.server.address_space import NodeManagementService
 from asyncua.server.standard_address_space import standard_address_space
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_opcua.opcua.access import Access, AccessRule, Kind, Permission
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.event.eventtypes import EventTypes
 from edge_opcua.opcua.services.event.filters import Compiled, Selection, compile_filter, may_receive
@@ -50,9 +51,9 @@ def add(nodes: NodeManagementService, node: ua.NodeId, parent: ua.NodeId, refere
 
 
 @pytest.fixture(scope="module")
-def aspace() -> AddressSpace:
+def aspace() -> Nodes:
     """The standard address space, and an event type with nested fields."""
-    space = AddressSpace()
+    space = Nodes()
     nodes = NodeManagementService(space)
     standard_address_space.fill_address_space(nodes)
     ids = ua.ObjectIds
@@ -64,7 +65,7 @@ def aspace() -> AddressSpace:
 
 
 @pytest.fixture(scope="module")
-def types(aspace: AddressSpace) -> EventTypes:
+def types(aspace: Nodes) -> EventTypes:
     return EventTypes(aspace)
 
 
@@ -515,7 +516,7 @@ def test_an_event_with_odd_values_is_let_by(types: EventTypes) -> None:
 # --- ReceiveEvents (Part 3 §8.55) --------------------------------------------------------------------------
 
 
-def test_an_event_is_received_with_the_permission_on_its_type_and_on_its_source(aspace: AddressSpace) -> None:
+def test_an_event_is_received_with_the_permission_on_its_type_and_on_its_source(aspace: Nodes) -> None:
     everybody, officer = frozenset({Role.ANONYMOUS}), frozenset({Role.SECURITY_ADMIN})
     access = Access()
     server = ua.NodeId(ua.ObjectIds.Server)

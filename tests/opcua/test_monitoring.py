@@ -570,7 +570,7 @@ def test_event_items_have_modes_too(plant: Plant) -> None:
     plant.set_mode(number, REPORTING, made.MonitoredItemId)
     assert [fields[0].Text for fields in heard(plant, number)] == ["kept"]
     plant.service.delete(plant.session, ua.DeleteSubscriptionsParameters([number]))
-    assert not plant.service.monitoring._listening
+    assert not len(plant.service.monitoring.audience)
 
 
 def test_an_event_goes_only_to_those_who_may_receive_it(plant: Plant) -> None:

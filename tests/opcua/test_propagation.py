@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace, NodeData
+from asyncua.server.address_space import NodeData
 
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.event.propagation import Notifiers
 
 IDS = ua.ObjectIds
 SERVER = ua.NodeId(IDS.Server)
 
 
-def refer(space: AddressSpace, below: ua.NodeId, kind: int, above: ua.NodeId) -> None:
+def refer(space: Nodes, below: ua.NodeId, kind: int, above: ua.NodeId) -> None:
     """Add the inverse reference that leads up."""
     if below not in space:
         space[below] = NodeData(below)
@@ -23,9 +24,9 @@ def node(name: str) -> ua.NodeId:
     return ua.NodeId(name, 2)
 
 
-def plant() -> AddressSpace:
+def plant() -> Nodes:
     """Server - Line - Cell - Press (HasEventSource) - its sensor (component only)."""
-    space = AddressSpace()
+    space = Nodes()
     refer(space, ua.NodeId(IDS.HasNotifier), IDS.HasSubtype, ua.NodeId(IDS.HasEventSource))
     refer(space, node("Line"), IDS.HasNotifier, SERVER)
     refer(space, node("Cell"), IDS.HasNotifier, node("Line"))

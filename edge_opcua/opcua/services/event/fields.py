@@ -16,13 +16,14 @@ from edge_opcua.opcua.services.attribute.ranges import NumericRange, parse
 from edge_opcua.opcua.services.event.eventtypes import BASE_EVENT, EventTypes, Path, path_of
 from edge_opcua.opcua.services.event.operators import Value, typed
 
-__all__ = ["Field", "Fields", "Names", "read_field"]
+__all__ = ["NULL_FIELD", "Field", "Fields", "Names", "cut", "read_field", "typed_variant"]
 
 Names = tuple[str | None, ...]
 _codes: Final = ua.StatusCodes
-_NULL: Final = ua.Variant()
+NULL_FIELD: Final = ua.Variant()
 # Part 9 §5.5.2: no path and the attribute NodeId selects the ConditionId; our events keep it under this name.
 _CONDITION_ID: Final = "NodeId"
+_NO_TYPE: Final[tuple[Any, Names]] = (object(), ())
 _LASTING: Final = frozenset({str, int, float, bool, bytes, dt.datetime, uuid.UUID, ua.NodeId})
 
 
@@ -85,18 +86,29 @@ class Fields:
         self._types = types
         self._fields: list[Field] = []
         self._names: dict[ua.NodeId, Names] = {}
+        self._last = _NO_TYPE
 
     def add(self, field: Field) -> int:
         """Take up a field; returns its number."""
         self._fields.append(field)
+        self._names.clear()
+        self._last = _NO_TYPE
         return len(self._fields) - 1
 
     def names(self, event_type: ua.NodeId) -> Names:
         """Return the name of each field in events of a type, None where they do not have it."""
-        found = self._names.get(event_type)
-        if found is None:
-            found = self._names[event_type] = tuple(self._name(each, event_type) for each in self._fields)
-        return found
+        last, found = self._last
+        if event_type is last:  # most events are of the type of the one before
+            return found
+        kept = self._names.get(event_type)
+        if kept is None:
+            kept = self._names[event_type] = tuple(self._name(each, event_type) for each in self._fields)
+        self._last = (event_type, kept)
+        return kept
+
+    def part(self, number: int) -> NumericRange | None:
+        """Return which part of a field is meant, None for all of it."""
+        return self._fields[number].part
 
     def value(self, event: Any, names: Names, number: int) -> Value:
         """Return a field as the operators take it."""
@@ -109,7 +121,7 @@ class Fields:
             return None
         part = self._fields[number].part
         if part is not None or not isinstance(kind, ua.VariantType):
-            variant = _variant(kind, found) if part is None else _cut(part, _variant(kind, found))
+            variant = typed_variant(kind, found) if part is None else cut(part, typed_variant(kind, found))
             kind, found = variant.VariantType, variant.Value
         # §7.7.3: a StatusCode in place of the value is null.
         return None if type(found) is ua.StatusCode and _replaces(event, name) else typed(kind, found)
@@ -127,12 +139,12 @@ class Fields:
         """
         name = names[number]
         if name is None:
-            return _NULL
+            return NULL_FIELD
         found = taken.get(name)
         if found is None:
             found = taken[name] = _taken(event, name)
         part = self._fields[number].part
-        return found if part is None or found is _NULL else _cut(part, found)
+        return found if part is None or found is NULL_FIELD else cut(part, found)
 
     def _name(self, field: Field, event_type: ua.NodeId) -> str | None:
         if field.event_type != BASE_EVENT and not self._types.is_type(event_type, field.event_type):
@@ -148,11 +160,11 @@ def _taken(event: Any, name: str) -> ua.Variant:
     kind = event.data_types.get(name)
     value = getattr(event, name, None)
     if kind is None or value is None:
-        return _NULL
-    return _variant(kind, _copied(value))
+        return NULL_FIELD
+    return typed_variant(kind, _copied(value))
 
 
-def _variant(kind: Any, value: Any) -> ua.Variant:
+def typed_variant(kind: Any, value: Any) -> ua.Variant:
     """Return a typed Variant; a field whose event does not know a built-in type is guessed by its value."""
     if isinstance(value, ua.StatusCode):
         return ua.Variant(value, ua.VariantType.StatusCode)
@@ -163,7 +175,7 @@ def _replaces(event: Any, name: str) -> bool:
     return bool(event.data_types.get(name) != ua.VariantType.StatusCode)
 
 
-def _cut(part: NumericRange, value: ua.Variant) -> ua.Variant:
+def cut(part: NumericRange, value: ua.Variant) -> ua.Variant:
     """Return a part of a field; where there is nothing, a StatusCode stands (§7.22.3)."""
     try:
         return part.read(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,16 +13,19 @@ from asyncua.common.utils import ServiceError
 from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.opcua.access import Access, Permission
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.services.event.encoded import EncodedEvent, Key
 from edge_opcua.opcua.services.event.eventtypes import EventTypes
-from edge_opcua.opcua.services.event.fields import Fields, read_field
+from edge_opcua.opcua.services.event.fields import NULL_FIELD, Fields, Names, read_field
 from edge_opcua.opcua.services.event.where import Where, compile_where
+from edge_opcua.opcua.services.variants import NULL
 from edge_opcua.security.roles import Role
 
-__all__ = ["Compiled", "Selection", "compile_filter", "may_receive"]
+__all__ = ["Compiled", "Receivers", "Selection", "compile_filter", "may_receive"]
 
 _codes: Final = ua.StatusCodes
-_NULL: Final = ua.Variant()
+_KNOWN: Final = 1000  # answers of who may get what that are kept
 # What odd values in an event can make an operator raise.
 _ODD: Final = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError)
 
@@ -41,6 +45,9 @@ class Selection:
         self._fields = fields
         self._select = tuple(select)
         self._where = where
+        self._head = struct.pack("<I", len(self._select))
+        self._keys: dict[Names, tuple[Key, ...]] = {}
+        self._last: tuple[Names | None, tuple[Key, ...]] = (None, ())
 
     def __len__(self) -> int:
         """Return how many fields are selected."""
@@ -58,8 +65,40 @@ class Selection:
             _log.debug("filter.failed", event_type=event.EventType.to_string(), error=repr(exc))
             return False
 
+    def encoded(self, event: EncodedEvent) -> bytes:
+        """Return the wanted fields as they are sent: an EventFieldList without its handle.
+
+        Raises:
+            Exception: Whatever the codec raises at a value that is not of its type.
+        """
+        names = self._fields.names(event.event.EventType)
+        last, keys = self._last
+        if names is not last:
+            keys = self._plan(names)
+        found = event.lists.get(keys)
+        if found is None:
+            found = event.lists[keys] = self._head + b"".join(map(event.__getitem__, keys))
+        return found
+
+    def nulls(self) -> bytes:
+        """Return as many null fields as are wanted, instead of those of an event that cannot be encoded."""
+        return self._head + NULL * len(self._select)
+
+    def _plan(self, names: Names) -> tuple[Key, ...]:
+        """Return what is put together of events of a type; worked out once."""
+        keys = self._keys.get(names)
+        if keys is None:
+            keys = self._keys[names] = tuple(self._key(names, number) for number in self._select)
+        self._last = (names, keys)
+        return keys
+
+    def _key(self, names: Names, number: int | None) -> Key:
+        name = None if number is None else names[number]
+        part = None if number is None else self._fields.part(number)
+        return name if name is None or part is None else (name, part)
+
     def fields(self, event: Any, taken: MutableMapping[str, ua.Variant] | None = None) -> list[ua.Variant]:
-        """Return copies of the wanted fields: they are encoded later, when the event may say something else.
+        """Return copies of the wanted fields: what :meth:`encoded` encodes, as values.
 
         Args:
             event: The event.
@@ -68,7 +107,9 @@ class Selection:
         names = self._fields.names(event.EventType)
         copies = {} if taken is None else taken
         variant = self._fields.variant
-        return [_NULL if number is None else variant(event, names, number, copies) for number in self._select]
+        return [
+            NULL_FIELD if number is None else variant(event, names, number, copies) for number in self._select
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +170,36 @@ def _selected(types: EventTypes, fields: Fields, clause: ua.SimpleAttributeOpera
         return None, int(exc.code)
 
 
-def may_receive(access: Access, roles: frozenset[Role], event: Any, aspace: AddressSpace) -> bool:
+class Receivers:
+    """Who may get which events; answers are kept until permissions or nodes change.
+
+    Args:
+        access: Who may do what.
+        aspace: The address space.
+    """
+
+    def __init__(self, access: Access, aspace: Nodes) -> None:
+        self._access = access
+        self._aspace = aspace
+        self._state = (-1, -1)
+        self._kept: dict[tuple[int, int, frozenset[Role]], tuple[bool, Any, Any]] = {}
+
+    def may(self, roles: frozenset[Role], event: Any) -> bool:
+        """Whether a user with these roles may get an event; see :func:`may_receive`."""
+        state = (self._access.changes, self._aspace.changes)
+        if state != self._state or len(self._kept) >= _KNOWN:
+            self._kept.clear()
+            self._state = state
+        kind, source = event.EventType, event.SourceNode
+        kept = self._kept.get((id(kind), id(source), roles))
+        if kept is None:
+            # Both are kept beside the answer, so that no other object can come to have their ids.
+            kept = (may_receive(self._access, roles, event, self._aspace), kind, source)
+            self._kept[id(kind), id(source), roles] = kept
+        return kept[0]
+
+
+def may_receive(access: Access, roles: frozenset[Role], event: Any, aspace: Nodes) -> bool:
     """Whether a user may get an event: ReceiveEvents on its type and on its source (Part 3 §8.55).
 
     Args:
@@ -142,4 +212,4 @@ def may_receive(access: Access, roles: frozenset[Role], event: Any, aspace: Addr
     if not access.may(roles, receive, event.EventType):
         return False
     source = event.SourceNode
-    return source is None or source not in aspace or access.may(roles, receive, source)
+    return source is None or not aspace.knows(source) or access.may(roles, receive, source)

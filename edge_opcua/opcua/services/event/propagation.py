@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace
+from asyncua.server.address_space import NodeData
 
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.types import SERVER, is_subtype
 
 __all__ = ["Notifiers"]
@@ -15,8 +17,31 @@ _EVENT_SOURCE: Final = ua.NodeId(ua.ObjectIds.HasEventSource)
 MAX_NOTIFIERS: Final = 1000
 _MAX_KEPT: Final = 10_000
 
-# The nodes that were looked at, and how many references each had then.
-_Seen = tuple[tuple[ua.NodeId, int], ...]
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What was found above a node.
+
+    Args:
+        node: The node.
+        above: It, and every notifier above it.
+        changes: How often nodes of the address space had changed.
+        seen: The nodes that were looked at, and how many references each had.
+    """
+
+    node: ua.NodeId
+    above: tuple[ua.NodeId, ...]
+    changes: int
+    seen: tuple[tuple[NodeData, int], ...]
+
+    def is_true(self, changes: int) -> bool:
+        """Whether nothing has changed since."""
+        if changes != self.changes:
+            return False
+        for data, count in self.seen:  # noqa: SIM110 - asked for every event; a generator takes three times as long
+            if len(data.references) != count:
+                return False
+        return True
 
 
 class Notifiers:
@@ -26,24 +51,45 @@ class Notifiers:
         aspace: The address space.
     """
 
-    def __init__(self, aspace: AddressSpace) -> None:
+    def __init__(self, aspace: Nodes) -> None:
         self._aspace = aspace
-        self._above: dict[ua.NodeId, tuple[tuple[ua.NodeId, ...], _Seen]] = {}
+        self._above: dict[ua.NodeId, _Kept] = {}
+        # The same by the identity of the NodeId: an emitter has one, and hashing it takes longer than this.
+        self._of_object: dict[int, _Kept] = {}
 
     def above(self, node: ua.NodeId) -> tuple[ua.NodeId, ...]:
-        """Return a node and every node above it through HasNotifier or HasEventSource, and Server."""
+        """Return a node and every node above it through HasNotifier or HasEventSource, and Server.
+
+        The same tuple as before as long as nothing changes.
+        """
+        kept = self._of_object.get(id(node))
+        if kept is not None and kept.node is node and kept.is_true(self._aspace.changes):
+            return kept.above
         kept = self._above.get(node)
-        if kept is not None and all(self._count(each) == count for each, count in kept[1]):
-            return kept[0]
-        if len(self._above) >= _MAX_KEPT:
-            self._above.clear()
-        found = self._climb(node)
-        self._above[node] = (tuple(found), tuple((each, self._count(each)) for each in found))
-        return self._above[node][0]
+        if kept is None or not kept.is_true(self._aspace.changes):
+            kept = self._look(node)
+        if len(self._of_object) >= _MAX_KEPT:
+            self._of_object.clear()
+        self._of_object[id(node)] = _Kept(node, kept.above, kept.changes, kept.seen)
+        return kept.above
 
     def forget(self) -> None:
         """Look again everywhere: references were replaced."""
         self._above.clear()
+        self._of_object.clear()
+
+    def _look(self, node: ua.NodeId) -> _Kept:
+        if len(self._above) >= _MAX_KEPT:
+            self.forget()
+        found = self._climb(node)
+        seen = [data for each in found if (data := self._aspace.get(each)) is not None]
+        kept = self._above[node] = _Kept(
+            node,
+            tuple(found),
+            self._aspace.changes,
+            tuple((data, len(data.references)) for data in seen),
+        )
+        return kept
 
     def _climb(self, node: ua.NodeId) -> dict[ua.NodeId, None]:
         found: dict[ua.NodeId, None] = {}
@@ -62,7 +108,3 @@ class Notifiers:
             ]
         found[SERVER] = None
         return found
-
-    def _count(self, node: ua.NodeId) -> int:
-        data = self._aspace.get(node)
-        return -1 if data is None else len(data.references)

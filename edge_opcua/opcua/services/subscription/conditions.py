@@ -14,6 +14,7 @@ from asyncua.common.event_objects import RefreshEndEvent, RefreshStartEvent
 from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.core.clock import Clock
+from edge_opcua.opcua.services.event.encoded import EncodedEvent
 from edge_opcua.opcua.services.service import caller
 from edge_opcua.opcua.services.subscription.eventitems import EventItem
 from edge_opcua.opcua.types import SERVER
@@ -33,8 +34,23 @@ _codes: Final = ua.StatusCodes
 _BRANCH: Final = ("NodeId", "SourceNode", "ConditionName", "BranchId")
 
 
-class Mark(list[ua.Variant]):
-    """The fields of a RefreshEnd; as long as they exist they wait in a queue: the refresh is in progress."""
+class _Wait:
+    """Exists as long as the mark that holds it."""
+
+
+class Mark(bytes):
+    """The fields of a RefreshEnd; as long as they exist they wait in a queue: the refresh is in progress.
+
+    Bytes take no weak references, therefore ``wait``.
+    """
+
+    def __new__(cls, fields: bytes) -> Mark:
+        """Mark the end."""
+        made = super().__new__(cls, fields)
+        made.wait = _Wait()
+        return made
+
+    wait: _Wait
 
 
 class Conditions:
@@ -53,7 +69,7 @@ class Conditions:
         aspace: AddressSpace,
         find: Callable[[int], Subscription | None],
         may: Callable[[Subscription, Any], bool],
-        overflow: Callable[[], Any],
+        overflow: Callable[[], EncodedEvent],
         clock: Clock,
     ) -> None:
         self._aspace = aspace
@@ -62,7 +78,7 @@ class Conditions:
         self._overflow = overflow
         self._clock = clock
         self._retained: dict[tuple[Any, ...], tuple[Any, frozenset[ua.NodeId]]] = {}
-        self._marks: weakref.WeakKeyDictionary[Subscription, list[weakref.ref[Mark]]] = (
+        self._marks: weakref.WeakKeyDictionary[Subscription, list[weakref.ref[_Wait]]] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -101,13 +117,13 @@ class Conditions:
         for each in items:
             if each.mode == ua.MonitoringMode.Disabled or each.number not in subscription.items:
                 continue
-            each.enter(each.selection.fields(start), self._overflow)
+            each.enter(each.encoded(start), self._overflow)
             for event, notifiers in tuple(self._retained.values()):
                 if each.node_id in notifiers and self._may(subscription, event):
-                    each.offer(event, self._overflow)
-            mark = Mark(each.selection.fields(end))
+                    each.offer(EncodedEvent(event), self._overflow)
+            mark = Mark(each.encoded(end))
             if each.mode == ua.MonitoringMode.Reporting:
-                marks.append(weakref.ref(mark))
+                marks.append(weakref.ref(mark.wait))
             each.enter(mark, self._overflow)
             work += len(each.selection) + len(self._retained)
             if work >= WORK_PER_SLICE:
@@ -141,7 +157,7 @@ class Conditions:
         await self.refresh(subscription, only)
         return []
 
-    def _mark(self, event: Any) -> Any:
+    def _mark(self, event: Any) -> EncodedEvent:
         """Fill in the event that stands before or behind a refresh."""
         event.EventId = secrets.token_bytes(16)
         event.SourceNode = SERVER
@@ -149,7 +165,7 @@ class Conditions:
         event.Time = event.ReceiveTime = utc(self._clock.utc_ns())
         event.Severity = REFRESH_SEVERITY
         event.Message = ua.LocalizedText("refresh", "en")
-        return event
+        return EncodedEvent(event)
 
 
 def _event_items(subscription: Subscription) -> list[EventItem]:

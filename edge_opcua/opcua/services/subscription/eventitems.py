@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import struct
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from asyncua import ua
@@ -12,9 +14,51 @@ from edge_opcua.opcua.services.subscription.items import ELEMENTS_PER_PLACE, Hol
 from edge_opcua.opcua.services.subscription.queues import EventQueue
 
 if TYPE_CHECKING:
+    from edge_opcua.opcua.services.event.encoded import EncodedEvent
     from edge_opcua.opcua.services.event.filters import Selection
 
+_HANDLE: Final = struct.Struct("<I")
+_MAX_KEPT: Final = 256
+
 _log = structlog.get_logger(__name__)
+
+
+class Audience:
+    """Who listens where."""
+
+    def __init__(self) -> None:
+        self._at: dict[ua.NodeId, dict[EventItem, None]] = {}
+        # By the identity of the notifiers, which are kept beside the answer: emitters send the same again.
+        self._kept: dict[int, tuple[tuple[EventItem, ...], Sequence[ua.NodeId]]] = {}
+
+    def __len__(self) -> int:
+        """Return at how many nodes somebody listens."""
+        return len(self._at)
+
+    def enter(self, item: EventItem) -> None:
+        """Let an item listen."""
+        self._at.setdefault(item.node_id, {})[item] = None
+        self._kept.clear()
+
+    def leave(self, item: EventItem) -> None:
+        """Let an item listen no longer."""
+        here = self._at.get(item.node_id, {})
+        here.pop(item, None)
+        if not here:
+            self._at.pop(item.node_id, None)
+        self._kept.clear()
+
+    def of(self, notifiers: Sequence[ua.NodeId]) -> tuple[EventItem, ...]:
+        """Return the items on any of these nodes, each once."""
+        kept = self._kept.get(id(notifiers))
+        if kept is not None:
+            return kept[0]
+        found = tuple(item for node in dict.fromkeys(notifiers) for item in self._at.get(node, ()))
+        if isinstance(notifiers, tuple):  # nobody can change it
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            self._kept[id(notifiers)] = (found, notifiers)
+        return found
 
 
 class EventItem(Item):
@@ -25,7 +69,7 @@ class EventItem(Item):
         number: MonitoredItemId.
         node_id: The notifier.
         selection: The filter made ready.
-        listening: Where items listen, by notifier.
+        audience: Where items listen.
     """
 
     of_events = True
@@ -36,40 +80,47 @@ class EventItem(Item):
         number: int,
         node_id: ua.NodeId,
         selection: Selection,
-        listening: dict[ua.NodeId, dict[EventItem, None]],
+        audience: Audience,
     ) -> None:
         super().__init__(subscription, number, node_id, ua.AttributeIds.EventNotifier)
         self.selection = selection
-        self.queue: EventQueue[list[ua.Variant]] = EventQueue(1, discard_oldest=True)
-        self._listening = listening
+        self.queue: EventQueue[bytes] = EventQueue(1, discard_oldest=True)
+        self._audience = audience
 
     @property
     def weight(self) -> int:
         """One for each field that is selected, as far as they are many."""
         return 1 + len(self.selection) // ELEMENTS_PER_PLACE
 
-    def offer(self, event: Any, overflow: Any, taken: dict[str, ua.Variant] | None = None) -> None:
+    def offer(self, event: EncodedEvent, overflow: Callable[[], EncodedEvent]) -> None:
         """Queue an event that passes the filter.
 
         Args:
-            event: The event.
+            event: The event; what is encoded of it is shared by the items that get it now.
             overflow: Makes the event that tells of a lost one.
-            taken: Copies of its fields, shared by the items that get it now.
         """
-        if self.selection.matches(event):
-            self.enter(self.selection.fields(event, taken), overflow)
+        if self.selection.matches(event.event):
+            self.enter(self.encoded(event), overflow)
 
-    def enter(self, fields: list[ua.Variant], overflow: Any) -> None:
+    def encoded(self, event: EncodedEvent) -> bytes:
+        """Return the fields of an event that the filter selects, as they are sent."""
+        try:
+            return self.selection.encoded(event)
+        except Exception as exc:  # noqa: BLE001 - boundary: an event's field of no type
+            _log.error("event.not_encoded", node=str(self.node_id), error=repr(exc))
+            return self.selection.nulls()
+
+    def enter(self, fields: bytes, overflow: Callable[[], EncodedEvent]) -> None:
         """Queue the fields of an event, whatever the where clause says.
 
         Args:
-            fields: One for each select clause.
+            fields: From :meth:`encoded`; what is queued stays as the filter of its time had it (§5.13.3.1).
             overflow: Makes the event that tells of a lost one.
         """
         if self.queue.push(fields):
             self.subscription.counts.event_queue_overflows += 1
             if not self.queue.told:
-                self.queue.tell(self.selection.fields(overflow()))
+                self.queue.tell(self.encoded(overflow()))
         self._noticed()
 
     def begin(self, mode: ua.MonitoringMode) -> None:
@@ -80,15 +131,11 @@ class EventItem(Item):
 
     def start(self) -> None:
         """Listen."""
-        self._listening.setdefault(self.node_id, {})[self] = None
+        self._audience.enter(self)
 
     def stop(self) -> None:
         """Listen no longer."""
-        here = self._listening.get(self.node_id)
-        if here is not None:
-            here.pop(self, None)
-            if not here:
-                del self._listening[self.node_id]
+        self._audience.leave(self)
 
     def resize(self, size: int, *, discard_oldest: bool) -> None:
         """Change the queue."""
@@ -106,13 +153,8 @@ class EventItem(Item):
         self.queue.clear()
 
     def take(self, parcel: wire.Parcel) -> None:
-        """Encode what is to be reported, as much as fits."""
-        while self.reports() and parcel.has_room:
-            fields = self.queue.pop()
-            self._released -= self._released > 0
-            try:
-                part = wire.event(self.handle, fields)
-            except Exception as exc:  # noqa: BLE001 - boundary: an event's field of no type
-                _log.error("event.not_encoded", node=str(self.node_id), error=repr(exc))
-                part = wire.event(self.handle, [ua.Variant() for _ in fields])
-            parcel.put(parcel.events, part)
+        """Put in what is to be reported, as much as fits."""
+        head, queue = _HANDLE.pack(self.handle), self.queue
+        count = len(queue) if self.mode is Mode.Reporting else min(self._released, len(queue))
+        taken = parcel.put_events(head, queue.pop, count)
+        self._released = max(0, self._released - taken)

@@ -10,21 +10,22 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.common.event_objects import EventQueueOverflowEvent
 from asyncua.common.utils import ServiceError
-from asyncua.server.address_space import AddressSpace
 
 # What the codec makes of a filter; of some there are subclasses under ``ua``.
 from asyncua.ua.uaprotocol_auto import AggregateFilter, DataChangeFilter, EventFilter
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.services.event.encoded import EncodedEvent
 from edge_opcua.opcua.services.event.eventtypes import EventTypes
-from edge_opcua.opcua.services.event.filters import Selection, compile_filter, may_receive
+from edge_opcua.opcua.services.event.filters import Receivers, Selection, compile_filter
 from edge_opcua.opcua.services.service import Caller, Service
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
 from edge_opcua.opcua.services.subscription.deadband import NUMBERS, Trigger, absolute
-from edge_opcua.opcua.services.subscription.eventitems import EventItem
+from edge_opcua.opcua.services.subscription.eventitems import Audience, EventItem
 from edge_opcua.opcua.services.subscription.items import DataItem, Item, Reader, source_of
 from edge_opcua.opcua.services.subscription.sampling import Sampling
 from edge_opcua.opcua.services.subscription.subscription import Subscription
@@ -99,11 +100,12 @@ class Monitoring:
     Attributes:
         polled: Nodes whose value nobody tells: it is read at each sample.
         count: Items of all subscriptions.
+        audience: Event items that listen.
     """
 
     def __init__(
         self,
-        aspace: AddressSpace,
+        aspace: Nodes,
         reader: Reader,
         access: Access,
         sampling: Sampling,
@@ -124,7 +126,8 @@ class Monitoring:
         self._queued = Shares(limits.queued)
         self._readings = Shares(limits.readings_per_s)
         self._event_types = EventTypes(aspace)
-        self._listening: dict[ua.NodeId, dict[EventItem, None]] = {}
+        self._receivers = Receivers(access, aspace)
+        self.audience = Audience()
         self._numbers = iter(_numbers())
 
     def services(self) -> Mapping[str, Service]:
@@ -303,8 +306,7 @@ class Monitoring:
         result: ua.MonitoredItemCreateResult,
     ) -> EventItem:
         node, asked = wanted.ItemToMonitor.NodeId, wanted.RequestedParameters
-        found = self._aspace.get(node)
-        if found is None:
+        if not self._aspace.knows(node):
             raise ua.UaStatusCodeError(ua.StatusCodes.BadNodeIdUnknown)
         notifier = attribute(self._aspace, node, ua.AttributeIds.EventNotifier)
         if notifier is None:
@@ -312,7 +314,7 @@ class Monitoring:
         if not notifier & 1 << ua.EventNotifier.SubscribeToEvents:
             raise ua.UaStatusCodeError(ua.StatusCodes.BadNotSupported)
         selection = self._compile(asked.Filter, result)
-        item = EventItem(subscription, next(self._numbers), node, selection, self._listening)
+        item = EventItem(subscription, next(self._numbers), node, selection, self.audience)
         self._set_event(item, asked)
         item.begin(mode)
         result.RevisedQueueSize = item.queue.size
@@ -451,22 +453,24 @@ class Monitoring:
 
     def deliver(self, event: Any, notifiers: Sequence[ua.NodeId]) -> None:
         """Hand an event to every item on one of these nodes, to each once."""
+        listeners = self.audience.of(notifiers)
+        if not listeners:
+            return
+        shared = EncodedEvent(event)
         allowed: dict[Any, bool] = {}
-        taken: dict[str, ua.Variant] = {}
-        for node in dict.fromkeys(notifiers):
-            for item in tuple(self._listening.get(node, ())):
-                roles = item.subscription.owner.roles
-                may = allowed.get(roles)
-                if may is None:
-                    may = allowed[roles] = may_receive(self._access, roles, event, self._aspace)
-                if may:
-                    item.offer(event, self.overflow_event, taken)
+        for item in listeners:
+            roles = item.subscription.owner.roles
+            may = allowed.get(roles)
+            if may is None:
+                may = allowed[roles] = self._receivers.may(roles, event)
+            if may:
+                item.offer(shared, self.overflow_event)
 
     def may_receive(self, subscription: Subscription, event: Any) -> bool:
         """Whether the owner of a subscription may get an event (Part 3 §8.55)."""
-        return may_receive(self._access, subscription.owner.roles, event, self._aspace)
+        return self._receivers.may(subscription.owner.roles, event)
 
-    def overflow_event(self) -> Any:
+    def overflow_event(self) -> EncodedEvent:
         """Return the event that tells of lost ones (Part 4 §7.22.3)."""
         event = EventQueueOverflowEvent()
         event.EventId = secrets.token_bytes(16)
@@ -475,7 +479,7 @@ class Monitoring:
         event.Time = event.ReceiveTime = utc(self._clock.utc_ns())
         event.Message = ua.LocalizedText("events were lost: the queue of this item is too short")
         event.Severity = _OVERFLOW_SEVERITY
-        return event
+        return EncodedEvent(event)
 
 
 def _slices(requests: Sequence[Any]) -> Iterator[list[Any]]:

@@ -13,10 +13,10 @@ from typing import Any, Final
 import structlog
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.event.propagation import Notifiers
 from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
@@ -56,7 +56,7 @@ class Subscriptions:
     """
 
     def __init__(
-        self, aspace: AddressSpace, reader: Reader, access: Access, limits: ServerLimits, clock: Clock
+        self, aspace: Nodes, reader: Reader, access: Access, limits: ServerLimits, clock: Clock
     ) -> None:
         self.subscriptions: dict[int, Subscription] = {}
         self.created = 0
@@ -548,14 +548,14 @@ class Subscriptions:
 
     # --- events, and what asyncua's own code calls ---------------------------------------------------
 
-    async def deliver(self, event: Any, notifiers: Sequence[ua.NodeId]) -> None:
+    def deliver(self, event: Any, notifiers: Sequence[ua.NodeId]) -> None:
         """Hand an event to every item on one of these nodes, to each once."""
         self.conditions.note(event, notifiers)
         self.monitoring.deliver(event, notifiers)
 
     async def trigger_event(self, event: Any, subscription_id: int | None = None) -> None:  # noqa: ARG002 - asyncua's generator
         """Deliver an event to its emitting node and every notifier above it (Part 3 §7.17)."""
-        await self.deliver(event, self.notifiers.above(event.emitting_node))
+        self.deliver(event, self.notifiers.above(event.emitting_node))
 
     async def delete_subscriptions(self, ids: Sequence[int]) -> list[ua.StatusCode]:
         """End subscriptions: asyncua's internal session, which has none, calls it at its end."""

@@ -1,0 +1,185 @@
+"""The fields of one event as bytes: each encoded once, however many items want it (Part 6 §5.2.2.16).
+
+Most events say most things over and over: their type, their source, its name, a severity. Those are encoded
+once and kept; what is new in every event (its id, its time, its message) is put together without the codec.
+Everything else goes through the codec, and whatever the way, the bytes are the codec's.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, Final
+
+from asyncua import ua
+from asyncua.ua.ua_binary import nodeid_to_binary
+
+from edge_opcua.opcua.services.attribute.ranges import NumericRange
+from edge_opcua.opcua.services.event.fields import NULL_FIELD, cut, typed_variant
+from edge_opcua.opcua.services.variants import NULL, SCALARS, variant
+
+__all__ = ["EncodedEvent", "Key"]
+
+Kind = ua.VariantType
+# The name of a field; None for one that the event does not have, or a part of one.
+Key = str | None | tuple[str, NumericRange]
+
+_EPOCH: Final = dt.datetime(1601, 1, 1, tzinfo=dt.UTC)
+_LATEST: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # from here on it is "never" (§5.2.2.5)
+_TICKS_PER_S: Final = 10_000_000
+_TICKS_PER_DAY: Final = 24 * 3600 * _TICKS_PER_S
+_TICKS_PER_US: Final = 10
+_KEPT: Final = 1024  # encoded values that are kept, of each kind
+_SHORT: Final = 64  # letters of a text that may come again
+_LENGTH: Final = struct.Struct("<i")
+_TIME: Final = struct.Struct("<Bq")
+_COUNTED: Final = struct.Struct("<Bi")
+_DATE_TIME, _STRING, _BYTES = int(Kind.DateTime), int(Kind.String), int(Kind.ByteString)
+_NODE_ID_KIND: Final = bytes([Kind.NodeId])
+_LOCALE, _TEXT = 1, 2
+
+_node_ids: dict[int, tuple[ua.NodeId, bytes]] = {}
+_strings: dict[str, bytes] = {}
+_heads: dict[str | None, bytes] = {}
+
+
+class EncodedEvent(dict[Key, bytes]):
+    """An event and its fields, encoded when the first item wants them; lives only while it is handed out.
+
+    Args:
+        event: asyncua's event object.
+
+    Attributes:
+        event: The event.
+        lists: Field lists that were put together, by what is in them.
+    """
+
+    __slots__ = ("event", "lists")
+
+    def __init__(self, event: Any) -> None:
+        self.event = event
+        self.lists: dict[tuple[Key, ...], bytes] = {}
+
+    def __missing__(self, key: Key) -> bytes:
+        """Encode a field.
+
+        Raises:
+            Exception: Whatever the codec raises at a value that is not of its type.
+        """
+        event = self.event
+        kind = event.data_types.get(key)
+        if kind is not None:
+            value = getattr(event, key, None)  # type: ignore[arg-type]  # only names are in there
+            found = NULL if value is None else encoded(kind, value)
+        else:
+            found = self._part(*key) if type(key) is tuple else NULL
+        self[key] = found
+        return found
+
+    def _part(self, name: str, part: NumericRange) -> bytes:
+        kind, value = self.event.data_types.get(name), getattr(self.event, name, None)
+        if kind is None or value is None:
+            return variant(NULL_FIELD)
+        return variant(cut(part, typed_variant(kind, value)))
+
+
+def encoded(kind: Any, value: Any) -> bytes:
+    """Return a field as a Variant in bytes.
+
+    Args:
+        kind: Its built-in type; anything else: it is guessed.
+        value: The value, not None.
+    """
+    encode = _ENCODERS.get((kind, value.__class__))
+    return variant(typed_variant(kind, value)) if encode is None else encode(value)
+
+
+def _date_time(value: dt.datetime) -> bytes:
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=dt.UTC)
+    if value >= _LATEST:
+        return variant(ua.Variant(value, Kind.DateTime))
+    since = value - _EPOCH
+    ticks = since.days * _TICKS_PER_DAY + since.seconds * _TICKS_PER_S + since.microseconds * _TICKS_PER_US
+    return _TIME.pack(_DATE_TIME, max(ticks, 0))
+
+
+def _node_id(value: ua.NodeId) -> bytes:
+    """Node ids are keys everywhere, so nobody changes one: the same object has the same bytes."""
+    kept = _node_ids.get(id(value))
+    if kept is None:
+        if len(_node_ids) >= _KEPT:
+            _node_ids.clear()
+        kept = _node_ids[id(value)] = (value, _NODE_ID_KIND + nodeid_to_binary(value))
+    return kept[1]
+
+
+def _string(value: str) -> bytes:
+    kept = _strings.get(value)
+    if kept is None:
+        raw = value.encode("utf-8", "surrogateescape")
+        kept = _COUNTED.pack(_STRING, len(raw)) + raw
+        if len(value) <= _SHORT:
+            if len(_strings) >= _KEPT:
+                _strings.clear()
+            _strings[value] = kept
+    return kept
+
+
+def _bytes(value: bytes) -> bytes:
+    return _COUNTED.pack(_BYTES, len(value)) + value
+
+
+def _localized(value: ua.LocalizedText) -> bytes:
+    text, locale = value.Text, value.Locale
+    if text.__class__ is not str:
+        return variant(ua.Variant(value, Kind.LocalizedText))
+    head = _heads.get(locale)
+    if head is None:
+        head = _head(locale)
+    raw = text.encode("utf-8", "surrogateescape")
+    return head + _LENGTH.pack(len(raw)) + raw
+
+
+def _head(locale: str | None) -> bytes:
+    """Return what is before the text: the type, which of both there are, the locale."""
+    if len(_heads) >= _KEPT:
+        _heads.clear()
+    if locale is None:
+        found = bytes([Kind.LocalizedText, _TEXT])
+    else:
+        raw = locale.encode("utf-8", "surrogateescape")
+        found = bytes([Kind.LocalizedText, _LOCALE | _TEXT]) + _LENGTH.pack(len(raw)) + raw
+    _heads[locale] = found
+    return found
+
+
+def _time_zone(value: ua.TimeZoneDataType) -> bytes:
+    return _zone(value.Offset, value.DaylightSavingInOffset)
+
+
+@lru_cache(maxsize=_KEPT)
+def _zone(offset_min: int, daylight_saving: bool) -> bytes:  # noqa: FBT001 - the fields of a structure
+    zone = ua.TimeZoneDataType(offset_min, daylight_saving)
+    return variant(ua.Variant(zone, Kind.ExtensionObject))
+
+
+def _scalars() -> dict[tuple[Any, type], Callable[[Any], bytes]]:
+    """Return the encoders of numbers; a value of another class than its type's goes through the codec."""
+    classes = {Kind.Boolean: bool, Kind.Float: float, Kind.Double: float}
+    return {
+        (kind, classes.get(kind, int)): partial(packer.pack, int(kind)) for kind, packer in SCALARS.items()
+    }
+
+
+_ENCODERS: Final[dict[tuple[Any, type], Callable[[Any], bytes]]] = {
+    **_scalars(),
+    (Kind.ByteString, bytes): _bytes,
+    (Kind.DateTime, dt.datetime): _date_time,
+    (Kind.ExtensionObject, ua.TimeZoneDataType): _time_zone,
+    (Kind.LocalizedText, ua.LocalizedText): _localized,
+    (Kind.NodeId, ua.NodeId): _node_id,
+    (Kind.String, str): _string,
+}
