@@ -114,7 +114,28 @@ def test_equal_numbers_have_equal_bits_once_they_are_canonical(scalar: Scalar) -
     other_nan = np.array([math.nan], scalar.dtype)
     other_nan.view(f"u{scalar.dtype.itemsize}")[0] |= 1  # another payload
     column = np.concatenate([np.array([0.0, -0.0, math.nan], scalar.dtype), other_nan])
-    bits = records.widened(records.canonical(column))
+    bits = records.canonical(column)
     assert bits[0] == bits[1]
     assert bits[2] == bits[3]
     assert bits[0] != bits[2]
+
+
+@pytest.mark.parametrize("scalar", SCALARS)
+def test_canonical_integers_are_as_far_apart_as_the_integers(scalar: Scalar) -> None:
+    kind, width = scalar.dtype.kind, 8 * scalar.dtype.itemsize
+    extremes: dict[str, list[Any]] = {
+        "b": [False, True],
+        "f": [-1.5, math.inf],
+        "u": [0, 2**width - 1],
+        "i": [-(2 ** (width - 1)), 2 ** (width - 1) - 1],
+    }
+    low, high = extremes[kind]
+    numbers = [int(each) for each in records.canonical(np.array([low, high], scalar.dtype))]
+    assert [records.from_canonical(each, scalar) for each in numbers] == [low, high]
+    if kind != "f":
+        assert numbers[1] - numbers[0] == high - low
+
+
+def test_a_time_is_what_it_was_to_the_microsecond() -> None:
+    assert records.nanoseconds(records.tick(1_700_000_000_123_456_789)) == 1_700_000_000_123_456_000
+    assert records.nanoseconds(records.tick(0)) == 0

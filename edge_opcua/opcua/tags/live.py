@@ -112,13 +112,22 @@ class LiveBlock:
             missed: Whether batches before it were lost.
         """
         before = self.batch
+        other_status = status != self.status
+        substituted: npt.NDArray[np.uint64] | None = None
         if before is None:
             self.batch = before = TagBatch(batch.layout)
-            self.changed = np.ones(len(status), np.bool_)
+            differing = np.ones(len(status), np.bool_)
         else:
-            self.changed = self._differing(before, batch) | (status != self.status)
+            if UNCERTAIN_SUBSTITUTE in self.status and UNCERTAIN_SUBSTITUTE in status:
+                substituted = self.canonical().copy()
+            differing = self._differing(before, batch)
+        differing &= ~bad_rows(status)  # no value is shown
         before.copy_from(batch)
         self._note(status)
+        if substituted is not None:  # what is shown may be another value than that of the batch
+            np.not_equal(substituted, self.canonical(), out=differing, where=self.scalars)
+        differing |= other_status
+        self.changed = differing
         return self._tell(missed=missed, timed=True)
 
     def reassess(self, status: npt.NDArray[np.uint32]) -> int:
@@ -181,7 +190,10 @@ class LiveBlock:
         return self._image
 
     def canonical(self) -> npt.NDArray[np.uint64]:
-        """Return numbers of which two are equal exactly if the values shown are, 0 where there is none."""
+        """Return numbers of which two of a row are equal exactly if the values shown are; 0: there is none.
+
+        Those of integers are in their order and as far apart; those of floats are a Double's bits.
+        """
         if self._canonical_version != self.version:
             self._canonical_version = self.version
             self._fill(self._canonical, canonical=True)
@@ -195,13 +207,9 @@ class LiveBlock:
             image["mask"] = records.STATUS
             return
         server_ns = np.maximum(batch.server_ns, self._noticed_ns) if self._noticed else batch.server_ns
-        image["source"] = source = records.ticks(batch.source_ns)
-        image["server"] = server = records.ticks(server_ns)
-        mask = np.full(len(status), records.WHOLE, np.uint8)
-        mask[bad_rows(status)] &= ~records.VALUE & 0xFF
-        mask[source == 0] &= ~records.SOURCE & 0xFF
-        mask[server == 0] &= ~records.SERVER & 0xFF
-        image["mask"] = mask
+        image["source"] = records.ticks(batch.source_ns)
+        image["server"] = records.ticks(server_ns)
+        image["mask"] = records.masks(status, batch.source_ns, server_ns)
         self._fill(image["value"], canonical=False)
 
     def _fill(self, into: npt.NDArray[np.uint64], *, canonical: bool) -> None:
@@ -216,7 +224,7 @@ class LiveBlock:
             if any_substitute:
                 has, values = self._substitutes[scalar]
                 column = np.where(shown_as_substitute[rows] & has, values, column)
-            into[rows] = records.widened(records.canonical(column) if canonical else column)
+            into[rows] = records.canonical(column) if canonical else records.widened(column)
         if canonical:
             into[bad_rows(self.status)] = 0
 
@@ -232,6 +240,18 @@ class LiveBlock:
         server_ns = max(int(batch.server_ns[row]), int(self._noticed_ns[row]))
         kind = VARIANT_OF[SCALARS[self.kind[row]]]
         return data_value(value, kind, status, int(batch.source_ns[row]), server_ns)
+
+    def record(self, row: int) -> bytes:
+        """Return a row that is a column as one :data:`~records.BODY`, for who wants few of them."""
+        batch, status = self.batch, self.status.item(row)
+        if self._image_version == self.version or batch is None or status == UNCERTAIN_SUBSTITUTE:
+            return self.image()[row].tobytes()
+        server_ns = batch.server_ns.item(row)
+        if self._noticed:
+            server_ns = max(server_ns, self._noticed_ns.item(row))
+        scalar, place = batch.place(row)
+        value = batch.column(scalar)[place].tobytes()
+        return records.record(int(scalar), value, status, batch.source_ns.item(row), server_ns)
 
     def server_time(self) -> Any:
         """Return the time up to which what is shown is known to be right, now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 # InfoType DataValue (0x0400) and its Overflow bit (0x0080), Part 4 §7.39.
@@ -66,20 +66,23 @@ class ValueQueue(Generic[T]):
         """Change size and policy, as ModifyMonitoredItems does; returns how many values were discarded."""
         self.size, self.discard_oldest = size, discard_oldest
         entries = self._entries
-        lost = len(entries) - size
-        if lost <= 0:
-            return 0
-        if discard_oldest:
+        lost = max(0, len(entries) - size)
+        if lost and discard_oldest:
             for _ in range(lost):
                 entries.popleft()
-        else:
+            entries[0] = (entries[0][0], True)
+        elif lost:
             last = entries[-1]  # what is newest stays, as if it had replaced the others
             for _ in range(lost):
                 entries.pop()
-            entries[-1] = last
-        marked = 0 if discard_oldest else -1
-        entries[marked] = (entries[marked][0], size > 1)
+            entries[-1] = (last[0], True)
+        if size == 1 and entries:
+            entries[0] = (entries[0][0], False)
         return lost
+
+    def restore(self, entries: Iterable[tuple[T, bool]]) -> None:
+        """Take over what was queued elsewhere."""
+        self._entries.extend(entries)
 
 
 class EventQueue(Generic[T]):

@@ -1,0 +1,127 @@
+"""What counts as a change, for many items at once: :func:`deadband.changed` for columns (pure).
+
+Values are compared as the numbers of :meth:`LiveBlock.canonical`: two of a row are equal exactly if the
+values are. Numbers of integers are in the order of the integers, so that their distance is exact; those of
+floats are the bits of a Double.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.core.values import Scalar
+from edge_opcua.opcua.services.subscription.deadband import Trigger
+from edge_opcua.opcua.services.subscription.recordlog import Flags, Places
+
+_LARGEST: Final = 2**64 - 1
+_NO_NUMBERS: Final = (Scalar.BOOLEAN, Scalar.STRING)
+_FLOATS: Final = (Scalar.FLOAT, Scalar.DOUBLE)
+
+
+class Shown(NamedTuple):
+    """What is shown of each item's row now.
+
+    Args:
+        bits: Canonical number of its value, 0 if it has none.
+        status: StatusCode.
+        source: Source time, in ticks; 0 if it has none.
+    """
+
+    bits: npt.NDArray[np.uint64]
+    status: npt.NDArray[np.uint32]
+    source: npt.NDArray[np.int64]
+
+
+class Changes:
+    """The filter and the last notification of each item, by its place."""
+
+    def __init__(self) -> None:
+        self._has: Flags = np.zeros(0, np.bool_)
+        self._bits: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._status: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._source: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        # DataChangeFilter: by status only, by time too, and the deadband of a float and of an integer.
+        self._status_only: Flags = np.zeros(0, np.bool_)
+        self._timed: Flags = np.zeros(0, np.bool_)
+        self._float: Flags = np.zeros(0, np.bool_)
+        self._integer: Flags = np.zeros(0, np.bool_)
+        self._band: npt.NDArray[np.float64] = np.zeros(0, np.float64)
+        self._steps: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
+
+    def grow(self, capacity: int) -> None:
+        """Make places for so many items."""
+        for name, old in vars(self).items():
+            new = np.zeros(capacity, old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+
+    def set_filter(self, place: int, trigger: int, band: float, kind: Scalar) -> None:
+        """Say what is a change of an item.
+
+        Args:
+            place: The item.
+            trigger: DataChangeTrigger.
+            band: Deadband in engineering units; 0: none.
+            kind: Built-in type of its value.
+        """
+        banded = bool(band) and kind not in _NO_NUMBERS and trigger != Trigger.Status
+        self._status_only[place] = trigger == Trigger.Status
+        self._timed[place] = trigger == Trigger.StatusValueTimestamp and not band
+        self._float[place] = banded and kind in _FLOATS
+        self._integer[place] = banded and kind not in _FLOATS
+        self._band[place] = band
+        # Integers differ by more than a band exactly if they do by more than its whole part.
+        self._steps[place] = min(math.floor(band), _LARGEST) if math.isfinite(band) else _LARGEST
+
+    def forget(self, place: int) -> None:
+        """Let the next sample of an item be a notification in any case."""
+        self._has[place] = False
+
+    def note(self, places: Places, shown: Shown) -> None:
+        """Remember what was just notified, of some items."""
+        self._has[places] = True
+        self._bits[places] = shown.bits[places]
+        self._status[places] = shown.status[places]
+        self._source[places] = shown.source[places]
+
+    def of(self, shown: Shown) -> Flags:
+        """Return of which items the sample is a notification."""
+        differing = shown.bits != self._bits
+        self._within_bands(differing, shown.bits)
+        differing &= ~self._status_only
+        if self._timed.any():
+            differing |= self._timed & (shown.source != self._source)
+        differing |= shown.status != self._status
+        differing |= ~self._has
+        return differing
+
+    def _within_bands(self, differing: Flags, bits: npt.NDArray[np.uint64]) -> None:
+        """Take out what moved by no more than its deadband."""
+        floats = np.flatnonzero(differing & self._float)
+        if len(floats):
+            now, last = bits[floats].view(np.float64), self._bits[floats].view(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                far = np.abs(now - last) > self._band[floats]
+            # NaN equals NaN, and is far from everything else; what is equal does not come here.
+            far |= np.isnan(now) | np.isnan(last)
+            differing[floats] = far
+        integers = np.flatnonzero(differing & self._integer)
+        if len(integers):
+            now_steps, last_steps = bits[integers], self._bits[integers]
+            distance = np.maximum(now_steps, last_steps) - np.minimum(now_steps, last_steps)
+            differing[integers] = distance > self._steps[integers]
+
+    def last(self, place: int) -> tuple[int, int, int] | None:
+        """Return number, status and source ticks of an item's last notification; None: there was none."""
+        if not self._has[place]:
+            return None
+        return int(self._bits[place]), int(self._status[place]), int(self._source[place])
+
+    def restore(self, place: int, last: tuple[int, int, int]) -> None:
+        """Take over what an item last notified elsewhere."""
+        self._has[place] = True
+        self._bits[place], self._status[place], self._source[place] = last
