@@ -1,8 +1,8 @@
 """From the bus to OPC UA: every tick each block's newest rows, its staleness, and every result as an event.
 
-A variable's value is made when somebody reads it, and when it changed and somebody watches it; a tag that
-nobody looks at costs one look for watchers per batch. Tags: the latest wins. Results: every one is handed
-out, and what was overwritten on the bus before we came to it is counted.
+Tags go to clients as columns: the newest batch of a block, or each batch if somebody asked for each. The
+values of other rows are made when somebody reads them, and when they changed and somebody watches them.
+Results: every one is handed out, and what was overwritten on the bus before we came to it is counted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from edge_opcua.opcua.events import LinkChange, PlantEvent, ResultContext, link_
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.rows import Binding
 from edge_opcua.opcua.space import DeviceNodes, InferenceNodes, PlantSpace
+from edge_opcua.opcua.tags.live import LiveBlock
 from edge_opcua.opcua.values import SharedDataValue, data_value, shown_value, utc
 
 Emit = Callable[[PlantEvent], Awaitable[None]]
@@ -173,6 +174,54 @@ async def assign(slot: AttributeValue, value: ua.DataValue) -> None:
         notify(slot, value)
 
 
+class TagFeed:
+    """Feeds one block of tags.
+
+    Args:
+        reader: The block's reader.
+        block: What clients see of it.
+        counts: Takes how many values were handed out.
+    """
+
+    def __init__(self, reader: BlockReader, block: LiveBlock, counts: FeedCounts) -> None:
+        self._reader = reader
+        self._block = block
+        self._counts = counts
+        self._lost = 0
+
+    def start(self) -> None:
+        """Show what the bus holds now."""
+        latest = self._reader.latest()
+        if latest is not None:
+            self._reader.cursor = latest.sequence
+            self._take(latest)
+
+    def tick(self, *, assess: bool) -> None:
+        """Show what is new: the newest batch, or each if somebody wants each; or look at its age.
+
+        Args:
+            assess: Whether it is time to look at the age of what is not new.
+        """
+        newest = None
+        every = self._block.wants_every
+        for batch in self._reader.poll():
+            newest = batch
+            if every:
+                self._take(batch)
+        if newest is None:
+            if assess and self._block.batch is not None:
+                status = self._reader.effective(self._block.batch)
+                self._counts.notified += self._block.reassess(status)
+        elif not every:
+            self._take(newest)
+
+    def _take(self, batch: TagBatch) -> None:
+        missed = self._reader.lost > self._lost
+        self._lost = self._reader.lost
+        status = self._reader.effective(batch)
+        self._counts.notified += self._block.take(batch, status, missed=missed)
+
+
 @dataclass(slots=True)
 class FeedCounts:
     """What the feed did since start.
@@ -218,11 +267,14 @@ class Feed:
             if (view := views.pop(f"{nodes.device}.link", None)) is not None
         ]
         self._blocks = list(views.values())
+        self._tags = [TagFeed(bus.reader(block.spec.name), block, self.counts) for block in space.tags.blocks]
 
     async def start(self) -> None:
         """Show what the bus holds now; results from before are shown, but are no events."""
         inferences = (each.view for each in self._inferences)
         links = (each.view for each in self._links)
+        for tags in self._tags:
+            tags.start()
         for view in (*self._blocks, *inferences, *links):
             latest = view.reader.latest()
             if latest is not None:
@@ -238,6 +290,8 @@ class Feed:
         assess = now_ns >= self._assess_at_ns
         if assess:
             self._assess_at_ns = now_ns + ASSESS_NS
+        for tags in self._tags:
+            tags.tick(assess=assess)
         for view in self._blocks:
             await refresh(view, self.counts, assess=assess)
         for inference in self._inferences:

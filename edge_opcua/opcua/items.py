@@ -5,16 +5,16 @@ A SCADA takes range, unit and texts from these properties, and a percent deadban
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from asyncua import ua
-from asyncua.server.address_space import AttributeValue
 
 from edge_opcua.config.schema import CaptureConfig, TagConfig
 from edge_opcua.core.values import Scalar
 from edge_opcua.opcua.nodes import ARRAY, SCALAR
 from edge_opcua.opcua.units import engineering_unit
+from edge_opcua.opcua.values import SharedDataValue
 
 _NOT_NUMBERS: Final = (Scalar.BOOLEAN, Scalar.STRING)
 STATE_TEXT: Final = "ValueAsText"
@@ -54,55 +54,125 @@ def item_type(tag: TagConfig) -> ua.NodeId:
 
 def item_properties(tag: TagConfig) -> Iterator[Property]:
     """Yield what a tag's type demands, and what is known beyond it."""
-    if tag.type is Scalar.BOOLEAN and not tag.length:
-        yield text_property("TrueState", tag.true_name or TRUE_TEXT)
-        yield text_property("FalseState", tag.false_name or FALSE_TEXT)
-    if tag.states:
-        yield from _state_properties(tag)
-    elif tag.type not in _NOT_NUMBERS:
-        yield from analog_properties(tag)
-    if (tag.scale, tag.offset) != (1.0, 0.0):
-        # Part 8 §5.3.1: how the value is calculated, for people.
-        value = ua.Variant(f"raw x {tag.scale:g} {tag.offset:+g}", ua.VariantType.String)
-        yield Property("Definition", value, ua.NodeId(ua.ObjectIds.String))
+    return (make(tag) for applies, make in _PROPERTIES.values() if applies(tag))
 
 
-def _state_properties(tag: TagConfig) -> Iterator[Property]:
-    """Yield the texts of the numbers, and the text of the present one (Part 8 §5.3.3.4)."""
+def property_names(tag: TagConfig) -> list[str]:
+    """Return the BrowseNames of a tag's properties, without making them."""
+    return [name for name, (applies, _) in _PROPERTIES.items() if applies(tag)]
+
+
+def item_property(tag: TagConfig, name: str) -> Property | None:
+    """Return one of a tag's properties, None if it has none of this name."""
+    applies, make = _PROPERTIES.get(name, _NO_PROPERTY)
+    return make(tag) if applies(tag) else None
+
+
+def has_property(tag: TagConfig, name: str) -> bool:
+    """Whether a tag has a property of this name."""
+    return _PROPERTIES.get(name, _NO_PROPERTY)[0](tag)
+
+
+def _is_two_state(tag: TagConfig) -> bool:
+    return tag.type is Scalar.BOOLEAN and not tag.length
+
+
+def _has_states(tag: TagConfig) -> bool:
+    return bool(tag.states)
+
+
+def _has_range(of: TagConfig) -> bool:
+    return _is_analog(of) and of.low is not None and of.high is not None
+
+
+def _has_unit(of: TagConfig) -> bool:
+    return _is_analog(of) and bool(of.unit)
+
+
+def _is_analog(of: TagConfig) -> bool:
+    return not of.states and of.type not in _NOT_NUMBERS
+
+
+def _is_scaled(tag: TagConfig) -> bool:
+    return (tag.scale, tag.offset) != (1.0, 0.0)
+
+
+def _true_state(tag: TagConfig) -> Property:
+    return text_property("TrueState", tag.true_name or TRUE_TEXT)
+
+
+def _false_state(tag: TagConfig) -> Property:
+    return text_property("FalseState", tag.false_name or FALSE_TEXT)
+
+
+def _enum_values(tag: TagConfig) -> Property:
+    """Return the texts of the numbers (Part 8 §5.3.3.4)."""
     texts = [ua.EnumValueType(number, ua.LocalizedText(text)) for number, text in tag.states]
     value = ua.Variant(texts, ua.VariantType.ExtensionObject, is_array=True)
-    yield Property("EnumValues", value, ua.NodeId(ua.ObjectIds.EnumValueType), ARRAY)
-    yield Property(STATE_TEXT, None, ua.NodeId(ua.ObjectIds.LocalizedText))
+    return Property("EnumValues", value, ua.NodeId(ua.ObjectIds.EnumValueType), ARRAY)
 
 
-def follow_text(of: AttributeValue, shown: AttributeValue, states: Mapping[int, str]) -> None:
-    """Let a ValueAsText say what the number of its variable means, with the number's status and times.
+def _value_as_text(_: TagConfig) -> Property:
+    """Return the property that says the text of the present number (Part 8 §5.3.3.4)."""
+    return Property(STATE_TEXT, None, ua.NodeId(ua.ObjectIds.LocalizedText))
+
+
+def _range(of: TagConfig | CaptureConfig) -> Property:
+    assert of.low is not None, "only asked of what has a range"
+    assert of.high is not None, "only asked of what has a range"
+    value = ua.Variant(ua.Range(of.low, of.high), ua.VariantType.ExtensionObject)
+    return Property("EURange", value, ua.NodeId(ua.ObjectIds.Range))
+
+
+def _units(of: TagConfig | CaptureConfig) -> Property:
+    value = ua.Variant(engineering_unit(of.unit), ua.VariantType.ExtensionObject)
+    return Property("EngineeringUnits", value, ua.NodeId(ua.ObjectIds.EUInformation))
+
+
+def _definition(tag: TagConfig) -> Property:
+    """Return how the value is calculated, for people (Part 8 §5.3.1)."""
+    value = ua.Variant(f"raw x {tag.scale:g} {tag.offset:+g}", ua.VariantType.String)
+    return Property("Definition", value, ua.NodeId(ua.ObjectIds.String))
+
+
+def _never(_: TagConfig) -> bool:
+    return False
+
+
+_Rule = tuple[Callable[[TagConfig], bool], Callable[[TagConfig], Property]]
+# In the order in which clients browse them: which tags have it, and what it is.
+_PROPERTIES: Final[Mapping[str, _Rule]] = {
+    "TrueState": (_is_two_state, _true_state),
+    "FalseState": (_is_two_state, _false_state),
+    "EnumValues": (_has_states, _enum_values),
+    STATE_TEXT: (_has_states, _value_as_text),
+    "EURange": (_has_range, _range),
+    "EngineeringUnits": (_has_unit, _units),
+    "Definition": (_is_scaled, _definition),
+}
+_NO_PROPERTY: Final[_Rule] = (_never, _value_as_text)
+
+
+def state_text(value: ua.DataValue, states: Mapping[int, str]) -> SharedDataValue:
+    """Return what a number means, with the number's status and times.
 
     Args:
-        of: Value of the variable.
-        shown: Value of its ValueAsText.
+        value: Value of the variable.
         states: Text by number; a number without one has an empty text.
     """
-
-    def read(node: ua.NodeId, attribute: ua.AttributeIds) -> ua.DataValue:
-        held = of.value if of.value_callback is None else of.value_callback(node, attribute)
-        if held is None or held.Value is None or held.Value.Value is None:
-            return held
-        text = ua.LocalizedText(states.get(int(held.Value.Value), ""))
+    variant = value.Value
+    if variant is not None and variant.Value is not None:
+        text = ua.LocalizedText(states.get(int(variant.Value), ""))
         variant = ua.Variant(text, ua.VariantType.LocalizedText)
-        return ua.DataValue(variant, held.StatusCode, held.SourceTimestamp, held.ServerTimestamp)
-
-    shown.value_callback = read
+    return SharedDataValue(variant, value.StatusCode, value.SourceTimestamp, value.ServerTimestamp)
 
 
-def analog_properties(of: TagConfig | CaptureConfig) -> Iterator[Property]:
+def analog_properties(of: CaptureConfig) -> Iterator[Property]:
     """Yield EURange and EngineeringUnits as far as they are configured (Part 8 §5.3.2)."""
     if of.low is not None and of.high is not None:
-        value = ua.Variant(ua.Range(of.low, of.high), ua.VariantType.ExtensionObject)
-        yield Property("EURange", value, ua.NodeId(ua.ObjectIds.Range))
+        yield _range(of)
     if of.unit:
-        value = ua.Variant(engineering_unit(of.unit), ua.VariantType.ExtensionObject)
-        yield Property("EngineeringUnits", value, ua.NodeId(ua.ObjectIds.EUInformation))
+        yield _units(of)
 
 
 def text_property(name: str, text: str) -> Property:

@@ -24,7 +24,7 @@ from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
 from edge_opcua.opcua.seam import SecureServer, ServerSecurity
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
-from edge_opcua.opcua.standard.aliases import Aliases, aliases_of
+from edge_opcua.opcua.standard.aliases import Aliases, PlantAliases
 from edge_opcua.opcua.standard.audit import Journal, nowhere
 from edge_opcua.opcua.standard.certificates import CertificateWatch
 from edge_opcua.opcua.standard.health import HealthWatch
@@ -33,6 +33,7 @@ from edge_opcua.opcua.standard.push import PushManagement
 from edge_opcua.opcua.standard.roles import install_roles
 from edge_opcua.opcua.standard.serverobject import ServerObject
 from edge_opcua.opcua.standard.variables import Variables
+from edge_opcua.opcua.tags.setpoints import Setpoints
 from edge_opcua.opcua.writes import SetpointWrites, Write, no_writes
 from edge_opcua.security.pki import Pki
 from edge_opcua.security.users import role_names
@@ -211,7 +212,7 @@ class PlantServer:
         await import_nodesets(server, self._nodesets)
         core = server.iserver
         maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
-        builder = SpaceBuilder(maker, self._config, self._bus.blocks)
+        builder = SpaceBuilder(core.aspace, maker, self._config, self._bus.blocks, self._clock)
         space = builder.build(self._initial_models)
         changes = ModelChanges(core.aspace, server.emit, self._clock)
         repository = ModelRepositoryNode(
@@ -227,18 +228,17 @@ class PlantServer:
         await self._feed.start()
 
     def _connect(self, server: SecureServer, space: PlantSpace, repository: ModelRepositoryNode) -> None:
-        server.access.mark(Kind.SETPOINT, space.setpoints)
-        server.access.mark(Kind.MODEL, [space.load_model])
-        server.iserver.aspace.add_method_callback(space.load_model, repository.call)
-        writes = SetpointWrites(space.setpoints, self._write)
-        server.set_write_handler(writes, space.setpoints)
         core = server.iserver
-        Aliases(core.aspace, server.access, aliases_of(self._config)).install(self._clock)
+        server.access.cover(space.tags, core.aspace.virtual)
+        server.access.mark(Kind.MODEL, [space.load_model])
+        core.aspace.add_method_callback(space.load_model, repository.call)
+        writes = SetpointWrites(Setpoints(space.tags), self._write)
+        core.attribute_service.set_tag_handler(writes)
+        Aliases(core.aspace, server.access, PlantAliases(core.aspace, self._config)).install(self._clock)
         core.subscription_service.sampling.set_tick(self._config.opcua.publish_ms)
-        core.subscription_service.polled.update(space.state_texts)
         variables = Variables(core.aspace, core.subscription_service.polled, self._clock)
         install_roles(core.aspace, server.access, variables, lambda: core.identity.snapshot)
-        for idle in server.access.idle_rules(core.aspace.keys()):
+        for idle in server.access.idle_rules(core.aspace.every(int(Namespace.PLANT))):
             _log.warning("access.rule_matches_nothing", nodes=idle.nodes, role=idle.role.browse_name)
         self._object = ServerObject(
             server,

@@ -30,20 +30,18 @@ from edge_opcua.config.schema import (
     PipelineConfig,
     TagConfig,
 )
-from edge_opcua.core.values import BlockSpec, Scalar
+from edge_opcua.core.clock import Clock
+from edge_opcua.core.values import BlockSpec
 from edge_opcua.errors import IdentityError
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.items import (
-    STATE_TEXT,
     Property,
     analog_properties,
-    follow_text,
-    item_properties,
-    item_type,
     text_property,
 )
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.namespaces import Ids, Names, Namespace, plant_name
-from edge_opcua.opcua.nodes import ARRAY, SCALAR, NodeMaker, VariableSpec
+from edge_opcua.opcua.nodes import ARRAY, NodeMaker, VariableSpec
 from edge_opcua.opcua.rows import (
     AUTHORITY_ROWS,
     CAPTURE_ROWS,
@@ -54,8 +52,9 @@ from edge_opcua.opcua.rows import (
     Binding,
     bind,
 )
+from edge_opcua.opcua.tags.live import LiveBlock
+from edge_opcua.opcua.tags.table import TagTable
 from edge_opcua.opcua.units import engineering_unit
-from edge_opcua.opcua.values import VARIANT_OF
 
 RECORDS_BLOCK: Final = "records.health"
 
@@ -63,25 +62,6 @@ _NOTIFIER: Final = ua.ObjectIds.HasNotifier
 _STRING: Final = ua.NodeId(ua.ObjectIds.String)
 _DOUBLE: Final = ua.NodeId(ua.ObjectIds.Double)
 _INT64: Final = ua.NodeId(ua.ObjectIds.Int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Setpoint:
-    """A variable that clients may write.
-
-    Args:
-        tag: Public id of the tag, ``<device>/<tag>``.
-        type: Built-in type a write must have.
-        length: 0 for a scalar, else the capacity.
-        low: Smallest value allowed, None for no limit.
-        high: Largest value allowed, None for no limit.
-    """
-
-    tag: str
-    type: Scalar
-    length: int
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,28 +93,26 @@ class PlantSpace:
     Attributes:
         machine: The machine's object.
         machine_health: Value of the machine's DeviceHealth.
-        bindings: Rows shown, by block.
-        setpoints: Writable variables.
+        tags: The tags: rows, no nodes.
+        bindings: Rows shown by nodes, by block.
         inferences: By pipeline.
         devices: By device.
         models: Folder of the models, notifier of job events.
         load_model: The method.
         job: Values of LastJob by member.
         model_nodes: Objects of model versions.
-        state_texts: Variables that say a number's text: worked out when they are read.
     """
 
     machine: ua.NodeId
     machine_health: AttributeValue
+    tags: TagTable
     bindings: dict[str, tuple[Binding, ...]] = field(default_factory=dict)
-    setpoints: dict[ua.NodeId, Setpoint] = field(default_factory=dict)
     inferences: dict[str, InferenceNodes] = field(default_factory=dict)
     devices: dict[str, DeviceNodes] = field(default_factory=dict)
     models: ua.NodeId = field(default_factory=ua.NodeId)
     load_model: ua.NodeId = field(default_factory=ua.NodeId)
     job: dict[str, AttributeValue] = field(default_factory=dict)
     model_nodes: dict[tuple[str, int], ua.NodeId] = field(default_factory=dict)
-    state_texts: list[ua.NodeId] = field(default_factory=list)
 
 
 def tag_node_name(names: Names, tag: TagConfig) -> str:
@@ -165,15 +143,26 @@ class SpaceBuilder:
     """Makes the address space once, before the endpoint opens.
 
     Args:
+        aspace: Takes the tags.
         maker: Adds nodes.
         config: The machine.
         blocks: The bus's blocks by name; what has no block is not shown.
+        clock: Clock of the bus.
     """
 
-    def __init__(self, maker: NodeMaker, config: EdgeConfig, blocks: Mapping[str, BlockSpec]) -> None:
+    def __init__(
+        self,
+        aspace: Nodes,
+        maker: NodeMaker,
+        config: EdgeConfig,
+        blocks: Mapping[str, BlockSpec],
+        clock: Clock,
+    ) -> None:
+        self._aspace = aspace
         self._maker = maker
         self._config = config
         self._blocks = blocks
+        self._clock = clock
         self._names = Names(config.site.machine)
 
     def build(self, models: Sequence[ModelInfo]) -> PlantSpace:
@@ -199,9 +188,9 @@ class SpaceBuilder:
             Ids.MONITORING_TYPE,
             browse_name=ua.QualifiedName("Monitoring", Namespace.MACHINERY),
         )
-        space = PlantSpace(machine, self._health(monitoring))
+        space = PlantSpace(machine, self._health(monitoring), self._aspace.tags)
         self._building_blocks(machine, monitoring)
-        self._process(monitoring, space)
+        self._process(monitoring)
         self._captures(machine, space)
         self._inferences(machine, space)
         self._outputs(machine, space)
@@ -256,8 +245,9 @@ class SpaceBuilder:
         for block in (self._maker.node_id(self._names.identification), monitoring):
             self._maker.refer(blocks, ua.ObjectIds.HasAddIn, block)
 
-    def _process(self, monitoring: ua.NodeId, space: PlantSpace) -> None:
-        process = self._maker.instance(
+    def _process(self, monitoring: ua.NodeId) -> None:
+        """Add the folder of the tags, and enter them in the table: no node is made for any."""
+        self._aspace.tags.folder = self._maker.instance(
             monitoring,
             self._names.process,
             ua.NodeId(ua.ObjectIds.FolderType),
@@ -268,41 +258,17 @@ class SpaceBuilder:
             for group in {tag.group: None for tag in device.tags}:
                 spec = self._blocks.get(device.block_name(group))
                 if spec is not None:
-                    self._group(process, device, spec, space)
+                    self._group(device, spec)
+        self._aspace.check_tags()
 
-    def _group(self, process: ua.NodeId, device: DeviceConfig, spec: BlockSpec, space: PlantSpace) -> None:
+    def _group(self, device: DeviceConfig, spec: BlockSpec) -> None:
         tags = {tag.name: tag for tag in device.tags}
-        bindings = []
-        for row, row_spec in enumerate(spec.tags):
-            tag = tags.get(row_spec.name)
-            if tag is None:
-                continue
-            name = tag_node_name(self._names, tag)
-            node = self._tag(process, name, tag)
-            bindings.append(Binding(row, self._maker.slot(name), VARIANT_OF[row_spec.type]))
-            if tag.states:
-                text = f"{name}.{STATE_TEXT}"
-                follow_text(self._maker.slot(name), self._maker.slot(text), dict(tag.states))
-                space.state_texts.append(self._maker.node_id(text))
-            if tag.writable:
-                space.setpoints[node] = Setpoint(
-                    f"{device.name}/{tag.name}", tag.type, tag.length, tag.low, tag.high
-                )
-        space.bindings[spec.name] = tuple(bindings)
-
-    def _tag(self, process: ua.NodeId, name: str, tag: TagConfig) -> ua.NodeId:
-        """Add the variable of a tag, with what its type demands."""
-        is_array = tag.length > 0 and tag.type is not Scalar.STRING
-        spec = VariableSpec(
-            ua.NodeId(int(tag.type)),
-            rank=ARRAY if is_array else SCALAR,
-            type_definition=item_type(tag),
-            writable=tag.writable,
-            description=tag.description,
+        rows = (
+            (row, tag_node_name(self._names, tag), tag)
+            for row, row_spec in enumerate(spec.tags)
+            if (tag := tags.get(row_spec.name)) is not None
         )
-        node = self._maker.variable(process, name, spec, browse_name=plant_name(tag.name))
-        self._properties(node, name, item_properties(tag))
-        return node
+        self._aspace.tags.add(LiveBlock(spec, self._clock), rows, device=device.name)
 
     def _properties(self, node: ua.NodeId, name: str, properties: Iterable[Property]) -> None:
         for each in properties:

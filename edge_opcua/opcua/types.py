@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace
+
+from edge_opcua.opcua.addressspace import Nodes
 
 _SUBTYPE: Final = ua.NodeId(ua.ObjectIds.HasSubtype)
 _COMPONENT: Final = ua.NodeId(ua.ObjectIds.HasComponent)
@@ -34,10 +35,9 @@ _BUILT_IN: Final = range(1, _LAST_BUILT_IN + 1)
 _ENUMERATION: Final = ua.NodeId(ua.ObjectIds.Enumeration)
 
 
-def attribute(aspace: AddressSpace, node: ua.NodeId, attribute_id: ua.AttributeIds) -> Any:
+def attribute(aspace: Nodes, node: ua.NodeId, attribute_id: ua.AttributeIds) -> Any:
     """Return the value of an attribute, or None if the node has none."""
-    value = aspace.read_attribute_value(node, attribute_id).Value
-    return None if value is None else value.Value
+    return aspace.attribute(node, attribute_id)
 
 
 def allows(access_level: int | None, right: ua.AccessLevel) -> bool:
@@ -45,19 +45,16 @@ def allows(access_level: int | None, right: ua.AccessLevel) -> bool:
     return access_level is not None and bool(access_level & (1 << right))
 
 
-def supertypes(aspace: AddressSpace, node: ua.NodeId) -> Iterator[ua.NodeId]:
+def supertypes(aspace: Nodes, node: ua.NodeId) -> Iterator[ua.NodeId]:
     """Yield a type and every type above it, nearest first."""
     here: ua.NodeId | None = node
     for _ in range(MAX_DEPTH):
         if here is None:
             return
         yield here
-        found = aspace.get(here)
+        references = aspace.references_of(here)
         here = next(
-            (ref.NodeId for ref in found.references if ref.ReferenceTypeId == _SUBTYPE and not ref.IsForward)
-            if found is not None
-            else iter(()),
-            None,
+            (ref.NodeId for ref in references if ref.ReferenceTypeId == _SUBTYPE and not ref.IsForward), None
         )
 
 
@@ -68,7 +65,7 @@ class Subtypes:
     another subtype later (a nodeset, a plugin) is noticed by the number of its references.
     """
 
-    def __init__(self, aspace: AddressSpace) -> None:
+    def __init__(self, aspace: Nodes) -> None:
         self._aspace = aspace
         self._found: dict[ua.NodeId, tuple[frozenset[ua.NodeId], list[tuple[list[Any], int]]]] = {}
 
@@ -96,12 +93,12 @@ class Subtypes:
         return frozenset(found), looked_at
 
 
-def is_subtype(aspace: AddressSpace, node: ua.NodeId, of: ua.NodeId) -> bool:
+def is_subtype(aspace: Nodes, node: ua.NodeId, of: ua.NodeId) -> bool:
     """Whether ``node`` is the type ``of`` or one below it."""
     return any(above == of for above in supertypes(aspace, node))
 
 
-def fits(aspace: AddressSpace, value: ua.Variant | None, data_type: ua.NodeId | None, rank: int) -> bool:
+def fits(aspace: Nodes, value: ua.Variant | None, data_type: ua.NodeId | None, rank: int) -> bool:
     """Whether a value may stand where the data type and the ValueRank are declared (Part 3 §5.6.2)."""
     if value is None or value.VariantType == ua.VariantType.Null:
         return False
@@ -112,7 +109,7 @@ def fits(aspace: AddressSpace, value: ua.Variant | None, data_type: ua.NodeId | 
 
 
 def objection(
-    aspace: AddressSpace,
+    aspace: Nodes,
     value: ua.Variant | None,
     data_type: ua.NodeId | None,
     rank: int,
@@ -140,7 +137,7 @@ def objection(
     return 0
 
 
-def enumeration(aspace: AddressSpace, data_type: ua.NodeId | None) -> frozenset[int] | None:
+def enumeration(aspace: Nodes, data_type: ua.NodeId | None) -> frozenset[int] | None:
     """Return the numbers of an Enumeration, None if it is no such type or does not say (Part 3 §8.14)."""
     if data_type is None or (data_type.NamespaceIndex == 0 and data_type.Identifier in _BUILT_IN):
         return None
@@ -184,7 +181,7 @@ def _has_shape(value: Any, dimensions: Sequence[int]) -> bool:
     )
 
 
-def _carriers(aspace: AddressSpace, data_type: ua.NodeId | None) -> frozenset[ua.VariantType] | None:
+def _carriers(aspace: Nodes, data_type: ua.NodeId | None) -> frozenset[ua.VariantType] | None:
     """Return the built-in types that can carry a data type; None: any."""
     if data_type is None:
         return None
@@ -200,12 +197,12 @@ def _carriers(aspace: AddressSpace, data_type: ua.NodeId | None) -> frozenset[ua
     return frozenset()
 
 
-def method_of(aspace: AddressSpace, owner: ua.NodeId, method: ua.NodeId) -> ua.NodeId | None:
+def method_of(aspace: Nodes, owner: ua.NodeId, method: ua.NodeId) -> ua.NodeId | None:
     """Return the method to run when this one is called on an object or type, None if it has none such.
 
     Part 4 §5.12.2.2: a client may name the method of the object's type; what runs is the object's own one.
     """
-    if owner not in aspace or method not in aspace:
+    if not aspace.knows(owner) or method not in aspace:
         return None
     own = _methods(aspace, owner)
     if method in own:
@@ -218,27 +215,34 @@ def method_of(aspace: AddressSpace, owner: ua.NodeId, method: ua.NodeId) -> ua.N
     return None
 
 
-def _type_definitions(aspace: AddressSpace, node: ua.NodeId) -> list[ua.NodeId]:
-    references = aspace[node].references
+def _type_definitions(aspace: Nodes, node: ua.NodeId) -> list[ua.NodeId]:
+    references = aspace.references_of(node)
     return [each.NodeId for each in references if each.IsForward and each.ReferenceTypeId == _TYPE_DEFINITION]
 
 
-def _methods(aspace: AddressSpace, owner: ua.NodeId) -> dict[ua.NodeId, ua.QualifiedName]:
+def _methods(aspace: Nodes, owner: ua.NodeId) -> dict[ua.NodeId, ua.QualifiedName]:
     """Return the methods of an object or type with their BrowseNames."""
-    data = aspace.get(owner)
     return {
         each.NodeId: each.BrowseName
-        for each in (data.references if data is not None else ())
+        for each in _own_references(aspace, owner)
         if each.IsForward
         and each.NodeClass == ua.NodeClass.Method
         and is_subtype(aspace, each.ReferenceTypeId, _COMPONENT)
     }
 
 
-def property_value(aspace: AddressSpace, owner: ua.NodeId, name: str) -> Any:
+def property_value(aspace: Nodes, owner: ua.NodeId, name: str) -> Any:
     """Return the value of a standard property, or None."""
-    found = aspace.get(owner)
-    for ref in found.references if found is not None else ():
+    is_tag, value = aspace.property_value(owner, name)
+    if is_tag:
+        return value
+    for ref in _own_references(aspace, owner):
         if ref.IsForward and ref.ReferenceTypeId == _PROPERTY and ref.BrowseName.Name == name:
             return attribute(aspace, ref.NodeId, ua.AttributeIds.Value)
     return None
+
+
+def _own_references(aspace: Nodes, node: ua.NodeId) -> Sequence[Any]:
+    """Return the references of a node, of the folder of the tags without those to the tags."""
+    data = aspace.get(node)
+    return aspace.references_of(node) if data is None else data.references

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 from asyncua import ua
@@ -19,7 +19,7 @@ from edge_opcua.core.values import (
     status_name,
 )
 from edge_opcua.opcua.services.audit import Act
-from edge_opcua.opcua.space import Setpoint
+from edge_opcua.opcua.tags.setpoints import Setpoint
 from edge_opcua.opcua.values import status_code
 
 if TYPE_CHECKING:
@@ -60,6 +60,14 @@ def _in_range(setpoint: Setpoint, value: float) -> bool:
     return above and (setpoint.high is None or value <= setpoint.high)
 
 
+class Writable(Protocol):
+    """What may be written, by node."""
+
+    def get(self, node: ua.NodeId, /) -> Setpoint | None:
+        """Return what may be written to a node, None: nothing."""
+        ...
+
+
 class SetpointWrites:
     """The write handler of every writable tag.
 
@@ -68,7 +76,7 @@ class SetpointWrites:
         write: Does it; answers with the StatusCode of what happened.
     """
 
-    def __init__(self, setpoints: Mapping[ua.NodeId, Setpoint], write: Write) -> None:
+    def __init__(self, setpoints: Writable, write: Write) -> None:
         self._setpoints = setpoints
         self._write = write
         self._recorded: set[tuple[ua.NodeId, ua.NodeId]] = set()

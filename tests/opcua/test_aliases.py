@@ -11,9 +11,10 @@ from asyncua import Client, ua
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.values import Scalar
 from edge_opcua.opcua.access import Access, AccessRule, Kind, Permission
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.namespaces import plant_id
 from edge_opcua.opcua.services.service import set_caller
-from edge_opcua.opcua.standard.aliases import MAX_FOUND, Aliases, aliases_of, version_time
+from edge_opcua.opcua.standard.aliases import MAX_FOUND, Aliases, version_time
 from edge_opcua.security.roles import Role
 from tests.opcua.plant import TAGS, Plant, configuration, prepare, running, tag, until
 
@@ -88,7 +89,8 @@ async def test_names_are_found_by_the_patterns_of_like(
 
 async def test_every_tag_and_capture_has_an_alias_whose_node_exists(client: Client) -> None:
     found = await find(client, "%", of=ALIASES)
-    assert list(found) == list(aliases_of(config()))
+    devices = config().devices
+    assert list(found) == [f"{of.name}/{each.name}" for of in devices for each in (*of.tags, *of.captures)]
     for (target,) in found.values():
         node = client.get_node(ua.NodeId(target.Identifier, target.NamespaceIndex))
         assert await node.read_node_class() == ua.NodeClass.Variable
@@ -135,7 +137,7 @@ class Somebody:
 
 
 async def answered(names: dict[str, ua.NodeId], pattern: str, rules: list[AccessRule]) -> Any:
-    aliases = Aliases(dict.fromkeys(names.values()), Access(rules), names)
+    aliases = Aliases(Nodes(), Access(rules), names)
     set_caller(Somebody())  # type: ignore[arg-type]
     return await aliases.find(ua.NodeId(), ua.Variant(pattern), ua.Variant(None, ua.VariantType.NodeId))
 

@@ -222,7 +222,7 @@ async def test_a_fresh_server_that_imports_the_files_has_the_same_nodes(
             if which in imported:
                 assert imported[which].value.Value.Value == model.attribute(node, which), (node, which)
         there = {(r.ReferenceTypeId, r.NodeId, r.IsForward) for r in aspace[node].references}
-        assert there == {(r.ReferenceTypeId, r.NodeId, r.IsForward) for r in model.data(node).references}
+        assert there == {(r.ReferenceTypeId, r.NodeId, r.IsForward) for r in model.references(node)}
     # asyncua adds a NamespaceMetadata object of its own, with numeric ids.
     own = [n for n in list(aspace.keys()) if n.NamespaceIndex == 7 and isinstance(n.Identifier, str)]
     assert len(own) == plant_file.nodes

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 from asyncua import ua
-from asyncua.server.address_space import AttributeValue
 
 from edge_opcua.config.schema import TagConfig
 from edge_opcua.core.values import Scalar
-from edge_opcua.opcua.items import follow_text, item_properties, item_type
+from edge_opcua.opcua.items import item_properties, item_type, property_names, state_text
 from edge_opcua.opcua.units import engineering_unit, unit_id
 
 
@@ -51,6 +50,7 @@ def test_a_tag_is_of_the_type_that_fits_with_what_it_demands(
     # Part 8 §5.3.2 (AnalogItemType: EURange mandatory), §5.3.3.2 (TwoStateDiscreteType).
     assert item_type(given) == ua.NodeId(int(kind))
     assert set(shown(given)) == properties
+    assert property_names(given) == [each.name for each in item_properties(given)]
 
 
 def test_the_names_of_the_two_states_are_the_tables() -> None:
@@ -80,16 +80,13 @@ def test_a_unit_nobody_knows_keeps_its_text() -> None:
 
 def test_the_text_of_a_state_has_the_numbers_status_and_times() -> None:
     # Part 8 §5.3.3.4: ValueAsText.
-    number, text = AttributeValue(ua.DataValue()), AttributeValue(ua.DataValue())
-    follow_text(number, text, {4: "Execute"})
     source, server = dt.datetime(2026, 1, 2, tzinfo=dt.UTC), dt.datetime(2026, 1, 3, tzinfo=dt.UTC)
     status = ua.StatusCode(ua.StatusCodes.UncertainLastUsableValue)
 
     def read(value: int | None) -> ua.DataValue:
         variant = ua.Variant(value, ua.VariantType.Int16) if value is not None else None
-        number.value = ua.DataValue(variant, status, SourceTimestamp=source, ServerTimestamp=server)
-        assert text.value_callback is not None
-        return text.value_callback(ua.NodeId(), ua.AttributeIds.Value)
+        number = ua.DataValue(variant, status, SourceTimestamp=source, ServerTimestamp=server)
+        return state_text(number, {4: "Execute"})
 
     shown = read(4)
     assert shown.Value == ua.Variant(ua.LocalizedText("Execute"))

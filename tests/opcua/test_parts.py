@@ -27,7 +27,8 @@ from edge_opcua.core.values import (
 )
 from edge_opcua.opcua.loadmodel import objections
 from edge_opcua.opcua.models import Job
-from edge_opcua.opcua.space import Setpoint, public_url
+from edge_opcua.opcua.space import public_url
+from edge_opcua.opcua.tags.setpoints import Setpoint
 from edge_opcua.opcua.units import UNECE_URI, engineering_unit, unit_id
 from edge_opcua.opcua.values import data_value, shown_value, utc
 from edge_opcua.opcua.writes import check

@@ -161,7 +161,7 @@ class _Writer:
     def _references(self, element: Xml.Element, node: ua.NodeId) -> None:
         """Write a node's references; the one from its parent stands here, at the child, and only here."""
         references = Xml.SubElement(element, "References")
-        for ref in self._model.data(node).references:
+        for ref in self._model.references(node):
             inside = ref.NodeId.NamespaceIndex == Namespace.PLANT
             if inside and ref.IsForward and self._stands_below(ref, node):
                 continue
@@ -186,10 +186,9 @@ class _Writer:
 
     def _value(self, element: Xml.Element, node: ua.NodeId) -> None:
         """Write the value of a property; other variables are live."""
-        held = self._model.data(node).attributes[ua.AttributeIds.Value].value
-        if self._model.type_definition(node) != _PROPERTY or held is None or held.Value is None:
+        variant = self._model.value(node)
+        if self._model.type_definition(node) != _PROPERTY or variant is None:
             return
-        variant = held.Value
         if variant.Value is None or variant.VariantType == ua.VariantType.Null:
             return
         encoded = _Values(self._id).encoded(variant)

@@ -5,14 +5,17 @@ It is built by the same hands as the one that is served, so what is exported is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from asyncua import Server, ua
-from asyncua.server.address_space import AddressSpace, NodeData
+from asyncua.server.address_space import AttributeService, NodeManagementService, ViewService
+from asyncua.server.internal_server import InternalServer
 
 from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.values import BlockSpec
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.collector import paused
 from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
@@ -39,36 +42,36 @@ class Model:
         nodesets: What its types were loaded from.
     """
 
-    def __init__(self, aspace: AddressSpace, uris: tuple[str, ...], nodesets: tuple[NodeSet, ...]) -> None:
+    def __init__(self, aspace: Nodes, uris: tuple[str, ...], nodesets: tuple[NodeSet, ...]) -> None:
         self.aspace = aspace
         self.uris = uris
         self.nodesets = nodesets
 
     def plant_nodes(self) -> Iterator[ua.NodeId]:
         """Yield the nodes of the plant's namespace in the order they were made: that of the configuration."""
-        for node in list(self.aspace.keys()):
-            if node.NamespaceIndex == Namespace.PLANT:
-                yield node
+        yield from self.aspace.every(int(Namespace.PLANT))
 
-    def data(self, node: ua.NodeId) -> NodeData:
-        """Return a node."""
-        return self.aspace[node]
+    def references(self, node: ua.NodeId) -> Sequence[ua.ReferenceDescription]:
+        """Return the references of a node, both directions."""
+        return self.aspace.references_of(node)
+
+    def value(self, node: ua.NodeId) -> ua.Variant | None:
+        """Return the value of a variable, None if it has none."""
+        held = self.aspace.shown(node, ua.AttributeIds.Value)
+        return None if held is None else held.Value
 
     def attribute(self, node: ua.NodeId, which: ua.AttributeIds) -> Any:
         """Return the value of an attribute, None if the node has none."""
-        held = self.aspace[node].attributes.get(which)
-        if held is None or held.value is None or held.value.Value is None:
-            return None
-        return held.value.Value.Value
+        return self.aspace.attribute(node, which)
 
     def type_definition(self, node: ua.NodeId) -> ua.NodeId | None:
         """Return the type of an object or variable."""
-        found = (ref.NodeId for ref in self.data(node).references if ref.ReferenceTypeId == _TYPE_DEFINITION)
+        found = (ref.NodeId for ref in self.references(node) if ref.ReferenceTypeId == _TYPE_DEFINITION)
         return next(found, None)
 
     def parent(self, node: ua.NodeId) -> ua.ReferenceDescription | None:
         """Return the first hierarchical reference upwards: where a node was made."""
-        for ref in self.data(node).references:
+        for ref in self.references(node):
             if not ref.IsForward and is_subtype(self.aspace, ref.ReferenceTypeId, _HIERARCHICAL):
                 return ref
         return None
@@ -100,6 +103,18 @@ class Model:
         return ua.VariantType.Variant
 
 
+class _Core(InternalServer):
+    """asyncua's internal server, with tags in its address space."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aspace: Nodes = Nodes()
+        self.attribute_service = AttributeService(self.aspace)
+        self.view_service = ViewService(self.aspace)
+        self.node_mgt_service = NodeManagementService(self.aspace)
+        self.isession.aspace = self.aspace
+
+
 async def offline_model(
     config: EdgeConfig, blocks: Iterable[BlockSpec], nodesets: tuple[NodeSet, ...]
 ) -> Model:
@@ -113,15 +128,16 @@ async def offline_model(
     Raises:
         ConfigError: A nodeset cannot be loaded, or two nodes have the same id.
     """
-    server = Server()
-    core = server.iserver
+    core = _Core()
+    server = Server(core)
     with paused():
         await server.init()
         for uri in namespace_order(config.site.namespace_uri):
             await server.register_namespace(uri)
         await import_nodesets(server, nodesets)
         maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
-        SpaceBuilder(maker, config, {block.name: block for block in blocks}).build(())
+        by_name = {block.name: block for block in blocks}
+        SpaceBuilder(core.aspace, maker, config, by_name, SystemClock()).build(())
     uris = await server.get_namespace_array()
     await server.stop()
     return Model(core.aspace, tuple(uris), nodesets)

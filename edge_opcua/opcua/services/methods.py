@@ -10,9 +10,10 @@ from typing import Any
 import structlog
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from asyncua.server.address_space import AddressSpace, MethodService
+from asyncua.server.address_space import MethodService
 
 from edge_opcua.opcua.access import Access, Kind, Permission
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.audit import Act, Audit, lacking, unheard
 from edge_opcua.opcua.services.service import Caller, Service
 from edge_opcua.opcua.types import attribute, method_of, objection, property_value
@@ -33,8 +34,9 @@ class Methods(MethodService):
         audit: Hears of every call.
     """
 
-    def __init__(self, aspace: AddressSpace, access: Access, most: int, *, audit: Audit = unheard) -> None:
+    def __init__(self, aspace: Nodes, access: Access, most: int, *, audit: Audit = unheard) -> None:
         super().__init__(aspace)
+        self._aspace: Nodes = aspace
         self._access = access
         self._most = most
         self._audit = audit
@@ -90,7 +92,7 @@ class Methods(MethodService):
     def _find(self, caller: Caller, wanted: ua.CallMethodRequest) -> ua.NodeId:
         """Return the method that is meant: the object's own one, if that of its type was named."""
         codes = ua.StatusCodes
-        if wanted.ObjectId not in self._aspace:
+        if not self._aspace.knows(wanted.ObjectId):
             raise ServiceError(codes.BadNodeIdUnknown)
         method = method_of(self._aspace, wanted.ObjectId, wanted.MethodId)
         if method is None:

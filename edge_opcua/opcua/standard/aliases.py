@@ -7,22 +7,22 @@ no node for each, so that a hundred thousand tags cost nothing to browse.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Protocol
 
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access, Kind, Permission
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.namespaces import Names, Namespace, plant_id
 from edge_opcua.opcua.services.event.like import compile_like
 from edge_opcua.opcua.services.service import caller
 from edge_opcua.opcua.space import tag_node_name
 from edge_opcua.opcua.types import is_subtype
 
-__all__ = ["MAX_FOUND", "Aliases", "aliases_of", "version_time"]
+__all__ = ["MAX_FOUND", "Aliases", "PlantAliases", "version_time"]
 
 MAX_FOUND: Final = 10_000
 _SLICE: Final = 100  # a client's worst pattern takes about 50 µs for a name
@@ -36,17 +36,75 @@ _WITHOUT: Final = (ua.ObjectIds.Topics_FindAlias,)
 _YEAR_2000_NS: Final = 946_684_800 * 1_000_000_000
 
 
-def aliases_of(config: EdgeConfig) -> dict[str, ua.NodeId]:
-    """Return the node of every tag and capture by its public name, in the order of the tables."""
-    names = Names(config.site.machine)
-    found = {}
-    for device in config.devices:
-        for tag in device.tags:
-            found[f"{device.name}/{tag.name}"] = plant_id(tag_node_name(names, tag))
-        for capture in device.captures:
-            name = f"{names.capture(capture.name)}.Waveform"
-            found[f"{device.name}/{capture.name}"] = plant_id(name)
-    return found
+class AliasNames(Protocol):
+    """Nodes by alias."""
+
+    def get(self, alias: str, /) -> ua.NodeId | None:
+        """Return the node of an alias, None if there is none such."""
+        ...
+
+    def items(self) -> Iterable[tuple[str, ua.NodeId]]:
+        """Return every alias and its node, best match first."""
+        ...
+
+
+class PlantAliases:
+    """The public name of every tag and capture that clients can see, in the order of the tables.
+
+    Only those are kept that the table gives a NodeId of its own; of the others the name is part of theirs.
+
+    Args:
+        aspace: The address space.
+        config: The machine.
+    """
+
+    def __init__(self, aspace: Nodes, config: EdgeConfig) -> None:
+        self._aspace = aspace
+        self._config = config
+        self._names = Names(config.site.machine)
+        tags = aspace.tags
+        self._own = {
+            f"{tags.device(number)}/{tag.name}": number
+            for number, tag in enumerate(tags.configs)
+            if tag.node_id
+        }
+
+    def get(self, alias: str) -> ua.NodeId | None:
+        """Return the node of an alias, None if there is none such."""
+        number = self._own.get(alias)
+        if number is not None:
+            return self._aspace.tags.node_id(number)
+        device, _, name = alias.partition("/")
+        return self._tag(device, name) or self._capture(device, name)
+
+    def items(self) -> Iterator[tuple[str, ua.NodeId]]:
+        """Yield every alias and its node."""
+        for device in self._config.devices:
+            for tag in device.tags:
+                node = plant_id(tag_node_name(self._names, tag))
+                if self._aspace.knows(node):
+                    yield f"{device.name}/{tag.name}", node
+            for capture in device.captures:
+                found = self._capture(device.name, capture.name)
+                if found is not None:
+                    yield f"{device.name}/{capture.name}", found
+
+    def _tag(self, device: str, name: str) -> ua.NodeId | None:
+        tags = self._aspace.tags
+        number = tags.find(self._names.tag(name).encode("utf-8", "surrogatepass"))
+        if number is None or tags.device(number) != device or tags.configs[number].name != name:
+            return None
+        return tags.node_id(number)
+
+    def _capture(self, device: str, name: str) -> ua.NodeId | None:
+        there = any(
+            capture.name == name
+            for each in self._config.devices
+            if each.name == device
+            for capture in each.captures
+        )
+        node = plant_id(f"{self._names.capture(name)}.Waveform")
+        return node if there and self._aspace.knows(node) else None
 
 
 def version_time(utc_ns: int) -> int:
@@ -60,13 +118,13 @@ class Aliases:
     Args:
         aspace: The address space.
         access: Who may see what: an alias whose node is hidden from the caller is not found.
-        names: Node by alias, best match first; what has no node is left out.
+        names: Node by alias.
     """
 
-    def __init__(self, aspace: AddressSpace, access: Access, names: Mapping[str, ua.NodeId]) -> None:
+    def __init__(self, aspace: Nodes, access: Access, names: AliasNames) -> None:
         self._aspace = aspace
         self._access = access
-        self._names = {alias: node for alias, node in names.items() if node in aspace}
+        self._names = names
 
     def install(self, clock: Clock) -> None:
         """Put the methods in their places; aliases change only with a restart, so LastChange is now."""

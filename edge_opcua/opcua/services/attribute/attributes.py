@@ -15,10 +15,11 @@ from typing import Any, Final
 import structlog
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from asyncua.server.address_space import AddressSpace, AttributeService, NodeData
+from asyncua.server.address_space import AttributeService, NodeData
 
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.opcua.access import Access, Permission
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.attribute.personal import COMPUTED, Personal
 from edge_opcua.opcua.services.attribute.ranges import parse
@@ -76,7 +77,7 @@ class Attributes(AttributeService):
 
     def __init__(
         self,
-        aspace: AddressSpace,
+        aspace: Nodes,
         access: Access,
         limits: ServerLimits,
         *,
@@ -84,11 +85,12 @@ class Attributes(AttributeService):
         audit: Audit = unheard,
     ) -> None:
         super().__init__(aspace)
+        self._aspace: Nodes = aspace
         self._access = access
         self._limits = limits
         self._clock = clock or SystemClock()
         self._writing = Writing(aspace, access, limits, clock=self._clock, audit=audit)
-        self._personal = Personal(access, whole_only=self._writing.handlers)
+        self._personal = Personal(aspace, access, whole_only=self._writing)
 
     def services(self) -> Mapping[str, Service]:
         """Read, Write."""
@@ -152,16 +154,23 @@ class Attributes(AttributeService):
             timestamps: Which stamps go along (TimestampsToReturn); only a Value has any.
         """
         data = self._aspace.get(node)
-        if data is None:
+        if data is None and not self._aspace.knows(node):
             return _UNKNOWN
         may = self._access.bits(node, caller.roles)
         if attribute == _VALUE:
-            value = self._value(data, may)
+            value = self._value(data, may) if data is not None else self._value_of_tag(node, may)
             if timestamps != _BOTH or value.ServerTimestamp is None:
                 value = self._stamped(value, timestamps)
         else:
-            value = self._attribute(data, attribute, may, caller)
+            value = self._attribute(node, attribute, may, caller)
         return _part(value, index_range) if index_range else value
+
+    def _value_of_tag(self, node: ua.NodeId, may: int) -> ua.DataValue:
+        """Return the value of a tag or of a property of one; all of them can be read."""
+        if not may & _MAY_READ:
+            return _DENIED
+        value = self._aspace.shown(node, _VALUE)
+        return _NO_ATTRIBUTE if value is None else value
 
     def _value(self, data: NodeData, may: int) -> ua.DataValue:
         slot = data.attributes.get(_VALUE)
@@ -192,17 +201,16 @@ class Attributes(AttributeService):
             return value
         return SharedDataValue(value.Value, value.StatusCode, source, server)
 
-    def _attribute(self, data: NodeData, attribute: int, may: int, caller: Caller) -> ua.DataValue:
+    def _attribute(self, node: ua.NodeId, attribute: int, may: int, caller: Caller) -> ua.DataValue:
         """Return an attribute that is no Value: whoever may browse a node may read it (Part 3 §8.55)."""
         if not may & _MAY_BROWSE:
             return _DENIED
         if attribute in COMPUTED:
-            found = self._personal.read(data, attribute, may, caller.roles)
+            found = self._personal.read(node, attribute, may, caller.roles)
             return found if isinstance(found, ua.DataValue) else _refused(found)
-        slot = data.attributes.get(attribute)
-        if slot is None or slot.value is None:
+        value = self._aspace.shown(node, attribute)
+        if value is None:
             return _NO_ATTRIBUTE
-        value = slot.value
         if value.SourceTimestamp is None and value.ServerTimestamp is None:
             return value
         return SharedDataValue(value.Value, value.StatusCode)
@@ -229,6 +237,10 @@ class Attributes(AttributeService):
     def set_handler(self, handler: WriteHandler, nodes: Iterable[ua.NodeId]) -> None:
         """Send clients' writes of these nodes' values to ``handler``; see :class:`Writing`."""
         self._writing.set_handler(handler, nodes)
+
+    def set_tag_handler(self, handler: WriteHandler) -> None:
+        """Send clients' writes of tags' values to ``handler``; see :class:`Writing`."""
+        self._writing.tag_handler = handler
 
     async def write_for(self, session: Caller, params: ua.WriteParameters) -> list[ua.StatusCode]:
         """Write the values in the order of the request, each after the one before it."""

@@ -9,10 +9,10 @@ from typing import Any, Final
 import structlog
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access, Permission
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.attribute.personal import COMPUTED
 from edge_opcua.opcua.services.attribute.ranges import parse
@@ -41,10 +41,11 @@ class Writing:
 
     Attributes:
         handlers: Where the values live that are not in the address space.
+        tag_handler: Where those of the tags live; None: nobody writes them.
     """
 
     def __init__(
-        self, aspace: AddressSpace, access: Access, limits: ServerLimits, *, clock: Clock, audit: Audit
+        self, aspace: Nodes, access: Access, limits: ServerLimits, *, clock: Clock, audit: Audit
     ) -> None:
         self._aspace = aspace
         self._access = access
@@ -52,6 +53,17 @@ class Writing:
         self._clock = clock
         self._audit = audit
         self.handlers: dict[ua.NodeId, WriteHandler] = {}
+        self.tag_handler: WriteHandler | None = None
+
+    def __contains__(self, node: object) -> bool:
+        """Whether a handler writes the value of a node, and so only whole."""
+        return isinstance(node, ua.NodeId) and self._handler(node) is not None
+
+    def _handler(self, node: ua.NodeId) -> WriteHandler | None:
+        number = self._aspace.tags.number(node)
+        if number is None:
+            return self.handlers.get(node)
+        return self.tag_handler if self._aspace.tags.configs[number].writable else None
 
     def set_handler(self, handler: WriteHandler, nodes: Iterable[ua.NodeId]) -> None:
         """Send clients' writes of these nodes' values to ``handler`` instead of the address space.
@@ -86,7 +98,7 @@ class Writing:
     async def _execute(self, session: Caller, item: ua.WriteValue) -> ua.StatusCode:
         """Write what passed :meth:`_check_right`; nobody runs between reading an array and writing it."""
         value = self._adapted(item)
-        handler = self.handlers.get(item.NodeId)
+        handler = self._handler(item.NodeId)
         if item.IndexRange:
             part = parse(item.IndexRange)
             if handler is not None:
@@ -108,7 +120,9 @@ class Writing:
 
         asyncua's own way compares with the type of the last value; a Number may be an Int32 after a Double.
         """
-        data = self._aspace[node]
+        data = self._aspace.get(node)
+        if data is None:  # a tag, and nobody writes tags
+            raise ServiceError(ua.StatusCodes.BadWriteNotSupported)
         slot = data.attributes[_VALUE]
         if slot.value_callback is not None and slot.value_setter is None:
             raise ServiceError(
@@ -129,11 +143,10 @@ class Writing:
 
     def _check_right(self, session: Caller, item: ua.WriteValue) -> None:
         codes = ua.StatusCodes
-        data = self._aspace.get(item.NodeId)
-        if data is None:
+        if not self._aspace.knows(item.NodeId):
             raise ServiceError(codes.BadNodeIdUnknown)
         if item.AttributeId != _VALUE:
-            known = item.AttributeId in data.attributes or item.AttributeId in COMPUTED
+            known = item.AttributeId in COMPUTED or self._aspace.has(item.NodeId, item.AttributeId)
             raise ServiceError(codes.BadNotWritable if known else codes.BadAttributeIdInvalid)
         level = attribute(self._aspace, item.NodeId, ua.AttributeIds.AccessLevel)
         if not allows(level, ua.AccessLevel.CurrentWrite):
@@ -173,8 +186,8 @@ class Writing:
 
     def _before(self, node: ua.NodeId) -> ua.Variant:
         """Return the newest value of a node, whoever asks."""
-        held = self._aspace.read_attribute_value(node, ua.AttributeIds.Value).Value
-        return ua.Variant() if held is None else held
+        held = self._aspace.shown(node, _VALUE)
+        return ua.Variant() if held is None or held.Value is None else held.Value
 
     def _tell(self, session: Caller, item: ua.WriteValue, before: ua.Variant, status: ua.StatusCode) -> None:
         """Tell of a write, done or refused (Part 5 §6.5.20, AuditWriteUpdateEventType)."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 from asyncua import ua
-from asyncua.server.address_space import AddressSpace, AttributeValue
+from asyncua.server.address_space import AttributeValue
 
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.opcua.services.subscription.deadband import Trigger, changed
 from edge_opcua.opcua.services.subscription.queues import ValueQueue
+from edge_opcua.opcua.tags.live import LiveBlock
 
 if TYPE_CHECKING:
     from edge_opcua.opcua.services.service import Caller
@@ -222,6 +224,59 @@ class Item(ABC):
             self.subscription.pending.pop(self, None)
 
 
+class Source(Protocol):
+    """What tells of the changes of an attribute."""
+
+    def watch(self, item: DataItem) -> None:
+        """Tell an item of each change."""
+        ...
+
+    def unwatch(self, item: DataItem) -> None:
+        """Tell it no longer."""
+        ...
+
+
+class SlotSource:
+    """An attribute that lies in the address space: whoever sets it tells."""
+
+    def __init__(self, slot: AttributeValue) -> None:
+        self._slot = slot
+
+    def watch(self, item: DataItem) -> None:
+        """Tell an item of each change."""
+        self._slot.datachange_callbacks[id(item)] = item
+
+    def unwatch(self, item: DataItem) -> None:
+        """Tell it no longer."""
+        self._slot.datachange_callbacks.pop(id(item), None)
+
+
+class RowSource:
+    """The value of a tag."""
+
+    def __init__(self, block: LiveBlock, row: int) -> None:
+        self._block = block
+        self._row = row
+
+    def watch(self, item: DataItem) -> None:
+        """Tell an item of each change."""
+        self._block.watch(self._row, item)
+
+    def unwatch(self, item: DataItem) -> None:
+        """Tell it no longer."""
+        self._block.unwatch(self._row, item)
+
+
+class FixedSource:
+    """What the configuration says of a tag: it never changes."""
+
+    def watch(self, item: DataItem) -> None:
+        """Do nothing."""
+
+    def unwatch(self, item: DataItem) -> None:
+        """Do nothing."""
+
+
 class DataItem(Item):
     """An item of any attribute but EventNotifier.
 
@@ -231,7 +286,7 @@ class DataItem(Item):
         node_id: What is watched.
         attribute: Which attribute of it.
         index_range: Which part of it; None: all.
-        source: The attribute's place in the address space; None or ``polled``: read at each sample.
+        source: Tells of its changes; None or ``polled``: read at each sample.
         polled: Whether nobody tells of its changes.
         reader: Reads it.
         sampling: Where samples are taken.
@@ -245,7 +300,7 @@ class DataItem(Item):
         attribute: ua.AttributeIds,
         *,
         index_range: str | None,
-        source: AttributeValue | None,
+        source: Source | None,
         polled: bool,
         reader: Reader,
         sampling: Sampling,
@@ -353,7 +408,7 @@ class DataItem(Item):
     def stop(self) -> None:
         """Watch no longer."""
         if self._source is not None:
-            self._source.datachange_callbacks.pop(id(self), None)
+            self._source.unwatch(self)
         self._sampling.leave(self, self.sampling_ms)
         self._group = None
 
@@ -406,7 +461,7 @@ class DataItem(Item):
     def _attach(self) -> None:
         self._group = self._sampling.join(self, self.sampling_ms, polled=self._polled)
         if self._source is not None:
-            self._source.datachange_callbacks[id(self)] = self
+            self._source.watch(self)
 
     def _queue(self, value: ua.DataValue) -> None:
         self.last = value
@@ -423,9 +478,15 @@ def _count(value: Any) -> int:
     return len(value) if isinstance(value, (str, bytes)) else 0
 
 
-def source_of(aspace: AddressSpace, node: ua.NodeId, attribute: ua.AttributeIds) -> AttributeValue | None:
-    """Return the place of an attribute that tells of its changes; None: it has to be read."""
-    found = aspace.get(node)
-    if found is None or attribute in USER_ATTRIBUTES:
+def source_of(aspace: Nodes, node: ua.NodeId, attribute: ua.AttributeIds) -> Source | None:
+    """Return what tells of the changes of an attribute; None: it has to be read."""
+    if attribute in USER_ATTRIBUTES:
         return None
-    return found.attributes.get(attribute)
+    found = aspace.get(node)
+    if found is not None:
+        slot = found.attributes.get(attribute)
+        return None if slot is None else SlotSource(slot)
+    row = aspace.row(node, attribute)
+    if row is not None:
+        return RowSource(*row)
+    return FixedSource() if aspace.is_fixed(node, attribute) else None
