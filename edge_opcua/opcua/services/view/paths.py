@@ -7,11 +7,12 @@ from typing import Final
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.opcua.access import Access, Permission
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.service import Caller
 from edge_opcua.opcua.services.slices import SLICE
+from edge_opcua.opcua.services.view.folder import REFERENCE, TagNames
 from edge_opcua.opcua.types import Subtypes
 
 MAX_ELEMENTS: Final = 100
@@ -32,10 +33,11 @@ class Paths:
         subtypes: Of the reference types.
     """
 
-    def __init__(self, aspace: AddressSpace, access: Access, subtypes: Subtypes) -> None:
+    def __init__(self, aspace: Nodes, access: Access, subtypes: Subtypes) -> None:
         self._aspace = aspace
         self._access = access
         self._subtypes = subtypes
+        self._names = TagNames(aspace.tags)
 
     def follow(self, caller: Caller, path: ua.BrowsePath) -> Generator[None, None, ua.BrowsePathResult]:
         """Return the targets of one path."""
@@ -72,10 +74,16 @@ class Paths:
         for index, element in enumerate(elements):
             found: dict[ua.NodeId, None] = {}
             for node in here:
-                before, seen = seen, seen + len(self._aspace[node].references)
+                references = self._references(node)
+                before, seen = seen, seen + len(references)
                 if seen > MAX_REFERENCES:
                     raise ServiceError(ua.StatusCodes.BadQueryTooComplex)
-                found.update(dict.fromkeys(self._targets(node, element)))
+                kinds = self._kinds(element)
+                found.update(dict.fromkeys(_targets(references, element, kinds)))
+                if node == self._aspace.tags.folder and _is_to_tags(element, kinds):
+                    yield from self._names.learn()
+                    numbers = self._names.find(element.TargetName)
+                    found.update(dict.fromkeys(map(self._aspace.tags.node_id, numbers)))
                 if seen // _PER_YIELD != before // _PER_YIELD:
                     yield
             here = self._sort_out(caller, found, index + 1 < len(elements), index + 1, result)
@@ -106,24 +114,46 @@ class Paths:
             raise ServiceError(ua.StatusCodes.BadTooManyMatches)
         return here
 
-    def _targets(self, node: ua.NodeId, element: ua.RelativePathElement) -> list[ua.NodeId]:
-        """Return where one step of the path leads (Part 4 §7.31)."""
-        kinds = None
-        if not element.ReferenceTypeId.is_null():
-            kinds = frozenset({element.ReferenceTypeId})
-            if element.IncludeSubtypes and element.ReferenceTypeId in self._aspace:
-                kinds = self._subtypes.of(element.ReferenceTypeId)
-        forward, name = not element.IsInverse, element.TargetName
-        return [
-            reference.NodeId
-            for reference in self._aspace[node].references
-            if reference.IsForward == forward
-            and reference.BrowseName == name
-            and (kinds is None or reference.ReferenceTypeId in kinds)
-        ]
+    def _references(self, node: ua.NodeId) -> Sequence[ua.ReferenceDescription]:
+        """Return the references of a node; of the folder of the tags all but those to the tags."""
+        data = self._aspace.get(node)
+        if data is None:
+            return self._aspace.references_of(node)
+        references: Sequence[ua.ReferenceDescription] = data.references
+        return references
+
+    def _kinds(self, element: ua.RelativePathElement) -> frozenset[ua.NodeId] | None:
+        """Return the reference types that a step follows; None: all (Part 4 §7.31)."""
+        kind = element.ReferenceTypeId
+        if kind.is_null():
+            return None
+        if element.IncludeSubtypes and self._aspace.knows(kind):
+            return self._subtypes.of(kind)
+        return frozenset({kind})
 
     def _may_see(self, caller: Caller, node: ua.NodeId) -> bool:
-        return node in self._aspace and bool(self._access.bits(node, caller.roles) & _MAY_BROWSE)
+        return self._aspace.knows(node) and bool(self._access.bits(node, caller.roles) & _MAY_BROWSE)
+
+
+def _targets(
+    references: Sequence[ua.ReferenceDescription],
+    element: ua.RelativePathElement,
+    kinds: frozenset[ua.NodeId] | None,
+) -> list[ua.NodeId]:
+    """Return where one step of the path leads (Part 4 §7.31)."""
+    forward, name = not element.IsInverse, element.TargetName
+    return [
+        reference.NodeId
+        for reference in references
+        if reference.IsForward == forward
+        and reference.BrowseName == name
+        and (kinds is None or reference.ReferenceTypeId in kinds)
+    ]
+
+
+def _is_to_tags(element: ua.RelativePathElement, kinds: frozenset[ua.NodeId] | None) -> bool:
+    """Whether a step from their folder may lead to tags."""
+    return not element.IsInverse and (kinds is None or REFERENCE in kinds)
 
 
 def _is_elsewhere(node: ua.NodeId) -> bool:

@@ -14,8 +14,8 @@ from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.service import Caller
 from edge_opcua.opcua.services.slices import SLICE
+from edge_opcua.opcua.services.view.folder import REFERENCE, TagRows
 from edge_opcua.opcua.services.view.references import encoder
-from edge_opcua.opcua.services.view.tags import REFERENCE, TagRows
 
 __all__ = ["Description", "Pace", "Page", "Search", "Searcher", "has_direction", "nothing"]
 

@@ -63,8 +63,9 @@ class TagRows:
     def __init__(self, tags: TagTable, access: Access) -> None:
         self._tags = tags
         self._access = access
-        self._types: list[bytes] = []  # encoded type definitions
-        self._type_of = bytearray()  # index of the type definition, by number
+        # Encoded type definition, and whether the NodeId's string is the folder's and the name.
+        self._kinds: list[tuple[bytes, bool]] = []
+        self._kind_of = bytearray()  # index of the kind, by number
         self._tables: list[Table] = []
         self._table_of = array("H")  # index of the permissions, by number; only if there are rules
 
@@ -73,24 +74,25 @@ class TagRows:
 
     def learn(self, until: int) -> int:
         """Look at the tags below a number for the first time; return how many were new."""
-        first = len(self._type_of)
+        first = len(self._kind_of)
         if until <= first:
             return 0
-        configs = self._tags.configs[first:until]
-        self._type_of += bytes([self._type(config) for config in configs])
+        names, configs = self._tags.names[first:until], self._tags.configs[first:until]
+        self._kind_of += bytes(map(self._kind, names, configs))
         if self._access.has_rules:
-            names = self._tags.names[first:until]
             self._table_of.extend(map(self._table, names, configs))
         return until - first
 
-    def _type(self, config: TagConfig) -> int:
-        encoded = node_id(item_type(config))
-        if encoded not in self._types:
-            self._types.append(encoded)
-        return self._types.index(encoded)
+    def _kind(self, node: bytes, config: TagConfig) -> int:
+        kind = (node_id(item_type(config)), node == _prefix(self._tags) + config.name.encode())
+        if kind not in self._kinds:
+            self._kinds.append(kind)
+        return self._kinds.index(kind)
 
     def _table(self, name: bytes, config: TagConfig) -> int:
-        table = self._access.table_of(name.decode(), Kind.SETPOINT if config.writable else Kind.PLAIN)
+        table = self._access.table_of(
+            name.decode("utf-8", "surrogatepass"), Kind.SETPOINT if config.writable else Kind.PLAIN
+        )
         for index, known in enumerate(self._tables):
             if known is table:
                 return index
@@ -118,18 +120,19 @@ class TagRows:
         head += (FORWARD if has(mask, "IsForward") else bytes(1)) + _NODE_ID
         kind = node_class(ua.NodeClass.Variable) if has(mask, "NodeClass") else NO_CLASS
         defined = has(mask, "TypeDefinition")
-        tails = [kind + (encoded if defined else NO_NODE) for encoded in self._types]
+        tails = [kind + (encoded if defined else NO_NODE) for encoded, _ in self._kinds]
+        usual = [is_usual for _, is_usual in self._kinds]
         named, shown = has(mask, "BrowseName"), has(mask, "DisplayName")
-        names, configs, types, lengths = self._tags.names, self._tags.configs, self._type_of, _LENGTHS
+        names, configs, kinds, lengths = self._tags.names, self._tags.configs, self._kind_of, _LENGTHS
+        cut = len(_prefix(self._tags))
         parts: list[bytes] = []
         for number in numbers:
-            node = names[number]
-            parts += (head, lengths[len(node)], node)
-            name = configs[number].name.encode()
+            node, of = names[number], kinds[number]
+            name = node[cut:] if usual[of] else configs[number].name.encode()
             length = lengths[len(name)]
+            parts += (head, lengths[len(node)], node)
             parts += (_INDEX, length, name) if named else (NO_NAME,)
-            parts += (ONLY_TEXT, length, name) if shown else (NO_TEXT,)
-            parts.append(tails[types[number]])
+            parts += (ONLY_TEXT, length, name, tails[of]) if shown else (NO_TEXT, tails[of])
         return b"".join(parts)
 
 
@@ -151,13 +154,13 @@ class TagNames:
 
     def learn(self) -> Generator[None, None, None]:
         """Look for tags with a NodeId of their own, slice by slice."""
-        tags, prefix = self._tags, self._prefix()
+        tags, prefix = self._tags, _prefix(self._tags)
         while self._seen < len(tags):
             stop = min(self._seen + _PER_YIELD, len(tags))
-            for number in range(self._seen, stop):
-                name = tags.configs[number].name
-                if tags.names[number] != prefix + name.encode():
-                    self._add(name, number)
+            rows = zip(tags.names[self._seen : stop], tags.configs[self._seen : stop], strict=True)
+            for number, (node, config) in enumerate(rows, self._seen):
+                if node != prefix + config.name.encode():
+                    self._add(config.name, number)
             self._seen = stop
             if stop < len(tags):
                 yield
@@ -173,11 +176,13 @@ class TagNames:
         found = list(self._more.get(name.Name, ()))
         if name.Name in self._others:
             found.append(self._others[name.Name])
-        usual = self._tags.find(self._prefix() + name.Name.encode("utf-8", "surrogatepass"))
+        usual = self._tags.find(_prefix(self._tags) + name.Name.encode("utf-8", "surrogatepass"))
         # What has this NodeId may have another name.
-        if usual is not None and usual not in found and self._tags.configs[usual].name == name.Name:
+        if usual is not None and self._tags.configs[usual].name == name.Name:
             found.append(usual)
         return sorted(found)
 
-    def _prefix(self) -> bytes:
-        return f"{self._tags.folder.Identifier}.".encode()
+
+def _prefix(tags: TagTable) -> bytes:
+    """Return what the strings of the NodeIds of tags begin with, unless the configuration gives others."""
+    return f"{tags.folder.Identifier}.".encode()
