@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 
+from edge_opcua.config.handover import unpacked
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.process import Child, run_child
 from edge_opcua.errors import ConfigError
@@ -27,7 +28,7 @@ async def main(child: Child) -> None:
     kind = child.role.partition("/")[0]
     if kind not in _MODULES:
         raise ConfigError(f"there is no role {child.role}")
-    config = EdgeConfig.model_validate_json(child.config_json)
+    config = unpacked(child.config)
     run: Main = import_module(_MODULES[kind]).run
     await run(child, config)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ class Inheritance:
 
     Args:
         bus: The tag bus.
-        config_fd: memfd holding the checked configuration as JSON.
+        config_fd: memfd holding the checked configuration (:mod:`edge_opcua.config.handover`).
         state_dir: State directory, as text for the command line.
     """
 
@@ -104,10 +105,14 @@ class ChildProcess:
                 os.kill(self._process.pid, number)
 
 
-def config_memfd(config_json: str) -> int:
-    """Return a memfd that holds the configuration for the children to read."""
-    fd = os.memfd_create("edge_opcua.config", os.MFD_CLOEXEC)
-    os.write(fd, config_json.encode())
+def config_memfd(config: bytes) -> int:
+    """Return a memfd that holds the configuration for the children to map; nobody can change it."""
+    fd = os.memfd_create("edge_opcua.config", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    at = 0
+    while at < len(config):
+        at += os.write(fd, memoryview(config)[at:])
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return fd
 
 

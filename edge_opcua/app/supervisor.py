@@ -21,6 +21,7 @@ from edge_opcua.app.models import ActiveModels
 from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd, exit_text
 from edge_opcua.app.view import BusView
 from edge_opcua.app.watchdog import until_ended
+from edge_opcua.config.handover import packed
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
@@ -100,7 +101,7 @@ class Supervisor:
         self._bus = Bus.create(plan.blocks, clock=clock)
         self._view = BusView(config, self._bus, clock)
         self._hub = Hub(self._handle)
-        self._inheritance = Inheritance(self._bus, config_memfd(config.model_dump_json()), str(state.root))
+        self._inheritance = Inheritance(self._bus, config_memfd(packed(config)), str(state.root))
         self._seats = {role: Seat(role) for role in ("io", "records", "opcua")}
         self._active = ActiveModels(state, config)
         self._keepers = {

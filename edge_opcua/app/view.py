@@ -34,9 +34,11 @@ class BusView:
         """Return every tag: id, value, unit, status, age in seconds and source time in ns UTC."""
         rows: list[dict[str, Any]] = []
         for device in self._config.devices:
-            units = {tag.name: tag.unit for tag in device.tags}
+            units = dict(zip(device.tags.column("name"), device.tags.column("unit"), strict=True))
             for group in device.groups:
-                rows += self._block_rows(device.block_name(group.name), f"{device.name}/", units)
+                block = device.block_name(group.name)
+                if block in self._readers:  # a group without tags has none
+                    rows += self._block_rows(block, f"{device.name}/", units)
         for pipeline in self._config.pipelines:
             rows += self._result_rows(pipeline)
         return rows

@@ -14,7 +14,6 @@ from edge_opcua.config.environment import substitute
 from edge_opcua.config.locate import Path
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
 from edge_opcua.config.schema import (
-    DEFAULT_GROUP,
     CaptureConfig,
     DeviceConfig,
     EdgeConfig,
@@ -24,6 +23,7 @@ from edge_opcua.config.schema import (
     PipelineConfig,
 )
 from edge_opcua.config.syntax import Document, read_document
+from edge_opcua.config.tags import DEFAULT_GROUP, TagRows
 from edge_opcua.config.tagtable import TagTables
 from edge_opcua.config.validate import Checked, Source, check, type_word
 from edge_opcua.core.ports import Address, DriverPlugin
@@ -319,7 +319,7 @@ class _Loader:
         devices = tuple(
             settings.model_copy(
                 update={
-                    "tags": tuple(device.tables.tags),
+                    "tags": TagRows.of(device.tables.tags),
                     "groups": settings.groups
                     or (GroupConfig(name=DEFAULT_GROUP, period_ms=DEFAULT_PERIOD_MS),),
                     "captures": tuple(capture for capture in device.captures.values() if capture),

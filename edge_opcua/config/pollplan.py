@@ -129,12 +129,11 @@ def _writes(config: EdgeConfig) -> list[list[str]]:
         rows.append([f"{output.device}/{output.db}", f"{text}fail-safe {pipeline.fail_safe_verdict}"])
         rows.append(["", f"{output.plc_timeout_ms} ms after the last heartbeat the PLC stops trusting it"])
     for device in config.devices:
-        for tag in device.tags:
-            if tag.writable:
-                limits = ""
-                if tag.low is not None or tag.high is not None:
-                    limits = f" {_bound(tag.low)}..{_bound(tag.high)} {tag.unit}".rstrip()
-                rows.append([f"{device.name}/{tag.name}", f"{tag.address}   by clients{limits}; read back"])
+        for tag in device.tags.writable:
+            limits = ""
+            if tag.low is not None or tag.high is not None:
+                limits = f" {_bound(tag.low)}..{_bound(tag.high)} {tag.unit}".rstrip()
+            rows.append([f"{device.name}/{tag.name}", f"{tag.address}   by clients{limits}; read back"])
     return rows
 
 
@@ -147,7 +146,7 @@ def _exposes(config: EdgeConfig) -> list[list[str]]:
         "None: neither signed nor encrypted" if policy == "None" else f"{policy} SignAndEncrypt"
         for policy in config.opcua.security
     )
-    writable = sum(tag.writable for device in config.devices for tag in device.tags)
+    writable = sum(len(device.tags.writable) for device in config.devices)
     variables = f"{_many(config.tag_count, 'variable')} ({writable} writable), 1 method: LoadModel"
     place = f"Machines/{config.site.machine}"
     return [*([f"{url}   {policies}"] for url in endpoint_urls(config.opcua)), [f"{place}: {variables}"]]
@@ -206,7 +205,9 @@ def plan_json(config: EdgeConfig, plans: Sequence[PollPlan]) -> dict[str, Any]:
             for output in config.outputs
         ],
         "writable": [
-            f"{device.name}/{tag.name}" for device in config.devices for tag in device.tags if tag.writable
+            f"{device.name}/{name}"
+            for device in config.devices
+            for name in device.tags.writable.column("name")
         ],
         "exposes": list(endpoint_urls(config.opcua)),
         "security": list(config.opcua.security),

@@ -13,29 +13,26 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
-from edge_opcua.core.values import Policy, Scalar, TagSpec
+from edge_opcua.config.tags import DEFAULT_GROUP, TagRows
+from edge_opcua.config.tags import TagConfig as TagConfig
+from edge_opcua.core.values import Policy
 
 VERSION: Final = 1
 RESOLVED: Final[dict[str, JsonValue]] = {"resolved": True}
-DEFAULT_GROUP: Final = "default"
 
 NAME_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*$"
-TAG_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
 REFERENCE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*/[A-Za-z_][A-Za-z0-9_.-]*$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
-TagName = Annotated[str, StringConstraints(pattern=TAG_PATTERN, max_length=128)]
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=500)]
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
 Seconds = Annotated[float, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-TagValue = bool | int | float | str
 
 SecurityPolicy = Literal["None", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
 FailSafeVerdict = Literal["NotDecidable", "NotOk"]
-Access = Literal["r", "rw"]
 RoleName = Literal[
     "anonymous",
     "authenticateduser",
@@ -253,46 +250,6 @@ class CaptureConfig(BaseModel):
     sample_count: int = Field(default=0, description="Samples of one capture.", json_schema_extra=RESOLVED)
 
 
-class TagConfig(BaseModel):
-    """One row of a tag table, its address parsed to a type."""
-
-    model_config = STRICT
-
-    name: TagName
-    address: str
-    type: Scalar
-    length: int = 0
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    description: str = ""
-    group: str = DEFAULT_GROUP
-    scale: float = 1.0
-    offset: float = 0.0
-    deadband: float = 0.0
-    access: Access = "r"
-    historize: bool = False
-    node_id: str | None = None
-    substitute: TagValue | None = None
-    initial: TagValue | None = None
-    true_name: str = ""
-    false_name: str = ""
-    states: tuple[tuple[int, str], ...] = ()
-    extra: dict[str, str] = {}
-    file: str = ""
-    line: int = 0
-
-    @property
-    def writable(self) -> bool:
-        """Whether clients with the right role may write this tag."""
-        return self.access == "rw"
-
-    @property
-    def spec(self) -> TagSpec:
-        """The row as the bus declares it."""
-        return TagSpec(self.name, self.type, self.length, self.substitute)
-
-
 class DeviceConfig(BaseModel):
     """One PLC or sensor unit, and how its tags are read."""
 
@@ -301,8 +258,8 @@ class DeviceConfig(BaseModel):
     name: Name = Field(description="Name; a tag's public id is `<device>/<tag>`.")
     driver: str = Field(description="Protocol driver, a plugin of the group `edge_opcua.drivers`.")
     url: str = Field(description="Where the device is, e.g. `s7://192.168.0.10?rack=0&slot=1`.")
-    tags: tuple[TagConfig, ...] = Field(
-        default=(), description="Tag table (CSV), or a list of them; relative to this file."
+    tags: TagRows = Field(
+        default=TagRows.of(()), description="Tag table (CSV), or a list of them; relative to this file."
     )
     timeout_ms: Milliseconds = Field(
         default=1000, description="Deadline of one request; a device that takes longer is lost."
@@ -339,9 +296,9 @@ class DeviceConfig(BaseModel):
                 return group
         raise KeyError(name)
 
-    def tags_of(self, group: str) -> tuple[TagConfig, ...]:
+    def tags_of(self, group: str) -> TagRows:
         """Return the tags of a poll group, in the order of the table; the rows of its block."""
-        return tuple(tag for tag in self.tags if tag.group == group)
+        return self.tags.where("group", group)
 
     def block_name(self, part: str) -> str:
         """Return the bus name of a group's or capture's block."""
@@ -521,10 +478,10 @@ class EdgeConfig(BaseModel):
         """
         device_name, _, tag_name = reference.partition("/")
         device = self.device(device_name)
-        for tag in device.tags:
-            if tag.name == tag_name:
-                return device, tag
-        raise KeyError(reference)
+        row = device.tags.row_of(tag_name)
+        if row is None:
+            raise KeyError(reference)
+        return device, device.tags[row]
 
     def capture(self, reference: str) -> tuple[DeviceConfig, CaptureConfig]:
         """Return device and capture of a reference ``<device>/<capture>``.

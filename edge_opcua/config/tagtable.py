@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from edge_opcua.config.cells import SEPARATOR_NAMES, SHEET_FAULT, Cell, Sheet, split_sheet
 from edge_opcua.config.problem import Place, Problem, Severity, alternatives, nearest, quoted
-from edge_opcua.config.schema import TAG_PATTERN, TagConfig, TagValue
 from edge_opcua.config.syntax import UnreadableError, line_of, read_bytes
+from edge_opcua.config.tags import TAG_PATTERN, TagConfig, TagValue
 from edge_opcua.core.ports import Address
 from edge_opcua.core.values import Scalar
 from edge_opcua.errors import AddressError

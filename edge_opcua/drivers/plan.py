@@ -122,8 +122,7 @@ def plan_device(cfg: DeviceConfig, *, plugins: Plugins | None = None, wakes: int
         rows = rows_of(cfg, group.name, driver)
         plan = plan_reads([row.place for row in rows], shape)
         depth = max(_MIN_RING, math.ceil(1000 * options.ring_s / group.period_ms) + 1)
-        specs = tuple(tag.spec for tag in tags)
-        blocks.append(BlockSpec(cfg.block_name(group.name), specs, depth, cfg.policy(group.name)))
+        blocks.append(BlockSpec(cfg.block_name(group.name), tags.specs, depth, cfg.policy(group.name)))
         reads[group.name] = PeriodicReads(group.period_ms, len(plan.requests), len(tags))
     for capture in cfg.captures:
         head, body = plan_capture(cfg, capture, driver)

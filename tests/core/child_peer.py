@@ -18,7 +18,7 @@ async def where(child: Child) -> Reply:
         body={
             "pid": os.getpid(),
             "blocks": list(child.bus.blocks),
-            "config": child.config_json.decode(),
+            "config": bytes(child.config).decode(),
             "role": child.role,
         }
     )
