@@ -30,6 +30,7 @@ __all__ = [
 _MASK: Final = ua.BrowseResultMask
 _ALL: Final = int(_MASK.All)
 _VARIANTS: Final = _ALL + 1
+_NODE_ID: Final = ua.NodeId
 _STRING, _FOUR_BYTE, _TWO_BYTE = ua.NodeIdType.String, ua.NodeIdType.FourByte, ua.NodeIdType.TwoByte
 _STRING_HEAD: Final = struct.Struct("<BHi").pack
 _IN_FOUR: Final = struct.Struct("<BBH").pack
@@ -58,15 +59,15 @@ def has(mask: int, field: str) -> bool:
 
 def node_id(node: ua.NodeId) -> bytes:
     """Return a NodeId or ExpandedNodeId (Part 6 §5.2.2.9, §5.2.2.10); what is rare the codec does."""
-    if type(node) is ua.NodeId:
-        kind = node.NodeIdType
-        if kind is _STRING:
-            text: bytes = node.Identifier.encode("utf-8", "surrogateescape")
-            return _STRING_HEAD(3, node.NamespaceIndex, len(text)) + text
+    if type(node) is _NODE_ID:
+        kind, index = node.NodeIdType, node.NamespaceIndex
         if kind is _FOUR_BYTE:
-            return _IN_FOUR(1, node.NamespaceIndex, node.Identifier)
+            return _IN_FOUR(1, index, node.Identifier)
         if kind is _TWO_BYTE:
             return _IN_TWO(0, node.Identifier)
+        if kind is _STRING:
+            text: bytes = node.Identifier.encode("utf-8", "surrogateescape")
+            return _STRING_HEAD(3, index, len(text)) + text
     return bytes(nodeid_to_binary(node))
 
 

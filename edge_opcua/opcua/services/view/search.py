@@ -25,6 +25,7 @@ _FORWARD, _INVERSE, _BOTH = (
 _MAY_BROWSE: Final = int(Permission.Browse)
 _ALL: Final = int(ua.BrowseResultMask.All)
 _VARIABLE: Final = int(ua.NodeClass.Variable)
+_BATCH: Final = 50
 _TAGS: Final = 250
 # A tag takes about an eighth of what a reference of a node takes.
 _PER_UNIT: Final = 8
@@ -99,8 +100,8 @@ class Page:
         self.count = 0
         self.size = 0
 
-    def add(self, encoded: bytes, count: int = 1) -> None:
-        """Add encoded references."""
+    def add(self, encoded: bytes, count: int) -> None:
+        """Add encoded references, one after the other."""
         self._parts.append(encoded)
         self.count += count
         self.size += len(encoded)
@@ -153,17 +154,17 @@ class Searcher:
         """
         matches, encode = self._filter(search, caller), encoder(search.description.ResultMask & _ALL)
         references = search.references
-        for position in range(search.position, len(references)):
-            if pace.is_over():
+        for start in range(search.position, len(references), _BATCH):
+            if pace.is_over(_BATCH):
                 _check(page, most_bytes)
                 yield
-            reference = references[position]
-            if not matches(reference):
-                continue
-            if page.count == search.most:
-                search.position = position
+            stop = min(start + _BATCH, len(references))
+            found = [each for each in range(start, stop) if matches(references[each])]
+            taken = found[: search.most - page.count]
+            page.add(b"".join([encode(references[each]) for each in taken]), len(taken))
+            if len(found) > len(taken):
+                search.position = found[len(taken)]
                 return True
-            page.add(encode(reference))
         search.position = max(search.position, len(references))
         _check(page, most_bytes)
         return (yield from self._fill_tags(page, search, caller, pace, most_bytes))
