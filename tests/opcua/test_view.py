@@ -30,7 +30,8 @@ class Desk:
 
     def __init__(self, rules: tuple[AccessRule, ...] = (), **limits: Any) -> None:
         self.space = Space()
-        self.views = Views(self.space.aspace, Access(rules), ServerLimits(**limits))
+        self.access = Access(rules)
+        self.views = Views(self.space.aspace, self.access, ServerLimits(**limits))
         self.asker = Asker()
         self.folder = self.space.node("folder")
 

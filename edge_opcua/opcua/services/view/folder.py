@@ -1,19 +1,18 @@
 """The tags as children of their folder: from the table straight to bytes, and from a BrowseName to the tag.
 
-They are all Variables below one folder by one type of reference; what differs is the name, the type
-definition and who may see it. Of the last two a byte or two per tag is kept once somebody browsed it.
+They are all Variables below one folder by one type of reference; what differs is the name and the type
+definition, of which a byte per tag is kept once somebody browsed it.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection, Generator, Sequence
 from typing import Final
 
 from asyncua import ua
 
 from edge_opcua.config.schema import TagConfig
-from edge_opcua.opcua.access import Access, Kind, Permission, Table
+from edge_opcua.opcua.access import DEFAULTS, Access, Kind, Permission
 from edge_opcua.opcua.items import item_type
 from edge_opcua.opcua.services.slices import SLICE
 from edge_opcua.opcua.services.view.references import (
@@ -66,8 +65,6 @@ class TagRows:
         # Encoded type definition, and whether the NodeId's string is the folder's and the name.
         self._kinds: list[tuple[bytes, bool]] = []
         self._kind_of = bytearray()  # index of the kind, by number
-        self._tables: list[Table] = []
-        self._table_of = array("H")  # index of the permissions, by number; only if there are rules
 
     def __len__(self) -> int:
         return len(self._tags)
@@ -79,8 +76,6 @@ class TagRows:
             return 0
         names, configs = self._tags.names[first:until], self._tags.configs[first:until]
         self._kind_of += bytes(map(self._kind, names, configs))
-        if self._access.has_rules:
-            self._table_of.extend(map(self._table, names, configs))
         return until - first
 
     def _kind(self, node: bytes, config: TagConfig) -> int:
@@ -89,25 +84,13 @@ class TagRows:
             self._kinds.append(kind)
         return self._kinds.index(kind)
 
-    def _table(self, name: bytes, config: TagConfig) -> int:
-        table = self._access.table_of(
-            name.decode("utf-8", "surrogatepass"), Kind.SETPOINT if config.writable else Kind.PLAIN
-        )
-        for index, known in enumerate(self._tables):
-            if known is table:
-                return index
-        self._tables.append(table)
-        return len(self._tables) - 1
-
     def visible(self, start: int, stop: int, roles: frozenset[Role]) -> Sequence[int]:
-        """Return the numbers from ``start`` up to ``stop`` that these roles see; learn them before."""
-        if not self._access.has_rules:
-            return range(start, stop)
-        sees = [bool(self._access.sum_of(table, roles) & _MAY_BROWSE) for table in self._tables]
-        if all(sees):
-            return range(start, stop)
-        tables = self._table_of
-        return [number for number in range(start, stop) if sees[tables[number]]]
+        """Return the numbers from ``start`` up to ``stop`` that these roles see."""
+        access = self._access
+        if not access.has_rules:  # then set-points are seen by whoever sees what is plain
+            return range(start, stop) if access.sum_of(DEFAULTS[Kind.PLAIN], roles) & _MAY_BROWSE else ()
+        table_of, sum_of = access.table_of_tag, access.sum_of
+        return [each for each in range(start, stop) if sum_of(table_of(each), roles) & _MAY_BROWSE]
 
     def encode(self, numbers: Sequence[int], mask: int) -> bytes:
         """Return the ReferenceDescriptions of these tags, one after the other.
