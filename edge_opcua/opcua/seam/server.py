@@ -39,6 +39,7 @@ from edge_opcua.opcua.seam.session_services import host_of
 from edge_opcua.opcua.services.attribute.attributes import Attributes
 from edge_opcua.opcua.services.audit import Act, Audit, unheard
 from edge_opcua.opcua.services.counts import ServerCounts
+from edge_opcua.opcua.services.event.stamps import Stamps
 from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
 from edge_opcua.opcua.services.subscription.subscriptions import Subscriptions
@@ -333,6 +334,7 @@ class SecureServer(Server):
         self._running: asyncio.TaskGroup | None = None
         self._publishing: asyncio.Task[None] | None = None
         self.clock = clock or SystemClock()
+        self._stamps = Stamps(self.clock)
         core = Core(security, self.limits_of_clients, advertised_urls, self.clock, self.access)
         super().__init__(core)
         self.security = security
@@ -480,16 +482,13 @@ class SecureServer(Server):
             event: asyncua's event object; EventId, Time, ReceiveTime and SourceNode are filled if empty.
             notifiers: The nodes it is seen on; None: its emitting node and all notifiers above that.
         """
-        now = utc(self.clock.utc_ns())
-        event.EventId = event.EventId or secrets.token_bytes(16)
-        event.Time = event.Time or now
-        event.ReceiveTime = event.ReceiveTime or now
-        event.SourceNode = event.SourceNode or event.emitting_node
+        subscriptions = self.iserver.subscription_service
+        self._stamps.fill(event)
         if notifiers is None:
-            chosen = self.iserver.subscription_service.notifiers.above(event.emitting_node)
+            chosen = subscriptions.notifiers.above(event.emitting_node)
         else:
             chosen = [*notifiers, SERVER]
-        self.iserver.subscription_service.deliver(event, chosen)
+        subscriptions.deliver(event, chosen)
 
     def sessions(self) -> list[SessionSummary]:
         """Return who is connected, for ``edge-opcua status``."""

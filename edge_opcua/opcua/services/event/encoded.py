@@ -17,14 +17,14 @@ from asyncua import ua
 from asyncua.ua.ua_binary import nodeid_to_binary
 
 from edge_opcua.opcua.services.attribute.ranges import NumericRange
-from edge_opcua.opcua.services.event.fields import NULL_FIELD, cut, typed_variant
+from edge_opcua.opcua.services.event.fields import cut, typed_variant
 from edge_opcua.opcua.services.variants import NULL, SCALARS, variant
 
-__all__ = ["EncodedEvent", "Key"]
+__all__ = ["EncodedEvent", "Key", "Plan", "plan"]
 
 Kind = ua.VariantType
-# The name of a field; None for one that the event does not have, or a part of one.
-Key = str | None | tuple[str, NumericRange]
+# The name of a field, empty for one that the event does not have; or a part of one.
+Key = str | tuple[str, NumericRange]
 
 _EPOCH: Final = dt.datetime(1601, 1, 1, tzinfo=dt.UTC)
 _LATEST: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # from here on it is "never" (§5.2.2.5)
@@ -33,6 +33,7 @@ _TICKS_PER_DAY: Final = 24 * 3600 * _TICKS_PER_S
 _TICKS_PER_US: Final = 10
 _KEPT: Final = 1024  # encoded values that are kept, of each kind
 _SHORT: Final = 64  # letters of a text that may come again
+_COUNT: Final = struct.Struct("<I")
 _LENGTH: Final = struct.Struct("<i")
 _TIME: Final = struct.Struct("<Bq")
 _COUNTED: Final = struct.Struct("<Bi")
@@ -45,7 +46,28 @@ _strings: dict[str, bytes] = {}
 _heads: dict[str | None, bytes] = {}
 
 
-class EncodedEvent(dict[Key, bytes]):
+class Plan:
+    """What is put together of an event for a filter; filters that select the same have the same one.
+
+    Args:
+        keys: The fields in their order.
+    """
+
+    __slots__ = ("head", "keys", "plain")
+
+    def __init__(self, keys: tuple[Key, ...]) -> None:
+        self.keys = keys
+        self.head = _COUNT.pack(len(keys))
+        self.plain = all(isinstance(key, str) for key in keys)
+
+
+@lru_cache(maxsize=_KEPT)
+def plan(keys: tuple[Key, ...]) -> Plan:
+    """Return the plan of some fields."""
+    return Plan(keys)
+
+
+class EncodedEvent(dict[Key | Plan, bytes]):
     """An event and its fields, encoded when the first item wants them; lives only while it is handed out.
 
     Args:
@@ -53,47 +75,39 @@ class EncodedEvent(dict[Key, bytes]):
 
     Attributes:
         event: The event.
-        lists: Field lists that were put together, by what is in them.
     """
 
-    __slots__ = ("event", "lists")
+    __slots__ = ("event",)
 
     def __init__(self, event: Any) -> None:
         self.event = event
-        self.lists: dict[tuple[Key, ...], bytes] = {}
 
-    def __missing__(self, key: Key) -> bytes:
-        """Encode a field.
+    def __missing__(self, wanted: Plan) -> bytes:
+        """Put an EventFieldList together, without its handle.
 
         Raises:
             Exception: Whatever the codec raises at a value that is not of its type.
         """
-        event = self.event
-        kind = event.data_types.get(key)
-        if kind is not None:
-            value = getattr(event, key, None)  # type: ignore[arg-type]  # only names are in there
-            found = NULL if value is None else encoded(kind, value)
-        else:
-            found = self._part(*key) if type(key) is tuple else NULL
-        self[key] = found
+        event, kinds = self.event, self.event.data_types
+        parts = [wanted.head]
+        for key in wanted.keys:
+            found = self.get(key)
+            if found is None:
+                value = getattr(event, key, None) if wanted.plain else None  # type: ignore[arg-type]  # they are names
+                encode = _ENCODERS.get((kinds.get(key), value.__class__))
+                found = self[key] = self._field(key) if encode is None else encode(value)
+            parts.append(found)
+        found = self[wanted] = b"".join(parts)
         return found
 
-    def _part(self, name: str, part: NumericRange) -> bytes:
+    def _field(self, key: Key) -> bytes:
+        """Return what cannot be encoded at once: a structure, an array, a part of something, nothing."""
+        name, part = key if isinstance(key, tuple) else (key, None)
         kind, value = self.event.data_types.get(name), getattr(self.event, name, None)
         if kind is None or value is None:
-            return variant(NULL_FIELD)
-        return variant(cut(part, typed_variant(kind, value)))
-
-
-def encoded(kind: Any, value: Any) -> bytes:
-    """Return a field as a Variant in bytes.
-
-    Args:
-        kind: Its built-in type; anything else: it is guessed.
-        value: The value, not None.
-    """
-    encode = _ENCODERS.get((kind, value.__class__))
-    return variant(typed_variant(kind, value)) if encode is None else encode(value)
+            return NULL
+        whole = typed_variant(kind, value)
+        return variant(whole if part is None else cut(part, whole))
 
 
 def _date_time(value: dt.datetime) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +14,7 @@ from asyncua.server.address_space import AddressSpace
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.event.encoded import EncodedEvent, Key
+from edge_opcua.opcua.services.event.encoded import EncodedEvent, Key, Plan, plan
 from edge_opcua.opcua.services.event.eventtypes import EventTypes
 from edge_opcua.opcua.services.event.fields import NULL_FIELD, Fields, Names, read_field
 from edge_opcua.opcua.services.event.where import Where, compile_where
@@ -45,9 +44,8 @@ class Selection:
         self._fields = fields
         self._select = tuple(select)
         self._where = where
-        self._head = struct.pack("<I", len(self._select))
-        self._keys: dict[Names, tuple[Key, ...]] = {}
-        self._last: tuple[Names | None, tuple[Key, ...]] = (None, ())
+        self._plans: dict[Names, Plan] = {}
+        self._last: tuple[Names | None, Plan] = (None, plan(()))
 
     def __len__(self) -> int:
         """Return how many fields are selected."""
@@ -72,30 +70,29 @@ class Selection:
             Exception: Whatever the codec raises at a value that is not of its type.
         """
         names = self._fields.names(event.event.EventType)
-        last, keys = self._last
+        last, wanted = self._last
         if names is not last:
-            keys = self._plan(names)
-        found = event.lists.get(keys)
-        if found is None:
-            found = event.lists[keys] = self._head + b"".join(map(event.__getitem__, keys))
-        return found
+            wanted = self._plan(names)
+        return event[wanted]
 
     def nulls(self) -> bytes:
         """Return as many null fields as are wanted, instead of those of an event that cannot be encoded."""
-        return self._head + NULL * len(self._select)
+        return plan(("",) * len(self._select)).head + NULL * len(self._select)
 
-    def _plan(self, names: Names) -> tuple[Key, ...]:
+    def _plan(self, names: Names) -> Plan:
         """Return what is put together of events of a type; worked out once."""
-        keys = self._keys.get(names)
-        if keys is None:
-            keys = self._keys[names] = tuple(self._key(names, number) for number in self._select)
-        self._last = (names, keys)
-        return keys
+        found = self._plans.get(names)
+        if found is None:
+            found = self._plans[names] = plan(tuple(self._key(names, number) for number in self._select))
+        self._last = (names, found)
+        return found
 
     def _key(self, names: Names, number: int | None) -> Key:
         name = None if number is None else names[number]
-        part = None if number is None else self._fields.part(number)
-        return name if name is None or part is None else (name, part)
+        if number is None or name is None:
+            return ""
+        part = self._fields.part(number)
+        return name if part is None else (name, part)
 
     def fields(self, event: Any, taken: MutableMapping[str, ua.Variant] | None = None) -> list[ua.Variant]:
         """Return copies of the wanted fields: what :meth:`encoded` encodes, as values.

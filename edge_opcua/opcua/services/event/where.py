@@ -243,6 +243,7 @@ class _Compiler:
     def _of_type(self, operand: _Operand) -> _Operand:
         if operand.constant:
             self._check_type(operand.value)
+            return _Operand(self._is_below(self._local(operand.value)))
         known: dict[tuple[ua.NodeId, ua.NodeId], Value] = {}
         local, is_type = self._local, self._types.is_type
 
@@ -258,6 +259,26 @@ class _Compiler:
             return known[key]
 
         return _Operand(get)
+
+    def _is_below(self, wanted: ua.NodeId | None) -> _Get:
+        """Return OfType with a literal: most events are of the type of the one before."""
+        known: dict[ua.NodeId, Value] = {}
+        is_type = self._types.is_type
+        last: Any = None
+        answer: Value = None
+
+        def get(event: Any, _names: Names, _results: Sequence[Value]) -> Value:
+            nonlocal last, answer
+            kind = event.EventType
+            if kind is not last:
+                if kind not in known:
+                    if len(known) >= _KNOWN:
+                        known.clear()
+                    known[kind] = op.answered(is_type(kind, wanted))
+                last, answer = kind, known[kind]
+            return answer
+
+        return get
 
     def _check_type(self, value: Value) -> None:
         node = self._local(value)

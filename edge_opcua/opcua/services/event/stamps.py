@@ -1,0 +1,50 @@
+"""What every event has when it is emitted: an id, two times, a source (Part 5 §6.4.2)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from typing import Any, Final
+
+from edge_opcua.core.clock import Clock
+
+__all__ = ["Stamps"]
+
+ID_BYTES: Final = 16
+_IDS: Final = 256  # are drawn at once: a system call each would take as long as encoding the event
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_NS_PER_US: Final = 1000
+
+
+class Stamps:
+    """Fills in what an event does not say itself.
+
+    Args:
+        clock: For the times.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._random = b""
+        self._used = 0
+
+    def fill(self, event: Any) -> None:
+        """Fill EventId, Time, ReceiveTime and SourceNode in where they are empty.
+
+        Args:
+            event: asyncua's event object.
+        """
+        event.EventId = event.EventId or self._id()
+        if not event.Time or not event.ReceiveTime:
+            now = _EPOCH + dt.timedelta(microseconds=self._clock.utc_ns() // _NS_PER_US)
+            event.Time = event.Time or now
+            event.ReceiveTime = event.ReceiveTime or now
+        event.SourceNode = event.SourceNode or event.emitting_node
+
+    def _id(self) -> bytes:
+        start, end = self._used, self._used + ID_BYTES
+        if end > len(self._random):
+            self._random = secrets.token_bytes(_IDS * ID_BYTES)
+            start, end = 0, ID_BYTES
+        self._used = end
+        return self._random[start:end]
