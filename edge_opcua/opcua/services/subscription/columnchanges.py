@@ -8,7 +8,7 @@ floats are the bits of a Double.
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,7 @@ class Changes:
             differing |= self._timed & (shown.source != self._source)
         differing |= shown.status != self._status
         differing |= ~self._has
-        return differing
+        return cast("Flags", differing)
 
     def _within_bands(self, differing: Flags, bits: npt.NDArray[np.uint64]) -> None:
         """Take out what moved by no more than its deadband."""

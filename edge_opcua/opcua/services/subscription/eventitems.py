@@ -10,7 +10,7 @@ import structlog
 from asyncua import ua
 
 from edge_opcua.opcua.services.subscription import wire
-from edge_opcua.opcua.services.subscription.items import ELEMENTS_PER_PLACE, Holder, Item, Mode
+from edge_opcua.opcua.services.subscription.items import ELEMENTS_PER_PLACE, Holder, Mode, QueuedItem
 from edge_opcua.opcua.services.subscription.queues import EventQueue
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Audience:
         return found
 
 
-class EventItem(Item):
+class EventItem(QueuedItem):
     """An item of the attribute EventNotifier.
 
     Args:

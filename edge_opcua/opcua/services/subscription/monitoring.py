@@ -24,10 +24,12 @@ from edge_opcua.opcua.services.event.filters import Receivers, Selection, compil
 from edge_opcua.opcua.services.service import Caller, Service
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
+from edge_opcua.opcua.services.subscription.dataitems import DataItem, Reader
 from edge_opcua.opcua.services.subscription.deadband import NUMBERS, Trigger, absolute
 from edge_opcua.opcua.services.subscription.eventitems import Audience, EventItem
-from edge_opcua.opcua.services.subscription.items import DataItem, Item, Reader, source_of
+from edge_opcua.opcua.services.subscription.items import Item, QueuedItem
 from edge_opcua.opcua.services.subscription.sampling import Sampling
+from edge_opcua.opcua.services.subscription.sources import source_of
 from edge_opcua.opcua.services.subscription.subscription import Subscription
 from edge_opcua.opcua.types import SERVER, attribute, is_subtype, property_value
 from edge_opcua.opcua.values import utc
@@ -431,13 +433,13 @@ class Monitoring:
     def set_triggering(self, caller: Caller, params: ua.SetTriggeringParameters) -> ua.SetTriggeringResponse:
         """SetTriggering (§5.13.5); links are removed before others are added."""
         subscription = self._find(caller, params.SubscriptionId)
-        item = subscription.items.get(params.TriggeringItemId)
+        item = self._linkable(subscription, params.TriggeringItemId)
         if item is None:
             raise ServiceError(ua.StatusCodes.BadMonitoredItemIdInvalid)
         removed = [_good_or_no_item(found=item.unlink(number)) for number in params.LinksToRemove or ()]
         added = []
         for number in params.LinksToAdd or ():
-            other = subscription.items.get(number)
+            other = self._linkable(subscription, number)
             if other is not None and subscription.links >= self._limits.links and number not in item.links:
                 added.append(ua.StatusCode(ua.StatusCodes.BadTooManyMonitoredItems))
                 continue
@@ -448,6 +450,10 @@ class Monitoring:
         response.Parameters.AddResults = added
         response.Parameters.RemoveResults = removed
         return response
+
+    def _linkable(self, subscription: Subscription, number: int) -> QueuedItem | None:
+        found = subscription.items.get(number)
+        return found if isinstance(found, QueuedItem) else None
 
     # --- events --------------------------------------------------------------------------------------
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 from asyncua import ua
 
 from edge_opcua.opcua.services.subscription import wire
+from edge_opcua.opcua.services.subscription.items import QueuedItem
 from edge_opcua.opcua.values import utc
 
 if TYPE_CHECKING:
     from edge_opcua.opcua.services.service import Caller
     from edge_opcua.opcua.services.shares import Shares
-    from edge_opcua.opcua.services.subscription.items import Item
+    from edge_opcua.opcua.services.subscription.items import Item, Reporter
     from edge_opcua.opcua.services.subscription.schedule import Ticket
 
 _LAST_SEQUENCE: Final = 0xFFFF_FFFF
@@ -179,7 +180,7 @@ class Subscription:
     Attributes:
         session_id: NodeId of the session it belongs to; null if that ended without deleting it.
         items: Monitored items by MonitoredItemId.
-        pending: Items with something to report, in the order in which they got it.
+        pending: Who has something to report, in the order in which they got it.
         max_notifications: Most notifications in one message.
         priority: Higher goes first.
         served: When it last sent something, in turns of the server; less goes first among equals.
@@ -203,7 +204,7 @@ class Subscription:
         self.interval_ms = interval_ms
         self.cycle = cycle
         self.items: dict[int, Item] = {}
-        self.pending: dict[Item, None] = {}
+        self.pending: dict[Reporter, None] = {}
         self.max_notifications = 0
         self.requested_max_notifications = 0
         self.priority = 0
@@ -225,6 +226,12 @@ class Subscription:
     def disabled_items(self) -> int:
         """How many items are Disabled."""
         return sum(item.mode == ua.MonitoringMode.Disabled for item in self.items.values())
+
+    def look_again(self) -> None:
+        """Take back what is queued: the owner may no longer see what he could when it was."""
+        for item in self.items.values():
+            if isinstance(item, QueuedItem):
+                item.look_again()
 
     def acknowledge(self, sequence: int) -> int:
         """Forget a message that arrived; returns the StatusCode for the acknowledgement."""

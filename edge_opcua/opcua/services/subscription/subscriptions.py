@@ -23,7 +23,7 @@ from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
 from edge_opcua.opcua.services.subscription.conditions import Conditions
-from edge_opcua.opcua.services.subscription.items import DataItem, Reader
+from edge_opcua.opcua.services.subscription.dataitems import DataItem, Reader
 from edge_opcua.opcua.services.subscription.line import Line, Waiting, turn
 from edge_opcua.opcua.services.subscription.monitoring import Monitoring
 from edge_opcua.opcua.services.subscription.sampling import Sampling
@@ -454,8 +454,7 @@ class Subscriptions:
         """
         for subscription in self.of_session(session):
             subscription.forget_sent()
-            for item in subscription.items.values():
-                item.look_again()
+            subscription.look_again()
             if not subscription.pending:
                 subscription.cycle.more = False
             self._note(subscription)

@@ -1,0 +1,361 @@
+"""Monitored items on scalar tags, as columns: those of one block in one subscription are looked at together.
+
+An item has a place in a group, and all that is known of it stands in arrays at that place. What is a change,
+what is queued and what is sent is worked out for all items of the group in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.core.values import BAD_USER_ACCESS_DENIED, Scalar
+from edge_opcua.opcua.services.service import Caller
+from edge_opcua.opcua.services.subscription import wire
+from edge_opcua.opcua.services.subscription.columnchanges import Changes, Shown
+from edge_opcua.opcua.services.subscription.columnqueues import ColumnQueues
+from edge_opcua.opcua.services.subscription.columnrights import TagRights
+from edge_opcua.opcua.services.subscription.recordlog import Flags, Places
+from edge_opcua.opcua.tags import records
+from edge_opcua.opcua.tags.live import LiveBlock
+from edge_opcua.opcua.tags.records import Records
+
+# Arrays grow by an eighth: they are looked at whole.
+_GROWTH: Final = 8
+_NO_STAMPS: Final = records.VALUE | records.STATUS
+
+
+class Key(NamedTuple):
+    """What the items of a group have in common.
+
+    Args:
+        block: The block of their tags.
+        interval_ms: Their sampling interval.
+        stamps: What of a value is sent: bits of its mask.
+        filtered: Whether they have filters. Without one what changed in the block is what changed for them.
+    """
+
+    block: LiveBlock
+    interval_ms: float
+    stamps: int
+    filtered: bool
+
+
+class Holder(Protocol):
+    """The subscription of a group, as the group sees it.
+
+    Attributes:
+        owner: The session.
+        pending: Who has something to report.
+        counts: For diagnostics.
+    """
+
+    owner: Caller
+    pending: dict[Any, None]
+    counts: Any
+
+
+class Settings(NamedTuple):
+    """What an item is made with.
+
+    Args:
+        row: Row in the block.
+        tag: Number of the tag.
+        handle: ClientHandle.
+        size: Longest queue.
+        discard_oldest: Whether its oldest value gives way.
+        trigger: DataChangeTrigger.
+        band: Deadband in engineering units; 0: none.
+    """
+
+    row: int
+    tag: int
+    handle: int
+    size: int
+    discard_oldest: bool
+    trigger: int
+    band: float
+
+
+def stamps_mask(*, source: bool, server: bool) -> int:
+    """Return what of a value is sent with which stamps: bits of its mask."""
+    return _NO_STAMPS | (records.SOURCE if source else 0) | (records.SERVER if server else 0)
+
+
+class ColumnGroup:
+    """Items of one subscription on tags of one block; a :class:`~edge_opcua.opcua.tags.live.Listener` of it.
+
+    Args:
+        subscription: Where they belong.
+        key: What they have in common.
+        rights: Who may read which tags.
+        ended: Told when the last item went.
+
+    Attributes:
+        key: See above.
+        every: Whether any of them wants each batch: one that comes with the next would overwrite it.
+        queues: What waits to be sent.
+    """
+
+    def __init__(
+        self, subscription: Holder, key: Key, rights: TagRights, ended: Callable[[ColumnGroup], None]
+    ) -> None:
+        self.key = key
+        self.every = False
+        self.queues = ColumnQueues()
+        self._subscription = subscription
+        self._block = key.block
+        self._rights = rights
+        self._ended = ended
+        self._changes = Changes() if key.filtered else None
+        self._count = self._used = self._capacity = self._deep = 0
+        self._free: list[int] = []
+        self._rows: Places = np.zeros(0, np.intp)
+        self._tags: Places = np.zeros(0, np.intp)
+        self._handles: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._active: Flags = np.zeros(0, np.bool_)
+        # Which items their owner may not read, and of which that was said last.
+        self._denied: Flags = np.zeros(0, np.bool_)
+        self._told_denied: Flags = np.zeros(0, np.bool_)
+        self._any_denied = False
+        self._seen_roles = subscription.owner.roles
+        self._version = -1
+        # Items whose present value is a notification whatever it is.
+        self._fresh: dict[int, None] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    # --- its items -----------------------------------------------------------------------------------
+
+    def add(self, item: Settings) -> int:
+        """Take an item in, not active yet; returns its place."""
+        self._review()
+        place = self._free.pop() if self._free else self._used
+        if place == self._used:
+            self._used += 1
+            if place >= self._capacity:
+                self._grow(place + 1)
+        self._rows[place] = item.row
+        self._tags[place] = item.tag
+        self._handles[place] = item.handle
+        self.queues.enter(place, item.size, discard_oldest=item.discard_oldest)
+        if self._changes is not None:
+            self.set_filter(place, item.trigger, item.band)
+            self._changes.forget(place)
+        denied = self._rights.is_denied(self._seen_roles, item.tag)
+        self._denied[place] = self._told_denied[place] = denied
+        self._any_denied = self._any_denied or denied
+        self._count += 1
+        self._note_depth(item.size > 1)
+        return place
+
+    def _grow(self, least: int) -> None:
+        self._capacity = least + max(_GROWTH, least // _GROWTH)
+        for name in ("_rows", "_tags", "_handles", "_active", "_denied", "_told_denied"):
+            old = getattr(self, name)
+            new = np.zeros(self._capacity, old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+        self.queues.grow(self._capacity)
+        if self._changes is not None:
+            self._changes.grow(self._capacity)
+
+    def remove(self, place: int) -> None:
+        """Let an item go, with what it has queued; a group without items ends."""
+        self.deactivate(place)
+        self._note_depth(-int(self.queues.size[place] > 1))
+        self._rows[place] = self._tags[place] = 0
+        self._denied[place] = self._told_denied[place] = False
+        self._free.append(place)
+        self._count -= 1
+        if not self._count:
+            self._ended(self)
+
+    def activate(self, place: int) -> None:
+        """Watch for an item from now on; its present value is queued by :meth:`settle`."""
+        self._fresh[place] = None
+
+    def deactivate(self, place: int) -> None:
+        """Watch no longer, and forget what is queued."""
+        self._fresh.pop(place, None)
+        self._active[place] = False
+        self.queues.clear(place)
+        if not self.queues.waiting:
+            self._subscription.pending.pop(self, None)
+
+    def settle(self) -> None:
+        """Queue the present values of items that were just activated."""
+        if not self._fresh:
+            return
+        places = np.fromiter(self._fresh, np.intp, len(self._fresh))
+        self._fresh.clear()
+        self._active[places] = True
+        self._queue(places)
+
+    def handle(self, place: int) -> int:
+        """Return the ClientHandle of an item."""
+        return int(self._handles[place])
+
+    def set_handle(self, place: int, handle: int) -> None:
+        """Change the ClientHandle of an item; what is queued is sent with it, too."""
+        self._handles[place] = handle
+
+    def set_filter(self, place: int, trigger: int, band: float) -> None:
+        """Change the filter of an item in a group that has filters."""
+        assert self._changes is not None, "a group of items with filters"
+        kind = Scalar(int(self._block.kind[self._rows[place]]))
+        self._changes.set_filter(place, trigger, band, kind)
+
+    def resize(self, place: int, size: int, *, discard_oldest: bool) -> None:
+        """Change the queue of an item."""
+        self._note_depth((size > 1) - int(self.queues.size[place] > 1))
+        lost = self.queues.resize(place, size, discard_oldest=discard_oldest)
+        self._subscription.counts.monitoring_queue_overflows += lost
+
+    def _note_depth(self, more: int) -> None:
+        self._deep += more
+        self.every = self._deep > 0
+
+    def settings(self, place: int) -> tuple[int, int]:
+        """Return row and tag of an item."""
+        return int(self._rows[place]), int(self._tags[place])
+
+    def last(self, place: int) -> tuple[int, int, int]:
+        """Return what an item notified last, as :class:`Changes` has it: number, status and source ticks."""
+        found = self._changes.last(place) if self._changes is not None else None
+        if found is not None:
+            return found
+        shown = self._shown()  # without a filter the last notification was of what is shown now
+        return int(shown.bits[place]), int(shown.status[place]), int(shown.source[place])
+
+    def is_up_to_date(self, place: int) -> bool:
+        """Whether what is shown is what an item notified last, times apart."""
+        shown = self._shown()
+        return (int(shown.bits[place]), int(shown.status[place])) == self.last(place)[:2]
+
+    def restore(self, place: int, last: tuple[int, int, int], values: Records) -> None:
+        """Take over what an item that is active notified last and has queued elsewhere."""
+        self._active[place] = True
+        self.queues.put(place, values)
+        if self._changes is not None:
+            self._changes.restore(place, last)
+        self._told_denied[place] = last[1] == BAD_USER_ACCESS_DENIED
+        if len(values):
+            self._subscription.pending[self] = None
+
+    # --- looking -------------------------------------------------------------------------------------
+
+    def block_changed(self, block: LiveBlock, *, missed: bool) -> None:  # noqa: ARG002 - its own block
+        """Queue what changed."""
+        if missed:
+            self.queues.miss(self._active)
+        self._look()
+
+    def sample(self) -> None:
+        """Take a sample: the time has come, not a change."""
+        if self._version != self._block.version or self._seen_roles is not self._subscription.owner.roles:
+            self._version = self._block.version
+            self._look()
+        else:
+            self.settle()
+
+    def _look(self) -> None:
+        self._review()
+        changes = self._changes
+        if changes is None:
+            shown = None
+            hit = self._block.changed[self._rows]
+            if self._any_denied:
+                hit &= ~self._denied
+                hit |= self._denied != self._told_denied
+        else:
+            shown = self._shown()
+            hit = changes.of(shown)
+        hit &= self._active
+        places = np.flatnonzero(hit)
+        if len(places):
+            self._queue(places, shown)
+        self.settle()
+
+    def _queue(self, places: Places, shown: Shown | None = None) -> None:
+        """Queue what is shown of some items."""
+        lost = self.queues.push(places, self._image(), self._rows[places])
+        if lost:
+            self._subscription.counts.monitoring_queue_overflows += lost
+        if self._changes is not None:
+            self._changes.note(places, shown or self._shown())
+        if self._any_denied:
+            self._told_denied[places] = self._denied[places]
+            self._any_denied = bool(self._denied.any() or self._told_denied.any())
+        self._subscription.pending[self] = None
+
+    def _image(self) -> Records:
+        """Return what is shown of each row, as far as the owner may see it."""
+        image = self._block.image()
+        if self._any_denied and self._denied.any():
+            image = image.copy()
+            rows = self._rows[self._denied]
+            image["mask"][rows] = records.STATUS
+            image["status"][rows] = BAD_USER_ACCESS_DENIED
+        return image
+
+    def _shown(self) -> Shown:
+        """Return what is shown of each item, as far as the owner may see it."""
+        rows = self._rows
+        shown = Shown(
+            self._block.canonical()[rows], self._block.status[rows], self._block.image()["source"][rows]
+        )
+        if self._any_denied:
+            shown.bits[self._denied] = 0
+            shown.status[self._denied] = BAD_USER_ACCESS_DENIED
+            shown.source[self._denied] = 0
+        return shown
+
+    def _review(self) -> None:
+        """Ask what the owner may read, if he is no longer who he was."""
+        roles = self._subscription.owner.roles
+        if roles is self._seen_roles:
+            return
+        self._seen_roles = roles
+        self._denied[: self._used] = self._rights.denied(roles, self._tags[: self._used])
+        self._denied[self._free] = False
+        self._any_denied = bool(self._denied.any() or self._told_denied.any())
+
+    # --- reporting -----------------------------------------------------------------------------------
+
+    def reports(self) -> bool:
+        """Whether there is something for the next message."""
+        return self.queues.waiting > 0
+
+    def take(self, parcel: wire.Parcel) -> None:
+        """Encode what is to be reported, as much as fits; who got no place is first the next time."""
+        queues = self.queues
+        while queues.waiting and parcel.has_room:
+            part, count = queues.take(self._handles, self.key.stamps, most=parcel.places, room=parcel.room)
+            parcel.put_values(part, count)
+        if queues.waiting:  # others have waited longer now
+            pending = self._subscription.pending
+            pending.pop(self, None)
+            pending[self] = None
+
+    def resend(self, places: list[int]) -> None:
+        """Queue the present values of items that have nothing newer (ResendData, SendInitialValues)."""
+        asked = np.array(places, np.intp)
+        self._review()
+        chosen = asked[self._active[asked] & (self.queues.lengths()[asked] == 0)]
+        if len(chosen):
+            self._queue(chosen)
+
+    def look_again(self) -> None:
+        """Queue what the owner may see now instead of what is queued."""
+        waiting = np.flatnonzero((self.queues.lengths() > 0) & self._active)
+        self.queues.clear_all()
+        self._review()
+        if len(waiting):
+            self._queue(waiting)
+        else:
+            self._subscription.pending.pop(self, None)

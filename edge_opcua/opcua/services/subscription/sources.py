@@ -1,0 +1,91 @@
+"""Where an item learns of changes: from a node's attribute, from a row of a block, or never."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from asyncua import ua
+from asyncua.server.address_space import AttributeValue
+
+from edge_opcua.opcua.addressspace import Nodes
+from edge_opcua.opcua.tags.live import LiveBlock
+
+if TYPE_CHECKING:
+    from edge_opcua.opcua.services.subscription.dataitems import DataItem
+
+# Part 3 §5: what these say depends on who asks, so nobody can be told of a change.
+USER_ATTRIBUTES: Final = frozenset(
+    {
+        ua.AttributeIds.UserWriteMask,
+        ua.AttributeIds.UserAccessLevel,
+        ua.AttributeIds.UserExecutable,
+        ua.AttributeIds.UserRolePermissions,
+    }
+)
+
+
+class Source(Protocol):
+    """What tells of the changes of an attribute."""
+
+    def watch(self, item: DataItem) -> None:
+        """Tell an item of each change."""
+        ...
+
+    def unwatch(self, item: DataItem) -> None:
+        """Tell it no longer."""
+        ...
+
+
+class SlotSource:
+    """An attribute that lies in the address space: whoever sets it tells."""
+
+    def __init__(self, slot: AttributeValue) -> None:
+        self._slot = slot
+
+    def watch(self, item: DataItem) -> None:
+        """Tell an item of each change."""
+        self._slot.datachange_callbacks[id(item)] = item
+
+    def unwatch(self, item: DataItem) -> None:
+        """Tell it no longer."""
+        self._slot.datachange_callbacks.pop(id(item), None)
+
+
+class RowSource:
+    """The value of a tag."""
+
+    def __init__(self, block: LiveBlock, row: int) -> None:
+        self._block = block
+        self._row = row
+
+    def watch(self, item: DataItem) -> None:
+        """Tell an item of each change."""
+        self._block.watch(self._row, item)
+
+    def unwatch(self, item: DataItem) -> None:
+        """Tell it no longer."""
+        self._block.unwatch(self._row, item)
+
+
+class FixedSource:
+    """What the configuration says of a tag: it never changes."""
+
+    def watch(self, item: DataItem) -> None:
+        """Do nothing."""
+
+    def unwatch(self, item: DataItem) -> None:
+        """Do nothing."""
+
+
+def source_of(aspace: Nodes, node: ua.NodeId, attribute: ua.AttributeIds) -> Source | None:
+    """Return what tells of the changes of an attribute; None: it has to be read."""
+    if attribute in USER_ATTRIBUTES:
+        return None
+    found = aspace.get(node)
+    if found is not None:
+        slot = found.attributes.get(attribute)
+        return None if slot is None else SlotSource(slot)
+    row = aspace.row(node, attribute)
+    if row is not None:
+        return RowSource(*row)
+    return FixedSource() if aspace.is_fixed(node, attribute) else None
