@@ -206,7 +206,7 @@ class Access:
 
     def _kind_of_tag(self, number: int) -> Kind:
         assert self._tags is not None, "there are no numbers without tags"
-        return Kind.SETPOINT if self._tags.configs[number].writable else Kind.PLAIN
+        return Kind.SETPOINT if self._tags.writable[number] else Kind.PLAIN
 
     def bits(self, node: ua.NodeId, roles: frozenset[Role]) -> int:
         """Return what a user with these roles may do with a node, as a plain number.

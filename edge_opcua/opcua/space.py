@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+import numpy as np
 from asyncua import ua
 from asyncua.server.address_space import AttributeValue
 
@@ -28,8 +29,8 @@ from edge_opcua.config.schema import (
     EdgeConfig,
     OutputConfig,
     PipelineConfig,
-    TagConfig,
 )
+from edge_opcua.config.tags import TagConfig, TagRows
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import BlockSpec
 from edge_opcua.errors import IdentityError
@@ -131,6 +132,15 @@ def tag_node_name(names: Names, tag: TagConfig) -> str:
             code="C193",
         )
     return own
+
+
+def tag_node_names(names: Names, tags: TagRows) -> list[str]:
+    """Return the strings of the NodeIds of many tags; see :func:`tag_node_name`."""
+    usual = names.tag("")
+    return [
+        tag_node_name(names, tags[row]) if own else usual + name
+        for row, (name, own) in enumerate(zip(tags.column("name"), tags.column("node_id"), strict=True))
+    ]
 
 
 def public_url(url: str) -> str:
@@ -255,20 +265,21 @@ class SpaceBuilder:
             component=True,
         )
         for device in self._config.devices:
-            for group in {tag.group: None for tag in device.tags}:
+            for group in dict.fromkeys(device.tags.column("group")):
                 spec = self._blocks.get(device.block_name(group))
                 if spec is not None:
-                    self._group(device, spec)
+                    self._group(device, spec, device.tags_of(group))
         self._aspace.check_tags()
 
-    def _group(self, device: DeviceConfig, spec: BlockSpec) -> None:
-        tags = {tag.name: tag for tag in device.tags}
-        rows = (
-            (row, tag_node_name(self._names, tag), tag)
-            for row, row_spec in enumerate(spec.tags)
-            if (tag := tags.get(row_spec.name)) is not None
-        )
-        self._aspace.tags.add(LiveBlock(spec, self._clock), rows, device=device.name)
+    def _group(self, device: DeviceConfig, spec: BlockSpec, tags: TagRows) -> None:
+        on_the_bus = spec.columns.names
+        rows: Sequence[int] = range(len(tags))
+        if on_the_bus != tags.column("name"):
+            row_of = {name: row for row, name in enumerate(on_the_bus)}
+            tags = tags[np.array([name in row_of for name in tags.column("name")], np.bool_)]
+            rows = [row_of[name] for name in tags.column("name")]
+        names = tag_node_names(self._names, tags)
+        self._aspace.tags.extend(LiveBlock(spec, self._clock), rows, names, tags, device=device.name)
 
     def _properties(self, node: ua.NodeId, name: str, properties: Iterable[Property]) -> None:
         for each in properties:

@@ -19,7 +19,7 @@ from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.namespaces import Names, Namespace, plant_id
 from edge_opcua.opcua.services.event.like import compile_like
 from edge_opcua.opcua.services.service import caller
-from edge_opcua.opcua.space import tag_node_name
+from edge_opcua.opcua.space import tag_node_names
 from edge_opcua.opcua.types import is_subtype
 
 __all__ = ["MAX_FOUND", "Aliases", "PlantAliases", "version_time"]
@@ -64,9 +64,9 @@ class PlantAliases:
         self._names = Names(config.site.machine)
         tags = aspace.tags
         self._own = {
-            f"{tags.device(number)}/{tag.name}": number
-            for number, tag in enumerate(tags.configs)
-            if tag.node_id
+            f"{tags.device(number)}/{tags.configs[number].name}": number
+            for number, own in enumerate(tags.configs.column("node_id"))
+            if own
         }
 
     def get(self, alias: str) -> ua.NodeId | None:
@@ -80,10 +80,12 @@ class PlantAliases:
     def items(self) -> Iterator[tuple[str, ua.NodeId]]:
         """Yield every alias and its node."""
         for device in self._config.devices:
-            for tag in device.tags:
-                node = plant_id(tag_node_name(self._names, tag))
-                if self._aspace.knows(node):
-                    yield f"{device.name}/{tag.name}", node
+            for start in range(0, len(device.tags), _SLICE):
+                part = device.tags[start : start + _SLICE]
+                nodes = map(plant_id, tag_node_names(self._names, part))
+                for name, node in zip(part.column("name"), nodes, strict=True):
+                    if self._aspace.knows(node):
+                        yield f"{device.name}/{name}", node
             for capture in device.captures:
                 found = self._capture(device.name, capture.name)
                 if found is not None:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol, overload
 
 from asyncua import ua
 
-from edge_opcua.config.schema import TagConfig
+from edge_opcua.config.tags import TagConfig
 from edge_opcua.core.values import Scalar
 from edge_opcua.opcua.items import (
     STATE_TEXT,
@@ -199,7 +199,7 @@ class TagNodes:
         return _DIMENSIONS[self._rank(node)]
 
     def _access_level(self, node: TagNode) -> ua.Variant:
-        return _LEVELS[READ_WRITE if not node.name and self._config(node).writable else READ]
+        return _LEVELS[READ_WRITE if not node.name and self._tags.writable[node.number] else READ]
 
     # --- references ----------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ class Setpoints:
     def get(self, node: ua.NodeId) -> Setpoint | None:
         """Return what may be written to a node, None if it is no writable tag."""
         number = self._tags.number(node)
-        if number is None or not self._tags.configs[number].writable:
+        if number is None or not self._tags.writable[number]:
             return None
         config = self._tags.configs[number]
         name = f"{self._tags.device(number)}/{config.name}"

@@ -63,7 +63,7 @@ class Writing:
         number = self._aspace.tags.number(node)
         if number is None:
             return self.handlers.get(node)
-        return self.tag_handler if self._aspace.tags.configs[number].writable else None
+        return self.tag_handler if self._aspace.tags.writable[number] else None
 
     def set_handler(self, handler: WriteHandler, nodes: Iterable[ua.NodeId]) -> None:
         """Send clients' writes of these nodes' values to ``handler`` instead of the address space.
