@@ -5,9 +5,11 @@ The csv module tells neither columns nor the line where a quoted cell with line 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from edge_opcua.config.problem import Place
@@ -35,21 +37,103 @@ class Cell:
     is_closed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """A CSV text, split.
+class SheetRow:
+    """One row; its cells' places are worked out only if somebody asks, which is when something is wrong.
 
     Args:
-        separator: What separates its cells.
-        rows: Its rows, blank ones and comment lines left out; the first is the header.
+        sheet: The sheet.
+        at: Index of its first character.
+        line: Its line.
+        texts: What its cells hold; None if that takes a closer look.
+
+    Attributes:
+        line: Its line, the first one if it has several.
     """
 
+    __slots__ = ("_at", "_cells", "_sheet", "_texts", "line")
+
+    def __init__(self, sheet: Sheet, at: int, line: int, texts: list[str] | None = None) -> None:
+        self.line = line
+        self._sheet = sheet
+        self._at = at
+        self._texts = texts
+        self._cells: tuple[Cell, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def texts(self) -> list[str]:
+        """What its cells hold, without quotes and surrounding blanks."""
+        if self._texts is None:
+            self._texts = [cell.text for cell in self.cells]
+        return self._texts
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Its cells with their places."""
+        if self._cells is None:
+            self._cells = _row(self._sheet.text, self._at, self.line, self._sheet.separator)[0]
+        return self._cells
+
+    @property
+    def may_be_open(self) -> bool:
+        """Whether a quote in it may never end."""
+        return self._cells is not None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A CSV text and how it is to be read.
+
+    Args:
+        text: The text, lines ended by a line feed.
+        separator: What separates its cells.
+        start: Index of its first row.
+        first_line: Line of its first row.
+    """
+
+    text: str
     separator: str
-    rows: tuple[tuple[Cell, ...], ...]
+    start: int = 0
+    first_line: int = 1
+
+    def rows(self) -> Iterator[SheetRow]:
+        """Yield its rows, blank ones and comment lines left out; the first is the header."""
+        return (row for row in self._all_rows() if not _is_empty(row.texts))
+
+    def row_at(self, line: int) -> SheetRow:
+        """Return the row that begins in a line."""
+        return SheetRow(self, self._line_starts[line - 1], line)
+
+    def line(self, number: int) -> str:
+        """Return one of its lines, counted from 1; an empty text if there is none."""
+        starts = self._line_starts
+        return self.text[starts[number - 1] : starts[number] - 1] if 0 < number < len(starts) else ""
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        """Where each line begins, and where one more would."""
+        lengths = (len(line) + 1 for line in self.text.split("\n"))
+        return list(itertools.accumulate(lengths, initial=0))
+
+    def _all_rows(self) -> Iterator[SheetRow]:
+        text, separator = self.text, self.separator
+        at, line = self.start, self.first_line
+        while at < len(text):
+            end = text.find("\n", at)
+            plain = text[at : len(text) if end < 0 else end]
+            if '"' not in plain:
+                yield SheetRow(self, at, line, [part.strip() for part in plain.split(separator)])
+                at, line = at + len(plain) + 1, line + 1
+            else:
+                row = SheetRow(self, at, line)
+                row._cells, at, line = _row(text, at, line, separator)  # noqa: SLF001 - they are here already
+                yield row
 
 
 def split_sheet(text: str) -> Sheet:
-    """Split a text whose separator is told by a ``sep=`` line or by its header.
+    """Return how to read a text whose separator is told by a ``sep=`` line or by its header.
 
     Args:
         text: The text, lines ended by a line feed.
@@ -59,8 +143,7 @@ def split_sheet(text: str) -> Sheet:
     separator = named["separator"] if named else _separator_of(text)
     if separator not in SEPARATORS:
         separator = _separator_of(text[start:])
-    rows = tuple(row for row in _rows(text, start, first_line, separator) if not _is_empty(row))
-    return Sheet(separator, rows)
+    return Sheet(text, separator, start, first_line)
 
 
 def _separator_of(text: str) -> str:
@@ -69,26 +152,22 @@ def _separator_of(text: str) -> str:
     return max(SEPARATORS, key=bare.count)
 
 
-def _is_empty(row: tuple[Cell, ...]) -> bool:
-    first = row[0].text
+def _is_empty(texts: list[str]) -> bool:
+    first = texts[0]
     is_comment = first.startswith("#") and not SHEET_FAULT.fullmatch(first)
-    return is_comment or all(not cell.text for cell in row)
+    return is_comment or not any(texts)
 
 
-def _rows(text: str, start: int, line: int, separator: str) -> Iterator[tuple[Cell, ...]]:
-    at, line_start = start, start
+def _row(text: str, at: int, line: int, separator: str) -> tuple[tuple[Cell, ...], int, int]:
+    """Read one row; return its cells, and index and line of what follows."""
+    line_start = at
     row: list[Cell] = []
-    while at < len(text):
+    while True:
         cell, at, line, line_start = _cell(text, at, line, line_start, separator)
         row.append(cell)
-        if at < len(text) and text[at] == separator:
-            at += 1
-            if at < len(text):
-                continue
-            row.append(Cell("", Place(line, at - line_start + 1)))
-        yield tuple(row)
-        row = []
-        at, line, line_start = at + 1, line + 1, at + 1
+        if text[at : at + 1] != separator:
+            return tuple(row), at + 1, line + 1
+        at += 1
 
 
 def _cell(text: str, at: int, line: int, line_start: int, separator: str) -> tuple[Cell, int, int, int]:

@@ -227,9 +227,9 @@ def _mailbox(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft
             message = f"device {quoted(device.name)} has no data blocks; a mailbox needs an S7 PLC"
             draft.report((*path, "device"), Problem("C117", message))
             return
+    parse = device.tables.parse
     for tag in device.tables.tags:
-        address = device.tables.addresses.get(tag.name)
-        if tag.writable and address and address.canonical.startswith(f"{output.db}."):
+        if tag.writable and parse and parse(tag.address).canonical.startswith(f"{output.db}."):
             message = (
                 f"{device.name}/{tag.name} is written by output {quoted(output.name)} "
                 "and also allowed to SCADA users: one writer only"

@@ -26,6 +26,7 @@ from edge_opcua.config.syntax import Document, read_document
 from edge_opcua.config.tags import DEFAULT_GROUP, TagRows
 from edge_opcua.config.tagtable import TagTables
 from edge_opcua.config.validate import Checked, Source, check, type_word
+from edge_opcua.core.collector import paused
 from edge_opcua.core.ports import Address, DriverPlugin
 from edge_opcua.core.values import Scalar
 from edge_opcua.errors import AddressError, ConfigError
@@ -89,7 +90,8 @@ def load(path: FilePath, *, env: Mapping[str, str] = os.environ, plugins: Plugin
     if document.raw is None:
         return Loaded(path, None, tuple(document.problems), document)
     loader = _Loader(path, document, env, plugins or InstalledPlugins())
-    config = loader.run(document.raw)
+    with paused():  # a large tag table is many objects, none of which is garbage before the last is read
+        config = loader.run(document.raw)
     problems = loader.sorted_problems()
     is_sound = not any(problem.is_error for problem in problems)
     return Loaded(path, config if is_sound else None, problems, document)

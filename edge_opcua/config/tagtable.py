@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.config.cells import SEPARATOR_NAMES, SHEET_FAULT, Cell, Sheet, split_sheet
-from edge_opcua.config.problem import Place, Problem, Severity, alternatives, nearest, quoted
-from edge_opcua.config.syntax import UnreadableError, line_of, read_bytes
+from edge_opcua.config.cells import SEPARATOR_NAMES, SHEET_FAULT, Cell, Sheet, SheetRow, split_sheet
+from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
+from edge_opcua.config.syntax import UnreadableError, read_bytes
 from edge_opcua.config.tags import TAG_PATTERN, TagConfig, TagValue
 from edge_opcua.core.ports import Address
 from edge_opcua.core.values import Scalar
@@ -46,6 +46,7 @@ COLUMNS: Final[dict[str, str]] = {
 WITHOUT_EFFECT: Final = ("deadband", "historize", "initial")
 REQUIRED: Final = ("name", "address")
 
+_NAME: Final = re.compile(TAG_PATTERN)
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _COMMA_NUMBER: Final = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _SHEET_NUMBER: Final = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d+", re.ASCII)
@@ -78,9 +79,7 @@ class TagTables:
         groups: Poll groups of the device, the first one being the default.
         tags: Rows that are right.
         names: Where each name stands first, also of rows that are wrong.
-        addresses: What the driver made of each tag's address.
-        cells: Place of each tag's cells, by name and column.
-        lines: Lines of each file.
+        sheets: Each file and the columns it has.
         canonical: Tag of each address, in the driver's own spelling.
         node_ids: Tag of each configured node id.
         problems: What is wrong, in the order of the rows.
@@ -90,9 +89,7 @@ class TagTables:
     groups: Sequence[str]
     tags: list[TagConfig] = field(default_factory=list)
     names: dict[str, tuple[str, int]] = field(default_factory=dict)
-    addresses: dict[str, Address] = field(default_factory=dict)
-    cells: dict[tuple[str, str], Place] = field(default_factory=dict)
-    lines: dict[str, list[str]] = field(default_factory=dict)
+    sheets: dict[str, tuple[Sheet, list[str]]] = field(default_factory=dict)
     canonical: dict[str, str] = field(default_factory=dict)
     node_ids: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -121,8 +118,10 @@ class TagTables:
 
     def problem_at(self, tag: TagConfig, column: str, problem: Problem) -> Problem:
         """Return a problem found later, e.g. against an output, with the place of a tag's cell."""
-        place = self.cells.get((tag.name, column)) or self.cells[tag.name, "name"]
-        return replace(problem, file=tag.file, place=place, excerpt=line_of(self.lines[tag.file], place.line))
+        sheet, columns = self.sheets[tag.file]
+        cells = dict(zip(columns, sheet.row_at(tag.line).cells, strict=False))
+        place = cells[column if column in cells else "name"].place
+        return replace(problem, file=tag.file, place=place, excerpt=sheet.line(place.line))
 
 
 def _as_text(data: bytes) -> tuple[str, Problem | None]:
@@ -154,12 +153,13 @@ class _Reader:
     def __init__(self, tables: TagTables, file: str, text: str) -> None:
         self._tables = tables
         self._file = file
-        self._lines = tables.lines[file] = text.split("\n")
-        self._sheet: Sheet = split_sheet(text)
+        self._sheet = split_sheet(text)
+        tables.sheets[file] = (self._sheet, [])
 
     def run(self) -> None:
-        rows = self._sheet.rows
-        if not rows:
+        rows = self._sheet.rows()
+        header = next(rows, None)
+        if header is None:
             self._tables.problems.append(
                 Problem(
                     "T220",
@@ -169,21 +169,26 @@ class _Reader:
                 )
             )
             return
-        columns = self._columns(rows[0])
+        columns = self._columns(header)
         if columns is None:
             return
-        if len(rows) == 1:
-            self._report(Problem("T222", "the table has no rows", Severity.WARNING, place=rows[0][0].place))
-        self._say_without_effect(columns, rows)
-        for row in rows[1:]:
-            self._row(columns, row, len(rows[0]))
+        self._tables.sheets[self._file] = (self._sheet, columns)
+        used: set[str] = set()
+        is_bare = True
+        for row in rows:
+            is_bare = False
+            self._row(columns, row, len(header), used)
+        if is_bare:
+            place = header.cells[0].place
+            self._report(Problem("T222", "the table has no rows", Severity.WARNING, place=place))
+        self._say_without_effect(header, columns, used)
 
-    def _columns(self, header: tuple[Cell, ...]) -> list[str] | None:
+    def _columns(self, header: SheetRow) -> list[str] | None:
         """Return the column name of each position; None if the table cannot be read without one."""
         if self._has_open_quote(header):
             return None
         columns: list[str] = []
-        for cell in header:
+        for cell in header.cells:
             name = cell.text.casefold().strip()
             if name and name in columns:
                 self._report(Problem("T220", f"column {quoted(cell.text)} stands twice", place=cell.place))
@@ -197,17 +202,17 @@ class _Reader:
             Problem(
                 "T220",
                 f"the first row has no column {' and '.join(quoted(name) for name in lacking)}",
-                place=header[0].place,
+                place=header.cells[0].place,
                 help=f"columns: {', '.join(COLUMNS)}",
             )
         )
         return None
 
-    def _say_without_effect(self, columns: list[str], rows: tuple[tuple[Cell, ...], ...]) -> None:
+    def _say_without_effect(self, header: SheetRow, columns: list[str], used: set[str]) -> None:
         for index, name in enumerate(columns):
-            if name in WITHOUT_EFFECT and any(len(row) > index and row[index].text for row in rows[1:]):
+            if name in WITHOUT_EFFECT and name in used:
                 message = f"column {quoted(name)} is kept, but has no effect in this version"
-                self._report(Problem("T232", message, Severity.NOTICE, place=rows[0][index].place))
+                self._report(Problem("T232", message, Severity.NOTICE, place=header.cells[index].place))
 
     def _unknown_column(self, cell: Cell) -> None:
         suggestion = nearest(cell.text, COLUMNS)
@@ -222,18 +227,18 @@ class _Reader:
             )
         )
 
-    def _row(self, columns: list[str], row: tuple[Cell, ...], width: int) -> None:
+    def _row(self, columns: list[str], row: SheetRow, width: int, used: set[str]) -> None:
+        texts = row.texts
+        used.update(name for name, text in zip(columns, texts, strict=False) if text)
         if self._has_open_quote(row):
             return
-        surplus = [cell for cell in row[width:] if cell.text]
-        if surplus:
+        if any(texts[width:]):
             self._report(self._too_many(row, width))
             return
-        cells = {name: cell for name, cell in zip(columns, row, strict=False) if name}
-        _Row(self._tables, self._file, self._sheet.separator, cells, row[0].place, self._report).run()
+        _Row(self._tables, self._file, self._sheet.separator, columns, row, self._report).run()
 
-    def _has_open_quote(self, row: tuple[Cell, ...]) -> bool:
-        for cell in row:
+    def _has_open_quote(self, row: SheetRow) -> bool:
+        for cell in row.cells if row.may_be_open else ():
             if not cell.is_closed:
                 remedy = 'write "" for a quote inside a quoted cell'
                 message = "a quote begins here and never ends"
@@ -241,19 +246,18 @@ class _Reader:
                 return True
         return False
 
-    def _too_many(self, row: tuple[Cell, ...], width: int) -> Problem:
+    def _too_many(self, row: SheetRow, width: int) -> Problem:
         comma = any(
-            _NUMBER.fullmatch(left.text) and right.text.isdigit() for left, right in itertools.pairwise(row)
+            _NUMBER.fullmatch(left) and right.isdigit() for left, right in itertools.pairwise(row.texts)
         )
         help_text = "a cell that holds the separator needs quotes"
         if comma and self._sheet.separator == ",":
             help_text = 'a decimal comma? save as "CSV (semicolon)", or write decimal points'
-        return Problem(
-            "T231", f"{len(row)} cells, the first row has {width}", place=row[width].place, help=help_text
-        )
+        message = f"{len(row)} cells, the first row has {width}"
+        return Problem("T231", message, place=row.cells[width].place, help=help_text)
 
     def _report(self, problem: Problem) -> None:
-        excerpt = line_of(self._lines, problem.place.line)
+        excerpt = self._sheet.line(problem.place.line)
         self._tables.problems.append(replace(problem, file=self._file, excerpt=excerpt))
 
 
@@ -265,15 +269,16 @@ class _Row:
         tables: TagTables,
         file: str,
         separator: str,
-        cells: Mapping[str, Cell],
-        start: Place,
+        columns: list[str],
+        row: SheetRow,
         report: Callable[[Problem], None],
     ) -> None:
         self._tables = tables
         self._file = file
         self._separator = separator
-        self._cells = cells
-        self._start = start
+        self._columns = columns
+        self._row = row
+        self._given = {name: text for name, text in zip(columns, row.texts, strict=False) if text and name}
         self._report = report
         self._is_sound = True
 
@@ -313,7 +318,7 @@ class _Row:
             self._wrong("T210", "name", message, severity=Severity.WARNING)
         if not self._is_sound:
             return
-        extra = {key: cell.text for key, cell in self._cells.items() if key.startswith("x_") and cell.text}
+        extra = {key: text for key, text in self._given.items() if key.startswith("x_")}
         self._tables.tags.append(
             TagConfig(
                 name=name,
@@ -322,14 +327,13 @@ class _Row:
                 length=address.length,
                 extra=extra,
                 file=self._file,
-                line=self._start.line,
+                line=self._row.line,
                 **values,
             )
         )
 
     def _text(self, column: str) -> str:
-        cell = self._cells.get(column)
-        return cell.text if cell else ""
+        return self._given.get(column, "")
 
     def _wrong(
         self,
@@ -341,8 +345,8 @@ class _Row:
         suggestion: str = "",
         severity: Severity = Severity.ERROR,
     ) -> None:
-        cell = self._cells.get(column)
-        place = cell.place if cell else self._start
+        cells = self._row.cells
+        place = dict(zip(self._columns, cells, strict=False)).get(column, cells[0]).place
         self._report(Problem(code, message, severity, place=place, help=remedy, suggestion=suggestion))
         self._is_sound &= severity is not Severity.ERROR
 
@@ -353,7 +357,7 @@ class _Row:
             return ""
         if self._is_spreadsheet_damage("name", name):
             return ""
-        if len(name) > 128 or not re.fullmatch(TAG_PATTERN, name):
+        if len(name) > 128 or not _NAME.fullmatch(name):
             plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name[:128].translate(_TRANSLITERATED)).strip("_.-")
             suggestion = plain if re.fullmatch(TAG_PATTERN, plain) else ""
             rule = "letters, digits, _ and -, beginning with a letter"
@@ -363,9 +367,7 @@ class _Row:
             row = f"row {first[1]}" if first[0] == self._file else f"{first[0]}:{first[1]}"
             self._wrong("T203", "name", f"{quoted(name)} is defined twice (first in {row})")
             return name
-        self._tables.names[name] = (self._file, self._start.line)
-        for column, cell in self._cells.items():
-            self._tables.cells[name, column] = cell.place
+        self._tables.names[name] = (self._file, self._row.line)
         return name
 
     def _address(self, name: str) -> Address | None:
@@ -385,7 +387,6 @@ class _Row:
         if other != name:
             message = f"{name} reads the same address as {other}"
             self._wrong("T219", "address", message, severity=Severity.WARNING)
-        self._tables.addresses.setdefault(name, address)
         return address
 
     def _is_spreadsheet_damage(self, column: str, text: str) -> bool:

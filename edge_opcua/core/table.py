@@ -179,6 +179,8 @@ class _Parts:
 
 
 def _column(values: Sequence[Any]) -> Column:
+    if values and all(each is values[0] for each in values):
+        return Few(values[:1], None, len(values))
     types = set(map(type, values))
     if types == {str}:
         return _texts(values)

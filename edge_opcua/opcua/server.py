@@ -11,9 +11,9 @@ import structlog
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.core.collector import paused
 from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.access import Access, Kind, rule
-from edge_opcua.opcua.collector import paused
 from edge_opcua.opcua.feed import Feed
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.loadmodel import LoadModel, ModelRepositoryNode, no_models

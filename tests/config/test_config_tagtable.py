@@ -259,11 +259,27 @@ def test_cells_are_what_the_csv_module_reads_and_stand_where_they_say(
     kept = [
         row for row in expected if any(row) and (not row[0].startswith("#") or SHEET_FAULT.fullmatch(row[0]))
     ]
-    assert [[cell.text for cell in row] for row in sheet.rows] == kept
-    lines = text.split("\n")
-    for row in sheet.rows:
-        for cell in row:
-            assert lines[cell.place.line - 1][cell.place.column - 1] == '"'
+    assert [row.texts for row in sheet.rows()] == kept
+    for row in sheet.rows():
+        assert [cell.text for cell in row.cells] == row.texts
+        for cell in row.cells:
+            assert sheet.line(cell.place.line)[cell.place.column - 1] == '"'
+
+
+@given(st.text(st.sampled_from('ab ,;\n1"#'), max_size=40))
+def test_a_row_is_the_same_at_first_sight_and_when_its_cells_are_looked_at(text: str) -> None:
+    sheet = split_sheet(text)
+    lines = [row.line for row in sheet.rows()]
+    assert lines == sorted(set(lines))
+    for row in sheet.rows():
+        again = sheet.row_at(row.line)
+        assert row.texts == [cell.text for cell in row.cells] == again.texts
+        assert {cell.place.line for cell in row.cells} >= {row.line}
+
+
+def _lines_of(tables: TagTables) -> list[str]:
+    sheet = tables.sheets.get("t.csv")
+    return sheet[0].text.split("\n") if sheet else []
 
 
 @given(st.binary(max_size=200) | st.text('name,address\n;\t"r1:INT#x=é ', max_size=120).map(str.encode))
@@ -272,4 +288,4 @@ def test_any_bytes_give_tags_or_problems_at_places_in_the_file(data: bytes) -> N
         for start in (b"", b"name,address,unit,scale\n"):
             tables = read(Path(folder), start + data)
             for problem in tables.problems:
-                assert 0 <= problem.place.line <= len(tables.lines.get("t.csv", []))
+                assert 0 <= problem.place.line <= len(_lines_of(tables))

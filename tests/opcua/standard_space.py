@@ -17,7 +17,7 @@ from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData,
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.standard_address_space import standard_address_space
 
-from edge_opcua.opcua.collector import paused
+from edge_opcua.core.collector import paused
 
 # What nobody changes in place; everything else (lists, structures) is copied whole.
 _CONSTANT = (int, float, str, bytes, type(None), ua.NodeId, ua.QualifiedName, ua.LocalizedText)

@@ -16,7 +16,7 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.values import BlockSpec
 from edge_opcua.opcua.addressspace import Nodes
-from edge_opcua.opcua.collector import paused
+from edge_opcua.core.collector import paused
 from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets

@@ -23,10 +23,10 @@ from asyncua.server.internal_server import InternalServer
 
 from edge_opcua import __version__
 from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.core.collector import paused
 from edge_opcua.errors import ConfigError
 from edge_opcua.opcua.access import Access, Kind
 from edge_opcua.opcua.addressspace import Nodes
-from edge_opcua.opcua.collector import paused
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam.cancel import Cancellation
 from edge_opcua.opcua.seam.channel import CHUNK_BYTES

@@ -1,4 +1,4 @@
-"""Pauses Python's garbage collector: it would go through a growing address space again and again."""
+"""Pauses the garbage collector of Python: it would go through what is being built again and again."""
 
 from __future__ import annotations
 
