@@ -14,9 +14,9 @@ from asyncua.server.internal_server import InternalServer
 
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.collector import paused
 from edge_opcua.core.values import BlockSpec
 from edge_opcua.opcua.addressspace import Nodes
-from edge_opcua.core.collector import paused
 from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
