@@ -14,7 +14,7 @@ a client finds them wherever it subscribes (Part 3 §7.14).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -265,10 +265,10 @@ class SpaceBuilder:
             component=True,
         )
         for device in self._config.devices:
-            for group in dict.fromkeys(device.tags.column("group")):
+            for group, tags in _by_group(device.tags):
                 spec = self._blocks.get(device.block_name(group))
                 if spec is not None:
-                    self._group(device, spec, device.tags_of(group))
+                    self._group(device, spec, tags)
         self._aspace.check_tags()
 
     def _group(self, device: DeviceConfig, spec: BlockSpec, tags: TagRows) -> None:
@@ -440,6 +440,15 @@ class SpaceBuilder:
 
     def _set(self, name: str, value: ua.Variant) -> None:
         self._maker.slot(name).value = ua.DataValue(value)
+
+
+def _by_group(tags: TagRows) -> Iterator[tuple[str, TagRows]]:
+    """Yield the poll groups in the order in which they are first named, each with its tags."""
+    rows: dict[str, list[int]] = {}
+    for row, group in enumerate(tags.column("group")):
+        rows.setdefault(group, []).append(row)
+    for group, members in rows.items():
+        yield group, tags[np.array(members, np.intp)]
 
 
 def _figure(value: float | str) -> VariableSpec:

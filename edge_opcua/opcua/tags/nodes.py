@@ -254,7 +254,7 @@ class TagNodes:
             DisplayName=others.attribute(target, _IDS.DisplayName),
             NodeClass=others.attribute(target, _IDS.NodeClass),
         )
-        for each in others.references_of(target)[:]:
+        for each in others.references_of(target):
             if each.IsForward and each.ReferenceTypeId == _HAS_TYPE:
                 reference.TypeDefinition = each.NodeId
                 break
