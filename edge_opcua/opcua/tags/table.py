@@ -66,6 +66,15 @@ class Configs(Sequence[TagConfig]):
         """Yield one field of every tag: far cheaper than the rows."""
         return chain.from_iterable(part.column(name) for part in self._parts)
 
+    def fields(self, names: Sequence[str], start: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """Yield some fields of the tags from one number up to another; cheap as well."""
+        for part in range(
+            max(bisect_right(self._starts, start) - 1, 0), bisect_right(self._starts, stop - 1)
+        ):
+            first, rows = self._starts[part], self._parts[part]
+            some = rows[max(start - first, 0) : max(stop - first, 0)]
+            yield from zip(*map(some.column, names), strict=True)
+
 
 class TagTable:
     """All tags, in the order in which clients browse them.

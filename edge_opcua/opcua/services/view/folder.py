@@ -7,11 +7,10 @@ definition, of which a byte per tag is kept once somebody browsed it.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from asyncua import ua
 
-from edge_opcua.config.schema import TagConfig
 from edge_opcua.opcua.access import DEFAULTS, Access, Kind, Permission
 from edge_opcua.opcua.items import item_type
 from edge_opcua.opcua.services.slices import SLICE
@@ -35,6 +34,8 @@ REFERENCE: Final = ua.NodeId(ua.ObjectIds.HasComponent)
 _MAY_BROWSE: Final = int(Permission.Browse)
 _LENGTH_BYTES: Final = 4
 _USUAL: Final = 1024
+# What a tag's type definition depends on, and whether it has a NodeId of its own.
+_TELLING: Final = ("type", "length", "low", "high", "unit", "states", "node_id")
 _INDEX: Final = int(PLANT).to_bytes(2, "little")
 _NODE_ID: Final = bytes((int(ua.NodeIdType.String.value),)) + _INDEX
 # Looking at a name takes about a fourth of what a slice counts in.
@@ -65,6 +66,7 @@ class TagRows:
         # Encoded type definition, and whether the NodeId's string is the folder's and the name.
         self._kinds: list[tuple[bytes, bool]] = []
         self._kind_of = bytearray()  # index of the kind, by number
+        self._known: dict[tuple[Any, ...], int] = {}
 
     def __len__(self) -> int:
         return len(self._tags)
@@ -74,15 +76,21 @@ class TagRows:
         first = len(self._kind_of)
         if until <= first:
             return 0
-        names, configs = self._tags.names[first:until], self._tags.configs[first:until]
-        self._kind_of += bytes(map(self._kind, names, configs))
+        fields = self._tags.configs.fields(_TELLING, first, until)
+        for number, (scalar, length, low, high, unit, states, own) in enumerate(fields, first):
+            looks = (scalar, not length, low is None, high is None, not unit, not states, not own)
+            kind = self._known.get(looks)
+            self._kind_of.append(self._meet(looks, number) if kind is None else kind)
         return until - first
 
-    def _kind(self, node: bytes, config: TagConfig) -> int:
-        kind = (node_id(item_type(config)), node == _prefix(self._tags) + config.name.encode())
+    def _meet(self, looks: tuple[Any, ...], number: int) -> int:
+        """Return the kind of all tags that look like this one."""
+        *_, usual = looks
+        kind = (node_id(item_type(self._tags.configs[number])), usual)
         if kind not in self._kinds:
             self._kinds.append(kind)
-        return self._kinds.index(kind)
+        self._known[looks] = self._kinds.index(kind)
+        return self._known[looks]
 
     def visible(self, start: int, stop: int, roles: frozenset[Role]) -> Sequence[int]:
         """Return the numbers from ``start`` up to ``stop`` that these roles see."""
@@ -106,17 +114,26 @@ class TagRows:
         tails = [kind + (encoded if defined else NO_NODE) for encoded, _ in self._kinds]
         usual = [is_usual for _, is_usual in self._kinds]
         named, shown = has(mask, "BrowseName"), has(mask, "DisplayName")
-        names, configs, kinds, lengths = self._tags.names, self._tags.configs, self._kind_of, _LENGTHS
+        names, kinds, lengths, own = self._tags.names, self._kind_of, _LENGTHS, self._own_names(numbers)
         cut = len(_prefix(self._tags))
         parts: list[bytes] = []
         for number in numbers:
             node, of = names[number], kinds[number]
-            name = node[cut:] if usual[of] else configs[number].name.encode()
+            name = node[cut:] if usual[of] else own[number]
             length = lengths[len(name)]
             parts += (head, lengths[len(node)], node)
             parts += (_INDEX, length, name) if named else (NO_NAME,)
             parts += (ONLY_TEXT, length, name, tails[of]) if shown else (NO_TEXT, tails[of])
         return b"".join(parts)
+
+    def _own_names(self, numbers: Sequence[int]) -> dict[int, bytes]:
+        """Return the names of the tags whose NodeIds do not tell them."""
+        kinds, tells = self._kind_of, [usual for _, usual in self._kinds]
+        if all(tells) or not numbers:
+            return {}
+        first, last = numbers[0], numbers[-1]
+        named = enumerate(self._tags.configs.fields(("name",), first, last + 1), first)
+        return {number: name.encode() for number, (name,) in named if not tells[kinds[number]]}
 
 
 class TagNames:
@@ -137,13 +154,13 @@ class TagNames:
 
     def learn(self) -> Generator[None, None, None]:
         """Look for tags with a NodeId of their own, slice by slice."""
-        tags, prefix = self._tags, _prefix(self._tags)
+        tags = self._tags
         while self._seen < len(tags):
             stop = min(self._seen + _PER_YIELD, len(tags))
-            rows = zip(tags.names[self._seen : stop], tags.configs[self._seen : stop], strict=True)
-            for number, (node, config) in enumerate(rows, self._seen):
-                if node != prefix + config.name.encode():
-                    self._add(config.name, number)
+            fields = tags.configs.fields(("node_id", "name"), self._seen, stop)
+            for number, (own, name) in enumerate(fields, self._seen):
+                if own:
+                    self._add(name, number)
             self._seen = stop
             if stop < len(tags):
                 yield
@@ -160,8 +177,8 @@ class TagNames:
         if name.Name in self._others:
             found.append(self._others[name.Name])
         usual = self._tags.find(_prefix(self._tags) + name.Name.encode("utf-8", "surrogatepass"))
-        # What has this NodeId may have another name.
-        if usual is not None and self._tags.configs[usual].name == name.Name:
+        # What has this NodeId may have another name, or have it because the configuration says so.
+        if usual is not None and usual not in found and self._tags.configs[usual].name == name.Name:
             found.append(usual)
         return sorted(found)
 
