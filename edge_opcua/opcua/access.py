@@ -246,9 +246,9 @@ class Access:
         return idle
 
     @property
-    def has_rules(self) -> bool:
-        """Whether the configuration changes anything; if not, a node's kind alone says who may what."""
-        return bool(self._rules)
+    def rule_count(self) -> int:
+        """How many rules there are; with none a node's kind alone says who may what."""
+        return len(self._rules)
 
     def table_of(self, name: str, kind: Kind) -> Table:
         """Return the permissions on a node by the string of its NodeId; nothing is kept of the node.

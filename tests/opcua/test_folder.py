@@ -172,7 +172,7 @@ async def test_a_hidden_tag_is_in_no_result_and_leads_to_no_path() -> None:
 # --- long answers ------------------------------------------------------------------------------------
 
 
-async def slices(outcome: Any) -> tuple[int, Any]:
+def slices(outcome: Any) -> tuple[int, Any]:
     """Return how many slices a work takes after the first, and its result."""
     if not isinstance(outcome, Rest):
         return 0, outcome
@@ -189,10 +189,10 @@ async def test_a_large_folder_is_browsed_in_slices() -> None:
     plant = Plant(20_000, references_per_node=50_000)
     browse = plant.views.services()["Browse"].run
     wanted = ua.BrowseParameters(NodesToBrowse=[plant.wanted()])
-    first, response = await slices(browse(plant.asker, wanted))
-    again, same = await slices(browse(plant.asker, wanted))
-    # A tag met for the first time is as much work as any reference, later it is hardly any.
-    assert first >= 20_000 // SLICE - 1
+    first, response = slices(browse(plant.asker, wanted))
+    again, same = slices(browse(plant.asker, wanted))
+    # To meet a tag for the first time is more work than to see it again.
+    assert first >= 20_000 // (3 * SLICE) - 1
     assert again >= 20_000 // (10 * SLICE)
     response.ResponseHeader = same.ResponseHeader
     assert response.to_binary() == same.to_binary()
@@ -203,7 +203,7 @@ async def test_a_large_folder_is_browsed_in_slices() -> None:
 async def test_where_nothing_is_to_be_seen_the_search_goes_in_slices_all_the_same() -> None:
     plant = Plant(20_000, hiding("*.tag_*"))
     browse = plant.views.services()["Browse"].run
-    count, _ = await slices(browse(plant.asker, ua.BrowseParameters(NodesToBrowse=[plant.wanted()])))
+    count, _ = slices(browse(plant.asker, ua.BrowseParameters(NodesToBrowse=[plant.wanted()])))
     assert count >= 20_000 // SLICE - 1
     assert names(await plant.one()) == ["Station"]
 
@@ -253,7 +253,7 @@ async def test_a_path_to_a_tag_costs_the_same_however_many_there_are() -> None:
     path = ua.BrowsePath(plant.folder, ua.RelativePath([step("tag_19999")]))
     translate = plant.views.services()["TranslateBrowsePathsToNodeIds"].run
     params = ua.TranslateBrowsePathsToNodeIdsParameters([path])
-    count, response = await slices(translate(plant.asker, params))
+    count, response = slices(translate(plant.asker, params))
     assert count >= 20_000 // (4 * SLICE) - 1  # those with a NodeId of their own are looked for once
     assert not isinstance(translate(plant.asker, params), Rest)
     # Far more references than a path may look through if each tag were one (BadQueryTooComplex).

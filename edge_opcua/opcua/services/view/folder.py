@@ -34,6 +34,10 @@ REFERENCE: Final = ua.NodeId(ua.ObjectIds.HasComponent)
 _MAY_BROWSE: Final = int(Permission.Browse)
 _LENGTH_BYTES: Final = 4
 _USUAL: Final = 1024
+_AT_ONCE: Final = 250
+_AT_LEAST: Final = 25
+# To look at a tag for the first time takes about a third of what a slice counts in.
+_PER_UNIT: Final = 3
 # What a tag's type definition depends on, and whether it has a NodeId of its own.
 _TELLING: Final = ("type", "length", "low", "high", "unit", "states", "node_id")
 _INDEX: Final = int(PLANT).to_bytes(2, "little")
@@ -58,6 +62,9 @@ class TagRows:
     Args:
         tags: The table; tags are only ever added to it.
         access: Who may see what.
+
+    Attributes:
+        step: How many to look at in one piece.
     """
 
     def __init__(self, tags: TagTable, access: Access) -> None:
@@ -67,12 +74,14 @@ class TagRows:
         self._kinds: list[tuple[bytes, bool]] = []
         self._kind_of = bytearray()  # index of the kind, by number
         self._known: dict[tuple[Any, ...], int] = {}
+        # With many rules it takes long to find out who sees a tag.
+        self.step = max(_AT_LEAST, _AT_ONCE // (1 + access.rule_count))
 
     def __len__(self) -> int:
         return len(self._tags)
 
     def learn(self, until: int) -> int:
-        """Look at the tags below a number for the first time; return how many were new."""
+        """Look at the tags below a number for the first time; return what work it is, in units of a slice."""
         first = len(self._kind_of)
         if until <= first:
             return 0
@@ -81,7 +90,7 @@ class TagRows:
             looks = (scalar, not length, low is None, high is None, not unit, not states, not own)
             kind = self._known.get(looks)
             self._kind_of.append(self._meet(looks, number) if kind is None else kind)
-        return until - first
+        return (until - first) * (1 + self._access.rule_count) // _PER_UNIT
 
     def _meet(self, looks: tuple[Any, ...], number: int) -> int:
         """Return the kind of all tags that look like this one."""
@@ -95,7 +104,7 @@ class TagRows:
     def visible(self, start: int, stop: int, roles: frozenset[Role]) -> Sequence[int]:
         """Return the numbers from ``start`` up to ``stop`` that these roles see."""
         access = self._access
-        if not access.has_rules:  # then set-points are seen by whoever sees what is plain
+        if not access.rule_count:  # then set-points are seen by whoever sees what is plain
             return range(start, stop) if access.sum_of(DEFAULTS[Kind.PLAIN], roles) & _MAY_BROWSE else ()
         table_of, sum_of = access.table_of_tag, access.sum_of
         return [each for each in range(start, stop) if sum_of(table_of(each), roles) & _MAY_BROWSE]

@@ -26,7 +26,6 @@ _MAY_BROWSE: Final = int(Permission.Browse)
 _ALL: Final = int(ua.BrowseResultMask.All)
 _VARIABLE: Final = int(ua.NodeClass.Variable)
 _BATCH: Final = 50
-_TAGS: Final = 250
 # A tag takes about an eighth of what a reference of a node takes.
 _PER_UNIT: Final = 8
 _STATUS: Final = struct.Struct("<I").pack
@@ -195,7 +194,7 @@ class Searcher:
         mask = search.description.ResultMask & _ALL
         number = search.position - before
         while number < search.tags:
-            stop = min(number + _TAGS, search.tags)
+            stop = min(number + rows.step, search.tags)
             learnt = rows.learn(stop)
             visible = rows.visible(number, stop, caller.roles)
             taken = visible[: search.most - page.count]
@@ -204,7 +203,7 @@ class Searcher:
                 search.position = before + visible[len(taken)]
                 return True
             number = stop
-            if pace.is_over(learnt + _TAGS // _PER_UNIT):
+            if pace.is_over(learnt + rows.step // _PER_UNIT):
                 _check(page, most_bytes)
                 yield
         return False
