@@ -21,7 +21,7 @@ TagValue = bool | int | float | str
 Access = Literal["r", "rw"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TagConfig:
     """One row of a tag table, its address parsed to a type."""
 
@@ -119,7 +119,7 @@ class TagRows(Sequence[TagConfig]):
 
     def __iter__(self) -> Iterator[TagConfig]:
         for values in zip(*map(self.column, _COLUMNS), strict=True):
-            yield TagConfig(**dict(zip(_COLUMNS, values, strict=True)))
+            yield TagConfig(*values)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TagRows | tuple) and len(self) == len(other) and all(map(_same, self, other))
@@ -140,9 +140,13 @@ class TagRows(Sequence[TagConfig]):
         names = self.column("name")
         return names.index(name) if name in names else None
 
+    def rows_where(self, column: str, value: Any) -> Rows:
+        """Return the numbers of the rows that have a value in a column."""
+        return np.flatnonzero(np.array([each == value for each in self.column(column)], np.bool_))
+
     def where(self, column: str, value: Any) -> TagRows:
         """Return the rows that have a value in a column."""
-        return self[np.array([each == value for each in self.column(column)], np.bool_)]
+        return self[self.rows_where(column, value)]
 
     @property
     def writable(self) -> TagRows:

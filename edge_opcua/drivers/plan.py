@@ -94,10 +94,9 @@ def load_driver(name: str, plugins: Plugins | None = None) -> type[Driver]:
 
 def rows_of(cfg: DeviceConfig, group: str, driver: type[Driver]) -> tuple[Row, ...]:
     """Return the rows of a group's block, in the order of the tag table."""
-    return tuple(
-        Row(driver.place(tag.address, cfg), tag.scale, tag.offset, tag.low, tag.high)
-        for tag in cfg.tags_of(group)
-    )
+    tags = cfg.tags_of(group)
+    columns = zip(*map(tags.column, ("address", "scale", "offset", "low", "high")), strict=True)
+    return tuple(Row(driver.place(address, cfg), *rest) for address, *rest in columns)
 
 
 def plan_device(cfg: DeviceConfig, *, plugins: Plugins | None = None, wakes: int = 1) -> DevicePlan:

@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from edge_opcua.config.schema import DeviceConfig, TagConfig
+from edge_opcua.config.schema import DeviceConfig
+from edge_opcua.config.tags import TagRows
 from edge_opcua.core.bus import BlockWriter, Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import WriteOutcome
@@ -125,9 +126,15 @@ class Device:
             taken = Capture(capture, heads, samples, writer, clock)
             self._jobs.append(_Job(taken, capture.poll_ms * 1_000_000, 0))
 
-    def _add_setpoints(self, tags: Sequence[TagConfig], rows: Sequence[Row], group: PollGroup) -> None:
-        for index, (tag, row) in enumerate(zip(tags, rows, strict=True)):
-            self._setpoints[tag.name] = Setpoint(tag, row, index, group)
+    def _add_setpoints(self, tags: TagRows, rows: Sequence[Row], group: PollGroup) -> None:
+        for row in tags.rows_where("access", "rw").tolist():
+            tag = tags[row]
+            self._setpoints[tag.name] = Setpoint(tag, rows[row], row, group)
+
+    def _not_writable(self, tag: str) -> WriteOutcome:
+        if self._cfg.tags.row_of(tag) is None:
+            return WriteOutcome(BAD_NODE_ID_UNKNOWN, f"{self.name} has no tag {tag}")
+        return WriteOutcome(BAD_NOT_WRITABLE, f"{self.name}/{tag} is read only")
 
     @property
     def status(self) -> LinkStatus:
@@ -170,10 +177,8 @@ class Device:
             that timed out may still land; it is never repeated.
         """
         setpoint = self._setpoints.get(tag)
-        if setpoint is None:
-            return WriteOutcome(BAD_NODE_ID_UNKNOWN, f"{self.name} has no tag {tag}")
-        if not setpoint.writable:
-            return WriteOutcome(BAD_NOT_WRITABLE, f"{self.name}/{tag} is read only")
+        if setpoint is None or not setpoint.writable:
+            return self._not_writable(tag)
         try:
             encoded = prepare(setpoint, value)
         except WriteRejectedError as exc:

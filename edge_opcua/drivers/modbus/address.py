@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from edge_opcua.core.values import Scalar
@@ -117,29 +118,31 @@ class ModbusAddress:
     @property
     def codec(self) -> Codec:
         """How the bytes of the registers, high byte first, become the value."""
-        iec, count = self.type.type, self.type.count
-        if self.area in BITS:
-            bits = tuple((i, 1) for i in range(max(1, count)))
-            return BitCodec(iec, count, bits, len(bits))
-        if self.bit is not None:
-            return self._register_bits(self.bit)
-        if iec is STRING:
-            size_bytes = 2 * ((count + 1) // 2)
-            swap = 1 if self.order == "LH" else 0
-            return TextCodec(iec, count, tuple(i ^ swap for i in range(count)), size_bytes, counted=False)
-        if iec.size_bytes == 1:
-            return self._byte_codec()
-        return NumberCodec(iec, count, byte_places(self.order, iec.size_bytes), iec.size_bytes)
+        return _codec(self.area in BITS, self.bit, self.type, self.order)
 
-    def _register_bits(self, first: int) -> BitCodec:
-        positions = range(first, first + max(1, self.type.count))
-        bits = tuple((2 * (bit // 16) + (0 if bit % 16 >= 8 else 1), 1 << bit % 8) for bit in positions)
-        return BitCodec(BOOL, self.type.count, bits, 2 * (positions[-1] // 16 + 1))
 
-    def _byte_codec(self) -> NumberCodec:
-        """One byte per register, the low one unless ``order=H``."""
-        high = self.order in ("H", "HL")
-        return NumberCodec(self.type.type, self.type.count, (0 if high else 1,), 2)
+@lru_cache(maxsize=1024)
+def _codec(of_bits: bool, bit: int | None, kind: TypeText, order: str) -> Codec:  # noqa: FBT001 - a key of the cache
+    """Return the codec of a type: one for all tags of it."""
+    iec, count = kind.type, kind.count
+    if of_bits:
+        bits = tuple((i, 1) for i in range(max(1, count)))
+        return BitCodec(iec, count, bits, len(bits))
+    if bit is not None:
+        return _register_bits(bit, count)
+    if iec is STRING:
+        size_bytes = 2 * ((count + 1) // 2)
+        swap = 1 if order == "LH" else 0
+        return TextCodec(iec, count, tuple(i ^ swap for i in range(count)), size_bytes, counted=False)
+    if iec.size_bytes == 1:  # one byte per register, the low one unless ``order=H``
+        return NumberCodec(iec, count, (0 if order in ("H", "HL") else 1,), 2)
+    return NumberCodec(iec, count, byte_places(order, iec.size_bytes), iec.size_bytes)
+
+
+def _register_bits(first: int, count: int) -> BitCodec:
+    positions = range(first, first + max(1, count))
+    bits = tuple((2 * (bit // 16) + (0 if bit % 16 >= 8 else 1), 1 << bit % 8) for bit in positions)
+    return BitCodec(BOOL, count, bits, 2 * (positions[-1] // 16 + 1))
 
 
 def byte_places(order: str, size_bytes: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
 
@@ -85,6 +86,7 @@ class ModbusShape:
         return False
 
 
+@lru_cache(maxsize=64)  # asked for each tag of a device
 def parse_url(url: str) -> Endpoint:
     """Read ``modbus://host[:port][/unit]``.
 

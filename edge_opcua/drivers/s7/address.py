@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from edge_opcua.core.values import Scalar
@@ -91,14 +92,20 @@ class S7Address:
     @property
     def codec(self) -> Codec:
         """How the bytes become the value; S7 is big-endian throughout."""
-        iec, count = self.type.type, self.type.count
-        if self.bit is not None:
-            positions = range(self.bit, self.bit + max(1, count))
-            bits = tuple((bit // 8, 1 << bit % 8) for bit in positions)
-            return BitCodec(iec, count, bits, positions[-1] // 8 + 1)
-        if iec is STRING:
-            return TextCodec(iec, count, tuple(range(2, 2 + count)), 2 + count, counted=True)
-        return NumberCodec(iec, count, tuple(reversed(range(iec.size_bytes))), iec.size_bytes)
+        return _codec(self.type, self.bit)
+
+
+@lru_cache(maxsize=1024)
+def _codec(kind: TypeText, bit: int | None) -> Codec:
+    """Return the codec of a type: one for all tags of it."""
+    iec, count = kind.type, kind.count
+    if bit is not None:
+        positions = range(bit, bit + max(1, count))
+        bits = tuple((each // 8, 1 << each % 8) for each in positions)
+        return BitCodec(iec, count, bits, positions[-1] // 8 + 1)
+    if iec is STRING:
+        return TextCodec(iec, count, tuple(range(2, 2 + count)), 2 + count, counted=True)
+    return NumberCodec(iec, count, tuple(reversed(range(iec.size_bytes))), iec.size_bytes)
 
 
 def parse(text: str) -> S7Address:
