@@ -161,8 +161,6 @@ class Access:
         each tag, of properties nothing.
         """
         self._tags, self._virtual = tags, virtual
-        if self._rules:
-            self._tag_codes = array("h", [-1]) * len(tags)
 
     def kind(self, node: ua.NodeId) -> Kind:
         """Return what a node is for."""
@@ -187,9 +185,11 @@ class Access:
         """Return the permissions of every role on a tag."""
         if not self._rules:
             return DEFAULTS[self._kind_of_tag(number)]
+        assert self._tags is not None, "there are no numbers without tags"
+        if number >= len(self._tag_codes):
+            self._tag_codes.extend([-1] * (len(self._tags) - len(self._tag_codes)))
         code = self._tag_codes[number]
         if code < 0:
-            assert self._tags is not None, "there are no numbers without tags"
             table = self.table_of(self._tags.name(number), self._kind_of_tag(number))
             code = self._tag_codes[number] = self._code_of(table)
         return self._tag_tables[code]
