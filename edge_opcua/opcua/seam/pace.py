@@ -36,6 +36,10 @@ class Bucket:
         self._left -= cost
         return True
 
+    def spend(self, cost: float) -> None:
+        """Take tokens that are known to be there, or put them back."""
+        self._left -= cost
+
     def left(self) -> float:
         """Return how many there are now."""
         now_s = self._clock.monotonic_s()
@@ -76,6 +80,20 @@ class RequestRate:
         self._bucket = Bucket(per_s, burst, clock)
         self._refused = 0
         self._hammered = 0
+
+    def serves(self) -> bool:
+        """Whether one more request is within the rate; if it is, it counts, and else nothing has happened."""
+        left = self._bucket.left()
+        if left < 1.0:
+            return False
+        if left >= self._burst / 2:
+            self._refused = self._hammered = 0
+        self._bucket.spend(1.0)
+        return True
+
+    def give_back(self) -> None:
+        """Forget that one was served: it is asked for again in another way."""
+        self._bucket.spend(-1.0)
 
     def ask(self, cost: float = 1.0, *, waiting: int = 0) -> Pace:
         """Decide about a request.

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import math
-from functools import partial
 from typing import Any, Final
 
 import structlog
 from asyncua import ua
-from asyncua.common.connection import MessageChunk, TransportLimits
+from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import ServiceError
 from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import nodeid_from_binary, uatcp_to_binary
@@ -24,34 +23,38 @@ from edge_opcua.opcua.seam.admission import Admission, printable
 from edge_opcua.opcua.seam.answer import encode, fault, good
 from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.channel import Channel
+from edge_opcua.opcua.seam.dispatch import (
+    ACTIVATE_SESSION,
+    CLOSE_SESSION,
+    CREATE_SESSION,
+    DISCOVERY,
+    GET_ENDPOINTS,
+    NOT_OFFERED,
+    TYPES,
+    Dispatch,
+    Way,
+    service_name,
+)
+from edge_opcua.opcua.seam.framing import Opened
 from edge_opcua.opcua.seam.guard import handle_of
-from edge_opcua.opcua.seam.jobs import Job, Jobs, reported, status_of
+from edge_opcua.opcua.seam.jobs import Jobs, reported, status_of
 from edge_opcua.opcua.seam.pace import Pace, RequestRate
-from edge_opcua.opcua.seam.request import check_open_request, decode, read_header
+from edge_opcua.opcua.seam.request import (
+    TYPE_BYTES,
+    check_open_request,
+    decode,
+    ordinary_header,
+    read_header,
+)
 from edge_opcua.opcua.seam.session import Session
 from edge_opcua.opcua.seam.session_services import SessionServices
-from edge_opcua.opcua.services.service import Service
-from edge_opcua.opcua.services.slices import Rest
 from edge_opcua.security.trust import Decision, refusal
 
 # Answers that anybody may leave unread for a moment.
 SMALL_BYTES: Final = 256 * 1024
 
 
-def _requests(*names: str) -> frozenset[ua.NodeId]:
-    return frozenset(
-        ua.NodeId(getattr(ua.ObjectIds, f"{name}Request_Encoding_DefaultBinary")) for name in names
-    )
-
-
-(CREATE_SESSION,) = _requests("CreateSession")
-(ACTIVATE_SESSION,) = _requests("ActivateSession")
-(CLOSE_SESSION,) = _requests("CloseSession")
-# Part 4 §5.5: these need neither session nor security.
-(GET_ENDPOINTS,) = _requests("GetEndpoints")
-DISCOVERY: Final = _requests("GetEndpoints", "FindServers")
-NOT_OFFERED: Final = _requests("FindServersOnNetwork", "RegisterServer", "RegisterServer2")
-
+_FOR_A_SESSION: Final = frozenset({"CreateSession", "ActivateSession"})
 _log = structlog.get_logger(__name__)
 
 
@@ -82,6 +85,7 @@ class Processor(UaProcessor):
         self.admission = Admission(iserver, self._connection, self._limits, self.address)
         self._idle_since_s = self._clock.monotonic_s()
         self.jobs = Jobs(iserver.limits)
+        self._dispatch = Dispatch(self.jobs, iserver.limits)
         ours = self._server_limits
         self._rate = RequestRate(ours.requests_per_s, ours.request_burst, ours, self._clock)
         self._early_rate = RequestRate(ours.early_requests_per_s, ours.early_request_burst, ours, self._clock)
@@ -122,38 +126,42 @@ class Processor(UaProcessor):
         msgtype: Any = ua.MessageType.SecureMessage,
     ) -> None:
         """Send an answer, unless nobody is there or nobody reads. One call, no await: never interleaved."""
+        self.answer(requesthandle, seqhdr.RequestId, response, msgtype)
+
+    def answer(
+        self, handle: int, request_id: int, response: Any, kind: bytes = ua.MessageType.SecureMessage
+    ) -> None:
+        """Send an answer, unless nobody is there or nobody reads. One call, no await: never interleaved."""
         if self._transport.is_closing():
             return
-        response.ResponseHeader.RequestHandle = requesthandle
+        response.ResponseHeader.RequestHandle = handle
         try:
             body = encode(response, self.most_bytes())
         except ServiceError as exc:
             _log.info("answer.too_large", peer=self.address, answer=type(response).__name__)
-            self.send_fault(requesthandle, seqhdr, exc.code)
+            self.send_fault(handle, request_id, exc.code)
             return
-        self._send(body, seqhdr, msgtype)
+        self._send(body, request_id, kind)
 
-    def send_bytes(self, handle: int, seqhdr: Any, type_id: bytes, body: bytes) -> None:
+    def send_bytes(self, handle: int, request_id: int, type_id: bytes, body: bytes) -> None:
         """Send a Good answer that is encoded already, within the limits of every other."""
         if self._transport.is_closing():
             return
         answer = good(type_id, handle, self._clock.utc_ns()) + body
         if len(answer) > self.most_bytes():
             _log.info("answer.too_large", peer=self.address, answer=type_id.hex())
-            self.send_fault(handle, seqhdr, ua.StatusCodes.BadResponseTooLarge)
+            self.send_fault(handle, request_id, ua.StatusCodes.BadResponseTooLarge)
             return
-        self._send(answer, seqhdr, ua.MessageType.SecureMessage)
+        self._send(answer, request_id)
 
-    def send_fault(self, handle: int, seqhdr: Any, code: int) -> None:
+    def send_fault(self, handle: int, request_id: int, code: int) -> None:
         """Answer with a ServiceFault."""
         if not self._transport.is_closing():
             body = fault(handle, int(code), self._clock.utc_ns())
-            self._send(body, seqhdr, ua.MessageType.SecureMessage)
+            self._send(body, request_id)
 
-    def _send(self, body: bytes, seqhdr: Any, kind: Any) -> None:
-        self._transport.write(
-            self._connection.message_to_binary(body, message_type=kind, request_id=seqhdr.RequestId)
-        )
+    def _send(self, body: bytes, request_id: int, kind: bytes = ua.MessageType.SecureMessage) -> None:
+        self._transport.write(self._connection.message_to_binary(body, kind, request_id))
         limits = self._server_limits
         most = limits.unread_bytes if self._connection.activated else limits.early_unread_bytes
         unread = self._transport.get_write_buffer_size()
@@ -169,12 +177,10 @@ class Processor(UaProcessor):
 
     def most_bytes(self) -> int:
         """Return the largest answer that we send and this client takes (Part 4 §5.7.2, Part 6 §7.1.2.3)."""
-        crypto = self._connection.security_policy.symmetric_cryptography
-        chunk_bytes = MessageChunk.max_body_size(crypto, self._limits.max_send_buffer)
         wanted = self.session.response_bytes if self.session is not None else math.inf
         most = self._server_limits.response_bytes
         client = self.admission
-        return int(min(most, wanted, client.client_bytes, client.client_chunks * chunk_bytes))
+        return int(min(most, wanted, client.client_bytes, client.client_chunks * self._connection.room()))
 
     def end(self, code: int) -> None:
         """Close the connection with a generic error; the exact reason is for the log (Part 6 §7.1.5)."""
@@ -245,71 +251,102 @@ class Processor(UaProcessor):
 
     # --- requests ------------------------------------------------------------------------------------
 
+    def serve(self, chunk: bytes) -> bytes | Opened | None:
+        """Answer an ordinary request now, whatever its answer; what asks for more takes the general way.
+
+        Returns:
+            None: it is answered, or will be; the message: it is opened and counted, :meth:`respond` to it;
+            the chunk: nothing has happened, it is for :meth:`process`.
+        """
+        if not self._connection.activated or not self._rate.serves():
+            return chunk
+        opened = self._connection.take(chunk)
+        if opened is None:
+            self._rate.give_back()
+            return chunk
+        return None if self._answer_at_once(opened) else opened
+
+    def _answer_at_once(self, opened: Opened) -> bool:
+        session, whole = self.session, opened.body
+        if session is None or session.owner is not self or not session.is_activated():
+            return False
+        found = self.iserver.services.get(TYPES.get(whole[:TYPE_BYTES]))
+        header = ordinary_header(whole, session.auth_token.Identifier)
+        if found is None or header is None:
+            return False
+        name, service = found
+        way = Way(self, opened.request_id, header.handle, header.hint_ms, name)
+        try:
+            self._dispatch.ask(service, session, way, whole, header.at)
+        except Exception as exc:  # noqa: BLE001 - boundary: asyncua's codec and services raise anything
+            way.fault(self._code_of(exc))
+        return True
+
     async def process_message(self, seqhdr: Any, body: Any) -> bool:
         """Answer one request; what goes wrong in it is the answer, not the end of the connection."""
-        whole = bytes(body)
         if self._refusing:
-            self._refuse(seqhdr, whole)
+            self._refuse(seqhdr.RequestId, bytes(body))
             return True
+        return await self.respond(seqhdr.RequestId, bytes(body))
+
+    async def respond(self, request_id: int, whole: bytes) -> bool:
+        """Answer one request of any kind; see :meth:`process_message`."""
         body = StrictBuffer(whole, longest=self._server_limits.string_bytes)
         typeid = nodeid_from_binary(body)
         header = read_header(body)
+        way = Way(self, request_id, int(header.RequestHandle), header.TimeoutHint, service_name(typeid))
         try:
-            return bool(await self._process_message(typeid, header, seqhdr, body))
+            await self._respond(typeid, header, way, body)
         except Exception as exc:  # noqa: BLE001 - boundary: asyncua's codec and services raise anything
-            code = status_of(exc)
-            if code is None and not self._connection.activated:
-                code = int(ua.StatusCodes.BadDecodingError)  # a stranger's nonsense is nothing for the log
-            Way(self, header, seqhdr, typeid).fault(reported(exc) if code is None else code)
-            return True
+            way.fault(self._code_of(exc))
+        return True
 
-    def _refuse(self, seqhdr: Any, whole: bytes) -> None:
+    def _code_of(self, exc: Exception) -> int:
+        """Return what a client is told of a failure."""
+        code = status_of(exc)
+        if code is None and not self._connection.activated:
+            return int(ua.StatusCodes.BadDecodingError)  # a stranger's nonsense is nothing for the log
+        return reported(exc) if code is None else code
+
+    def _refuse(self, request_id: int, whole: bytes) -> None:
         """Say BadServerTooBusy to a request that is not decoded."""
         self.iserver.counts.refused(ua.StatusCodes.BadServerTooBusy, session_wanted=False)
-        self.send_fault(handle_of(whole), seqhdr, ua.StatusCodes.BadServerTooBusy)
+        self.send_fault(handle_of(whole), request_id, ua.StatusCodes.BadServerTooBusy)
 
-    def count_refusal(self, typeid: ua.NodeId, code: int) -> None:
+    def count_refusal(self, service: str, code: int) -> None:
         """Count a request that is answered with a ServiceFault (Part 5 §12.9)."""
-        for_a_session = typeid in (CREATE_SESSION, ACTIVATE_SESSION)
+        for_a_session = service in _FOR_A_SESSION
         self.iserver.counts.refused(int(code), session_wanted=for_a_session)
         if self.session is not None and not for_a_session:
-            self.session.counts.refused(_service_name(typeid), int(code))
+            self.session.counts.refused(service, int(code))
 
     def now_s(self) -> float:
         """Return the monotonic time."""
         return float(self._clock.monotonic_s())
 
-    async def _process_message(self, typeid: Any, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+    async def _respond(
+        self, typeid: ua.NodeId, header: ua.RequestHeader, way: Way, body: StrictBuffer
+    ) -> None:
         if typeid in DISCOVERY:
-            return await self._discover(typeid, requesthdr, seqhdr, body)
-        if typeid == CREATE_SESSION:
-            response = await SessionServices(self.iserver, self).create(body)
-            self.send_response(requesthdr.RequestHandle, seqhdr, response)
-            return True
-        if typeid == ACTIVATE_SESSION:
-            response = await SessionServices(self.iserver, self).activate(requesthdr, body)
-            self.send_response(requesthdr.RequestHandle, seqhdr, response)
-            return True
-        if typeid in NOT_OFFERED:  # nobody needs a session to be told so
+            way.send(await self._discover(typeid, body))
+        elif typeid == CREATE_SESSION:
+            way.send(await SessionServices(self.iserver, self).create(body))
+        elif typeid == ACTIVATE_SESSION:
+            way.send(await SessionServices(self.iserver, self).activate(header, body))
+        elif typeid in NOT_OFFERED:  # nobody needs a session to be told so
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
-        session = self._session_of(requesthdr)
-        if typeid == CLOSE_SESSION:
-            response = await SessionServices(self.iserver, self).close(session, body)
-            self.send_response(requesthdr.RequestHandle, seqhdr, response)
-            return True
-        found = self.iserver.services.get(typeid)
-        if found is None:
-            raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
-        if not session.is_activated():
-            raise ServiceError(ua.StatusCodes.BadSessionNotActivated)
-        session.touch()
-        session.counts.asked(_service_name(typeid))
-        service, way = found[1], Way(self, requesthdr, seqhdr, typeid)
-        if service.raw is None or not service.raw(session, body.whole, body.cur_pos, way):
-            self._serve(service, session, way, body)
-        return True
+        elif typeid == CLOSE_SESSION:
+            way.send(await SessionServices(self.iserver, self).close(self._session_of(header), body))
+        else:
+            session = self._session_of(header)
+            found = self.iserver.services.get(typeid)
+            if found is None:
+                raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
+            if not session.is_activated():
+                raise ServiceError(ua.StatusCodes.BadSessionNotActivated)
+            self._dispatch.ask(found[1], session, way, body.whole, body.cur_pos)
 
-    async def _discover(self, typeid: Any, header: Any, seqhdr: Any, body: Any) -> bool:
+    async def _discover(self, typeid: ua.NodeId, body: StrictBuffer) -> Any:
         """Part 4 §5.5.2, §5.5.4: answered to anybody."""
         response: Any
         if typeid == GET_ENDPOINTS:
@@ -320,8 +357,7 @@ class Processor(UaProcessor):
             params = decode(ua.FindServersParameters, body, self._server_limits)
             response = ua.FindServersResponse()
             response.Servers = self.iserver.find_servers(params, sockname=self.sockname)
-        self.send_response(header.RequestHandle, seqhdr, response)
-        return True
+        return response
 
     def _session_of(self, header: Any) -> Session:
         """Return the session that this request names, if it lives on this channel (Part 4 §7.32)."""
@@ -343,74 +379,6 @@ class Processor(UaProcessor):
             self.iserver.subscription_service.drop_requests(self.session)
         self.session = None
         self._idle_since_s = self._clock.monotonic_s()
-
-    # --- side by side --------------------------------------------------------------------------------
-
-    def _serve(self, service: Service, session: Session, way: Way, body: Any) -> None:
-        params = None
-        if service.params is not None:
-            most = dict.fromkeys(service.counted, service.most)
-            params = decode(service.params, body, self._server_limits, most)
-        self._check_counts(service, params)
-        if service.later:
-            service.run(session, params, way)
-        elif service.aside:
-            self.jobs.check_room(len(body.whole))
-            turn = session.order.enter(service.order(params)) if service.order is not None else None
-            job = Job(session, way, len(body.whole), turn)
-            self.jobs.start(job, partial(service.run, session, params))
-        else:
-            outcome = service.run(session, params)
-            if isinstance(outcome, Rest):  # longer than a slice: the others have their turn in between
-                self.jobs.check_room(len(body.whole))
-                self.jobs.start(Job(session, way, len(body.whole), None), lambda: outcome)
-            else:
-                way.send(outcome)
-
-    def _check_counts(self, service: Service, params: Any) -> None:
-        if not service.counted:
-            return
-        operations = sum(len(getattr(params, name) or ()) for name in service.counted)
-        if not operations and not service.optional:
-            raise ServiceError(ua.StatusCodes.BadNothingToDo)
-        if service.most and operations > service.most:
-            raise ServiceError(ua.StatusCodes.BadTooManyOperations)
-
-
-class Way:
-    """The way back for one request's answer; see :class:`~edge_opcua.opcua.services.service.Reply`."""
-
-    def __init__(self, processor: Processor, header: Any, seqhdr: Any, typeid: ua.NodeId) -> None:
-        self._typeid = typeid
-        self.handle = int(header.RequestHandle)
-        hint_s = header.TimeoutHint / 1000
-        self.until_s = processor.now_s() + hint_s if hint_s else math.inf
-        self._processor = processor
-        self._seqhdr = seqhdr
-
-    @property
-    def most_bytes(self) -> int:
-        """Largest answer that this client takes."""
-        return self._processor.most_bytes()
-
-    def send(self, response: Any) -> None:
-        """Answer, if the connection still stands."""
-        self._processor.send_response(self.handle, self._seqhdr, response)
-
-    def send_bytes(self, type_id: bytes, body: bytes) -> None:
-        """Answer Good with what is encoded already."""
-        self._processor.send_bytes(self.handle, self._seqhdr, type_id, body)
-
-    def fault(self, code: int) -> None:
-        """Answer with a ServiceFault."""
-        self._processor.count_refusal(self._typeid, code)
-        self._processor.send_fault(self.handle, self._seqhdr, code)
-
-
-def _service_name(typeid: ua.NodeId) -> str:
-    """Return the name of the service of a request, e.g. ``Read``; empty for what is no request."""
-    name = ua.ObjectIdNames.get(typeid.Identifier, "") if typeid.NamespaceIndex == 0 else ""
-    return name.partition("Request_")[0] if "Request_" in name else ""
 
 
 def _same_token(sent: ua.NodeId, own: ua.NodeId) -> bool:

@@ -1,4 +1,10 @@
-"""Sockets: frames cut before they are stored, connections counted, every error an end."""
+"""Sockets: frames cut before they are stored, connections counted, every error an end.
+
+An ordinary request is answered where its bytes arrive, without a queue or a task: either costs more than to
+read a value. What needs to wait for something goes into the queue, and so does what comes behind it, so that
+requests are taken in the order in which they came. A connection has its turn of so many requests, or so much
+time; then the others have theirs, and meanwhile no more is read from it.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +21,17 @@ from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.ua.ua_binary import header_from_binary
 
 from edge_opcua.opcua.seam.buffer import StrictBuffer
+from edge_opcua.opcua.seam.framing import Opened
 from edge_opcua.opcua.seam.pace import site_of
 from edge_opcua.opcua.seam.processor import Processor
 
 HEADER_BYTES: Final = {b"HEL": 8, b"OPN": 12, b"MSG": 12, b"CLO": 12}
 STOP_S: Final = 2.0
+# How long a connection that has more to say keeps the others waiting.
+TURN_REQUESTS: Final = 16
+TURN_S: Final = 0.002
+
+_SIZES: Final = struct.Struct("<3sxI")
 
 _log = structlog.get_logger(__name__)
 
@@ -41,12 +53,15 @@ class Protocol(OPCUAProtocol):
             self.iserver.tell_crowd(self.site, len(self.clients))
             transport.abort()
             return
+        self._inbox = bytearray()
+        self._paused = False  # nothing is read
+        self._over = False  # the turn; the next one is arranged
+        self._busy = False  # with a request that waits for something
+        self._in_turn = 0
         super().connection_made(transport)
         if self.processor is not None:
             self.processor = Processor(self.iserver, transport, self.limits)
             self.processor.set_policies(self.policies)
-        self._inbox = bytearray()
-        self._paused = False
 
     def connection_lost(self, ex: BaseException | None) -> None:
         """Clean up; asyncua keeps what it used for that, and all that hangs on it, ten seconds longer."""
@@ -98,30 +113,63 @@ class Protocol(OPCUAProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a length that cannot be is the end before anything is stored."""
-        if self.transport is not None and not self.transport.is_closing():
+        if self.is_here():
             self._inbox += data
-            self._cut()
+            if not self._over:
+                self._take_turn()
 
-    def _cut(self) -> None:
-        """Cut the stream into chunks, no more than may wait; the rest waits in the socket."""
+    def _take_turn(self) -> None:
+        """Answer what is complete, or put it into the queue, for as long as a turn lasts."""
         assert self.transport is not None, "made with the connection"
-        while len(self._inbox) >= 8:
-            kind, size = struct.unpack_from("<3sxI", self._inbox)
-            if kind not in HEADER_BYTES:
-                self._end(ua.StatusCodes.BadTcpMessageTypeInvalid, "no OPC UA message")
-                return
-            if not HEADER_BYTES[kind] < size <= self.limits.max_recv_buffer:
-                self._end(ua.StatusCodes.BadTcpMessageTooLarge, f"chunk of {size} bytes")
-                return
-            if len(self._inbox) < size:
-                return
-            if self.messages.qsize() >= self._may_wait():
+        self._over = False
+        ends_s = self.iserver.clock.monotonic_s() + TURN_S
+        served = 0
+        while size := self._complete():
+            waiting = self.messages.qsize()
+            at_once = not waiting and not self._busy
+            if at_once and served and (served >= TURN_REQUESTS or self.iserver.clock.monotonic_s() > ends_s):
+                self._over = True
+                asyncio.get_running_loop().call_soon(self._next_turn)
+            if self._over or waiting >= self._may_wait():
                 self.transport.pause_reading()
                 self._paused = True
                 return
-            buffer = StrictBuffer(bytes(self._inbox[:size]))
+            chunk = bytes(self._inbox[:size])
             del self._inbox[:size]
-            self.messages.put_nowait((header_from_binary(buffer), buffer))
+            served += 1
+            rest = self._serve(chunk) if at_once else chunk
+            if rest is not None:
+                self.messages.put_nowait((rest, None))
+        if self._paused and self.is_here() and self.messages.qsize() <= self._may_wait() // 2:
+            self._paused = False
+            self.transport.resume_reading()
+
+    def _next_turn(self) -> None:
+        if self.is_here():
+            self._take_turn()
+
+    def _complete(self) -> int:
+        """Return the size of the next chunk, 0 if it is not all here; one that cannot be is the end."""
+        if len(self._inbox) < _SIZES.size or not self.is_here():
+            return 0
+        kind, size = _SIZES.unpack_from(self._inbox)
+        least = HEADER_BYTES.get(kind)
+        if least is None:
+            self._end(ua.StatusCodes.BadTcpMessageTypeInvalid, "no OPC UA message")
+            return 0
+        if not least < size <= self.limits.max_recv_buffer:
+            self._end(ua.StatusCodes.BadTcpMessageTooLarge, f"chunk of {size} bytes")
+            return 0
+        return int(size) if len(self._inbox) >= size else 0
+
+    def _serve(self, chunk: bytes) -> bytes | Opened | None:
+        """Answer a request now; return what of it is for the queue."""
+        assert self.processor is not None, "made with the connection"
+        try:
+            return self.processor.serve(chunk)
+        except Exception as exc:  # noqa: BLE001 - boundary: whatever is wrong in a chunk ends its channel
+            self._fail(exc)
+            return None
 
     def _may_wait(self) -> int:
         limits = self.iserver.limits
@@ -134,24 +182,43 @@ class Protocol(OPCUAProtocol):
             self.processor.jobs.run_in(jobs)
             await super()._process_received_message_loop()
 
-    async def _process_one_msg(self, header: Any, buf: Any) -> bool:
-        """Process one chunk; asyncua logs an error and goes on, Part 6 §6.7.2 wants the channel closed."""
-        if self.processor is not None:
-            self.processor.behind = self.messages.qsize()
+    async def _process_one_msg(self, header: Any, buf: Any) -> bool:  # noqa: ARG002 - asyncua's signature
+        """Take what comes next from the queue: a chunk, or a message that was opened already."""
+        self._busy = True
         try:
-            goes_on = bool(await super()._process_one_msg(header, buf))
-        except Exception as exc:  # noqa: BLE001 - boundary: whatever is wrong in a chunk ends its channel
-            if header.MessageType == ua.MessageType.SecureOpen and self.processor is not None:
-                self.processor.refuse_open(str(exc) if isinstance(exc, ua.UaError) else repr(exc))
-            code = exc.code if isinstance(exc, (ServiceError, ua.UaStatusCodeError)) else None
-            self._end(code or ua.StatusCodes.BadSecurityChecksFailed, repr(exc))
-            return False
-        if self._paused and self.messages.qsize() <= self._may_wait() // 2:
-            self._paused = False
-            if goes_on and self.transport is not None and not self.transport.is_closing():
-                self.transport.resume_reading()
-                self._cut()
+            goes_on = await self._process(header)
+        finally:
+            self._busy = False
+        if goes_on and self._paused and not self._over and self.messages.qsize() <= self._may_wait() // 2:
+            self._next_turn()
+        self._in_turn += 1
+        if self._in_turn >= TURN_REQUESTS:
+            self._in_turn = 0
+            await asyncio.sleep(0)
         return goes_on
+
+    async def _process(self, work: bytes | Opened) -> bool:
+        """Process one chunk; asyncua logs an error and goes on, Part 6 §6.7.2 wants the channel closed."""
+        processor, rest = self.processor, None
+        assert processor is not None, "made with the connection"
+        processor.behind = self.messages.qsize()
+        try:
+            rest = processor.serve(work) if isinstance(work, bytes) else work
+            if rest is None:
+                return True
+            if isinstance(rest, Opened):
+                return await processor.respond(rest.request_id, rest.body)
+            buffer = StrictBuffer(rest)
+            return bool(await super()._process_one_msg(header_from_binary(buffer), buffer))
+        except Exception as exc:  # noqa: BLE001 - boundary: whatever is wrong in a chunk ends its channel
+            if isinstance(rest, bytes) and rest[:3] == ua.MessageType.SecureOpen:
+                processor.refuse_open(str(exc) if isinstance(exc, ua.UaError) else repr(exc))
+            self._fail(exc)
+            return False
+
+    def _fail(self, exc: Exception) -> None:
+        code = exc.code if isinstance(exc, (ServiceError, ua.UaStatusCodeError)) else None
+        self._end(code or ua.StatusCodes.BadSecurityChecksFailed, repr(exc))
 
     async def _activation_watchdog(self) -> None:
         """End a connection without a session or renewal in time, or whose client is no longer trusted."""

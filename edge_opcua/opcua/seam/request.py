@@ -8,9 +8,10 @@ token, of which four types exist.
 from __future__ import annotations
 
 import contextlib
+import hmac
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
@@ -22,10 +23,54 @@ from edge_opcua.opcua.seam.guard import check_request
 
 _TIMESTAMP_BYTES: Final = 8
 _BODY_FOLLOWS: Final = 0x03  # Part 6 §5.2.2.15: as ByteString or as XmlElement
+# A NodeId in the form of two numbers, as every request's TypeId is sent.
+TYPE_BYTES: Final = 4
+# An AuthenticationToken as we give it: a ByteString of 32 in namespace 0, and the secret. Then Timestamp
+# (passed over), RequestHandle, ReturnDiagnostics (passed over), AuditEntryId, TimeoutHint, AdditionalHeader.
+_ORDINARY: Final = struct.Struct("<7s32s8xI4xiI3s")
+_ORDINARY_END: Final = TYPE_BYTES + _ORDINARY.size
+_TOKEN_FORM: Final = b"\x05\x00\x00\x20\x00\x00\x00"
+_NO_TEXT: Final = (-1, 0)
+_NO_OBJECT: Final = b"\x00\x00\x00"
 _IDENTITY_TOKENS: Final = frozenset(
     ua.NodeId(getattr(ua.ObjectIds, f"{kind}IdentityToken_Encoding_DefaultBinary"))
     for kind in ("Anonymous", "UserName", "X509", "Issued")
 ) | {ua.NodeId()}
+
+
+class Ordinary(NamedTuple):
+    """What a RequestHeader says that has nothing unusual in it.
+
+    Attributes:
+        handle: RequestHandle.
+        hint_ms: TimeoutHint.
+        at: Where the parameters begin.
+    """
+
+    handle: int
+    hint_ms: int
+    at: int
+
+
+def ordinary_header(whole: bytes, token: bytes) -> Ordinary | None:
+    """Read the header of a request behind a TypeId of four bytes (Part 4 §7.33).
+
+    Args:
+        whole: The request.
+        token: The secret of the session's AuthenticationToken, compared in constant time.
+
+    Returns:
+        The header; None: of another session, with an AuditEntryId, or in another form, about all of which
+        :func:`read_header` and whoever asks it decide.
+    """
+    if len(whole) < _ORDINARY_END:
+        return None
+    form, sent, handle, audit, hint_ms, additional = _ORDINARY.unpack_from(whole, TYPE_BYTES)
+    if form != _TOKEN_FORM or audit not in _NO_TEXT or additional != _NO_OBJECT:
+        return None
+    if not hmac.compare_digest(sent, token):
+        return None
+    return Ordinary(handle, hint_ms, _ORDINARY_END)
 
 
 def read_header(body: StrictBuffer) -> ua.RequestHeader:

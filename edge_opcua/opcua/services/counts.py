@@ -98,7 +98,10 @@ class SessionCounts:
     def asked(self, service: str) -> None:
         """Count a request."""
         self.all.total_count += 1
-        self.services.setdefault(service, ServiceCount()).total_count += 1
+        count = self.services.get(service)
+        if count is None:
+            count = self.services[service] = ServiceCount()
+        count.total_count += 1
 
     def refused(self, service: str, code: int) -> None:
         """Count that a request was answered with a ServiceFault."""
