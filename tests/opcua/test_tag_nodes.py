@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -68,10 +69,14 @@ class Space:
 
 
 @pytest.fixture(scope="module")
-async def standard() -> AddressSpace:
-    core = InternalServer()
-    core.method_service.stop()
-    await core.load_standard_address_space()
+def standard() -> AddressSpace:
+    async def loaded() -> InternalServer:
+        core = InternalServer()
+        core.method_service.stop()
+        await core.load_standard_address_space()
+        return core
+
+    core = asyncio.run(loaded())
     maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
     maker.instance(ua.NodeId(IDS.ObjectsFolder), "Press01", ua.NodeId(IDS.BaseObjectType))
     return core.aspace
