@@ -81,6 +81,8 @@ class ServerLimits:
         busy_batch: After as many refusals nothing is read until that many requests are allowed again.
         busy_answers: Refusals while more requests wait already, after which the connection ends.
         response_bytes: Largest answer; more is BadResponseTooLarge.
+        plan_bytes: What is kept of lists that clients read again and again, with the last answer to each. One
+            client: as with the queues.
         unread_bytes: Answers a client may leave unread before it is cut off.
         early_unread_bytes: The same without an activated session.
         all_unread_bytes: The same of all clients together. One client: as with the queues.
@@ -141,6 +143,7 @@ class ServerLimits:
     busy_batch: int = 100
     busy_answers: int = 1000
     response_bytes: int = 16 * 1024 * 1024
+    plan_bytes: int = 32 * 1024 * 1024
     unread_bytes: int = 32 * 1024 * 1024
     early_unread_bytes: int = 256 * 1024
     all_unread_bytes: int = 256 * 1024 * 1024

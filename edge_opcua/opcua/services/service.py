@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from asyncua import ua
 
+from edge_opcua.opcua.services.slices import Rest
 from edge_opcua.security.roles import Role
 
 __all__ = ["Caller", "Reply", "Service", "ServiceSet", "WriteHandler", "caller", "set_caller"]
@@ -91,7 +92,9 @@ class Service:
         most: Largest number of operations; 0: not limited. None at all is BadNothingToDo.
         optional: Whether a request without any operation is one, too.
         raw: ``(caller, whole, at, reply) -> done``: answers from the bytes of a request whose parameters
-            begin at ``at``, or returns False and leaves it to ``run``. It keeps every limit itself.
+            begin at ``at``, or returns False and leaves it to ``run``, or a
+            :class:`~edge_opcua.opcua.services.slices.Rest` whose result is the response. It keeps every limit
+            itself.
         aside: Runs as a task of the connection beside other requests.
         order: Nodes whose earlier requests of this session must be over first (only with ``aside``).
         later: The answer comes through a :class:`Reply`.
@@ -105,7 +108,7 @@ class Service:
     order: Callable[[Any], Iterable[ua.NodeId]] | None = None
     later: bool = False
     optional: bool = False
-    raw: Callable[[Any, bytes, int, Any], bool] | None = None
+    raw: Callable[[Any, bytes, int, Any], bool | Rest[Any]] | None = None
 
 
 class ServiceSet(Protocol):

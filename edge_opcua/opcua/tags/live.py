@@ -245,7 +245,7 @@ class LiveBlock:
         """Return a row that is a column as one :data:`~records.BODY`, for who wants few of them."""
         batch, status = self.batch, self.status.item(row)
         if self._image_version == self.version or batch is None or status == UNCERTAIN_SUBSTITUTE:
-            return self.image()[row].tobytes()
+            return bytes(self.image()[row].tobytes())
         server_ns = batch.server_ns.item(row)
         if self._noticed:
             server_ns = max(server_ns, self._noticed_ns.item(row))

@@ -1,0 +1,134 @@
+"""Read from the bytes of its request (Part 4 §5.11.2): known lists by their plan, new ones without objects.
+
+No request is decoded as a whole; what is wrong with one that has no list is said by the general way.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Generator
+from typing import Any, Final
+
+from asyncua import ua
+from asyncua.common.utils import ServiceError
+from asyncua.ua.ua_binary import nodeid_to_binary
+
+from edge_opcua.core.clock import Clock
+from edge_opcua.opcua.access import Access
+from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.services.attribute.fewplan import FEW, FewPlan
+from edge_opcua.opcua.services.attribute.plans import Layout, Plan, ReadOne
+from edge_opcua.opcua.services.attribute.planstore import PlanStore
+from edge_opcua.opcua.services.attribute.readlist import ReadList, read_list
+from edge_opcua.opcua.services.attribute.rights import Rights
+from edge_opcua.opcua.services.service import Caller, Reply
+from edge_opcua.opcua.services.slices import Encoded, Rest
+from edge_opcua.opcua.tags.table import TagTable
+
+RESPONSE: Final = bytes(nodeid_to_binary(ua.FourByteNodeId(ua.ObjectIds.ReadResponse_Encoding_DefaultBinary)))
+AnyPlan = Plan | FewPlan
+# MaxAge; TimestampsToReturn and the length of NodesToRead, which are part of what a plan is found by.
+_MAX_AGE: Final = struct.Struct("<d")
+_HEAD: Final = struct.Struct("<ii")
+_FIRST, _LAST = int(ua.TimestampsToReturn.Source), int(ua.TimestampsToReturn.Neither)
+# What one element takes if it is decoded as an object, as the guard of requests has it.
+_ELEMENT_BYTES: Final = 500
+
+
+class Reading:
+    """Answers Read requests from their bytes.
+
+    Args:
+        tags: The tags.
+        access: Who may do what.
+        limits: Largest list, longest string, largest answer, and how much is kept.
+        clock: For stamps.
+        read_one: Reads what is no column of a block.
+    """
+
+    def __init__(
+        self, tags: TagTable, access: Access, limits: ServerLimits, clock: Clock, read_one: ReadOne
+    ) -> None:
+        self._tags = tags
+        self._limits = limits
+        self._clock = clock
+        self._read_one = read_one
+        self._rights = Rights(access, tags)
+        self._layout = Layout(tags)
+        self.plans: PlanStore[AnyPlan] = PlanStore(limits.plan_bytes)
+
+    def raw(self, caller: Caller, whole: bytes, at: int, reply: Reply) -> bool | Rest[Any]:
+        """Answer, or return what is left to do, or False: the general way says what is wrong.
+
+        Args:
+            caller: Who asks.
+            whole: The request.
+            at: Where its parameters begin.
+            reply: The way back.
+
+        Raises:
+            ServiceError: The request as a whole is refused.
+        """
+        body = whole[at + _MAX_AGE.size :]
+        plan = self.plans.find(body)
+        if plan is not None:
+            _check(whole, at)
+            last = plan.last(caller, self._rights)
+            if last is not None:
+                reply.send_bytes(RESPONSE, last)
+                return True
+            work = self._answer(plan, caller)
+        elif self._is_fine(body):
+            work = self._first_answer(caller, whole, at, body)
+        else:
+            return False
+        try:
+            next(work)
+        except StopIteration as done:
+            reply.send_bytes(RESPONSE, done.value)
+            return True
+        return Rest(_response(work))
+
+    def _is_fine(self, body: bytes) -> bool:
+        """Whether there is a list, and none that is too long to be decoded."""
+        if len(body) <= _HEAD.size:
+            return False
+        (_, count) = _HEAD.unpack_from(body)
+        limits = self._limits
+        most = limits.operations.read or count
+        most = min(most, limits.array_length, limits.unfolded_bytes // _ELEMENT_BYTES, len(body))
+        return bool(0 < count <= most)
+
+    def _first_answer(
+        self, caller: Caller, whole: bytes, at: int, body: bytes
+    ) -> Generator[None, None, bytes]:
+        timestamps, count = _HEAD.unpack_from(body)
+        longest = self._limits.string_bytes
+        wanted = yield from read_list(body, _HEAD.size, count, self._tags, longest)
+        _check(whole, at)
+        if not _FIRST <= timestamps <= _LAST:
+            raise ServiceError(ua.StatusCodes.BadTimestampsToReturnInvalid)
+        plan = self._plan(wanted, timestamps)
+        self.plans.keep(caller, body, plan)
+        return (yield from self._answer(plan, caller))
+
+    def _plan(self, wanted: ReadList, timestamps: int) -> AnyPlan:
+        if len(wanted) <= FEW:
+            return FewPlan(wanted, timestamps, self._tags)
+        if len(self._layout.row) != len(self._tags):
+            self._layout = Layout(self._tags)
+        return Plan(wanted, timestamps, self._layout)
+
+    def _answer(self, plan: AnyPlan, caller: Caller) -> Generator[None, None, bytes]:
+        most = self._limits.response_bytes
+        return plan.answer(caller, self._rights, self._read_one, self._clock, most)
+
+
+def _check(whole: bytes, at: int) -> None:
+    if not _MAX_AGE.unpack_from(whole, at)[0] >= 0:
+        raise ServiceError(ua.StatusCodes.BadMaxAgeInvalid)
+
+
+def _response(work: Generator[None, None, bytes]) -> Generator[None, None, Encoded]:
+    body = yield from work
+    return Encoded(ua.ReadResponse(), body)

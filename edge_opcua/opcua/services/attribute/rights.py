@@ -1,0 +1,85 @@
+"""Which tags a user may read, by the number of the tag: asked once for each, however often it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from asyncua import ua
+
+from edge_opcua.opcua.access import Access, Permission
+from edge_opcua.opcua.tags.table import TagTable
+from edge_opcua.security.roles import Role
+
+Roles = frozenset[Role]
+# What is known of a tag.
+_UNASKED, _MAY, _MAY_NOT = 0, 1, 2
+_READ: Final = int(Permission.Read)
+# Sets of roles whose rights are kept: there are few, for all users together.
+_MOST: Final = 64
+# About a millisecond of asking.
+_SLICE: Final = 250
+
+DENIED: Final = int(ua.StatusCodes.BadUserAccessDenied)
+Numbers = npt.NDArray[np.integer[Any]]
+Flags = npt.NDArray[np.bool_]
+
+
+class Rights:
+    """Knows who may read which tag.
+
+    Args:
+        access: Who may do what; it covers the tags before anybody asks.
+        tags: The tags.
+    """
+
+    def __init__(self, access: Access, tags: TagTable) -> None:
+        self._access = access
+        self._tags = tags
+        self._version = access.changes
+        self._of: dict[Roles, npt.NDArray[np.uint8]] = {}
+
+    @property
+    def changes(self) -> int:
+        """Another number once something may be allowed that was not, or the other way round."""
+        return self._access.changes
+
+    def may_read(self, roles: Roles, number: int) -> bool:
+        """Whether somebody may read the value of one tag."""
+        known = self._known(roles)
+        found = known.item(number)
+        if found == _UNASKED:
+            found = known[number] = self._ask(roles, number)
+        return bool(found == _MAY)
+
+    def denied(self, roles: Roles, numbers: Numbers) -> Generator[None, None, Flags | None]:
+        """Return which of these tags somebody may not read, None if he may read all; yields while it asks."""
+        known = self._known(roles)
+        found = known[numbers]
+        if not found.all():
+            missing = np.unique(numbers[found == _UNASKED]).tolist()
+            for start in range(0, len(missing), _SLICE):
+                if start:
+                    yield
+                for number in missing[start : start + _SLICE]:
+                    known[number] = self._ask(roles, number)
+            found = known[numbers]
+        denied = found == _MAY_NOT
+        return denied if denied.any() else None
+
+    def _ask(self, roles: Roles, number: int) -> int:
+        bits = self._access.sum_of(self._access.table_of_tag(number), roles)
+        return _MAY if bits & _READ else _MAY_NOT
+
+    def _known(self, roles: Roles) -> npt.NDArray[np.uint8]:
+        if self._version != self._access.changes:
+            self._version = self._access.changes
+            self._of.clear()
+        known = self._of.get(roles)
+        if known is None or len(known) != len(self._tags):
+            if len(self._of) >= _MOST:
+                self._of.clear()
+            known = self._of[roles] = np.zeros(len(self._tags), np.uint8)
+        return known
