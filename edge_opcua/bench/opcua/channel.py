@@ -181,18 +181,21 @@ class Channel:
         self.received += size
         data = self._in
         data += self._room[:size]
-        at = 0
+        at, frames = 0, []
         while len(data) - at >= _HEADER.size:
             kind, chunk, length = _HEADER.unpack_from(data, at)
             if len(data) - at < length:
                 break
             if kind != b"MSG":
                 raise LoadError(f"{self.url} sent {kind!r}: {bytes(data[at + 8 : at + 200])!r}")
-            self._take(data, at, length, last=chunk == b"F")
+            frames.append((at, length, chunk == b"F"))
             at += length
+        taken = bytes(data[:at])
         del data[:at]
+        for begin, length, last in frames:
+            self._take(taken, begin, length, last=last)
 
-    def _take(self, data: bytearray, at: int, length: int, *, last: bool) -> None:
+    def _take(self, data: bytes, at: int, length: int, *, last: bool) -> None:
         request, body = self._opened(data, at, length)
         parts = self._parts.setdefault(request, [])
         parts.append(body)
@@ -201,13 +204,13 @@ class Channel:
             parts.append(PAD)
             self._handlers.pop(request)(b"".join(parts))
 
-    def _opened(self, data: bytearray, at: int, length: int) -> tuple[int, bytes]:
+    def _opened(self, data: bytes, at: int, length: int) -> tuple[int, bytes]:
         """Return the request id of a chunk and its part of the body."""
         if self._receiving is None:
             (request,) = struct.unpack_from("<I", data, at + _CLEAR + 4)
-            return request, bytes(data[at + _CLEAR + _SEQUENCE : at + length])
-        plain = uacrypto.cipher_decrypt(self._receiving.cipher, bytes(data[at + _CLEAR : at + length]))
-        signed = bytes(data[at : at + _CLEAR]) + plain[:-_SIGNATURE]
+            return request, data[at + _CLEAR + _SEQUENCE : at + length]
+        plain = uacrypto.cipher_decrypt(self._receiving.cipher, data[at + _CLEAR : at + length])
+        signed = data[at : at + _CLEAR] + plain[:-_SIGNATURE]
         if hmac.digest(self._receiving.signing, signed, "sha256") != plain[-_SIGNATURE:]:
             raise LoadError(f"{self.url} sent a chunk with a wrong signature")
         (request,) = struct.unpack_from("<I", plain, 4)

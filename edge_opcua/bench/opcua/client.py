@@ -18,6 +18,7 @@ from asyncua.ua.ua_binary import nodeid_to_binary, struct_to_binary
 from edge_opcua.bench.opcua.answers import Event, Published, head, published
 from edge_opcua.bench.opcua.channel import Channel, LoadError, Secured
 from edge_opcua.bench.opcua.wire import Columns, Decoder
+from edge_opcua.core.values import Scalar
 
 ITEMS_PER_CALL: Final = 1000
 OUTSTANDING: Final = 8
@@ -119,6 +120,7 @@ class LoadClient:
         queue: int,
         sampling_ms: float = 0.0,
         deadband: float | None = None,
+        kinds: Sequence[Scalar] = (),
     ) -> list[Any]:
         """Make an item of each node's value; its handle is its number. Returns the results.
 
@@ -128,11 +130,15 @@ class LoadClient:
             queue: Size of each item's queue.
             sampling_ms: Sampling interval, ms.
             deadband: Absolute deadband of the items; None for no filter.
+            kinds: Type of each, if known: a Boolean gets no deadband.
         """
         found: list[Any] = []
         for first in range(0, len(nodes), ITEMS_PER_CALL):
             part = enumerate(nodes[first : first + ITEMS_PER_CALL], first)
-            items = [_item(node, handle, queue, sampling_ms, _filter(deadband)) for handle, node in part]
+            items = [
+                _item(node, handle, queue, sampling_ms, _filter(deadband, kinds[handle] if kinds else None))
+                for handle, node in part
+            ]
             found += self._create(subscription, items)
         return found
 
@@ -275,8 +281,8 @@ def _item(node: ua.NodeId, handle: int, queue: int, sampling_ms: float, chosen: 
     return item
 
 
-def _filter(deadband: float | None) -> Any:
-    if deadband is None:
+def _filter(deadband: float | None, kind: Scalar | None) -> Any:
+    if deadband is None or kind is Scalar.BOOLEAN:
         return None
     return ua.DataChangeFilter(
         Trigger=ua.DataChangeTrigger.StatusValue,

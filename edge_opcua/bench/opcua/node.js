@@ -3,9 +3,10 @@
 const path = require("path");
 const readline = require("readline");
 
+console.log = console.info = console.warn = console.error; // the output is for answers
 const installed = process.argv[2];
 const opcua = require(path.join(installed, "node-opcua"));
-const { DataType, Variant, StatusCodes, MonitoredItem, OPCUAServer, MessageSecurityMode, SecurityPolicy } = opcua;
+const { DataType, Variant, VariantArrayType, StatusCodes, MonitoredItem, OPCUAServer, MessageSecurityMode, SecurityPolicy } = opcua;
 const { Subscription } = require(path.join(installed, "node-opcua-server"));
 
 const FOLDER = 100;
@@ -94,7 +95,7 @@ class Peer {
         nodeId: `s=${name(item)}`,
         dataType: kind,
         minimumSamplingInterval: 0,
-        value: new Variant({ dataType: DataType[kind], value: value(kind, 0, item) }),
+        value: new Variant({ dataType: DataType[kind], arrayType: VariantArrayType.Scalar, value: value(kind, 0, item) }),
       });
       this.variables.push([variable, kind, DataType[kind]]);
     }
@@ -111,6 +112,7 @@ class Peer {
   async run(order) {
     const [first, end] = order.items;
     const times = order.what === "times";
+    const arrayType = VariantArrayType.Scalar;
     const periodMs = 1000 / order.hz;
     const begun = performance.now();
     const until = begun + order.seconds * 1000;
@@ -126,7 +128,7 @@ class Peer {
       for (let item = first; item < end; item++) {
         const [variable, kind, dataType] = this.variables[item];
         const shown = times ? monotonicUs() : value(kind, this.sequence, item);
-        variable.setValueFromSource({ dataType, value: shown }, StatusCodes.Good, stamp);
+        variable.setValueFromSource({ dataType, arrayType, value: shown }, StatusCodes.Good, stamp);
         if (item % BREATH === BREATH - 1) await breath();
       }
       cycles += 1;
