@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.collector import paused
 from edge_opcua.core.values import BlockSpec
 from edge_opcua.drivers.plan import DevicePlan, plan_device
 from edge_opcua.inference.lane import result_blocks
@@ -31,7 +32,10 @@ def plan(config: EdgeConfig) -> Plan:
     Raises:
         ConfigError: A driver cannot read what its tags name.
     """
-    devices = tuple(plan_device(device, wakes=_lanes_of(config, device.name)) for device in config.devices)
+    with paused():  # an address for each tag, none of which is garbage before all are planned
+        devices = tuple(
+            plan_device(device, wakes=_lanes_of(config, device.name)) for device in config.devices
+        )
     blocks = [block for device in devices for block in device.blocks]
     for pipeline in config.pipelines:
         blocks += result_blocks(pipeline)

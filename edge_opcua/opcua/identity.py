@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from edge_opcua.config.schema import EdgeConfig, RenameConfig
 from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.core.collector import paused
 from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.namespaces import Names, Namespace, namespace_order
-from edge_opcua.opcua.space import public_url, tag_node_name
+from edge_opcua.opcua.space import public_url, tag_node_names
 from edge_opcua.opcua.values import utc
 from edge_opcua.security.pki import write_atomic
 
@@ -166,15 +167,18 @@ def identity_of(config: EdgeConfig) -> Identity:
     for device in config.devices:
         where = public_url(device.url)
         promise(f"device {where}", names.device(device.name))
-        for tag in device.tags:
-            name = tag_node_name(names, tag)
+        addresses = device.tags.column("address")
+        for row, (name, address) in enumerate(
+            zip(tag_node_names(names, device.tags), addresses, strict=True)
+        ):
             if name in owners:
+                tag = device.tags[row]
                 raise IdentityError(
                     f'{tag.file}:{tag.line}: the NodeId "{name}" of {device.name}/{tag.name} is taken by '
                     f"{owners[name]}; rename one, or fill the column node_id",
                     code="C193",
                 )
-            promise(f"tag {where} {tag.address}", name)
+            promise(f"tag {where} {address}", name)
         for capture in device.captures:
             promise(f"capture {where} {capture.samples}", names.capture(capture.name))
     for pipeline in config.pipelines:
@@ -191,23 +195,27 @@ def compare(path: Path | None, config: EdgeConfig) -> Comparison:
     Raises:
         IdentityError: Two nodes would have the same NodeId, or the file cannot be read.
     """
+    with paused():  # a hundred thousand names, none of which is garbage
+        return _compared(path, config)
+
+
+def _compared(path: Path | None, config: EdgeConfig) -> Comparison:
     now = identity_of(config)
     before = None if path is None else read_record(path)
     if before is None:
         return Comparison(now)
-    places = {
-        tag_node_name(Names(config.site.machine), tag): (tag.file, tag.line)
-        for device in config.devices
-        for tag in device.tags
-    }
+    if before.identity == now:
+        return Comparison(now, before)
+    places = _places(config)
     found = [*_moved(before.identity, now, places), *_taken(before, now, places)]
     served = {name for names in now.nodes.values() for name in names}
     gone = {name for names in before.identity.nodes.values() for name in names} - served
+    renames = _by_old_name(config.renames)
     return Comparison(
         now,
         before,
-        refused=tuple(move for move in found if not _is_accepted(config.renames, move)),
-        accepted=tuple(move for move in found if _is_accepted(config.renames, move)),
+        refused=tuple(move for move in found if not _is_accepted(renames, move)),
+        accepted=tuple(move for move in found if _is_accepted(renames, move)),
         readdressed=tuple(_readdressed(before.identity, now)),
         removed=tuple(sorted(gone - {move.old for move in found})),
     )
@@ -277,6 +285,16 @@ def _parsed(raw: Mapping[str, Any]) -> Record:
 _Places = Mapping[str, tuple[str, int]]
 
 
+def _places(config: EdgeConfig) -> _Places:
+    """Return the row of each tag, by the string of its NodeId."""
+    names = Names(config.site.machine)
+    found: dict[str, tuple[str, int]] = {}
+    for device in config.devices:
+        rows = zip(device.tags.column("file"), device.tags.column("line"), strict=True)
+        found.update(zip(tag_node_names(names, device.tags), rows, strict=True))
+    return found
+
+
 def _moved(before: Identity, now: Identity, places: _Places) -> Iterator[Move]:
     """Yield what a client would find under another id."""
     for index, uri in enumerate(before.namespaces):
@@ -285,8 +303,11 @@ def _moved(before: Identity, now: Identity, places: _Places) -> Iterator[Move]:
             yield Move(uri, new, f"namespace {index + int(Namespace.DI)}", is_id=True)
     for source, old in before.nodes.items():
         present = now.nodes.get(source, ())
-        gone = [name for name in old if name not in present]
-        fresh = [name for name in present if name not in old]
+        if old == present:
+            continue
+        known, served = set(old), set(present)
+        gone = [name for name in old if name not in served]
+        fresh = [name for name in present if name not in known]
         for lost, found in zip(gone, fresh, strict=False):
             yield Move(lost, found, source, *places.get(found, ("", 0)))
 
@@ -335,16 +356,24 @@ def _owners(identity: Identity) -> dict[str, str]:
     return {name: source for source, names in identity.nodes.items() for name in names}
 
 
-def _is_accepted(renames: Sequence[RenameConfig], move: Move) -> bool:
-    """Whether the table names this move, or a rename of something above it."""
+def _by_old_name(renames: Iterable[RenameConfig]) -> Mapping[str, set[str]]:
+    """Return what each old name is called from now on."""
+    found: dict[str, set[str]] = {}
     for rename in renames:
-        old, new = _name(rename.old), _name(rename.new)
-        if (move.old, move.new) == (old, new):
-            return True
-        below = move.old.removeprefix(f"{old}.")
-        if below != move.old and move.new == f"{new}.{below}":
-            return True
-    return False
+        found.setdefault(_name(rename.old), set()).add(_name(rename.new))
+    return found
+
+
+def _is_accepted(renames: Mapping[str, set[str]], move: Move) -> bool:
+    """Whether the table names this move, or a rename of something above it."""
+    if move.new in renames.get(move.old, ()):
+        return True
+    return any(
+        move.new == new + move.old[dot:]
+        for dot, letter in enumerate(move.old)
+        if letter == "."
+        for new in renames.get(move.old[:dot], ())
+    )
 
 
 def _name(text: str) -> str:
@@ -356,6 +385,8 @@ def _recorded(found: Comparison, when: str) -> Record:
     """Return the record after everything found was agreed to."""
     if found.before is None:
         return Record(found.now)
+    if found.before.identity == found.now:
+        return found.before
     changes = [
         Change(when, move.old, move.new, move.what, by)
         for moves, by in (
