@@ -12,7 +12,7 @@ from asyncua.common.event_objects import BaseEvent
 from asyncua.common.utils import ServiceError
 
 from edge_opcua.opcua.access import Kind
-from edge_opcua.opcua.services.subscription.monitoring import (
+from edge_opcua.opcua.services.subscription.parameters import (
     CreateParameters,
     ModeParameters,
     ModifyParameters,

@@ -17,6 +17,9 @@ from edge_opcua.core.values import Scalar
 from edge_opcua.opcua.services.subscription.deadband import Trigger
 from edge_opcua.opcua.services.subscription.recordlog import Flags, Places
 
+# A notification as far as the next is compared with it: canonical number, status and source ticks.
+Last = tuple[int, int, int]
+
 _LARGEST: Final = 2**64 - 1
 _NO_NUMBERS: Final = (Scalar.BOOLEAN, Scalar.STRING)
 _FLOATS: Final = (Scalar.FLOAT, Scalar.DOUBLE)
@@ -115,13 +118,20 @@ class Changes:
             distance = np.maximum(now_steps, last_steps) - np.minimum(now_steps, last_steps)
             differing[integers] = distance > self._steps[integers]
 
-    def last(self, place: int) -> tuple[int, int, int] | None:
-        """Return number, status and source ticks of an item's last notification; None: there was none."""
-        if not self._has[place]:
-            return None
+    def filter_of(self, place: int) -> tuple[int, float]:
+        """Return trigger and deadband of an item."""
+        trigger = Trigger.StatusValue
+        if self._status_only[place]:
+            trigger = Trigger.Status
+        elif self._timed[place]:
+            trigger = Trigger.StatusValueTimestamp
+        return trigger, float(self._band[place])
+
+    def last(self, place: int) -> Last:
+        """Return the last notification of an item that had one."""
         return int(self._bits[place]), int(self._status[place]), int(self._source[place])
 
-    def restore(self, place: int, last: tuple[int, int, int]) -> None:
+    def restore(self, place: int, last: Last) -> None:
         """Take over what an item last notified elsewhere."""
         self._has[place] = True
         self._bits[place], self._status[place], self._source[place] = last

@@ -244,8 +244,14 @@ class ColumnQueues:
         self.waiting = 0
         self._forget()
 
-    def put(self, place: int, values: Records) -> None:
+    def missed(self, place: int) -> bool:
+        """Whether values of an item were lost since its last one."""
+        return bool(self._gap[place])
+
+    def put(self, place: int, values: Records, *, missed: bool) -> None:
         """Queue what an item has elsewhere; it has nothing here yet, and the queue is long enough."""
+        self._gap[place] = missed
+        self._any_gap = self._any_gap or missed
         count = len(values)
         if not count:
             return

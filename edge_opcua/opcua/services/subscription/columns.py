@@ -15,9 +15,10 @@ import numpy.typing as npt
 from edge_opcua.core.values import BAD_USER_ACCESS_DENIED, Scalar
 from edge_opcua.opcua.services.service import Caller
 from edge_opcua.opcua.services.subscription import wire
-from edge_opcua.opcua.services.subscription.columnchanges import Changes, Shown
+from edge_opcua.opcua.services.subscription.columnchanges import Changes, Last, Shown
 from edge_opcua.opcua.services.subscription.columnqueues import ColumnQueues
 from edge_opcua.opcua.services.subscription.columnrights import TagRights
+from edge_opcua.opcua.services.subscription.deadband import Trigger
 from edge_opcua.opcua.services.subscription.recordlog import Flags, Places
 from edge_opcua.opcua.tags import records
 from edge_opcua.opcua.tags.live import LiveBlock
@@ -26,6 +27,7 @@ from edge_opcua.opcua.tags.records import Records
 # Arrays grow by an eighth: they are looked at whole.
 _GROWTH: Final = 8
 _NO_STAMPS: Final = records.VALUE | records.STATUS
+_DENIED: Final[Last] = (0, BAD_USER_ACCESS_DENIED, 0)
 
 
 class Key(NamedTuple):
@@ -35,13 +37,14 @@ class Key(NamedTuple):
         block: The block of their tags.
         interval_ms: Their sampling interval.
         stamps: What of a value is sent: bits of its mask.
-        filtered: Whether they have filters. Without one what changed in the block is what changed for them.
+        compared: Whether each is compared with its own last notification, since it has a filter or takes
+            samples. Otherwise what changed in the block is what changed for it.
     """
 
     block: LiveBlock
     interval_ms: float
     stamps: int
-    filtered: bool
+    compared: bool
 
 
 class Holder(Protocol):
@@ -110,7 +113,7 @@ class ColumnGroup:
         self._block = key.block
         self._rights = rights
         self._ended = ended
-        self._changes = Changes() if key.filtered else None
+        self._changes = Changes() if key.compared else None
         self._count = self._used = self._capacity = self._deep = 0
         self._free: list[int] = []
         self._rows: Places = np.zeros(0, np.intp)
@@ -173,7 +176,7 @@ class ColumnGroup:
         self._free.append(place)
         self._count -= 1
         if not self._count:
-            self._ended(self)
+            self.end()
 
     def activate(self, place: int) -> None:
         """Watch for an item from now on; its present value is queued by :meth:`settle`."""
@@ -205,10 +208,9 @@ class ColumnGroup:
         self._handles[place] = handle
 
     def set_filter(self, place: int, trigger: int, band: float) -> None:
-        """Change the filter of an item in a group that has filters."""
-        assert self._changes is not None, "a group of items with filters"
-        kind = Scalar(int(self._block.kind[self._rows[place]]))
-        self._changes.set_filter(place, trigger, band, kind)
+        """Change the filter of an item in a group that compares."""
+        assert self._changes is not None, "a group that compares"
+        self._changes.set_filter(place, trigger, band, self.kind(place))
 
     def resize(self, place: int, size: int, *, discard_oldest: bool) -> None:
         """Change the queue of an item."""
@@ -220,32 +222,52 @@ class ColumnGroup:
         self._deep += more
         self.every = self._deep > 0
 
-    def settings(self, place: int) -> tuple[int, int]:
-        """Return row and tag of an item."""
-        return int(self._rows[place]), int(self._tags[place])
+    def tag(self, place: int) -> int:
+        """Return the number of an item's tag."""
+        return int(self._tags[place])
 
-    def last(self, place: int) -> tuple[int, int, int]:
-        """Return what an item notified last, as :class:`Changes` has it: number, status and source ticks."""
-        found = self._changes.last(place) if self._changes is not None else None
-        if found is not None:
-            return found
-        shown = self._shown()  # without a filter the last notification was of what is shown now
-        return int(shown.bits[place]), int(shown.status[place]), int(shown.source[place])
+    def kind(self, place: int) -> Scalar:
+        """Return the type of an item's tag."""
+        return Scalar(int(self._block.kind[self._rows[place]]))
+
+    @property
+    def stamps(self) -> tuple[bool, bool]:
+        """Whether source and server time are sent."""
+        return bool(self.key.stamps & records.SOURCE), bool(self.key.stamps & records.SERVER)
+
+    def filter_of(self, place: int) -> tuple[int, float]:
+        """Return trigger and deadband of an item."""
+        return self._changes.filter_of(place) if self._changes is not None else (Trigger.StatusValue, 0.0)
+
+    def last(self, place: int) -> Last:
+        """Return what an active item notified last."""
+        if self._changes is not None:
+            return self._changes.last(place)
+        # Without a comparison of its own it is what is shown, as far as that was told.
+        return _DENIED if self._told_denied[place] else self._shown_at(place)
 
     def is_up_to_date(self, place: int) -> bool:
         """Whether what is shown is what an item notified last, times apart."""
-        shown = self._shown()
-        return (int(shown.bits[place]), int(shown.status[place])) == self.last(place)[:2]
+        if self._denied[place] or self._told_denied[place]:
+            return bool(self._denied[place] == self._told_denied[place])
+        return self._changes is None or self._shown_at(place)[:2] == self._changes.last(place)[:2]
 
-    def restore(self, place: int, last: tuple[int, int, int], values: Records) -> None:
-        """Take over what an item that is active notified last and has queued elsewhere."""
+    def take_over(self, place: int, other: ColumnGroup, there: int) -> None:
+        """Go on for an item that was active elsewhere: what it notified last, and what it has queued."""
+        last = other.last(there)
         self._active[place] = True
-        self.queues.put(place, values)
+        self.queues.put(place, other.queues.values(there), missed=other.queues.missed(there))
         if self._changes is not None:
             self._changes.restore(place, last)
         self._told_denied[place] = last[1] == BAD_USER_ACCESS_DENIED
-        if len(values):
+        self._any_denied = self._any_denied or bool(self._told_denied[place])
+        if self.queues.waiting:
             self._subscription.pending[self] = None
+
+    def end(self) -> None:
+        """Let all items go."""
+        self._subscription.pending.pop(self, None)
+        self._ended(self)
 
     # --- looking -------------------------------------------------------------------------------------
 
@@ -314,6 +336,11 @@ class ColumnGroup:
             shown.status[self._denied] = BAD_USER_ACCESS_DENIED
             shown.source[self._denied] = 0
         return shown
+
+    def _shown_at(self, place: int) -> Last:
+        """Return what is shown of one item's row."""
+        row, block = self._rows[place], self._block
+        return int(block.canonical()[row]), int(block.status[row]), int(block.image()["source"][row])
 
     def _review(self) -> None:
         """Ask what the owner may read, if he is no longer who he was."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
@@ -93,6 +93,7 @@ class DataItem(QueuedItem):
         self.source_stamp = self.server_stamp = True
         self.last: ua.DataValue | None = None
         self._polled = polled or source is None
+        self._has_source = source is not None
         self._source = None if polled else source
         self._reader = reader
         self._sampling = sampling
@@ -101,9 +102,19 @@ class DataItem(QueuedItem):
         self._elements = 0
 
     @property
+    def has_source(self) -> bool:
+        """Whether anything is told by somebody."""
+        return self._has_source
+
+    @property
     def polled(self) -> bool:
         """Whether nobody tells of changes."""
         return self._polled
+
+    @property
+    def queue_size(self) -> int:
+        """How long its queue may be."""
+        return self.queue.size
 
     @property
     def weight(self) -> int:
@@ -178,6 +189,14 @@ class DataItem(QueuedItem):
         if mode is not Mode.Disabled:
             self._attach()
             self._queue(value)
+
+    def go_on(self, last: ua.DataValue, queued: Iterable[tuple[ua.DataValue, bool]]) -> None:
+        """Go on reporting where another item left off."""
+        self.mode = Mode.Reporting
+        self.last = last
+        self.queue.restore(queued)
+        self._attach()
+        self._offer()
 
     def start(self) -> None:
         """Watch, and report the present value."""

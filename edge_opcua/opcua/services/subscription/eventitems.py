@@ -88,6 +88,11 @@ class EventItem(QueuedItem):
         self._audience = audience
 
     @property
+    def queue_size(self) -> int:
+        """How long its queue may be."""
+        return self.queue.size
+
+    @property
     def weight(self) -> int:
         """One for each field that is selected, as far as they are many."""
         return 1 + len(self.selection) // ELEMENTS_PER_PLACE

@@ -60,8 +60,6 @@ class Item(ABC):
         readings: How often it is read, per second, if nobody tells of changes.
     """
 
-    __slots__ = ()
-
     number: int
     handle: int
     mode: ua.MonitoringMode
@@ -74,6 +72,11 @@ class Item(ABC):
     def weight(self) -> int:
         """How much more than a single number one of its notifications takes, as a factor."""
         return 1
+
+    @property
+    @abstractmethod
+    def queue_size(self) -> int:
+        """How long its queue may be."""
 
     @abstractmethod
     def set_mode(self, mode: ua.MonitoringMode) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 from asyncua import ua
@@ -24,67 +24,32 @@ from edge_opcua.opcua.services.event.filters import Receivers, Selection, compil
 from edge_opcua.opcua.services.service import Caller, Service
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
+from edge_opcua.opcua.services.subscription.columngroups import ColumnGroups
+from edge_opcua.opcua.services.subscription.columnrights import TagRights
+from edge_opcua.opcua.services.subscription.columns import ColumnGroup
+from edge_opcua.opcua.services.subscription.datafilters import is_null
 from edge_opcua.opcua.services.subscription.dataitems import DataItem, Reader
-from edge_opcua.opcua.services.subscription.deadband import NUMBERS, Trigger, absolute
+from edge_opcua.opcua.services.subscription.datamonitoring import DataMonitoring
 from edge_opcua.opcua.services.subscription.eventitems import Audience, EventItem
 from edge_opcua.opcua.services.subscription.items import Item, QueuedItem
+from edge_opcua.opcua.services.subscription.parameters import (
+    CreateParameters,
+    CreateRequest,
+    ModeParameters,
+    ModifyParameters,
+)
+from edge_opcua.opcua.services.subscription.places import QueuePlaces
 from edge_opcua.opcua.services.subscription.sampling import Sampling
-from edge_opcua.opcua.services.subscription.sources import source_of
 from edge_opcua.opcua.services.subscription.subscription import Subscription
-from edge_opcua.opcua.types import SERVER, attribute, is_subtype, property_value
+from edge_opcua.opcua.services.subscription.tagitems import TagItem
+from edge_opcua.opcua.services.subscription.tagmonitoring import TagMonitoring
+from edge_opcua.opcua.types import SERVER, attribute
 from edge_opcua.opcua.values import utc
 
-_NUMBER: Final = ua.NodeId(ua.ObjectIds.Number)
-_DURATION_UNKNOWN: Final = 0.0
-# With these an item can never deliver anything: it is not made (Part 4 §5.13.2.4).
-_HOPELESS: Final = frozenset(
-    {
-        ua.StatusCodes.BadNodeIdUnknown,
-        ua.StatusCodes.BadNodeIdInvalid,
-        ua.StatusCodes.BadIndexRangeInvalid,
-    }
-)
 _OVERFLOW_SEVERITY: Final = 500
 # As many clauses of an event filter are about as much work as an item.
 CLAUSES_PER_ITEM: Final = 4
 Find = Callable[[Caller, int], Subscription]
-
-
-# Enumerations as they come, so that an unknown one has its StatusCode.
-@dataclass
-class CreateRequest:
-    """MonitoredItemCreateRequest."""
-
-    ItemToMonitor: ua.ReadValueId = field(default_factory=ua.ReadValueId)
-    MonitoringMode: ua.Int32 = 0
-    RequestedParameters: ua.MonitoringParameters = field(default_factory=ua.MonitoringParameters)
-
-
-@dataclass
-class CreateParameters:
-    """The parameters of CreateMonitoredItems."""
-
-    SubscriptionId: ua.UInt32 = 0
-    TimestampsToReturn: ua.Int32 = 0
-    ItemsToCreate: list[CreateRequest] = field(default_factory=list)
-
-
-@dataclass
-class ModifyParameters:
-    """The parameters of ModifyMonitoredItems."""
-
-    SubscriptionId: ua.UInt32 = 0
-    TimestampsToReturn: ua.Int32 = 0
-    ItemsToModify: list[ua.MonitoredItemModifyRequest] = field(default_factory=list)
-
-
-@dataclass
-class ModeParameters:
-    """The parameters of SetMonitoringMode."""
-
-    SubscriptionId: ua.UInt32 = 0
-    MonitoringMode: ua.Int32 = 0
-    MonitoredItemIds: list[ua.UInt32] = field(default_factory=list)
 
 
 class Monitoring:
@@ -100,7 +65,7 @@ class Monitoring:
         clock: For the time of events.
 
     Attributes:
-        polled: Nodes whose value nobody tells: it is read at each sample.
+        data: Items that stand for themselves.
         count: Items of all subscriptions.
         audience: Event items that listen.
     """
@@ -115,18 +80,16 @@ class Monitoring:
         limits: ServerLimits,
         clock: Clock,
     ) -> None:
-        self.polled: set[ua.NodeId] = set()
         self.count = 0
         self._aspace = aspace
-        self._reader = reader
-        self._access = access
-        self._sampling = sampling
         self._find = find
         self._limits = limits
         self._clock = clock
         self._owned = Shares(limits.items)
-        self._queued = Shares(limits.queued)
-        self._readings = Shares(limits.readings_per_s)
+        self._places = QueuePlaces(limits)
+        self.data = DataMonitoring(aspace, reader, sampling, limits, self._places)
+        groups = ColumnGroups(TagRights(access, aspace.tags), sampling)
+        self._columns = TagMonitoring(aspace, sampling, groups, self._places)
         self._event_types = EventTypes(aspace)
         self._receivers = Receivers(access, aspace)
         self.audience = Audience()
@@ -160,6 +123,7 @@ class Monitoring:
             subscription = self._find(caller, params.SubscriptionId)  # it may have ended meanwhile
             timestamps = _timestamps(params.TimestampsToReturn)
             results += [self._create(subscription, wanted, timestamps) for wanted in part]
+            self._columns.settle(subscription)
         return (yield from answer(ua.CreateMonitoredItemsResponse(), results, self._limits.response_bytes))
 
     def _create(
@@ -171,11 +135,7 @@ class Monitoring:
         result = ua.MonitoredItemCreateResult()
         try:
             self._check_room(subscription)
-            mode = _mode(wanted.MonitoringMode)
-            if wanted.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier:
-                item: Item = self._event_item(subscription, wanted, mode, result)
-            else:
-                item = self._data_item(subscription, wanted, timestamps, mode, result)
+            item = self._make(subscription, wanted, timestamps, result)
         except ua.UaStatusCodeError as exc:
             result.StatusCode = ua.StatusCode(exc.code)
             return result
@@ -184,7 +144,24 @@ class Monitoring:
         self._owned.take(item.holder, 1)
         result.MonitoredItemId = item.number
         result.RevisedSamplingInterval = item.sampling_ms
+        result.RevisedQueueSize = item.queue_size
         return result
+
+    def _make(
+        self,
+        subscription: Subscription,
+        wanted: CreateRequest,
+        timestamps: ua.TimestampsToReturn,
+        result: ua.MonitoredItemCreateResult,
+    ) -> Item:
+        mode = _mode(wanted.MonitoringMode)
+        if wanted.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier:
+            return self._event_item(subscription, wanted, mode, result)
+        tag = self._columns.tag_of(wanted)
+        if tag is None:
+            return self.data.create(subscription, wanted, timestamps, mode, self._numbers)
+        asked = wanted.RequestedParameters
+        return self._columns.create(subscription, tag, asked, timestamps, mode, next(self._numbers))
 
     def _check_room(self, subscription: Subscription) -> None:
         own = self._owned.of(subscription.owner.session_id)
@@ -192,113 +169,6 @@ class Monitoring:
             self._limits.items, self.count, own
         ):
             raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyMonitoredItems)
-
-    def _data_item(
-        self,
-        subscription: Subscription,
-        wanted: CreateRequest,
-        timestamps: ua.TimestampsToReturn,
-        mode: ua.MonitoringMode,
-        result: ua.MonitoredItemCreateResult,
-    ) -> DataItem:
-        what, asked = wanted.ItemToMonitor, wanted.RequestedParameters
-        node, attribute_id = what.NodeId, _attribute_id(what)
-        source = source_of(self._aspace, node, attribute_id)
-        item = DataItem(
-            subscription,
-            next(self._numbers),
-            node,
-            attribute_id,
-            index_range=what.IndexRange or None,
-            source=source,
-            polled=node in self.polled,
-            reader=self._reader,
-            sampling=self._sampling,
-        )
-        value = item.read()
-        status = value.StatusCode.value if value.StatusCode is not None else 0
-        # Part 4 §5.13.2.1: an item that may not be read now is made, and its notifications say so.
-        if status in _HOPELESS or (status == ua.StatusCodes.BadAttributeIdInvalid and source is None):
-            raise ua.UaStatusCodeError(status)
-        _check_encoding(what, attribute_id)
-        self._set_filter(item, asked.Filter, value)
-        if self._queued.room(item.holder) < item.weight - 1:
-            raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyMonitoredItems)
-        self._set_data(item, asked, timestamps)
-        item.begin(value, mode)
-        result.RevisedQueueSize = item.queue.size
-        return item
-
-    def _set_data(
-        self, item: DataItem, asked: ua.MonitoringParameters, timestamps: ua.TimestampsToReturn
-    ) -> None:
-        node_ms = _DURATION_UNKNOWN
-        if item.attribute == ua.AttributeIds.Value:
-            node_ms = attribute(self._aspace, item.node_id, ua.AttributeIds.MinimumSamplingInterval) or 0.0
-        interval_ms = self._sampling.revise(
-            asked.SamplingInterval, item.subscription.interval_ms, float(node_ms)
-        )
-        if item.polled:
-            interval_ms = self._affordable(item, interval_ms)
-        item.handle = asked.ClientHandle
-        item.set_timestamps(timestamps)
-        item.resample(interval_ms)
-        self._resize(item, max(asked.QueueSize, 1), discard_oldest=bool(asked.DiscardOldest))
-
-    def _affordable(self, item: DataItem, interval_ms: float) -> float:
-        """Return how often an item is read where nobody tells of changes; takes its share of the readings.
-
-        Raises:
-            ua.UaStatusCodeError: BadTooManyMonitoredItems: not even once a second.
-        """
-        interval_ms = max(interval_ms, self._limits.min_reading_ms)
-        self._readings.give(item.holder, item.readings)
-        room = self._readings.room(item.holder)
-        slow_ms = max(interval_ms, 1000.0)
-        # Seldom read items are all read at once, too: each counts as one in a second.
-        found = next((ms for ms in (interval_ms, slow_ms) if max(1.0, 1000 / ms) <= room), None)
-        if found is None:
-            if not item.readings:
-                raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyMonitoredItems)
-            found = slow_ms  # what is there already is only made slower
-        item.readings = max(1.0, 1000 / found)
-        self._readings.take(item.holder, item.readings)
-        return self._sampling.revise(found, found, 0.0)
-
-    def _resize(self, item: DataItem | EventItem, size: int, *, discard_oldest: bool) -> None:
-        """Give an item a queue as long as it wants, if its client has that many places left (§7.21)."""
-        self._queued.give(item.holder, item.places)
-        room = self._queued.room(item.holder) - (item.weight - 1)
-        size = max(1, min(size, self._limits.queue, 1 + int(room / item.weight)))
-        item.places = size * item.weight - 1  # a queue of one short notification takes none
-        self._queued.take(item.holder, item.places)
-        item.resize(size, discard_oldest=discard_oldest)
-
-    def _set_filter(self, item: DataItem, wanted: Any, value: ua.DataValue) -> None:
-        """Set what is a change (§7.22.2); the default is a change of status or value."""
-        if _is_null(wanted):
-            item.trigger, item.band = Trigger.StatusValue, 0.0
-            return
-        if item.attribute != ua.AttributeIds.Value or isinstance(wanted, EventFilter):
-            raise ua.UaStatusCodeError(ua.StatusCodes.BadFilterNotAllowed)
-        if isinstance(wanted, AggregateFilter):
-            raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoredItemFilterUnsupported)
-        if not isinstance(wanted, DataChangeFilter) or wanted.Trigger not in tuple(Trigger):
-            raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoredItemFilterInvalid)
-        if wanted.DeadbandType != ua.DeadbandType.None_ and not self._is_number(item.node_id, value):
-            raise ua.UaStatusCodeError(ua.StatusCodes.BadFilterNotAllowed)
-        band = absolute(wanted.DeadbandType, wanted.DeadbandValue, self._eu_range(item.node_id))
-        item.trigger, item.band = Trigger(wanted.Trigger), band
-
-    def _is_number(self, node: ua.NodeId, value: ua.DataValue) -> bool:
-        data_type = attribute(self._aspace, node, ua.AttributeIds.DataType)
-        if data_type is not None and is_subtype(self._aspace, data_type, _NUMBER):
-            return True
-        return value.Value is not None and value.Value.VariantType in NUMBERS
-
-    def _eu_range(self, node: ua.NodeId) -> tuple[float, float] | None:
-        found = property_value(self._aspace, node, "EURange")
-        return (float(found.Low), float(found.High)) if isinstance(found, ua.Range) else None
 
     def _event_item(
         self,
@@ -319,12 +189,11 @@ class Monitoring:
         item = EventItem(subscription, next(self._numbers), node, selection, self.audience)
         self._set_event(item, asked)
         item.begin(mode)
-        result.RevisedQueueSize = item.queue.size
         return item
 
     def _compile(self, wanted: Any, result: Any) -> Selection:
         """Return a filter made ready; what is wrong with it is said in the item's result, too."""
-        if _is_null(wanted):
+        if is_null(wanted):
             raise ua.UaStatusCodeError(ua.StatusCodes.BadEventFilterInvalid)
         if isinstance(wanted, (DataChangeFilter, AggregateFilter)):
             raise ua.UaStatusCodeError(ua.StatusCodes.BadFilterNotAllowed)
@@ -339,7 +208,8 @@ class Monitoring:
     def _set_event(self, item: EventItem, asked: ua.MonitoringParameters) -> None:
         item.handle = asked.ClientHandle
         # Part 4 §7.21: 0 asks for our idea of a queue; events have no sampling interval.
-        self._resize(item, asked.QueueSize or self._limits.queue, discard_oldest=bool(asked.DiscardOldest))
+        size = self._places.allot(item, asked.QueueSize or self._limits.queue)
+        item.resize(size, discard_oldest=bool(asked.DiscardOldest))
 
     # --- modify (§5.13.3) ----------------------------------------------------------------------------
 
@@ -355,6 +225,7 @@ class Monitoring:
             subscription = self._find(caller, params.SubscriptionId)
             timestamps = _timestamps(params.TimestampsToReturn)
             results += [self._modify(subscription, wanted, timestamps) for wanted in part]
+            self._columns.settle(subscription)
         return (yield from answer(ua.ModifyMonitoredItemsResponse(), results, self._limits.response_bytes))
 
     def _modify(
@@ -368,47 +239,67 @@ class Monitoring:
         asked = wanted.RequestedParameters
         try:
             if isinstance(item, EventItem):
-                if not _is_null(asked.Filter):  # none: the one it has stays, an event item needs one
+                if not is_null(asked.Filter):  # none: the one it has stays, an event item needs one
                     item.selection = self._compile(asked.Filter, result)
                 self._set_event(item, asked)
-                result.RevisedQueueSize = item.queue.size
-            elif isinstance(item, DataItem):
-                self._set_filter(item, asked.Filter, item.last or item.read())
-                self._set_data(item, asked, timestamps)
-                result.RevisedQueueSize = item.queue.size
+            elif isinstance(item, TagItem):
+                self._columns.modify(subscription, item, asked, timestamps)
                 result.RevisedSamplingInterval = item.sampling_ms
-            else:
-                result.StatusCode = _good_or_no_item(found=False)
+            elif isinstance(item, DataItem):
+                self.data.modify(item, asked, timestamps)
+                result.RevisedSamplingInterval = item.sampling_ms
         except ua.UaStatusCodeError as exc:
             result.StatusCode = ua.StatusCode(exc.code)
+            return result
+        if item is None:
+            result.StatusCode = _good_or_no_item(found=False)
+        else:
+            result.RevisedQueueSize = item.queue_size
         return result
 
     # --- the others ----------------------------------------------------------------------------------
 
-    def delete(
-        self, caller: Caller, params: ua.DeleteMonitoredItemsParameters
-    ) -> ua.DeleteMonitoredItemsResponse:
+    def delete(self, caller: Caller, params: ua.DeleteMonitoredItemsParameters) -> Any:
         """DeleteMonitoredItems (§5.13.6)."""
-        subscription = self._find(caller, params.SubscriptionId)
-        response = ua.DeleteMonitoredItemsResponse()
-        response.Results = [
-            _good_or_no_item(found=self._drop(subscription, number)) for number in params.MonitoredItemIds
-        ]
-        return response
+        return begin(self._delete_all(caller, params))
+
+    def _delete_all(
+        self, caller: Caller, params: ua.DeleteMonitoredItemsParameters
+    ) -> Generator[None, None, Any]:
+        results = []
+        for start in range(0, len(params.MonitoredItemIds), SLICE):
+            if start:
+                yield
+            subscription = self._find(caller, params.SubscriptionId)
+            results += [
+                _good_or_no_item(found=self._drop(subscription, number))
+                for number in params.MonitoredItemIds[start : start + SLICE]
+            ]
+        return (yield from answer(ua.DeleteMonitoredItemsResponse(), results, self._limits.response_bytes))
 
     def _drop(self, subscription: Subscription, number: int) -> bool:
         item = subscription.items.pop(number, None)
         if item is None:
             return False
         item.close()
-        self._queued.give(item.holder, item.places)
-        self._readings.give(item.holder, item.readings)
+        self._places.give(item.holder, item.places)
+        self.data.give_back(item)
         self.count -= 1
         self._owned.give(item.holder, 1)
         return True
 
     def drop_all(self, subscription: Subscription) -> None:
-        """End every item of a subscription."""
+        """End every item of a subscription: those that are columns all at once."""
+        columns = [item for item in subscription.items.values() if isinstance(item, TagItem)]
+        for group in tuple(subscription.groups.values()):
+            group.end()
+        for holder, items in groupby(columns, key=lambda item: item.holder):
+            places = [item.places for item in items]
+            self._places.give(holder, sum(places))
+            self._owned.give(holder, len(places))
+        self.count -= len(columns)
+        for item in columns:
+            del subscription.items[item.number]
         for number in tuple(subscription.items):
             self._drop(subscription, number)
 
@@ -425,10 +316,25 @@ class Monitoring:
             subscription = self._find(caller, params.SubscriptionId)
             for number in params.MonitoredItemIds[start : start + SLICE]:
                 item = subscription.items.get(number)
+                if isinstance(item, TagItem) and mode is ua.MonitoringMode.Sampling:
+                    item = self.data.instead_of(subscription, item)
                 if item is not None:
                     item.set_mode(mode)
                 results.append(_good_or_no_item(found=item is not None))
+            self._columns.settle(subscription)
         return (yield from answer(ua.SetMonitoringModeResponse(), results, self._limits.response_bytes))
+
+    @staticmethod
+    def resend(items: Iterable[Item]) -> None:
+        """Queue the present values of items that have nothing newer (ResendData, SendInitialValues)."""
+        columns: dict[ColumnGroup, list[int]] = {}
+        for item in items:
+            if isinstance(item, TagItem):
+                columns.setdefault(item.group, []).append(item.place)
+            elif isinstance(item, DataItem):
+                item.resend()
+        for group, places in columns.items():
+            group.resend(places)
 
     def set_triggering(self, caller: Caller, params: ua.SetTriggeringParameters) -> ua.SetTriggeringResponse:
         """SetTriggering (§5.13.5); links are removed before others are added."""
@@ -452,7 +358,10 @@ class Monitoring:
         return response
 
     def _linkable(self, subscription: Subscription, number: int) -> QueuedItem | None:
+        """Return an item that can have links: a column has none."""
         found = subscription.items.get(number)
+        if isinstance(found, TagItem):
+            return self.data.instead_of(subscription, found)
         return found if isinstance(found, QueuedItem) else None
 
     # --- events --------------------------------------------------------------------------------------
@@ -511,23 +420,6 @@ def _numbers() -> Iterator[int]:
         yield from range(1, 0x7FFF_FFFF)
 
 
-def _attribute_id(what: ua.ReadValueId) -> ua.AttributeIds:
-    try:
-        return ua.AttributeIds(what.AttributeId)
-    except ValueError as exc:
-        raise ua.UaStatusCodeError(ua.StatusCodes.BadAttributeIdInvalid) from exc
-
-
-def _check_encoding(what: ua.ReadValueId, attribute_id: ua.AttributeIds) -> None:
-    name = what.DataEncoding.Name if what.DataEncoding is not None else None
-    if not name:
-        return
-    if attribute_id != ua.AttributeIds.Value:
-        raise ua.UaStatusCodeError(ua.StatusCodes.BadDataEncodingInvalid)
-    if name != "Default Binary":
-        raise ua.UaStatusCodeError(ua.StatusCodes.BadDataEncodingUnsupported)
-
-
 def _timestamps(wanted: int) -> ua.TimestampsToReturn:
     if not ua.TimestampsToReturn.Source <= wanted <= ua.TimestampsToReturn.Neither:
         raise ServiceError(ua.StatusCodes.BadTimestampsToReturnInvalid)
@@ -538,10 +430,6 @@ def _mode(wanted: int) -> ua.MonitoringMode:
     if not ua.MonitoringMode.Disabled <= wanted <= ua.MonitoringMode.Reporting:
         raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoringModeInvalid)
     return ua.MonitoringMode(wanted)
-
-
-def _is_null(wanted: Any) -> bool:
-    return wanted is None or (isinstance(wanted, ua.ExtensionObject) and wanted.TypeId == ua.NodeId())
 
 
 def _good_or_no_item(*, found: bool) -> ua.StatusCode:

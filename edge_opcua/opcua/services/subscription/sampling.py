@@ -23,18 +23,29 @@ class Sampled(Protocol):
         ...
 
 
+class Sampler(Protocol):
+    """Items that take their samples together."""
+
+    def sample(self) -> None:
+        """Take a sample."""
+        ...
+
+
 class Group:
     """The items of one sampling interval.
 
     Attributes:
         touched: The newest value of each item that was told of one since the last sample.
+        members: Items that are sampled one by one.
+        columns: Those that are sampled together.
     """
 
-    __slots__ = ("_polled", "members", "ticket", "touched")
+    __slots__ = ("_polled", "columns", "members", "ticket", "touched")
 
     def __init__(self) -> None:
         self.touched: dict[Sampled, ua.DataValue] = {}
         self.members: set[Sampled] = set()
+        self.columns: dict[Sampler, None] = {}
         self._polled: dict[Sampled, None] = {}
         self.ticket: Ticket | None = None
 
@@ -52,6 +63,8 @@ class Group:
 
     def work(self) -> None:
         """Take a sample."""
+        for columns in tuple(self.columns):
+            columns.sample()
         touched, self.touched = self.touched, {}
         for item, value in touched.items():
             item.sample(value)
@@ -103,11 +116,15 @@ class Sampling:
         """Enter an item where its samples are taken; None: it is told of each change at once."""
         if not polled and interval_ms <= self.tick_ms:
             return None
+        group = self._group(interval_ms)
+        group.enter(item, polled=polled)
+        return group
+
+    def _group(self, interval_ms: float) -> Group:
         group = self._groups.get(interval_ms)
         if group is None:
             group = self._groups[interval_ms] = Group()
             group.ticket = self._schedule.every(interval_ms / 1000, group.work)
-        group.enter(item, polled=polled)
         return group
 
     def leave(self, item: Sampled, interval_ms: float) -> None:
@@ -116,7 +133,21 @@ class Sampling:
         if group is None:
             return
         group.leave(item)
-        if not group.members:
-            del self._groups[interval_ms]
-            if group.ticket is not None:
-                self._schedule.cancel(group.ticket)
+        self._end_if_empty(group, interval_ms)
+
+    def follow(self, columns: Sampler, interval_ms: float) -> None:
+        """Enter items that take their samples together."""
+        self._group(interval_ms).columns[columns] = None
+
+    def unfollow(self, columns: Sampler, interval_ms: float) -> None:
+        """Let them go."""
+        group = self._groups[interval_ms]
+        del group.columns[columns]
+        self._end_if_empty(group, interval_ms)
+
+    def _end_if_empty(self, group: Group, interval_ms: float) -> None:
+        if group.members or group.columns:
+            return
+        del self._groups[interval_ms]
+        if group.ticket is not None:
+            self._schedule.cancel(group.ticket)
