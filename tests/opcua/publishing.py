@@ -12,7 +12,7 @@ from typing import Any
 from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.server.address_space import AttributeValue, NodeData
-from asyncua.ua.ua_binary import extensionobject_from_binary, extensionobject_to_binary
+from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.addressspace import Nodes
@@ -75,7 +75,12 @@ class FakeReply:
         self.results.append(response.Parameters)
 
     def send_bytes(self, type_id: bytes, body: bytes) -> None:
-        raise AssertionError("nothing here answers in bytes")
+        """Take a PublishResponse, as a client decodes it."""
+        kind = ua.NodeId(ua.ObjectIds.PublishResponse_Encoding_DefaultBinary)
+        assert nodeid_from_binary(Buffer(type_id)) == kind
+        data = Buffer(body)
+        self.results.append(struct_from_binary(ua.PublishResult, data))
+        assert not len(data), "more than a PublishResponse"
 
     def fault(self, code: int) -> None:
         self.faults.append(int(code))
@@ -104,11 +109,16 @@ class FakeReply:
 
 
 def notifications(message: ua.NotificationMessage) -> list[Any]:
-    """Decode what a message carries, as a client would."""
-    return [
-        extensionobject_from_binary(Buffer(extensionobject_to_binary(body)))
-        for body in message.NotificationData
-    ]
+    """Return what a message carries."""
+    return list(message.NotificationData)
+
+
+def decoded(message: bytes) -> ua.NotificationMessage:
+    """Decode a message as a client does."""
+    data = Buffer(message)
+    found = struct_from_binary(ua.NotificationMessage, data)
+    assert not len(data), "more than a message"
+    return found
 
 
 def changes(message: ua.NotificationMessage) -> list[tuple[int, Any, int]]:
@@ -303,6 +313,14 @@ class Plant:
         params = ua.PublishParameters([ua.SubscriptionAcknowledgement(*ack) for ack in acks])
         self.service.publish(session or self.session, params, reply)
         return reply
+
+    def republish(
+        self, number: int, sequence: int, session: FakeSession | None = None
+    ) -> ua.NotificationMessage:
+        """Ask for a message again."""
+        response = self.service.republish(session or self.session, ua.RepublishParameters(number, sequence))
+        answer = struct_from_binary(ua.RepublishResponse, Buffer(response.to_binary()))
+        return answer.NotificationMessage
 
     def next(self, number: int, *, within_ms: float = 1000) -> FakeReply:
         """Publish, and let time pass until the answer."""

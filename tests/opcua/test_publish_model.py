@@ -20,6 +20,7 @@ from tests.opcua.publishing import (
     changes,
     data_value,
     deadband,
+    decoded,
 )
 
 # Close together, so that deadbands matter.
@@ -217,7 +218,7 @@ class Publishing(RuleBasedStateMachine):
         for sequence, sent in self.kept.items():
             again = self.plant.found(self.number).republish(sequence)
             assert again is not None
-            assert repr(changes(again)) == repr(sent)
+            assert repr(changes(decoded(again))) == repr(sent)
 
 
 TestPublishing = Publishing.TestCase

@@ -368,8 +368,7 @@ def test_messages_stay_until_they_are_acknowledged(plant: Plant) -> None:
     second = plant.next(number)
     assert second.result.AvailableSequenceNumbers == [1, 2]
     for _ in range(2):  # not popped by the first Republish
-        again = plant.service.republish(plant.session, ua.RepublishParameters(number, 2))
-        assert changes(again.NotificationMessage) == second.changes
+        assert changes(plant.republish(number, 2)) == second.changes
     reply = plant.publish(acks=[(number, 2), (number, 2), (77, 1)])
     plant.write(node, 2.0)
     plant.pass_ms(100)
@@ -457,8 +456,7 @@ def test_a_subscription_is_taken_over_and_goes_on(plant: Plant) -> None:
     assert reply.values == [4.0]
     assert [r.value for r in reply.result.Results] == [0]
     assert reply.message.SequenceNumber == 2  # no gap
-    again = plant.service.republish(new, ua.RepublishParameters(number, 2))
-    assert changes(again.NotificationMessage) == reply.changes
+    assert changes(plant.republish(number, 2, new)) == reply.changes
 
 
 def test_an_old_session_without_a_waiting_request_is_told_with_its_next(plant: Plant) -> None:
@@ -623,7 +621,7 @@ async def test_one_task_serves_all_subscriptions_and_sleeps_between_them(plant: 
 
 def test_a_fault_in_one_session_stops_neither_the_clock_nor_the_others(plant: Plant) -> None:
     class Broken(FakeReply):
-        def send(self, response: Any) -> None:
+        def send_bytes(self, type_id: bytes, body: bytes) -> None:
             raise ValueError("a bug in a codec")
 
     broken, other = plant.subscribe(), FakeSession("other")

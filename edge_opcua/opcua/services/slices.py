@@ -20,7 +20,7 @@ _NO_DIAGNOSTICS: Final = b"\x00\x00\x00\x00"
 
 
 class Encoded:
-    """A response whose body is encoded already: ``Results``, and no ``DiagnosticInfos``.
+    """A response whose body is encoded already.
 
     Args:
         response: The response it stands for; only its type and its header are looked at.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from asyncua import ua
 
 from edge_opcua.opcua.services.service import Reply
+from edge_opcua.opcua.services.subscription.messages import PUBLISH_RESPONSE, publish_response
 from edge_opcua.opcua.services.subscription.subscription import Subscription
 
 _RESULT_BYTES: Final = 4
@@ -24,24 +27,16 @@ class Waiting:
     """
 
     reply: Reply
-    results: list[ua.StatusCode]
+    results: Sequence[int]
 
     def room(self) -> int:
         """Return how many bytes of the answer are left beside the results."""
         return self.reply.most_bytes - _RESULT_BYTES * len(self.results)
 
-    def answer(
-        self, number: int, message: ua.NotificationMessage, available: list[int], *, more: bool
-    ) -> None:
+    def answer(self, number: int, message: bytes, available: Sequence[int], *, more: bool) -> None:
         """Send a message of a subscription."""
-        response = ua.PublishResponse()
-        result = response.Parameters
-        result.SubscriptionId = number
-        result.AvailableSequenceNumbers = available
-        result.MoreNotifications = more
-        result.NotificationMessage = message
-        result.Results = self.results
-        self.reply.send(response)
+        body = publish_response(number, available, message, self.results, more=more)
+        self.reply.send_bytes(PUBLISH_RESPONSE, body)
 
 
 class Line:
@@ -60,7 +55,8 @@ class Line:
         self.waiting: dict[Subscription, None] = {}
         self._limit = limit
         self._requests: deque[Waiting] = deque()
-        self._farewells: deque[tuple[int, ua.NotificationMessage]] = deque(maxlen=limit)
+        self._until_s = math.inf  # none of them waits shorter
+        self._farewells: deque[tuple[int, bytes]] = deque(maxlen=limit)
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -75,6 +71,7 @@ class Line:
         if len(self._requests) >= max(self._limit, len(self.subscriptions) + 1):
             self._requests.popleft().reply.fault(ua.StatusCodes.BadTooManyPublishRequests)
         self._requests.append(request)
+        self._until_s = min(self._until_s, request.reply.until_s)
 
     def take(self) -> Waiting:
         """Take the oldest request; there is one."""
@@ -82,7 +79,7 @@ class Line:
 
     def purge(self, now_s: float) -> None:
         """Answer requests whose TimeoutHint has passed: nobody waits for them."""
-        if all(request.reply.until_s > now_s for request in self._requests):
+        if self._until_s > now_s:
             return
         kept: deque[Waiting] = deque()
         for request in self._requests:
@@ -91,6 +88,7 @@ class Line:
             else:
                 request.reply.fault(ua.StatusCodes.BadTimeout)
         self._requests = kept
+        self._until_s = min((request.reply.until_s for request in kept), default=math.inf)
 
     def cancel(self, handle: int) -> int:
         """Answer the requests with this RequestHandle (Part 4 §5.7.5); returns how many there were."""
@@ -109,7 +107,7 @@ class Line:
         """Drop requests whose connection is gone."""
         self._requests.clear()
 
-    def say_farewell(self, number: int, message: ua.NotificationMessage) -> None:
+    def say_farewell(self, number: int, message: bytes) -> None:
         """Tell the session the last word of a subscription, now or with its next request."""
         self._farewells.append((number, message))
         self.tell()

@@ -11,7 +11,7 @@ from asyncua import ua
 
 from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.opcua.services.subscription.items import QueuedItem
-from edge_opcua.opcua.values import utc
+from edge_opcua.opcua.services.subscription.messages import notification_message, status_change
 
 if TYPE_CHECKING:
     from edge_opcua.opcua.services.service import Caller
@@ -156,12 +156,12 @@ class _Sent:
     """A message that is kept for Republish.
 
     Args:
-        message: The message.
+        message: The message, encoded.
         size: Its size in bytes.
         holder: The session in whose share it is.
     """
 
-    message: ua.NotificationMessage
+    message: bytes
     size: int
     holder: ua.NodeId
 
@@ -241,8 +241,8 @@ class Subscription:
         self._kept.give(sent.holder, sent.size)
         return 0
 
-    def republish(self, sequence: int) -> ua.NotificationMessage | None:
-        """Return a message that was sent; it stays until it is acknowledged (Part 4 §5.14.6)."""
+    def republish(self, sequence: int) -> bytes | None:
+        """Return a message exactly as it was sent; it stays until it is acknowledged (Part 4 §5.14.6)."""
         sent = self._sent.get(sequence)
         return sent.message if sent is not None else None
 
@@ -252,15 +252,15 @@ class Subscription:
             _, sent = self._sent.popitem(last=False)
             self._kept.give(sent.holder, sent.size)
 
-    def keep_alive(self, utc_ns: int) -> ua.NotificationMessage:
+    def keep_alive(self, utc_ns: int) -> bytes:
         """Return a message without notifications: its number is that of the next one (Part 4 §5.14.1.1)."""
-        return ua.NotificationMessage(self.next_sequence, utc(utc_ns), [])
+        return notification_message(self.next_sequence, utc_ns, (), 0)
 
-    def status_change(self, status: int, utc_ns: int) -> ua.NotificationMessage:
+    def status_change(self, status: int, utc_ns: int) -> bytes:
         """Return the last message of this subscription for a session."""
-        return ua.NotificationMessage(self._number_it(), utc(utc_ns), [wire.status_change(status)])
+        return notification_message(self._number_it(), utc_ns, (status_change(status),), 1)
 
-    def notify(self, utc_ns: int, most_bytes: int) -> ua.NotificationMessage:
+    def notify(self, utc_ns: int, most_bytes: int) -> bytes:
         """Take notifications out of the queues, as many as fit into one message, and keep it.
 
         Args:
@@ -275,8 +275,9 @@ class Subscription:
             if not item.reports():
                 del self.pending[item]
         self.cycle.more = bool(self.pending)
-        message = ua.NotificationMessage(self._number_it(), utc(utc_ns), parcel.bodies())
-        self._keep(message, parcel.size)
+        sequence = self._number_it()
+        message = parcel.message(sequence, utc_ns)
+        self._keep(sequence, message, parcel.size)
         counts = self.counts
         counts.data_change_notifications += parcel.values
         counts.event_notifications += len(parcel.events)
@@ -288,10 +289,10 @@ class Subscription:
         self.next_sequence = 1 if number == _LAST_SEQUENCE else number + 1
         return number
 
-    def _keep(self, message: ua.NotificationMessage, size: int) -> None:
+    def _keep(self, sequence: int, message: bytes, size: int) -> None:
         """Keep a message, and the ones before it as far as there is room; it itself in any case."""
         sent = _Sent(message, size, self.session_id)
-        self._sent[message.SequenceNumber] = sent
+        self._sent[sequence] = sent
         self._kept.take(sent.holder, size)
         while len(self._sent) > self._retransmission or (
             len(self._sent) > 1 and not self._kept.room(self.session_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, Final
@@ -21,10 +21,11 @@ from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.event.propagation import Notifiers
 from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
 from edge_opcua.opcua.services.shares import Shares, crowded
-from edge_opcua.opcua.services.slices import SLICE, answer, begin
+from edge_opcua.opcua.services.slices import SLICE, Encoded, answer, begin
 from edge_opcua.opcua.services.subscription.conditions import Conditions
 from edge_opcua.opcua.services.subscription.dataitems import DataItem, Reader
 from edge_opcua.opcua.services.subscription.line import Line, Waiting, turn
+from edge_opcua.opcua.services.subscription.messages import acknowledgements
 from edge_opcua.opcua.services.subscription.monitoring import Monitoring
 from edge_opcua.opcua.services.subscription.sampling import Sampling
 from edge_opcua.opcua.services.subscription.schedule import Schedule, safely
@@ -99,6 +100,7 @@ class Subscriptions:
                 self._limits.operations.acknowledgements,
                 later=True,
                 optional=True,
+                raw=self.publish_bytes,
             ),
             "Republish": Service(ua.RepublishParameters, self.republish),
             "TransferSubscriptions": Service(ua.TransferSubscriptionsParameters, self.transfer, ids, most),
@@ -274,13 +276,24 @@ class Subscriptions:
 
     def publish(self, session: Caller, params: ua.PublishParameters, reply: Reply) -> None:
         """Publish: acknowledge, and wait for something to say."""
+        given = params.SubscriptionAcknowledgements or ()
+        self._publish(session, ((ack.SubscriptionId, ack.SequenceNumber) for ack in given), reply)
+
+    def publish_bytes(self, session: Caller, whole: bytes, at: int, reply: Reply) -> bool:
+        """Publish from the bytes of a request; returns False if something is wrong with them."""
+        limits = self._limits
+        most = min(limits.operations.acknowledgements or limits.array_length, limits.array_length)
+        given = acknowledgements(whole, at, most)
+        if given is None:
+            return False
+        self._publish(session, given, reply)
+        return True
+
+    def _publish(self, session: Caller, given: Iterable[tuple[int, int]], reply: Reply) -> None:
         line = self._lines.get(session.session_id)
         if line is None or not line.useful:
             raise ServiceError(ua.StatusCodes.BadNoSubscription)
-        results = [
-            ua.StatusCode(self._acknowledge(session, ack.SubscriptionId, ack.SequenceNumber))
-            for ack in params.SubscriptionAcknowledgements or ()
-        ]
+        results = [self._acknowledge(session, number, sequence) for number, sequence in given]
         line.purge(self._clock.monotonic_s())
         line.enter(Waiting(reply, results))
         line.tell()
@@ -372,7 +385,7 @@ class Subscriptions:
         if not line.useful:
             line.send_home(ua.StatusCodes.BadNoSubscription)
 
-    def republish(self, session: Caller, params: ua.RepublishParameters) -> ua.RepublishResponse:
+    def republish(self, session: Caller, params: ua.RepublishParameters) -> Encoded:
         """Republish (§5.14.6)."""
         found = self.own(session, params.SubscriptionId)
         found.counts.republish_requests += 1
@@ -381,9 +394,7 @@ class Subscriptions:
         if message is None:
             raise ServiceError(ua.StatusCodes.BadMessageNotAvailable)
         found.counts.republish_messages += 1
-        response = ua.RepublishResponse()
-        response.NotificationMessage = message
-        return response
+        return Encoded(ua.RepublishResponse(), message)
 
     # --- sessions ------------------------------------------------------------------------------------
 

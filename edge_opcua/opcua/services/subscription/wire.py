@@ -10,6 +10,7 @@ from typing import Final
 
 from asyncua import ua
 
+from edge_opcua.opcua.services.subscription.messages import DATA_CHANGE, EVENTS, notification_message
 from edge_opcua.opcua.services.subscription.queues import OVERFLOW
 from edge_opcua.opcua.services.variants import variant
 
@@ -18,13 +19,11 @@ _MICROSECOND: Final = dt.timedelta(microseconds=1)
 _UINT32: Final = struct.Struct("<I")
 _HANDLE_MASK: Final = struct.Struct("<IB")
 _VALUE, _STATUS, _SOURCE, _SERVER, _SOURCE_PICO, _SERVER_PICO = 1, 2, 4, 8, 16, 32
+_LENGTH: Final = 4
+_HEAD: Final = struct.Struct("<ii")  # length of a body, and how many notifications are in it
 _NO_DIAGNOSTICS: Final = struct.pack("<i", -1)
 SOURCE_STAMP: Final = frozenset({ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Both})
 SERVER_STAMP: Final = frozenset({ua.TimestampsToReturn.Server, ua.TimestampsToReturn.Both})
-
-DATA_CHANGE: Final = ua.NodeId(ua.ObjectIds.DataChangeNotification_Encoding_DefaultBinary)
-EVENTS: Final = ua.NodeId(ua.ObjectIds.EventNotificationList_Encoding_DefaultBinary)
-STATUS_CHANGE: Final = ua.NodeId(ua.ObjectIds.StatusChangeNotification_Encoding_DefaultBinary)
 
 
 @lru_cache(maxsize=64)
@@ -162,27 +161,21 @@ class Parcel:
         self._bytes -= len(part)
         self.size += len(part)
 
-    def bodies(self) -> list[ua.ExtensionObject]:
-        """Return the NotificationData."""
-        found = []
+    def message(self, sequence: int, utc_ns: int) -> bytes:
+        """Return the NotificationMessage of all this.
+
+        Args:
+            sequence: SequenceNumber.
+            utc_ns: PublishTime, ns UTC.
+        """
+        parts: list[bytes] = []
+        kinds = 0
         if self.data:
-            found.append(data_changes(self.data, self.values))
+            size = sum(map(len, self.data)) + 2 * _LENGTH
+            parts += (DATA_CHANGE, _HEAD.pack(size, self.values), *self.data, _NO_DIAGNOSTICS)
+            kinds += 1
         if self.events:
-            found.append(event_list(self.events))
-        return found
-
-
-def data_changes(notifications: Sequence[bytes], count: int) -> ua.ExtensionObject:
-    """Return a DataChangeNotification of so many MonitoredItemNotifications."""
-    body = _UINT32.pack(count) + b"".join(notifications) + _NO_DIAGNOSTICS
-    return ua.ExtensionObject(DATA_CHANGE, body)
-
-
-def event_list(lists: Sequence[bytes]) -> ua.ExtensionObject:
-    """Return an EventNotificationList."""
-    return ua.ExtensionObject(EVENTS, _UINT32.pack(len(lists)) + b"".join(lists))
-
-
-def status_change(status: int) -> ua.ExtensionObject:
-    """Return a StatusChangeNotification without DiagnosticInfo."""
-    return ua.ExtensionObject(STATUS_CHANGE, _UINT32.pack(status) + b"\0")
+            size = sum(map(len, self.events)) + _LENGTH
+            parts += (EVENTS, _HEAD.pack(size, len(self.events)), *self.events)
+            kinds += 1
+        return notification_message(sequence, utc_ns, parts, kinds)
