@@ -95,6 +95,8 @@ def read_list(
                         continue
             item, at = _element(data, at, longest_string)
             others.append((place, item))
+    except ServiceError:
+        raise
     except (IndexError, ValueError, NotEnoughData, ua.UaError, struct.error) as exc:
         raise ServiceError(ua.StatusCodes.BadDecodingError) from exc
     return found
