@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from asyncua import ua
@@ -14,9 +14,14 @@ from asyncua.server.address_space import MethodService
 
 from edge_opcua.opcua.access import Access, Kind, Permission
 from edge_opcua.opcua.addressspace import Nodes
+from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.audit import Act, Audit, lacking, unheard
+from edge_opcua.opcua.services.outputs import LongResults, is_long
 from edge_opcua.opcua.services.service import Caller, Service
+from edge_opcua.opcua.services.slices import Encoded, Rest
 from edge_opcua.opcua.types import attribute, method_of, objection, property_value
+
+_MOST_BYTES: Final = ServerLimits().response_bytes
 
 _log = structlog.get_logger(__name__)
 
@@ -32,13 +37,23 @@ class Methods(MethodService):
         access: Who may call what.
         most: Most calls in one request.
         audit: Hears of every call.
+        most_bytes: Largest answer.
     """
 
-    def __init__(self, aspace: Nodes, access: Access, most: int, *, audit: Audit = unheard) -> None:
+    def __init__(
+        self,
+        aspace: Nodes,
+        access: Access,
+        most: int,
+        *,
+        audit: Audit = unheard,
+        most_bytes: int = _MOST_BYTES,
+    ) -> None:
         super().__init__(aspace)
         self._aspace: Nodes = aspace
         self._access = access
         self._most = most
+        self._most_bytes = most_bytes
         self._audit = audit
 
     def services(self) -> Mapping[str, Service]:
@@ -47,14 +62,21 @@ class Methods(MethodService):
             "Call": Service(ua.CallParameters, self._serve_call, ("MethodsToCall",), self._most, aside=True)
         }
 
-    async def _serve_call(self, caller: Caller, params: ua.CallParameters) -> ua.CallResponse:
+    async def _serve_call(self, caller: Caller, params: ua.CallParameters) -> ua.CallResponse | Encoded:
         response = ua.CallResponse()
         results = response.Results = []
-        for method in params.MethodsToCall:
-            if results:
+        long: LongResults | None = None
+        for index, method in enumerate(params.MethodsToCall):
+            if index:
                 await asyncio.sleep(0)  # most methods never wait, and the others have their turn, too
-            results.append(await self._call_for(caller, method))
-        return response
+            result = await self._call_for(caller, method)
+            if long is None and is_long(result):
+                long = LongResults(results, self._most_bytes)
+            if long is None:
+                results.append(result)
+            else:
+                await Rest(long.add(result))
+        return response if long is None else long.response()
 
     async def _call_for(self, caller: Caller, wanted: ua.CallMethodRequest) -> ua.CallMethodResult:
         # A call that is cut off may have run: it is told as one that timed out.

@@ -64,8 +64,8 @@ class PlantAliases:
         self._names = Names(config.site.machine)
         tags = aspace.tags
         self._own = {
-            f"{tags.device(number)}/{tags.configs[number].name}": number
-            for number, own in enumerate(tags.configs.column("node_id"))
+            f"{tags.device(number)}/{name}": number
+            for number, (own, name) in enumerate(tags.configs.fields(("node_id", "name"), 0, len(tags)))
             if own
         }
 
