@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from edge_opcua.config.busplan import bus_json, bus_rows
 from edge_opcua.config.problem import Problem, Severity
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OpcuaConfig, PipelineConfig
 from edge_opcua.config.syntax import Document
+from edge_opcua.core.values import BlockSpec
 
 
 class Reads(Protocol):
@@ -34,12 +36,15 @@ class PollPlan(Protocol):
         ...
 
 
-def plan_lines(config: EdgeConfig, plans: Sequence[PollPlan], file: str) -> list[str]:
+def plan_lines(
+    config: EdgeConfig, plans: Sequence[PollPlan], blocks: Sequence[BlockSpec], file: str
+) -> list[str]:
     """Return what will be done, one subject per line.
 
     Args:
         config: The configuration.
         plans: How each device is read, in the order of the configuration.
+        blocks: Blocks of the bus.
         file: Name of the configuration file.
     """
     counts = [
@@ -53,6 +58,7 @@ def plan_lines(config: EdgeConfig, plans: Sequence[PollPlan], file: str) -> list
     lines += _section("writes", _writes(config))
     lines += _section("exposes", _exposes(config))
     lines += _section("models", [_model(pipeline) for pipeline in config.pipelines])
+    lines += _section("bus", bus_rows(blocks))
     return lines
 
 
@@ -171,7 +177,7 @@ def _model(pipeline: PipelineConfig) -> list[str]:
     ]
 
 
-def plan_json(config: EdgeConfig, plans: Sequence[PollPlan]) -> dict[str, Any]:
+def plan_json(config: EdgeConfig, plans: Sequence[PollPlan], blocks: Sequence[BlockSpec]) -> dict[str, Any]:
     """Return what will be done for programs."""
     reads = []
     for number, device in enumerate(config.devices):
@@ -212,6 +218,7 @@ def plan_json(config: EdgeConfig, plans: Sequence[PollPlan]) -> dict[str, Any]:
         "exposes": list(endpoint_urls(config.opcua)),
         "security": list(config.opcua.security),
         "models": [f"{pipeline.model} {pipeline.version}" for pipeline in config.pipelines],
+        "bus": bus_json(blocks),
     }
 
 

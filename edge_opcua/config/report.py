@@ -9,6 +9,7 @@ from typing import Any, Final
 from edge_opcua.config.loader import Loaded
 from edge_opcua.config.pollplan import PollPlan, overloads, plan_json, plan_lines
 from edge_opcua.config.problem import Place, Problem, Severity
+from edge_opcua.core.values import BlockSpec
 
 FOLD_ABOVE: Final = 5
 EXCERPT_WIDTH: Final = 88
@@ -29,22 +30,25 @@ def wants_color(env: Mapping[str, str], *, is_terminal: bool) -> bool:
     return is_terminal and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
 
 
-def check_text(loaded: Loaded, plans: Sequence[PollPlan], *, color: bool = False) -> str:
+def check_text(
+    loaded: Loaded, plans: Sequence[PollPlan], blocks: Sequence[BlockSpec] = (), *, color: bool = False
+) -> str:
     """Return what ``edge-opcua check`` prints: what will be done, what is wrong, and the next command.
 
     Args:
         loaded: The configuration.
         plans: How each device is read, in the order of the configuration; empty if it is wrong.
+        blocks: Blocks of the bus; empty if it is wrong.
         color: Whether the terminal shows colours.
     """
     problems = [*loaded.problems, *_overloads(loaded, plans)]
-    lines = plan_lines(loaded.config, plans, str(loaded.path)) if loaded.config else []
+    lines = plan_lines(loaded.config, plans, blocks, str(loaded.path)) if loaded.config else []
     lines += [render(part, color=color) for part in fold(problems)]
     following = f"Run it: edge-opcua run {loaded.path}" if loaded.ok else _explain_one(problems)
     return "\n".join([*lines, f"{summary(problems)}  {following}"])
 
 
-def check_json(loaded: Loaded, plans: Sequence[PollPlan]) -> dict[str, Any]:
+def check_json(loaded: Loaded, plans: Sequence[PollPlan], blocks: Sequence[BlockSpec] = ()) -> dict[str, Any]:
     """Return the same for programs; nothing is folded."""
     problems = [*loaded.problems, *_overloads(loaded, plans)]
     return {
@@ -54,7 +58,7 @@ def check_json(loaded: Loaded, plans: Sequence[PollPlan]) -> dict[str, Any]:
         "errors": _count(problems, Severity.ERROR),
         "warnings": _count(problems, Severity.WARNING),
         "problems": [problem.as_json() for problem in problems],
-        "plan": plan_json(loaded.config, plans) if loaded.config else None,
+        "plan": plan_json(loaded.config, plans, blocks) if loaded.config else None,
     }
 
 

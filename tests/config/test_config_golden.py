@@ -13,9 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 from edge_opcua.assets import examples_dir
+from edge_opcua.config.busplan import bus_json
 from edge_opcua.config.loader import load
 from edge_opcua.config.pollplan import PollPlan, Reads
 from edge_opcua.config.report import check_json, check_text, problems_text
+from edge_opcua.core.bus import Bus
+from edge_opcua.core.values import BlockSpec, Scalar, TagSpec
 
 GOLDEN = Path(__file__).with_name("golden")
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -47,17 +50,24 @@ def plans() -> list[PollPlan]:
     return [press, vib]
 
 
+def blocks() -> list[BlockSpec]:
+    """Return more blocks than are shown."""
+    tags = [TagSpec(f"t{row}", Scalar.DOUBLE) for row in range(500)]
+    large = BlockSpec("press.fast", tags, 101)
+    return [large, *(BlockSpec(f"vib.{number}", tags[:number], 8) for number in range(1, 10))]
+
+
 def test_the_plan_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(examples_dir() / "press")
     loaded = load(Path("press.toml"), env={})
     assert loaded.problems == ()
-    compare("example_plan", check_text(loaded, plans()))
+    compare("example_plan", check_text(loaded, plans(), blocks()))
 
 
 def test_the_plan_as_json_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(examples_dir() / "press")
     loaded = load(Path("press.toml"), env={})
-    found = check_json(loaded, plans())
+    found = check_json(loaded, plans(), blocks())
     assert (found["schema"], found["ok"], found["errors"], found["warnings"]) == (
         "edge-opcua.check/1",
         True,
@@ -78,6 +88,10 @@ def test_the_plan_as_json_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     }
     assert found["plan"]["writes"][0]["fail_safe"] == "NotDecidable"
     assert "press/ack_edge" in found["plan"]["writable"]
+    assert len(found["plan"]["bus"]["blocks"]) == 10
+    first = found["plan"]["bus"]["blocks"][0]
+    assert {**first, "bytes": 0} == {"name": "press.fast", "rows": 500, "depth": 101, "bytes": 0}
+    assert found["plan"]["bus"]["bytes"] > first["bytes"] >= 500 * 28 * 102
     assert found["plan"]["models"] == ["press-anomaly 1"]
 
 
@@ -90,3 +104,10 @@ def test_every_error_names_file_line_column_code_and_a_way_out(monkeypatch: pyte
             assert problem.place.line > 0
             assert problem.place.column > 0
             assert problem.excerpt
+
+
+def test_what_check_says_of_the_bus_is_what_it_takes() -> None:
+    bus = Bus.create(blocks())
+    stated = bus_json(blocks())["bytes"]
+    assert stated <= os.fstat(bus.fd).st_size < stated + 100_000
+    bus.close()

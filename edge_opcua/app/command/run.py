@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from edge_opcua.app.build import plan
+from edge_opcua.app.build import Plan, plan
 from edge_opcua.app.command.names import examine
 from edge_opcua.app.command.warnings import certificate_warnings
 from edge_opcua.app.models import install_delivered
@@ -20,7 +20,6 @@ from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.logs import LineSink, configure_logging
 from edge_opcua.core.process import die_with_parent
 from edge_opcua.core.statedir import StateDir
-from edge_opcua.drivers.plan import DevicePlan
 from edge_opcua.errors import ConfigError, ControlError, SecurityError
 from edge_opcua.opcua.identity import guard_identity
 
@@ -108,19 +107,23 @@ def check(config_file: Path, *, as_json: bool, state_dir: Path | None = None) ->
     examined = examine(load(config_file), state_dir)
     loaded = examined.loaded
     try:
-        plans = _plans(loaded)
+        planned = _planned(loaded)
     except ConfigError as exc:  # what only a driver's own planner notices
         complain(f"error[{exc.code}] {exc}")
         return WRONG_USE
     if as_json:
-        say(json.dumps({**check_json(loaded, plans), "identity": examined.as_json()}))
+        say(
+            json.dumps(
+                {**check_json(loaded, planned.devices, planned.blocks), "identity": examined.as_json()}
+            )
+        )
     else:
         color = wants_color(os.environ, is_terminal=sys.stdout.isatty())
         for line in examined.lines:
             say(line)
         for warning in _certificate_warnings(loaded, state_dir):
             say(f"warn[S431] {warning}")
-        say(check_text(loaded, plans, color=color))
+        say(check_text(loaded, planned.devices, planned.blocks, color=color))
     return 0 if loaded.ok else WRONG_USE
 
 
@@ -131,8 +134,8 @@ def _certificate_warnings(loaded: Loaded, state_dir: Path | None) -> list[str]:
     return certificate_warnings(StateDir(state_dir).pki, names, SystemClock().utc_ns())
 
 
-def _plans(loaded: Loaded) -> tuple[DevicePlan, ...]:
-    return plan(loaded.config).devices if loaded.config is not None and loaded.ok else ()
+def _planned(loaded: Loaded) -> Plan:
+    return plan(loaded.config) if loaded.config is not None and loaded.ok else Plan((), ())
 
 
 def explain(code: str) -> int:
