@@ -142,7 +142,8 @@ class TagRows(Sequence[TagConfig]):
 
     def rows_where(self, column: str, value: Any) -> Rows:
         """Return the numbers of the rows that have a value in a column."""
-        return np.flatnonzero(np.array([each == value for each in self.column(column)], np.bool_))
+        hits = self._table.where(column, value)
+        return np.flatnonzero(hits if self._rows is None else hits[self._rows])
 
     def where(self, column: str, value: Any) -> TagRows:
         """Return the rows that have a value in a column."""

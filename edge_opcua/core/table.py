@@ -86,11 +86,10 @@ class Texts:
 
     def values(self, rows: Rows | None) -> list[str]:
         """Return the texts of some rows, or of all."""
-        whole = bytes(self.utf8)
         if rows is not None:
             pairs = zip(self.ends[rows].tolist(), self.ends[rows + 1].tolist(), strict=True)
-            return [whole[start:end].decode() for start, end in pairs]
-        ends = self.ends.tolist()
+            return [str(self.utf8[start:end], "utf-8") for start, end in pairs]
+        whole, ends = bytes(self.utf8), self.ends.tolist()
         return [whole[start:end].decode() for start, end in itertools.pairwise(ends)]
 
 
@@ -133,6 +132,14 @@ class Table:
     def of(cls, columns: Mapping[str, Sequence[Any]], length: int) -> Table:
         """Make a table of lists of values: None, bool, int, float, str, and tuples of these."""
         return cls({name: _column(values) for name, values in columns.items()}, length)
+
+    def where(self, name: str, value: Any) -> npt.NDArray[np.bool_]:
+        """Return which rows have a value in a column, shape ``(length,)``."""
+        column = self.columns[name]
+        if not isinstance(column, Few):
+            return np.array([each == value for each in column.values(None)], np.bool_)
+        hits = np.array([each == value for each in column.kinds], np.bool_)
+        return np.repeat(hits, self.length) if column.codes is None else hits[column.codes]
 
     def to_bytes(self) -> bytes:
         """Return the table as bytes of this machine's order, for :meth:`from_buffer`."""

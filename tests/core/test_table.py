@@ -41,6 +41,9 @@ def test_every_value_comes_back_as_it_was(values: list[Any]) -> None:
         assert read.length == len(values)
         assert all(map(same, column.values(None), values))
         assert all(same(column.value(row), value) for row, value in enumerate(values))
+        assert [table.where("x", each).tolist() for each in values[:3]] == [
+            [each == other for other in values] for each in values[:3]
+        ]
         backwards = np.arange(len(values))[::-1]
         assert all(map(same, column.values(backwards), values[::-1]))
 

@@ -7,7 +7,6 @@ import dataclasses
 import gc
 import json
 import logging
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,9 +16,10 @@ from asyncua import ua
 
 from edge_opcua.bench.opcua import profile
 from edge_opcua.bench.opcua.remote import say
-from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.config.handover import unpacked
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.logs import configure_logging
+from edge_opcua.core.process import mapped
 from edge_opcua.opcua.events import PlantEvent
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.namespaces import Namespace
@@ -69,7 +69,7 @@ def _event(number: int) -> PlantEvent:
 
 
 async def _serve(order: dict[str, Any]) -> None:
-    config = EdgeConfig.model_validate_json(_whole(order["config"]))
+    config = unpacked(mapped(order["config"]))
     root = Path(order["root"])
     pki = open_pki(root / "pki", names=("127.0.0.1",), key_bits=2048)
     server = _Bench(
@@ -112,10 +112,6 @@ async def _obey(server: _Bench) -> None:
                 say(server.sessions())
     finally:
         transport.close()
-
-
-def _whole(fd: int) -> bytes:
-    return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
 def main() -> None:

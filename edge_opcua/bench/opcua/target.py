@@ -21,8 +21,9 @@ from edge_opcua.bench.opcua.client import LoadClient
 from edge_opcua.bench.opcua.plant import NAME, ROWS, blocks, configuration
 from edge_opcua.bench.opcua.remote import START_S, Remote, python
 from edge_opcua.bench.opcua.wire import Decoder
+from edge_opcua.config.handover import packed
 from edge_opcua.core.bus import Bus
-from edge_opcua.security.pki import key_file, open_pki, own_certificate
+from edge_opcua.security.pki import Pki, key_file, open_pki, own_certificate
 from edge_opcua.security.trust import TrustList
 
 OURS, ASYNCUA, NODE = "edge_opcua", "asyncua", "node-opcua"
@@ -63,12 +64,11 @@ class Home:
         return Secured(own, key_file(pki.root), own, pki.application_uri)
 
     @cached_property
-    def server(self) -> Path:
-        """The folder of the servers' identity; it trusts the client."""
-        root = self.root / "server"
-        open_pki(root / "pki", names=("127.0.0.1",), key_bits=2048)
-        TrustList(root / "pki").add(self.client.certificate.read_bytes())
-        return root
+    def identity(self) -> Pki:
+        """The servers' identity; it trusts the client."""
+        pki = open_pki(self.root / "server" / "pki", names=("127.0.0.1",), key_bits=2048)
+        TrustList(pki.root).add(self.client.certificate.read_bytes())
+        return pki
 
 
 @contextmanager
@@ -119,7 +119,7 @@ class Target:
 
     def _secured(self) -> Secured:
         client = self.home.client
-        certificate = own_certificate(self.home.server / "pki")
+        certificate = own_certificate(self.home.identity.root)
         return Secured(client.certificate, client.key, certificate, client.uri)
 
     def begin(self, items: int, hz: float, seconds: float, what: str = "values") -> None:
@@ -191,7 +191,7 @@ def _start_ours(
     fd = os.memfd_create("edge_opcua.bench", os.MFD_CLOEXEC)
     stack.callback(os.close, fd)
     with open(fd, "wb", closefd=False) as file:  # noqa: PTH123 - a descriptor has no path
-        file.write(config.model_dump_json().encode())
+        file.write(packed(config))
     what = "times" if load.doubles else "values"
     producer = Remote(
         python("edge_opcua.bench.opcua.producer"),
@@ -204,7 +204,7 @@ def _start_ours(
     producer.hear()
     server = Remote(
         python("edge_opcua.bench.opcua.ours"),
-        {"bus": bus.fd, "config": fd, "root": str(where.server)},
+        {"bus": bus.fd, "config": fd, "root": str(where.identity.root.parent)},
         pass_fds=(*bus.pass_fds, fd),
         core=placed[0],
         log=where.root / f"{name}.log",
@@ -221,7 +221,7 @@ def _start_peer(
     command = python("edge_opcua.bench.opcua.plain")
     if name == NODE:
         command = [shutil.which("node") or "node", str(Path(__file__).with_name("node.js")), str(PEERS)]
-    pki = open_pki(where.server / "pki", names=("127.0.0.1",), key_bits=2048)
+    pki = where.identity
     given = {
         "tags": load.tags,
         "flat": load.flat,
