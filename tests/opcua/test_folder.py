@@ -18,7 +18,7 @@ from edge_opcua.opcua.tags.live import LiveBlock
 from edge_opcua.security.roles import Role
 from edge_opcua.testing import ManualClock
 from tests.opcua.small_space import IDS, settled
-from tests.opcua.test_view import CODES, MASK, NOTHING, Desk, names, pages, step
+from tests.opcua.test_view import CODES, MASK, NOTHING, Desk, decoded, names, pages, step
 
 PROCESS = "Press01.Process"
 # One of each type of variable, and names of more bytes than letters.
@@ -262,3 +262,14 @@ async def test_a_path_to_a_tag_costs_the_same_however_many_there_are() -> None:
     response = await settled(translate(plant.asker, ua.TranslateBrowsePathsToNodeIdsParameters([long])))
     (result,) = response.Results
     assert [target.TargetId for target in result.Targets] == [ua.NodeId(f"{PROCESS}.tag_00007", 7)]
+
+
+async def test_many_matches_are_found_and_encoded_in_slices() -> None:
+    plant = Plant()
+    plant.add(*(tag("speed", node_id=f"motor.{number}") for number in range(500)))
+    path = ua.BrowsePath(plant.folder, ua.RelativePath([step("speed")]))
+    translate = plant.views.services()["TranslateBrowsePathsToNodeIds"].run
+    count, response = slices(translate(plant.asker, ua.TranslateBrowsePathsToNodeIdsParameters([path] * 20)))
+    assert count >= 20 * 500 // SLICE - 1  # after the first
+    found = decoded(response, ua.TranslateBrowsePathsToNodeIdsResponse).Results
+    assert {len(result.Targets) for result in found} == {500}

@@ -67,6 +67,21 @@ class Rest(Generic[_T]):
                     return result
 
 
+class Pace:
+    """How much work a slice still has room for."""
+
+    def __init__(self) -> None:
+        self._left = SLICE
+
+    def is_over(self, units: int = 1) -> bool:
+        """Count some work that was done; whether the slice ends here, and another begins."""
+        self._left -= units
+        if self._left > 0:
+            return False
+        self._left = SLICE
+        return True
+
+
 def begin(work: Generator[None, None, _T]) -> _T | Rest[_T]:
     """Do the first slice, up to the first ``yield``; return the result if that was all, else the rest."""
     try:

@@ -11,7 +11,7 @@ from asyncua.common.utils import ServiceError
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.service import Caller
-from edge_opcua.opcua.services.slices import SLICE
+from edge_opcua.opcua.services.slices import Pace
 from edge_opcua.opcua.services.view.folder import REFERENCE, TagNames
 from edge_opcua.opcua.types import Subtypes
 
@@ -20,8 +20,9 @@ MAX_TARGETS: Final = 1000
 MAX_REFERENCES: Final = 200_000
 _WHOLE_PATH: Final = 0xFFFF_FFFF
 _MAY_BROWSE: Final = int(Permission.Browse)
-# Comparing a name takes about a fourth of what a slice counts in.
-_PER_YIELD: Final = 4 * SLICE
+# In what a slice counts: a path, and how many names can be compared meanwhile.
+_PATH: Final = 10
+_PER_UNIT: Final = 4
 
 
 class Paths:
@@ -39,13 +40,17 @@ class Paths:
         self._subtypes = subtypes
         self._names = TagNames(aspace.tags)
 
-    def follow(self, caller: Caller, path: ua.BrowsePath) -> Generator[None, None, ua.BrowsePathResult]:
+    def follow(
+        self, caller: Caller, path: ua.BrowsePath, pace: Pace
+    ) -> Generator[None, None, ua.BrowsePathResult]:
         """Return the targets of one path."""
         elements = path.RelativePath.Elements
         result = ua.BrowsePathResult()
+        if pace.is_over(_PATH):
+            yield
         try:
             self._check(caller, path.StartingNode, elements)
-            yield from self._walk(caller, path.StartingNode, elements, result)
+            yield from self._walk(caller, path, result, pace)
         except ServiceError as exc:
             result.StatusCode = ua.StatusCode(ua.UInt32(exc.code))
             result.Targets = []
@@ -65,26 +70,24 @@ class Paths:
     def _walk(
         self,
         caller: Caller,
-        start: ua.NodeId,
-        elements: Sequence[ua.RelativePathElement],
+        path: ua.BrowsePath,
         result: ua.BrowsePathResult,
+        pace: Pace,
     ) -> Generator[None, None, None]:
-        here = [start]
-        seen = 0
+        elements, here, seen = path.RelativePath.Elements, [path.StartingNode], 0
         for index, element in enumerate(elements):
             found: dict[ua.NodeId, None] = {}
+            kinds = self._kinds(element)
             for node in here:
                 references = self._references(node)
-                before, seen = seen, seen + len(references)
+                seen += len(references)
                 if seen > MAX_REFERENCES:
                     raise ServiceError(ua.StatusCodes.BadQueryTooComplex)
-                kinds = self._kinds(element)
-                found.update(dict.fromkeys(_targets(references, element, kinds)))
+                targets = _targets(references, element, kinds)
                 if node == self._aspace.tags.folder and _is_to_tags(element, kinds):
-                    yield from self._names.learn()
-                    numbers = self._names.find(element.TargetName)
-                    found.update(dict.fromkeys(map(self._aspace.tags.node_id, numbers)))
-                if seen // _PER_YIELD != before // _PER_YIELD:
+                    targets += yield from self._tags(element.TargetName)
+                found.update(dict.fromkeys(targets))
+                if pace.is_over(len(references) // _PER_UNIT + len(targets)):
                     yield
             here = self._sort_out(caller, found, index + 1 < len(elements), index + 1, result)
         result.Targets += [ua.BrowsePathTarget(node, ua.UInt32(_WHOLE_PATH)) for node in here]
@@ -121,6 +124,11 @@ class Paths:
             return self._aspace.references_of(node)
         references: Sequence[ua.ReferenceDescription] = data.references
         return references
+
+    def _tags(self, name: ua.QualifiedName) -> Generator[None, None, list[ua.NodeId]]:
+        """Return the tags of a name."""
+        yield from self._names.learn()
+        return [self._aspace.tags.node_id(number) for number in self._names.find(name)]
 
     def _kinds(self, element: ua.RelativePathElement) -> frozenset[ua.NodeId] | None:
         """Return the reference types that a step follows; None: all (Part 4 §7.31)."""

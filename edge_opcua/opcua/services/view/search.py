@@ -13,11 +13,11 @@ from asyncua.common.utils import ServiceError
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.service import Caller
-from edge_opcua.opcua.services.slices import SLICE
+from edge_opcua.opcua.services.slices import Pace
 from edge_opcua.opcua.services.view.folder import REFERENCE, TagRows
 from edge_opcua.opcua.services.view.references import encoder
 
-__all__ = ["Description", "Pace", "Page", "Search", "Searcher", "has_direction", "nothing"]
+__all__ = ["Description", "Page", "Search", "Searcher", "has_direction", "nothing"]
 
 _FORWARD, _INVERSE, _BOTH = (
     int(getattr(ua.BrowseDirection, each)) for each in ("Forward", "Inverse", "Both")
@@ -69,21 +69,6 @@ class Search:
     most: int
     position: int = 0
     request: int = 0
-
-
-class Pace:
-    """How much work a slice still has room for."""
-
-    def __init__(self) -> None:
-        self._left = SLICE
-
-    def is_over(self, units: int = 1) -> bool:
-        """Count some work that was done; whether the slice ends here, and another begins."""
-        self._left -= units
-        if self._left > 0:
-            return False
-        self._left = SLICE
-        return True
 
 
 class Page:
@@ -154,10 +139,10 @@ class Searcher:
         matches, encode = self._filter(search, caller), encoder(search.description.ResultMask & _ALL)
         references = search.references
         for start in range(search.position, len(references), _BATCH):
-            if pace.is_over(_BATCH):
+            stop = min(start + _BATCH, len(references))
+            if pace.is_over(stop - start):
                 _check(page, most_bytes)
                 yield
-            stop = min(start + _BATCH, len(references))
             found = [each for each in range(start, stop) if matches(references[each])]
             taken = found[: search.most - page.count]
             page.add(b"".join([encode(references[each]) for each in taken]), len(taken))
@@ -202,8 +187,8 @@ class Searcher:
             if len(visible) > len(taken):
                 search.position = before + visible[len(taken)]
                 return True
-            number = stop
-            if pace.is_over(learnt + rows.step // _PER_UNIT):
+            seen, number = stop - number, stop
+            if pace.is_over(learnt + seen // _PER_UNIT):
                 _check(page, most_bytes)
                 yield
         return False

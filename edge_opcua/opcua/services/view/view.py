@@ -19,11 +19,10 @@ from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.service import Caller, Service
-from edge_opcua.opcua.services.slices import Encoded, answer, begin
+from edge_opcua.opcua.services.slices import Encoded, Pace, answer, begin
 from edge_opcua.opcua.services.view.paths import Paths
 from edge_opcua.opcua.services.view.search import (
     Description,
-    Pace,
     Page,
     Search,
     Searcher,
@@ -35,7 +34,6 @@ from edge_opcua.opcua.types import Subtypes
 _POINT_BYTES: Final = 16
 _LENGTH_BYTES: Final = 4
 _MAY_BROWSE: Final = int(Permission.Browse)
-_PATHS_PER_SLICE: Final = 25
 _NO_DIAGNOSTICS: Final = bytes(4)
 
 
@@ -176,12 +174,15 @@ class Views:
 
     def _translate(self, caller: Caller, paths: Sequence[ua.BrowsePath]) -> Generator[None, None, Any]:
         results: list[ua.BrowsePathResult] = []
+        pace = Pace()
         for path in paths:
-            if len(results) % _PATHS_PER_SLICE == _PATHS_PER_SLICE - 1:
-                yield
-            results += [(yield from self._paths.follow(caller, path))]
+            results += [(yield from self._paths.follow(caller, path, pace))]
         response = ua.TranslateBrowsePathsToNodeIdsResponse()
-        return (yield from answer(response, results, self._limits.response_bytes))
+        return (yield from answer(response, results, self._limits.response_bytes, _weight))
+
+
+def _weight(result: ua.BrowsePathResult) -> int:
+    return 1 + len(result.Targets)
 
 
 def _register(_: Caller, params: ua.RegisterNodesParameters) -> ua.RegisterNodesResponse:
