@@ -180,13 +180,11 @@ class TagFeed:
     Args:
         reader: The block's reader.
         block: What clients see of it.
-        counts: Takes how many values were handed out.
     """
 
-    def __init__(self, reader: BlockReader, block: LiveBlock, counts: FeedCounts) -> None:
+    def __init__(self, reader: BlockReader, block: LiveBlock) -> None:
         self._reader = reader
         self._block = block
-        self._counts = counts
         self._lost = 0
 
     def start(self) -> None:
@@ -210,16 +208,14 @@ class TagFeed:
                 self._take(batch)
         if newest is None:
             if assess and self._block.batch is not None:
-                status = self._reader.effective(self._block.batch)
-                self._counts.notified += self._block.reassess(status)
+                self._block.reassess(self._reader.effective(self._block.batch))
         elif not every:
             self._take(newest)
 
     def _take(self, batch: TagBatch) -> None:
         missed = self._reader.lost > self._lost
         self._lost = self._reader.lost
-        status = self._reader.effective(batch)
-        self._counts.notified += self._block.take(batch, status, missed=missed)
+        self._block.take(batch, self._reader.effective(batch), missed=missed)
 
 
 @dataclass(slots=True)
@@ -229,7 +225,7 @@ class FeedCounts:
     Attributes:
         results: Results handed out as events.
         lost: Results overwritten on the bus before they could be handed out.
-        notified: Values handed to subscriptions.
+        notified: Values handed to subscriptions, those of tags apart.
     """
 
     results: int = 0
@@ -267,7 +263,12 @@ class Feed:
             if (view := views.pop(f"{nodes.device}.link", None)) is not None
         ]
         self._blocks = list(views.values())
-        self._tags = [TagFeed(bus.reader(block.spec.name), block, self.counts) for block in space.tags.blocks]
+        self._tags = [TagFeed(bus.reader(block.spec.name), block) for block in space.tags.blocks]
+
+    @property
+    def notified(self) -> int:
+        """Values handed to subscriptions since start."""
+        return self.counts.notified + sum(block.handed for block in self._space.tags.blocks)
 
     async def start(self) -> None:
         """Show what the bus holds now; results from before are shown, but are no events."""

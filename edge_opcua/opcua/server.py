@@ -177,7 +177,7 @@ class PlantServer:
             "urls": list(self._server.urls()),
             "results": counts.results,
             "results_lost": counts.lost,
-            "values_notified": counts.notified,
+            "values_notified": self._feed.notified,
             "service_level": self._object.service_level if self._object is not None else None,
             "certificates": [one.text for one in self._certificates.expiring] if self._certificates else [],
             "sessions": [

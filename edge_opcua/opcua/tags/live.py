@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from edge_opcua.core.batch import SCALARS, BlockLayout, TagBatch
 from edge_opcua.core.clock import Clock
@@ -27,6 +28,9 @@ from edge_opcua.opcua.values import VARIANT_OF, SharedDataValue, data_value, sho
 
 Flags = npt.NDArray[np.bool_]
 _WAITING: Final = data_value(None, VARIANT_OF[Scalar.BOOLEAN], BAD_WAITING_FOR_INITIAL_DATA, 0, 0)
+
+
+_log = structlog.get_logger(__name__)
 
 
 class Listener(Protocol):
@@ -71,6 +75,7 @@ class LiveBlock:
         status: Effective StatusCode of each row, uint32.
         changed: Rows whose value or status is another than before the last take or reassessment.
         listeners: Who follows it as columns.
+        handed: Values that were handed to whoever follows it.
     """
 
     def __init__(self, spec: BlockSpec, clock: Clock) -> None:
@@ -78,6 +83,7 @@ class LiveBlock:
         self.version = 0
         self.batch: TagBatch | None = None
         self.listeners: dict[Listener, None] = {}
+        self.handed = 0
         self._clock = clock
         n = len(spec.tags)
         self.kind: npt.NDArray[np.uint8] = spec.columns.types
@@ -162,7 +168,15 @@ class LiveBlock:
         if chosen:
             value = self.data_value(row)
             for watcher in chosen:
-                watcher.changed(value)
+                self._hand(watcher, value)
+
+    def _hand(self, watcher: Watcher, value: SharedDataValue) -> None:
+        """Tell one follower; what it makes of a value stops nobody else."""
+        try:
+            watcher.changed(value)
+        except Exception as exc:  # noqa: BLE001 - boundary: an item compares whatever a value may be
+            _log.error("notify.failed", error=repr(exc), exc_info=exc)
+        self.handed += 1
 
     def _differing(self, before: TagBatch, now: TagBatch) -> Flags:
         """Return the rows whose value is another one: NaN equals NaN, and zero has no sign."""

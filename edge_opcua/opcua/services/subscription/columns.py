@@ -305,6 +305,7 @@ class ColumnGroup:
 
     def _queue(self, places: Places, shown: Shown | None = None) -> None:
         """Queue what is shown of some items."""
+        self._block.handed += len(places)
         lost = self.queues.push(places, self._image(), self._rows[places])
         if lost:
             self._subscription.counts.monitoring_queue_overflows += lost
