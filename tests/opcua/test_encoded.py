@@ -125,7 +125,7 @@ def test_filters_that_share_an_event_each_get_their_own_fields(
     plant: Plant, fields: dict[str, Any], filters: list[list[tuple[str, str | None]]]
 ) -> None:
     made = event(fields)
-    shared = EncodedEvent(made)
+    shared = EncodedEvent(made, shared=True)
     for wanted in filters:
         chosen = selection(plant, wanted)
         expected = general(chosen, made)

@@ -72,15 +72,17 @@ class EncodedEvent(dict[Key | Plan, bytes]):
 
     Args:
         event: asyncua's event object.
+        shared: Whether more than one item may want it, so that each field is kept for the next.
 
     Attributes:
         event: The event.
     """
 
-    __slots__ = ("event",)
+    __slots__ = ("_shared", "event")
 
-    def __init__(self, event: Any) -> None:
+    def __init__(self, event: Any, *, shared: bool = False) -> None:
         self.event = event
+        self._shared = shared
 
     def __missing__(self, wanted: Plan) -> bytes:
         """Put an EventFieldList together, without its handle.
@@ -88,14 +90,16 @@ class EncodedEvent(dict[Key | Plan, bytes]):
         Raises:
             Exception: Whatever the codec raises at a value that is not of its type.
         """
-        event, kinds = self.event, self.event.data_types
+        event, kinds, shared = self.event, self.event.data_types, self._shared
         parts = [wanted.head]
         for key in wanted.keys:
-            found = self.get(key)
+            found = self.get(key) if shared else None
             if found is None:
                 value = getattr(event, key, None) if wanted.plain else None  # type: ignore[arg-type]  # they are names
                 encode = _ENCODERS.get((kinds.get(key), value.__class__))
-                found = self[key] = self._field(key) if encode is None else encode(value)
+                found = self._field(key) if encode is None else encode(value)
+                if shared:
+                    self[key] = found
             parts.append(found)
         found = self[wanted] = b"".join(parts)
         return found

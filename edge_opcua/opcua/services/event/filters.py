@@ -44,6 +44,7 @@ class Selection:
         self._fields = fields
         self._select = tuple(select)
         self._where = where
+        self._every = not where
         self._plans: dict[Names, Plan] = {}
         self._last: tuple[Names | None, Plan] = (None, plan(()))
 
@@ -57,6 +58,8 @@ class Selection:
         Args:
             event: asyncua's event object: ``EventType``, its fields, and their types in ``data_types``.
         """
+        if self._every:
+            return True
         try:
             return self._where.passes(event, self._fields.names(event.EventType))
         except _ODD as exc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+from collections.abc import Iterator
 from typing import Any, Final
 
 from edge_opcua.core.clock import Clock
@@ -25,8 +26,7 @@ class Stamps:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._random = b""
-        self._used = 0
+        self._ids = _ids()
 
     def fill(self, event: Any) -> None:
         """Fill EventId, Time, ReceiveTime and SourceNode in where they are empty.
@@ -34,17 +34,16 @@ class Stamps:
         Args:
             event: asyncua's event object.
         """
-        event.EventId = event.EventId or self._id()
+        event.EventId = event.EventId or next(self._ids)
         if not event.Time or not event.ReceiveTime:
             now = _EPOCH + dt.timedelta(microseconds=self._clock.utc_ns() // _NS_PER_US)
             event.Time = event.Time or now
             event.ReceiveTime = event.ReceiveTime or now
         event.SourceNode = event.SourceNode or event.emitting_node
 
-    def _id(self) -> bytes:
-        start, end = self._used, self._used + ID_BYTES
-        if end > len(self._random):
-            self._random = secrets.token_bytes(_IDS * ID_BYTES)
-            start, end = 0, ID_BYTES
-        self._used = end
-        return self._random[start:end]
+
+def _ids() -> Iterator[bytes]:
+    while True:
+        drawn = secrets.token_bytes(_IDS * ID_BYTES)
+        for start in range(0, len(drawn), ID_BYTES):
+            yield drawn[start : start + ID_BYTES]

@@ -94,6 +94,10 @@ class Where:
         self._steps = tuple(steps)
         self._size = max((number for number, _ in steps), default=0) + 1
 
+    def __bool__(self) -> bool:
+        """Whether any event might not pass."""
+        return bool(self._steps)
+
     def passes(self, event: Any, names: Names) -> bool:
         """Whether an event passes; what cannot be decided does not (§7.7.3)."""
         if not self._steps:

@@ -371,7 +371,7 @@ class Monitoring:
         listeners = self.audience.of(notifiers)
         if not listeners:
             return
-        shared = EncodedEvent(event)
+        shared = EncodedEvent(event, shared=len(listeners) > 1)
         allowed: dict[Any, bool] = {}
         for item in listeners:
             roles = item.subscription.owner.roles
