@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_to_binary
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_opcua.config.schema import TagConfig
 from edge_opcua.core.values import BlockSpec, Scalar, TagSpec
 from edge_opcua.opcua.access import AccessRule
 from edge_opcua.opcua.limits import OperationLimits
 from edge_opcua.opcua.services.slices import SLICE, Rest
+from edge_opcua.opcua.services.view.references import encoder
 from edge_opcua.opcua.tags.live import LiveBlock
 from edge_opcua.security.roles import Role
 from edge_opcua.testing import ManualClock
@@ -167,6 +170,34 @@ async def test_a_hidden_tag_is_in_no_result_and_leads_to_no_path() -> None:
     plant.asker.roles = frozenset({Role.SECURITY_ADMIN})
     rest = await pages(plant, result)
     assert [*chain(*rest[1:])] == [f"tag_{number:05}" for number in range(499, 600)]
+
+
+a_tag = st.tuples(st.sampled_from("abcd"), st.booleans(), st.integers(0, len(KINDS) - 1))
+TABLES = st.lists(a_tag, max_size=60)
+HIDDEN = st.sampled_from(["", "*a?", "*.own*", "*b*"])
+
+
+@given(
+    TABLES, st.integers(1, 20), st.integers(0, int(MASK.All)), st.sampled_from(["", "*a?", "*.own*", "*b*"])
+)
+@settings(max_examples=40, deadline=None)
+async def test_the_pages_are_those_of_the_general_path(
+    table: list[tuple[str, bool, int]], most: int, mask: int, hidden: str
+) -> None:
+    plant = Plant(0, hiding(hidden) if hidden else ())
+    for number, (letter, own, kind) in enumerate(table):
+        name = f"{letter}{number}"
+        plant.add(tag(letter if own else name, kind, node_id=f"{PROCESS}.own{name}" if own else None))
+    plant.access.cover(plant.table, plant.space.aspace.virtual)
+    seen = [
+        reference
+        for reference in plant.general()
+        if plant.access.may(plant.asker.roles, ua.PermissionType.Browse, reference.NodeId)
+    ]
+    pages_of = [seen[start : start + most] for start in range(0, len(seen), most)]
+    found = await plant.all(most, ResultMask=mask)
+    encode = encoder(mask)
+    assert [[*map(struct_to_binary, page)] for page in found] == [[*map(encode, page)] for page in pages_of]
 
 
 # --- long answers ------------------------------------------------------------------------------------
