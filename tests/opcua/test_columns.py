@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 from asyncua import ua
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from edge_opcua.core.values import (
     Scalar,
 )
 from edge_opcua.opcua.access import Kind
-from edge_opcua.opcua.services.subscription import wire
+from edge_opcua.opcua.services.subscription import recordlog, wire
 from edge_opcua.opcua.services.subscription.deadband import changed
 from edge_opcua.opcua.services.subscription.queues import ValueQueue
 from edge_opcua.opcua.services.subscription.tagitems import TagItem
@@ -73,11 +74,8 @@ def value_of(scalar: Scalar) -> st.SearchStrategy[Any]:
 
 FILTERS = st.one_of(
     st.none(),
-    st.builds(
-        lambda trigger, band: (trigger, band),
-        st.sampled_from([0, 1, 1, 2]),
-        st.sampled_from([0.0, 0.0, 0.5, 1.0, 2.5, 1e20]),
-    ),
+    st.tuples(st.just(1), st.sampled_from([0.5, 1.0, 1.0, 2.5, 1e20])),
+    st.tuples(st.sampled_from([0, 1, 2]), st.sampled_from([0.0, 0.5, 1.0])),
 )
 SHAPES = st.fixed_dictionaries(
     {
@@ -146,6 +144,7 @@ class Columns(RuleBasedStateMachine):
         self.plant.session.roles = ADMIN
         self.number = self.plant.subscribe(interval_ms=1e6, keep_alive=10_000, lifetime=30_000)
         self.items: dict[int, ModelItem] = {}
+        self.rows = list(range(len(TAGS)))
         self.handles = 0
         self.lost = 0
 
@@ -168,10 +167,15 @@ class Columns(RuleBasedStateMachine):
             given["filter"] = deadband(band, kind, trigger)
         return {"handle": self.handles, **given}
 
-    @initialize(shapes=st.lists(SHAPES, min_size=2, max_size=4), stamps=STAMPS)
-    def begin(self, shapes: list[dict[str, Any]], stamps: int) -> None:
-        for row, shape in enumerate(shapes):
-            self.add(row + 9, dict(shape), stamps, REPORTING)
+    @initialize(
+        shapes=st.lists(SHAPES, min_size=3, max_size=6),
+        rows=st.lists(st.one_of(st.integers(0, SECRET), st.just(SECRET)), min_size=1, max_size=3),
+        stamps=STAMPS,
+    )
+    def begin(self, shapes: list[dict[str, Any]], rows: list[int], stamps: int) -> None:
+        self.rows = rows  # few, so that much happens to each
+        for i, shape in enumerate(shapes):
+            self.add(rows[i % len(rows)], shape, stamps, REPORTING)
 
     @rule(
         row=st.integers(0, SECRET), shape=SHAPES, stamps=STAMPS, mode=st.sampled_from([REPORTING, DISABLED])
@@ -179,6 +183,7 @@ class Columns(RuleBasedStateMachine):
     def add(self, row: int, shape: dict[str, Any], stamps: int, mode: int) -> None:
         if len(self.items) > 8:
             return
+        row = self.rows[row % len(self.rows)]
         wanted = self.wanted(shape := dict(shape), row)
         made = self.plant.monitor(self.number, self.plant.nodes[row], mode=mode, timestamps=stamps, **wanted)
         assert made.StatusCode.is_good()
@@ -225,6 +230,15 @@ class Columns(RuleBasedStateMachine):
 
     @rule(data=st.data(), missed=st.sampled_from([False, False, False, True]))
     def poll(self, data: st.DataObject, missed: bool) -> None:
+        for _ in range(data.draw(st.integers(1, 4))):
+            self._poll(data, missed=missed)
+
+    @rule(data=st.data(), most=st.sampled_from([1, 2, 100]))
+    def poll_and_publish(self, data: st.DataObject, most: int) -> None:
+        self.poll(data, missed=False)
+        self.publish(most, 10_000)
+
+    def _poll(self, data: st.DataObject, *, missed: bool) -> None:
         plant, rows = self.plant, {item.row for item in self.items.values()}
         status = plant.block.status.copy() if plant.block.batch is not None else plant.batch.status.copy()
         for row in rows:
@@ -261,8 +275,8 @@ class Columns(RuleBasedStateMachine):
             if item.slow:
                 item.look(self.shown(item.row))
 
-    @rule(shrank=st.booleans())
-    def other_user(self, shrank: bool) -> None:
+    @rule(data=st.data(), shrank=st.booleans())
+    def other_user(self, data: st.DataObject, shrank: bool) -> None:
         session = self.plant.session
         session.roles = OBSERVER if session.roles is ADMIN else ADMIN
         if shrank:
@@ -273,9 +287,11 @@ class Columns(RuleBasedStateMachine):
                     item.gap = False
                     item.push(self.shown(item.row))
                 item.gap = False
+        self.poll(data, missed=False)
 
-    @rule()
-    def resend(self) -> None:
+    @rule(data=st.data())
+    def resend(self, data: st.DataObject) -> None:
+        self.poll(data, missed=False)
         for _ in self.plant.service._resend(self.plant.session, self.number):
             pass
         for item in self.items.values():
@@ -322,6 +338,14 @@ class Columns(RuleBasedStateMachine):
     def who_has_something_is_pending(self) -> None:
         found = self.plant.found(self.number)
         assert set(found.pending) == {group for group in found.groups.values() if group.reports()}
+
+
+@pytest.fixture(autouse=True)
+def small_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs that are tidied and grow after a few values, not after a thousand."""
+    monkeypatch.setattr(recordlog, "_LEAST", 2)
+    monkeypatch.setattr(recordlog, "_MUCH", 4)
+    monkeypatch.setattr(recordlog, "_GLANCE", 1)
 
 
 TestColumns = Columns.TestCase

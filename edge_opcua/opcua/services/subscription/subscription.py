@@ -16,6 +16,7 @@ from edge_opcua.opcua.services.subscription.messages import notification_message
 if TYPE_CHECKING:
     from edge_opcua.opcua.services.service import Caller
     from edge_opcua.opcua.services.shares import Shares
+    from edge_opcua.opcua.services.subscription.columns import ColumnGroup, Key
     from edge_opcua.opcua.services.subscription.items import Item, Reporter
     from edge_opcua.opcua.services.subscription.schedule import Ticket
 
@@ -180,6 +181,7 @@ class Subscription:
     Attributes:
         session_id: NodeId of the session it belongs to; null if that ended without deleting it.
         items: Monitored items by MonitoredItemId.
+        groups: Those on scalar tags, as columns.
         pending: Who has something to report, in the order in which they got it.
         max_notifications: Most notifications in one message.
         priority: Higher goes first.
@@ -204,6 +206,7 @@ class Subscription:
         self.interval_ms = interval_ms
         self.cycle = cycle
         self.items: dict[int, Item] = {}
+        self.groups: dict[Key, ColumnGroup] = {}
         self.pending: dict[Reporter, None] = {}
         self.max_notifications = 0
         self.requested_max_notifications = 0
@@ -229,6 +232,8 @@ class Subscription:
 
     def look_again(self) -> None:
         """Take back what is queued: the owner may no longer see what he could when it was."""
+        for group in self.groups.values():
+            group.look_again()
         for item in self.items.values():
             if isinstance(item, QueuedItem):
                 item.look_again()

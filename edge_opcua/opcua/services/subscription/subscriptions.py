@@ -23,7 +23,7 @@ from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, Encoded, answer, begin
 from edge_opcua.opcua.services.subscription.conditions import Conditions
-from edge_opcua.opcua.services.subscription.dataitems import DataItem, Reader
+from edge_opcua.opcua.services.subscription.dataitems import Reader
 from edge_opcua.opcua.services.subscription.line import Line, Waiting, turn
 from edge_opcua.opcua.services.subscription.messages import acknowledgements
 from edge_opcua.opcua.services.subscription.monitoring import Monitoring
@@ -83,7 +83,7 @@ class Subscriptions:
     @property
     def polled(self) -> set[ua.NodeId]:
         """Nodes whose value nobody tells: it is read at each sample."""
-        return self.monitoring.polled
+        return self.monitoring.data.polled
 
     def services(self) -> Mapping[str, Service]:
         """The services of both sets."""
@@ -543,9 +543,8 @@ class Subscriptions:
             found = self.subscriptions.get(number)
             if found is None or found.session_id != session.session_id:
                 return
-            for item in items[start : start + SLICE]:
-                if isinstance(item, DataItem) and item.number in found.items:
-                    item.resend()
+            part = items[start : start + SLICE]
+            self.monitoring.resend(item for item in part if found.items.get(item.number) is item)
 
     def _called_for(self, number: ua.Variant) -> Subscription:
         found = self.subscriptions.get(number.Value)
