@@ -57,7 +57,20 @@ def item_properties(tag: TagConfig) -> Iterator[Property]:
     return (make(tag) for applies, make in _PROPERTIES.values() if applies(tag))
 
 
-def property_names(tag: TagConfig) -> list[str]:
+class Facts(NamedTuple):
+    """What of a tag's row says which properties it has."""
+
+    type: Scalar
+    length: int
+    low: float | None
+    high: float | None
+    unit: str
+    states: tuple[tuple[int, str], ...]
+    scale: float
+    offset: float
+
+
+def property_names(tag: TagConfig | Facts) -> list[str]:
     """Return the BrowseNames of a tag's properties, without making them."""
     return [name for name, (applies, _) in _PROPERTIES.items() if applies(tag)]
 
@@ -73,27 +86,27 @@ def has_property(tag: TagConfig, name: str) -> bool:
     return _PROPERTIES.get(name, _NO_PROPERTY)[0](tag)
 
 
-def _is_two_state(tag: TagConfig) -> bool:
+def _is_two_state(tag: TagConfig | Facts) -> bool:
     return tag.type is Scalar.BOOLEAN and not tag.length
 
 
-def _has_states(tag: TagConfig) -> bool:
+def _has_states(tag: TagConfig | Facts) -> bool:
     return bool(tag.states)
 
 
-def _has_range(of: TagConfig) -> bool:
+def _has_range(of: TagConfig | Facts) -> bool:
     return _is_analog(of) and of.low is not None and of.high is not None
 
 
-def _has_unit(of: TagConfig) -> bool:
+def _has_unit(of: TagConfig | Facts) -> bool:
     return _is_analog(of) and bool(of.unit)
 
 
-def _is_analog(of: TagConfig) -> bool:
+def _is_analog(of: TagConfig | Facts) -> bool:
     return not of.states and of.type not in _NOT_NUMBERS
 
 
-def _is_scaled(tag: TagConfig) -> bool:
+def _is_scaled(tag: TagConfig | Facts) -> bool:
     return (tag.scale, tag.offset) != (1.0, 0.0)
 
 
@@ -135,11 +148,11 @@ def _definition(tag: TagConfig) -> Property:
     return Property("Definition", value, ua.NodeId(ua.ObjectIds.String))
 
 
-def _never(_: TagConfig) -> bool:
+def _never(_: TagConfig | Facts) -> bool:
     return False
 
 
-_Rule = tuple[Callable[[TagConfig], bool], Callable[[TagConfig], Property]]
+_Rule = tuple[Callable[[TagConfig | Facts], bool], Callable[[TagConfig], Property]]
 # In the order in which clients browse them: which tags have it, and what it is.
 _PROPERTIES: Final[Mapping[str, _Rule]] = {
     "TrueState": (_is_two_state, _true_state),

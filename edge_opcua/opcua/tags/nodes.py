@@ -16,6 +16,7 @@ from edge_opcua.config.tags import TagConfig
 from edge_opcua.core.values import Scalar
 from edge_opcua.opcua.items import (
     STATE_TEXT,
+    Facts,
     has_property,
     item_property,
     item_type,
@@ -118,9 +119,10 @@ class TagNodes:
 
     def every(self) -> Iterator[ua.NodeId]:
         """Yield the NodeIds of all tags, each followed by those of its properties."""
-        for number in range(len(self._tags)):
+        facts = self._tags.configs.fields(Facts._fields, 0, len(self._tags))
+        for number, fact in enumerate(facts):
             yield self._tags.node_id(number)
-            for name in property_names(self._tags.configs[number]):
+            for name in property_names(Facts(*fact)):
                 yield self.node_id(TagNode(number, name))
 
     def check(self) -> None:
