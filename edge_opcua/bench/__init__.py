@@ -43,6 +43,16 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
         "edge_opcua.bench.endtoend",
         "stroke ready in the sensor to notification in the client, with its parts",
     ),
+    "opcua": Benchmark(
+        "edge_opcua.bench.opcua.suite",
+        "OPC UA server beside asyncua and node-opcua: values, reads, browse, events, latency, start; 4 min",
+    ),
+    "opcua-quick": Benchmark("edge_opcua.bench.opcua.quick", "the same, fewer and shorter; 2 min"),
+    "opcua-full": Benchmark("edge_opcua.bench.opcua.full", "the same, longer windows; 15 min"),
+    "opcua-growth": Benchmark(
+        "edge_opcua.bench.opcua.growth",
+        "OPC UA server: how cost grows with tags and clients, and what clients are told where it ends; 2 min",
+    ),
 }
 
 

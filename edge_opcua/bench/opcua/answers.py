@@ -23,7 +23,6 @@ from edge_opcua.bench.opcua.wire import (
 
 PUBLISH_RESPONSE: Final = ua.ObjectIds.PublishResponse_Encoding_DefaultBinary
 READ_RESPONSE: Final = ua.ObjectIds.ReadResponse_Encoding_DefaultBinary
-SERVICE_FAULT: Final = ua.ObjectIds.ServiceFault_Encoding_DefaultBinary
 DATA_CHANGE: Final = ua.ObjectIds.DataChangeNotification_Encoding_DefaultBinary
 EVENT_LIST: Final = ua.ObjectIds.EventNotificationList_Encoding_DefaultBinary
 STATUS_CHANGE: Final = ua.ObjectIds.StatusChangeNotification_Encoding_DefaultBinary

@@ -1,4 +1,4 @@
-"""A secure channel on a raw non-blocking socket: UACP frames, security None and Basic256Sha256 (Part 6 §6.7, §7.1).
+"""A secure channel on a raw non-blocking socket: UACP frames, None and Basic256Sha256 (Part 6 §6.7, §7.1).
 
 The handshake is made with asyncua's client side; what comes afterwards is framed, signed and encrypted here,
 so that a message costs what its bytes cost.
@@ -30,7 +30,7 @@ from asyncua.ua.ua_binary import (
     uatcp_to_binary,
 )
 
-from edge_opcua.bench.opcua.answers import SERVICE_FAULT, head
+from edge_opcua.bench.opcua.answers import head
 from edge_opcua.bench.opcua.wire import PAD
 from edge_opcua.errors import EdgeError
 
@@ -98,7 +98,7 @@ class Channel:
         where = urlparse(url)
         self.socket = socket.create_connection((where.hostname or "", where.port or 4840), PATIENCE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
+        self.socket.settimeout(0.0)
         self._in = bytearray()
         self._room = memoryview(bytearray(_READ))
         self._parts: dict[int, list[bytes]] = {}
@@ -228,7 +228,8 @@ class Channel:
         ids = (self._channel_id, self._token, self._sequence, self._request)
         signed = _FRAME.pack(b"MSG", chunk, size, *ids) + body + bytes([fill]) * (fill + 1)
         whole = signed + hmac.digest(self._sending.signing, signed, "sha256")
-        return whole[:_CLEAR] + uacrypto.cipher_encrypt(self._sending.cipher, whole[_CLEAR:])
+        sealed: bytes = uacrypto.cipher_encrypt(self._sending.cipher, whole[_CLEAR:])
+        return whole[:_CLEAR] + sealed
 
     def _write(self, data: bytes) -> None:
         """Send everything, taking what arrives meanwhile: a server may wait for us to read."""
@@ -310,8 +311,3 @@ def _policy(secured: Secured | None) -> Any:
 @cache
 def _key(file: Path) -> Any:
     return asyncio.run(uacrypto.load_private_key(file))
-
-
-def is_fault(message: bytes) -> bool:
-    """Return whether an answer is a ServiceFault."""
-    return head(message).type_id == SERVICE_FAULT

@@ -14,6 +14,7 @@ from edge_opcua.bench.opcua.wire import OVERFLOW, Columns
 from edge_opcua.core.values import Scalar
 
 _UNKNOWN: Final = -1
+Marks = npt.NDArray[np.bool_] | None
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Counts:
         values: Values.
         missing: Sequence numbers left out between two values of an item, as far as its type can tell.
         doubled: Values that repeat the one before.
+        silent: Gaps behind which the value has no Overflow bit: a client could not know of them.
         overflow: Values with the Overflow bit.
         uncertain: Values with an Uncertain status.
         bad: Values with a Bad status, which carry no sequence.
@@ -33,6 +35,7 @@ class Counts:
     values: int = 0
     missing: int = 0
     doubled: int = 0
+    silent: int = 0
     overflow: int = 0
     uncertain: int = 0
     bad: int = 0
@@ -88,7 +91,7 @@ class SequenceCheck:
         self._follow(columns, handles, numbers(columns))
 
     def reset(self) -> None:
-        """Forget the counts, and where each item stands."""
+        """Count from zero, and take each item from where it stands next."""
         self.counts = Counts()
         self._last[:] = _UNKNOWN
 
@@ -104,7 +107,8 @@ class SequenceCheck:
         self.counts.strangers += int(np.count_nonzero(other))
         good = np.flatnonzero(~bad)
         if len(good):
-            self._compare(handles[good], numbers(columns)[good], order_of(handles[good]))
+            marked = (status[good] & OVERFLOW) == OVERFLOW
+            self._compare(handles[good], numbers(columns)[good], order_of(handles[good]), marked)
 
     def _follow(
         self, columns: Columns, handles: npt.NDArray[np.uint32], found: npt.NDArray[np.int64]
@@ -112,11 +116,14 @@ class SequenceCheck:
         plan = columns.plan
         if plan.handles is None or not np.array_equal(plan.handles, handles):
             plan.handles, plan.kept = handles, order_of(handles)
-        self._compare(handles, found, plan.kept)
+        self._compare(handles, found, plan.kept, None)
 
-    def _compare(self, handles: npt.NDArray[np.uint32], found: npt.NDArray[np.int64], order: _Order) -> None:
+    def _compare(
+        self, handles: npt.NDArray[np.uint32], found: npt.NDArray[np.int64], order: _Order, marked: Marks
+    ) -> None:
         if order.rows is not None:
             handles, found = handles[order.rows], found[order.rows]
+            marked = marked[order.rows] if marked is not None else None
         modulus = self._modulus[handles]
         found -= self._offset[handles]
         found %= modulus
@@ -131,7 +138,9 @@ class SequenceCheck:
             # A Boolean cannot tell two steps from none: what it repeats is counted by the others.
             tells = modulus > 2
             self.counts.doubled += int(np.count_nonzero((step == 0) & tells))
-            self.counts.missing += int((step[(step > 1) & tells] - 1).sum())
+            gaps = (step > 1) & tells
+            self.counts.missing += int((step[gaps] - 1).sum())
+            self.counts.silent += int(np.count_nonzero(gaps if marked is None else gaps & ~marked))
 
 
 def order_of(handles: npt.NDArray[np.uint32]) -> _Order:

@@ -48,7 +48,6 @@ class LoadClient:
         on_values: Gets the records of each data change, when it is decoded.
         on_events: Gets the message and its events.
         messages: Messages with notifications.
-        bytes: Bytes received.
     """
 
     def __init__(self, url: str, secured: Secured | None = None, decoder: Decoder | None = None) -> None:
@@ -67,11 +66,6 @@ class LoadClient:
         except BaseException:
             self.channel.close()
             raise
-
-    @property
-    def bytes(self) -> int:
-        """Bytes received so far."""
-        return self.channel.received
 
     def close(self) -> None:
         """End the session and its subscriptions, then the connection."""

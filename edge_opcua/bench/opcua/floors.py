@@ -74,7 +74,7 @@ def compared(
         wanted = floor.times(peer)
         if wanted and plain.ratio is not None:
             verdict = "holds" if plain.ratio >= wanted else "DOES NOT HOLD"
-            said = _joined(said, f"floor {number(wanted)} ×: {verdict}")
+            said = _joined(said, f"floor {number(wanted)} x: {verdict}")
         yield Figure(name, ours, unit, PEER_NAMES[peer], seen[peer], better=better, note=said)
 
 

@@ -34,7 +34,7 @@ def holds(step: Step) -> bool:
 
 
 def climb(measure: Callable[[float], Step], first: float, *, top: float, steps: int) -> list[Step]:
-    """Return the rungs tried: doubled while they hold, then finer between the last good and the first bad one.
+    """Return the rungs tried: doubled while they hold, then between the last good and the first bad one.
 
     Args:
         measure: Measures one rate.

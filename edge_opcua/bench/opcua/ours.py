@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gc
 import json
 import logging
@@ -30,20 +29,19 @@ from edge_opcua.security.pki import open_pki
 from edge_opcua.security.trust import TrustList
 
 # What differs from the limits of the product: the client of a benchmark asks as often as it can.
-LIMITS: Final = {
-    "min_publishing_ms": 1.0,
-    "min_sampling_ms": 1.0,
-    "requests_per_s": 1e6,
-    "request_burst": 1_000_000,
-    "connects_per_s": 1e4,
-    "connect_burst": 10_000,
-    "early_requests_per_s": 1e4,
-    "early_request_burst": 10_000,
-    "sessions": 200,
-    "items": 20_000_000,
-    "queued": 50_000_000,
-    "retransmission_bytes": 512 * 1024 * 1024,
-}
+LIMITS: Final = ServerLimits(
+    min_publishing_ms=1.0,
+    min_sampling_ms=1.0,
+    requests_per_s=1e6,
+    request_burst=1_000_000,
+    connects_per_s=1e4,
+    connect_burst=10_000,
+    early_requests_per_s=1e4,
+    early_request_burst=10_000,
+    sessions=200,
+    items=20_000_000,
+    queued=50_000_000,
+)
 _SERVER: Final = ua.NodeId(ua.ObjectIds.Server)
 
 
@@ -79,7 +77,7 @@ async def _serve(order: dict[str, Any]) -> None:
             pki, TrustList(root / "pki"), config.opcua.secure_policies, allow_none=True, anonymous=True
         ),
         nodesets=read_nodesets(),
-        limits=dataclasses.replace(ServerLimits(), **LIMITS),
+        limits=LIMITS,
     )
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from asyncua import Server, ua, uamethod
@@ -116,7 +116,7 @@ class Plain:
         first: int,
         make: Callable[[Scalar, int, int], Any],
     ) -> None:
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         for item, (node, variant, kind) in enumerate(nodes, first):
             shown = ua.DataValue(ua.Variant(make(kind, self._sequence, item), variant), SourceTimestamp=now)
             await self._server.write_attribute_value(node, shown)
@@ -145,7 +145,7 @@ def _times(kind: Scalar, sequence: int, item: int) -> float:
     return time.monotonic_ns() / 1000
 
 
-@uamethod
+@uamethod  # type: ignore[untyped-decorator]
 def _echo(parent: ua.NodeId, number: int) -> int:
     del parent
     return number

@@ -1,4 +1,4 @@
-"""The machine under test: N scalar tags of all types in blocks of one poll each, as a configuration and a bus."""
+"""The machine under test: scalar tags of all types, in blocks of one poll each, as configuration and bus."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ each block once.
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any, Final
 
@@ -75,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""Line by line JSON between the benchmark and the processes it measures, and what the kernel says of those."""
+"""Lines of JSON between the benchmark and the processes it measures, and what the kernel says of those."""
 
 from __future__ import annotations
 

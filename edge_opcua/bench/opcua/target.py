@@ -123,7 +123,7 @@ class Target:
         return Secured(client.certificate, client.key, certificate, client.uri)
 
     def begin(self, items: int, hz: float, seconds: float, what: str = "values") -> None:
-        """Let the first ``items`` variables change ``hz`` times a second from now on; :meth:`finish` waits."""
+        """Let the first ``items`` variables change ``hz`` times a second; :meth:`finish` tells the end."""
         order = {"do": "run", "hz": hz, "seconds": seconds, "what": what}
         if self.name == OURS:
             order["blocks"] = [0, -(-items // ROWS)]
@@ -190,7 +190,7 @@ def _start_ours(
     stack.callback(bus.close)
     fd = os.memfd_create("edge_opcua.bench", os.MFD_CLOEXEC)
     stack.callback(os.close, fd)
-    with open(fd, "wb", closefd=False) as file:  # noqa: PTH123 - a descriptor has no path
+    with open(fd, "wb", closefd=False) as file:
         file.write(packed(config))
     what = "times" if load.doubles else "values"
     producer = Remote(

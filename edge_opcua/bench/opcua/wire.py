@@ -283,21 +283,31 @@ def past_value(message: bytes, at: int, kind: int) -> int:
         return past_node_id(message, at)
     if kind == 20:  # QualifiedName
         return past_string(message, at + 2)
-    if kind == 21:  # LocalizedText
-        here = at + 1
-        for bit in (1, 2):
-            if message[at] & bit:
-                here = past_string(message, here)
-        return here
-    if kind == 22:  # ExtensionObject
-        here = past_node_id(message, at)
-        return past_string(message, here + 1) if message[here] else here + 1
+    if kind == 21:
+        return _past_text(message, at)
+    if kind == 22:
+        return _past_extension(message, at)
     raise DecodeError(f"built-in type {kind} is not known here")
+
+
+def _past_text(message: bytes, at: int) -> int:
+    """Return where a LocalizedText ends: a mask, then locale and text where there are any."""
+    here = at + 1
+    for bit in (1, 2):
+        if message[at] & bit:
+            here = past_string(message, here)
+    return here
+
+
+def _past_extension(message: bytes, at: int) -> int:
+    """Return where an ExtensionObject ends: type, form, and a body unless there is none."""
+    here = past_node_id(message, at)
+    return past_string(message, here + 1) if message[here] else here + 1
 
 
 def past_string(message: bytes, at: int) -> int:
     """Return where a String or ByteString ends."""
-    (length,) = struct.unpack_from("<i", message, at)
+    length: int = struct.unpack_from("<i", message, at)[0]
     return at + 4 + max(length, 0)
 
 
