@@ -21,6 +21,7 @@ from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.service import Caller, Service
 from edge_opcua.opcua.services.slices import Encoded, Pace, answer, begin
 from edge_opcua.opcua.services.view.paths import Paths
+from edge_opcua.opcua.services.view.register import Registration
 from edge_opcua.opcua.services.view.search import (
     Description,
     Page,
@@ -82,12 +83,7 @@ class Views:
                 ("BrowsePaths",),
                 most.translate,
             ),
-            "RegisterNodes": Service(
-                ua.RegisterNodesParameters, _register, ("NodesToRegister",), most.register
-            ),
-            "UnregisterNodes": Service(
-                ua.UnregisterNodesParameters, _unregister, ("NodesToUnregister",), most.register
-            ),
+            **Registration(self._limits).services(),
         }
 
     def points(self) -> int:
@@ -183,14 +179,3 @@ class Views:
 
 def _weight(result: ua.BrowsePathResult) -> int:
     return 1 + len(result.Targets)
-
-
-def _register(_: Caller, params: ua.RegisterNodesParameters) -> ua.RegisterNodesResponse:
-    """Return the same NodeIds: ours are found at once, there is no faster name for them (Part 4 §5.9.5)."""
-    response = ua.RegisterNodesResponse()
-    response.Parameters.RegisteredNodeIds = params.NodesToRegister
-    return response
-
-
-def _unregister(_: Caller, params: ua.UnregisterNodesParameters) -> ua.UnregisterNodesResponse:  # noqa: ARG001 - nothing was kept
-    return ua.UnregisterNodesResponse()
