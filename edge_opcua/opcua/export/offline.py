@@ -21,6 +21,7 @@ from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
 from edge_opcua.opcua.space import SpaceBuilder
+from edge_opcua.opcua.standard.loading import load_standard
 from edge_opcua.opcua.types import attribute, is_subtype, supertypes
 
 __all__ = ["Model", "offline_model"]
@@ -113,6 +114,10 @@ class _Core(InternalServer):
         self.view_service = ViewService(self.aspace)
         self.node_mgt_service = NodeManagementService(self.aspace)
         self.isession.aspace = self.aspace
+
+    async def load_standard_address_space(self, shelf_file: Any = None) -> None:  # noqa: ARG002 - asyncua's signature
+        """Make the standard's nodes."""
+        load_standard(self.aspace)
 
 
 async def offline_model(

@@ -44,6 +44,7 @@ from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
 from edge_opcua.opcua.services.subscription.subscriptions import Subscriptions
 from edge_opcua.opcua.services.view.view import Views
+from edge_opcua.opcua.standard.loading import load_standard
 from edge_opcua.opcua.types import SERVER
 from edge_opcua.security.pki import Pki, names_in, utc
 from edge_opcua.security.trust import Knock
@@ -149,6 +150,10 @@ class Core(InternalServer):
         self.max_connections = 2 * limits.connections  # ours is asked before; those that end count here too
         self.max_pending_activation_seconds = limits.activation_s
         self.max_pending_messages_per_connection = limits.waiting_messages + 1  # and the last, None
+
+    async def load_standard_address_space(self, shelf_file: Any = None) -> None:  # noqa: ARG002 - asyncua's signature
+        """Make the standard's nodes; asyncua's own way takes more than twice as long."""
+        load_standard(self.aspace)
 
     def _tell(self, act: Act) -> None:
         self.audit(act)  # as it is then: who listens comes later
@@ -384,7 +389,7 @@ class SecureServer(Server):
         )
 
     async def init(self, shelf_file: Any = None) -> None:
-        """Load the standard address space (about a second); namespace 1 is our ApplicationUri."""
+        """Make the standard's nodes (a third of a second); namespace 1 is our ApplicationUri."""
         with paused():
             await super().init(shelf_file)
         self.iserver.subscription_service.bind_methods()
