@@ -119,7 +119,7 @@ class Opener:
         end = len(plain)
         if seal is not None:
             if seal.encrypts:
-                if end % BLOCK_BYTES:
+                if not end or end % BLOCK_BYTES:
                     return None
                 plain = seal.decrypted(plain)
             end -= SIGNATURE_BYTES
