@@ -22,7 +22,7 @@ class Seal:
     """HMAC-SHA256, and AES-CBC if the channel is encrypted.
 
     Each message begins with the initialization vector of its token (Part 6 §6.7.5), but a context goes on
-    where the last message ended: with the last block of ciphertext, which CBC combines with the first block of
+    where the last message ended: with the last block of ciphertext, which CBC combines with the first one of
     plaintext by exclusive or. Here that block is taken out again and the initialization vector put in.
 
     Args:
