@@ -23,11 +23,16 @@ _MODULES = {
 }
 
 
+# With many tags on a small machine they are busy for seconds; they say themselves when that ends.
+_SLOW_TO_START = ("io", "opcua")
+
+
 async def main(child: Child) -> None:
     """Run the role of this process until it is told to stop."""
     kind = child.role.partition("/")[0]
     if kind not in _MODULES:
         raise ConfigError(f"there is no role {child.role}")
+    child.starting = kind in _SLOW_TO_START
     config = unpacked(child.config)
     run: Main = import_module(_MODULES[kind]).run
     await run(child, config)

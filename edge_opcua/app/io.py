@@ -38,6 +38,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
         for output in config.outputs
     ]
     child.handle = _Writes(child, config, devices, executors).handle
+    child.starting = False
     async with asyncio.TaskGroup() as group:
         polling = [
             group.create_task(supervise(device.name, device.run, clock=child.clock), name=device.name)

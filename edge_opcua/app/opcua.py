@@ -159,6 +159,7 @@ class _Service:
         # the time of publishing 1 000 tags at 10 Hz (measured).
         gc.collect()
         gc.freeze()
+        self._child.starting = False
         while True:
             names, now_ns = self._config.opcua.certificate_names, self._child.clock.utc_ns()
             warnings = await self._files.call(

@@ -16,7 +16,9 @@ from edge_opcua.core.values import is_good
 PING_S: Final = 2.0
 PAUSE_S: Final = 0.5
 MOST_MISSED: Final = 3  # in a row, some 7 s; a machine that was suspended as a whole costs one
-MOST_MISSED_AT_START: Final = 12  # until the first answer: a slow disk may take its time with the imports
+# Until it says that it has started, some 30 s: a slow disk may take its time with the imports, and a small
+# machine with the tags of a large plant.
+MOST_MISSED_AT_START: Final = 12
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +38,7 @@ async def _kill_if_frozen(child: ChildProcess, hub: Hub, clock: Clock) -> None:
         heard = hub.heard(child.role)
         reply = await hub.request(child.role, PING, {}, timeout_s=PING_S)
         if is_good(reply.status):
-            most = MOST_MISSED
+            most = MOST_MISSED_AT_START if reply.body.get("starting") else MOST_MISSED
         # Whatever it says proves that it lives: a ping may have to wait behind many slow requests.
         missed = 0 if is_good(reply.status) or hub.heard(child.role) != heard else missed + 1
         await clock.sleep(PAUSE_S)

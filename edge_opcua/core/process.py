@@ -65,6 +65,7 @@ class Child:
         arguments: What else the supervisor put on the command line.
         stopping: Set when the process shall release its outputs and return.
         handle: Answers requests of others; to be replaced as soon as the child can.
+        starting: Whether it makes what it needs, which may hold its event loop for long; pings tell.
     """
 
     role: str
@@ -76,6 +77,7 @@ class Child:
     arguments: tuple[str, ...] = ()
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     handle: Handler = _not_ready
+    starting: bool = False
 
 
 def run_child(main: Callable[[Child], Awaitable[None]], argv: Sequence[str] | None = None) -> int:
@@ -129,7 +131,7 @@ async def _run(
 
     async def handle(request: Request) -> Reply:
         if request.kind == PING:
-            return Reply()
+            return Reply(body={"starting": child.starting})
         if request.kind != "stop":
             return await child.handle(request)
         stopping.set()

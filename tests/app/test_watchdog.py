@@ -13,6 +13,7 @@ from edge_opcua.core.values import BAD_TIMEOUT
 from edge_opcua.testing import ManualClock
 
 ANSWER, SILENCE = Reply(), Reply(BAD_TIMEOUT, "")
+STARTING = Reply(body={"starting": True})
 
 
 class Process:
@@ -75,6 +76,12 @@ async def test_a_process_that_answers_in_time_again_is_left_alone() -> None:
 
 async def test_a_process_too_busy_for_pings_lives_as_long_as_it_says_anything() -> None:
     assert await watched([ANSWER, *[SILENCE] * 20], talks=True) == (0, 21)
+
+
+async def test_who_says_that_it_is_still_starting_may_take_its_time() -> None:
+    long = [SILENCE] * (MOST_MISSED_AT_START - 1)
+    assert await watched([STARTING, *long, STARTING, *long, ANSWER]) == (0, 3 + 2 * len(long))
+    assert await watched([STARTING, *long, ANSWER, *[SILENCE] * 20]) == (-9, 2 + len(long) + MOST_MISSED)
 
 
 async def test_a_start_may_take_its_time_but_not_for_ever() -> None:

@@ -17,11 +17,11 @@ from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.collector import paused
 from edge_opcua.core.values import BlockSpec
 from edge_opcua.opcua.addressspace import Nodes
+from edge_opcua.opcua.loading import load_standard
 from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
 from edge_opcua.opcua.space import SpaceBuilder
-from edge_opcua.opcua.standard.loading import load_standard
 from edge_opcua.opcua.types import attribute, is_subtype, supertypes
 
 __all__ = ["Model", "offline_model"]

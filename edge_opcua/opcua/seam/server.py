@@ -28,6 +28,7 @@ from edge_opcua.errors import ConfigError
 from edge_opcua.opcua.access import Access, Kind
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.loading import load_standard
 from edge_opcua.opcua.seam.cancel import Cancellation
 from edge_opcua.opcua.seam.channel import CHUNK_BYTES
 from edge_opcua.opcua.seam.gate import QUIET_S, Gate, ServerSecurity
@@ -44,7 +45,6 @@ from edge_opcua.opcua.services.methods import Methods
 from edge_opcua.opcua.services.service import Service, ServiceSet, WriteHandler
 from edge_opcua.opcua.services.subscription.subscriptions import Subscriptions
 from edge_opcua.opcua.services.view.view import Views
-from edge_opcua.opcua.standard.loading import load_standard
 from edge_opcua.opcua.types import SERVER
 from edge_opcua.security.pki import Pki, names_in, utc
 from edge_opcua.security.trust import Knock

@@ -6,7 +6,7 @@ from asyncua import ua
 from asyncua.server.address_space import AddressSpace, NodeData
 
 from edge_opcua.core.collector import paused
-from edge_opcua.opcua.standard.loading import load_standard
+from edge_opcua.opcua.loading import load_standard
 from tests.opcua.standard_space import loaded
 
 
