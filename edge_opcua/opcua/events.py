@@ -1,49 +1,36 @@
-"""The events of the plant: a result, progress of a model job, a link lost or back."""
+"""The events of the plant: progress of a model job, a link lost or back; results have a file of their own."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 from asyncua import ua
 from asyncua.common.events import Event
 
-from edge_opcua.core.batch import TagBatch
-from edge_opcua.core.values import Verdict, is_bad
 from edge_opcua.opcua.models import Job
 from edge_opcua.opcua.namespaces import Ids
-from edge_opcua.opcua.rows import RESULT_ROWS
-from edge_opcua.opcua.values import VARIANT_OF, status_code, utc
 
 # Part 5 §6.4.2: 1 is least, 1000 most severe; bands as in Part 9 §5.5.3 (low 1-333, medium 334-666, high).
-SEVERITY_OF: Final = {
-    Verdict.UNDEFINED: 300,
-    Verdict.OK: 100,
-    Verdict.NOT_OK: 500,
-    Verdict.NOT_DECIDABLE: 400,
-}
 LINK_LOST_SEVERITY: Final = 700
 LINK_BACK_SEVERITY: Final = 200
 JOB_SEVERITY: Final = 150
 JOB_FAILED_SEVERITY: Final = 600
 
-# ResultState (OPC 40001-101 §10.6).
-COMPLETED: Final = 1
-FAILED: Final = 4
-
-# Rows that become a field otherwise than as they are.
-_OTHERWISE: Final = frozenset({"result_id", "captured_ns", "verdict"})
-
-_VERDICT_TEXT: Final = {
-    Verdict.UNDEFINED: "not evaluated",
-    Verdict.OK: "OK",
-    Verdict.NOT_OK: "not OK",
-    Verdict.NOT_DECIDABLE: "not decidable",
+# What every event has (Part 5 §6.4.2).
+_BASE_TYPES: Final = {
+    "EventId": ua.VariantType.ByteString,
+    "EventType": ua.VariantType.NodeId,
+    "SourceNode": ua.VariantType.NodeId,
+    "SourceName": ua.VariantType.String,
+    "Time": ua.VariantType.DateTime,
+    "ReceiveTime": ua.VariantType.DateTime,
+    "LocalTime": ua.VariantType.ExtensionObject,
+    "Message": ua.VariantType.LocalizedText,
+    "Severity": ua.VariantType.UInt16,
 }
+_LOCAL_TIME: Final = ua.TimeZoneDataType(Offset=0)  # of all events; nobody changes it
 
 
 class PlantEvent(Event):
@@ -67,150 +54,15 @@ class PlantEvent(Event):
         time: dt.datetime | None,
     ) -> None:
         super().__init__(source[0])
-        kinds = ua.VariantType
-        for name, value, kind in (
-            ("EventId", None, kinds.ByteString),
-            ("EventType", event_type, kinds.NodeId),
-            ("SourceNode", source[0], kinds.NodeId),
-            ("SourceName", source[1], kinds.String),
-            ("Time", time, kinds.DateTime),
-            ("ReceiveTime", None, kinds.DateTime),
-            ("LocalTime", ua.TimeZoneDataType(Offset=0), kinds.ExtensionObject),
-            ("Message", ua.LocalizedText(message, "en"), kinds.LocalizedText),
-            ("Severity", severity, kinds.UInt16),
-        ):
-            self.add_property(name, value, kind)
-
-
-@dataclass(frozen=True, slots=True)
-class ResultContext:
-    """What a result event says beyond its batch.
-
-    Args:
-        pipeline: Name of the pipeline.
-        node: Its inference object.
-        names: Names of the features.
-        model_ref: Object of the model that judged, the null NodeId if it is not in the repository.
-        publish_ms: From the result's publication on the bus to now.
-    """
-
-    pipeline: str
-    node: ua.NodeId
-    names: tuple[str, ...]
-    model_ref: ua.NodeId
-    publish_ms: float
-
-
-def result_event(batch: TagBatch, status: npt.NDArray[np.uint32], context: ResultContext) -> PlantEvent:
-    """Return the event of one result (OPC 40001-101 ResultReadyEventType, with what the model said).
-
-    Args:
-        batch: A batch of a result block.
-        status: Effective status of its rows; a Bad one makes a field null.
-        context: What the batch does not say.
-    """
-    row: dict[str, Any] = {
-        tag.name: None if is_bad(int(status[i])) else batch.value(i)
-        for i, tag in enumerate(batch.layout.spec.tags)
-    }
-    verdict_row = batch.row("verdict")
-    verdict = _verdict(row["verdict"])
-    made = utc(int(batch.server_ns[verdict_row]))
-    event = PlantEvent(
-        Ids.RESULT_EVENT_TYPE,
-        (context.node, context.pipeline),
-        message=_result_message(context.pipeline, verdict, row),
-        severity=SEVERITY_OF[verdict],
-        time=made,
-    )
-    for tag in batch.layout.spec.tags:
-        member = RESULT_ROWS.get(tag.name)
-        if member is not None and tag.name not in _OTHERWISE:
-            event.add_property(member, _plain(row[tag.name]), VARIANT_OF[tag.type])
-    captured = utc(row["captured_ns"] or 0)
-    kinds = ua.VariantType
-    for name, value, kind in (
-        ("Verdict", int(verdict), kinds.Int32),
-        ("Pipeline", context.pipeline, kinds.String),
-        ("ContributionNames", list(context.names), kinds.String),
-        ("ModelRef", context.model_ref, kinds.NodeId),
-        ("LatencyPublish", context.publish_ms, kinds.Double),
-        ("CapturedAt", captured, kinds.DateTime),
-        ("ResultStatus", status_code(int(status[verdict_row])), kinds.StatusCode),
-    ):
-        event.add_property(name, value, kind)
-    _add_result(event, row, verdict, captured, made)
-    return event
-
-
-def _verdict(value: Any) -> Verdict:
-    """Return what a verdict row says; Part 4 lets a Bad one say nothing, then it is not decidable."""
-    if value is None:
-        return Verdict.NOT_DECIDABLE
-    return Verdict(value) if value in Verdict._value2member_map_ else Verdict.UNDEFINED
-
-
-def _result_message(pipeline: str, verdict: Verdict, row: Mapping[str, Any]) -> str:
-    stroke = "" if row["stroke"] is None else f" stroke {row['stroke']}"
-    score = "" if row["score"] is None else f", score {row['score']:.3g}"
-    reason = f" ({row['reason']})" if row["reason"] else ""
-    return f"{pipeline}:{stroke} {_VERDICT_TEXT[verdict]}{score}{reason}"
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _add_result(
-    event: PlantEvent,
-    row: Mapping[str, Any],
-    verdict: Verdict,
-    captured: dt.datetime | None,
-    made: dt.datetime | None,
-) -> None:
-    """Add ``Result`` and its parts as OPC 40001-101 has them, for clients that know only that."""
-    # Looked up by NodeId: asyncua keeps structures by BrowseName, and MachineVision has a ResultDataType too.
-    structures = ua.extension_objects_by_datatype
-    meta = structures[Ids.RESULT_META_DATA](ResultId=str(row["result_id"]))
-    meta.IsSimulated = False
-    meta.ResultState = COMPLETED if row["score"] is not None else FAILED
-    meta.PartId = _text(row["part_id"])
-    meta.InternalConfigurationId = f"{row['model_name']}/{row['model_version']}"
-    meta.CreationTime = made
-    meta.ResultEvaluation = ua.enums_by_datatype[Ids.RESULT_EVALUATION](int(verdict))
-    meta.ResultEvaluationCode = int(verdict)
-    meta.ResultEvaluationDetails = ua.LocalizedText(row["reason"] or "")
-    if captured is not None:
-        times = structures[Ids.PROCESSING_TIMES](StartTime=captured, EndTime=made or captured)
-        times.AcquisitionDuration = row["acquire_ms"]
-        times.ProcessingDuration = row["infer_ms"]
-        meta.ProcessingTimes = times
-    content = [
-        ua.Variant(row[name], ua.VariantType.Double)
-        for name in ("score", "confidence")
-        if row[name] is not None
-    ]
-    result = structures[Ids.RESULT_DATA](ResultMetaData=meta, ResultContent=content)
-    kinds = ua.VariantType
-    event.add_property("Result", result, kinds.ExtensionObject)
-    event.add_property("Result/ResultMetaData", meta, kinds.ExtensionObject)
-    for member, kind in (
-        ("ResultId", kinds.String),
-        ("IsSimulated", kinds.Boolean),
-        ("ResultState", kinds.Int32),
-        ("PartId", kinds.String),
-        ("InternalConfigurationId", kinds.String),
-        ("CreationTime", kinds.DateTime),
-        ("ProcessingTimes", kinds.ExtensionObject),
-        ("ResultEvaluationCode", kinds.Int64),
-        ("ResultEvaluationDetails", kinds.LocalizedText),
-    ):
-        event.add_property(f"Result/ResultMetaData/{member}", getattr(meta, member), kind)
-    event.add_property("Result/ResultMetaData/ResultEvaluation", int(verdict), kinds.Int32)
+        self.data_types = _BASE_TYPES.copy()
+        self.EventId: bytes | None = None
+        self.EventType = event_type
+        self.SourceNode, self.SourceName = source
+        self.Time = time
+        self.ReceiveTime: dt.datetime | None = None
+        self.LocalTime = _LOCAL_TIME
+        self.Message = ua.LocalizedText(message, "en")
+        self.Severity = severity
 
 
 def job_event(job: Job, source: ua.NodeId, time: dt.datetime | None) -> PlantEvent:

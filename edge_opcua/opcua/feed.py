@@ -22,8 +22,9 @@ from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import GOOD, Array, Link, Scalar, is_good
-from edge_opcua.opcua.events import LinkChange, PlantEvent, ResultContext, link_event, result_event
+from edge_opcua.opcua.events import LinkChange, PlantEvent, link_event
 from edge_opcua.opcua.models import ModelInfo
+from edge_opcua.opcua.results import ResultContext, ResultEvents
 from edge_opcua.opcua.rows import Binding
 from edge_opcua.opcua.space import DeviceNodes, InferenceNodes, PlantSpace
 from edge_opcua.opcua.tags.live import LiveBlock
@@ -73,17 +74,18 @@ class BlockView:
         self._rows_of = _rows_of_columns(reader)
 
     def take(self, batch: TagBatch) -> Iterable[Binding]:
-        """Show a new batch; returns the bindings whose value or status changed."""
+        """Show a new batch; returns the bindings whose value or status changed, if anybody watches one."""
         status = self.reader.effective(batch)
         before = self.batch
+        changed: npt.NDArray[np.bool_] | None = self._bound
         if before is None:
             self.batch = before = TagBatch(batch.layout)
-            changed = self._bound
         else:
-            changed = self._differing(before, batch) | (status != self.status)
+            watched = any(binding.slot.datachange_callbacks for binding in self._bindings)
+            changed = (self._differing(before, batch) | (status != self.status)) if watched else None
         before.copy_from(batch)
         self._note(status)
-        return self._chosen(changed)
+        return () if changed is None else self._chosen(changed)
 
     def reassess(self) -> Iterable[Binding]:
         """Look at the age of what is shown; returns the bindings whose status changed."""
@@ -370,6 +372,7 @@ class _InferenceFeed:
         self._names: tuple[str, ...] = ()
         self._model_ref = ua.NodeId()
         self._model_nodes = space.model_nodes
+        self._events = ResultEvents(view.reader.spec, nodes.pipeline, nodes.node)
 
     async def start(self) -> None:
         """Show the counters and the last result's model."""
@@ -387,7 +390,7 @@ class _InferenceFeed:
             await self.describe()
             _notify_all(self.view, changed, self._counts)
             await self._assign(self._nodes.latency_publish, publish_ms, ua.VariantType.Double)
-            await self._emit(result_event(batch, self.view.status, self._context(publish_ms)))
+            await self._emit(self._events.event(batch, self.view.status, self._context(publish_ms)))
             self._published += 1
             self._counts.results += 1
             await self._assign(self._nodes.published, self._published, ua.VariantType.UInt64)
@@ -411,7 +414,7 @@ class _InferenceFeed:
         await self._assign(self._nodes.model_ref, self._model_ref, ua.VariantType.NodeId)
 
     def _context(self, publish_ms: float) -> ResultContext:
-        return ResultContext(self._nodes.pipeline, self._nodes.node, self._names, self._model_ref, publish_ms)
+        return ResultContext(self._names, self._model_ref, publish_ms)
 
     async def _count_lost(self) -> None:
         lost = self.view.reader.lost
