@@ -97,6 +97,7 @@ class LiveBlock:
         self._substitutes = _substitutes(spec, self._columns)
         self._watchers: dict[int, dict[int, Watcher]] = {}
         self._canonical: npt.NDArray[np.uint64] = np.zeros(n, np.uint64)
+        self._make_canonical: records.Canonical | None = None
         self._image: records.Records = np.zeros(n, records.BODY)
         self._image["kind"] = self.kind
         self._image_version = -1
@@ -210,7 +211,10 @@ class LiveBlock:
         """
         if self._canonical_version != self.version:
             self._canonical_version = self.version
-            self._fill(self._canonical, canonical=True)
+            if self._make_canonical is None:
+                self._make_canonical = records.Canonical(self.kind)
+            self._canonical = self._make_canonical.of(self.image()["value"])
+            self._canonical[bad_rows(self.status)] = 0
         return self._canonical
 
     def _draw(self, image: records.Records) -> None:
@@ -224,13 +228,10 @@ class LiveBlock:
         image["source"] = records.ticks(batch.source_ns)
         image["server"] = records.ticks(server_ns)
         image["mask"] = records.masks(status, batch.source_ns, server_ns)
-        self._fill(image["value"], canonical=False)
+        self._fill(image["value"], batch)
 
-    def _fill(self, into: npt.NDArray[np.uint64], *, canonical: bool) -> None:
+    def _fill(self, into: npt.NDArray[np.uint64], batch: TagBatch) -> None:
         """Write the bits of the values shown."""
-        batch = self.batch
-        if batch is None:
-            return
         shown_as_substitute = (self.status == UNCERTAIN_SUBSTITUTE) & (batch.status != UNCERTAIN_SUBSTITUTE)
         any_substitute = bool(shown_as_substitute.any())
         for scalar, rows in self._columns.items():
@@ -238,9 +239,7 @@ class LiveBlock:
             if any_substitute:
                 has, values = self._substitutes[scalar]
                 column = np.where(shown_as_substitute[rows] & has, values, column)
-            into[rows] = records.canonical(column) if canonical else records.widened(column)
-        if canonical:
-            into[bad_rows(self.status)] = 0
+            into[rows] = records.widened(column)
 
     # --- row by row ----------------------------------------------------------------------------------
 

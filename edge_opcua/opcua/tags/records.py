@@ -44,6 +44,8 @@ Records = npt.NDArray[Any]
 _EPOCH_TICKS: Final = 116_444_736_000_000_000
 _NS_PER_US: Final = 1000
 _TICKS_PER_US: Final = 10
+_SIGNED: Final = [int(each) for each in (Scalar.SBYTE, Scalar.INT16, Scalar.INT32, Scalar.INT64)]
+_WIDTHS: Final = np.array([0, *(each.dtype.itemsize for each in Scalar)])
 _SIGN: Final = np.uint64(1 << 63)
 _BAD: Final = 0x80000000
 
@@ -99,24 +101,44 @@ def narrowed(bits: npt.NDArray[np.uint64], scalar: Scalar) -> Array:
     return bits.astype(f"u{dtype.itemsize}").view(dtype)
 
 
-def canonical(values: Array) -> npt.NDArray[np.uint64]:
-    """Return numbers of which two are equal exactly if the values are: one zero, one NaN.
+class Canonical:
+    """Numbers of which two of a row are equal exactly if the values are: one zero, one NaN.
 
     Those of integers are in their order and as far apart as they are; those of floats are a Double's bits.
+
+    Args:
+        kinds: Built-in type of each row.
     """
-    kind = values.dtype.kind
-    if kind == "f":
-        wide = values.astype(np.float64)
-        wide += 0.0  # -0.0 + 0.0 is 0.0
-        wide[np.isnan(wide)] = np.nan
-        return wide.view(np.uint64)
-    if kind == "i":
-        return values.astype(np.int64).view(np.uint64) ^ _SIGN
-    return values.astype(np.uint64)
+
+    def __init__(self, kinds: npt.NDArray[np.uint8]) -> None:
+        widths = _WIDTHS[kinds]
+        signed = np.isin(kinds, _SIGNED)
+        self._signed = np.flatnonzero(signed)
+        # Bits to the left of each row's own.
+        self._shifts = (64 - 8 * widths[signed]).astype(np.uint64)
+        self._singles = np.flatnonzero(kinds == int(Scalar.FLOAT))
+        self._floats = np.flatnonzero((kinds == int(Scalar.FLOAT)) | (kinds == int(Scalar.DOUBLE)))
+
+    def of(self, bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """Return the numbers of :func:`widened` values, one of each row."""
+        found = bits.copy()
+        if len(self._signed):
+            wide = (found[self._signed] << self._shifts).view(np.int64)
+            wide >>= self._shifts.view(np.int64)
+            found[self._signed] = wide.view(np.uint64) ^ _SIGN
+        if len(self._singles):
+            singles = found[self._singles].astype(np.uint32).view(np.float32)
+            found[self._singles] = singles.astype(np.float64).view(np.uint64)
+        if len(self._floats):
+            numbers = found[self._floats].view(np.float64)
+            numbers += 0.0  # -0.0 + 0.0 is 0.0
+            numbers[np.isnan(numbers)] = np.nan
+            found[self._floats] = numbers.view(np.uint64)
+        return found
 
 
 def from_canonical(number: int, scalar: Scalar) -> bool | int | float:
-    """Undo :func:`canonical` for one value."""
+    """Undo :class:`Canonical` for one value."""
     bits = np.uint64(number)
     kind = scalar.dtype.kind
     if kind == "f":
