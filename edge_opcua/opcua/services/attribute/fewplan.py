@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Final
 
 from asyncua import ua
@@ -20,14 +20,15 @@ from edge_opcua.opcua.services.attribute.plans import (
     ReadOne,
 )
 from edge_opcua.opcua.services.attribute.readlist import ReadList
-from edge_opcua.opcua.services.attribute.rights import DENIED, Rights
+from edge_opcua.opcua.services.attribute.rights import DENIED, Rights, Roles
 from edge_opcua.opcua.services.service import Caller
-from edge_opcua.opcua.tags import records
 from edge_opcua.opcua.tags.live import LiveBlock
 from edge_opcua.opcua.tags.table import TagTable
 
 # As many are cheaper one by one than as columns.
 FEW: Final = 12
+# Block, row in it and number of a tag.
+Row = tuple[LiveBlock, int, int]
 _REFUSED: Final = rows.refused(DENIED)
 
 
@@ -40,22 +41,23 @@ class FewPlan:
         tags: The tags.
     """
 
-    __slots__ = ("_items", "_keeps", "_last", "_timestamps", "cost")
+    __slots__ = ("_keeps", "_last", "_others", "_rows", "_timestamps", "cost")
 
     def __init__(self, wanted: ReadList, timestamps: int, tags: TagTable) -> None:
         self._timestamps = timestamps
-        items: list[tuple[LiveBlock, int, int] | ua.ReadValueId] = []
-        for number in wanted.numbers:
+        places = [each for each in range(len(wanted)) if each not in {place for place, _ in wanted.others}]
+        self._others = list(wanted.others)
+        self._rows: list[Row] = []
+        for place, number in zip(places, wanted.numbers, strict=True):
             block, row = tags.place(number)
-            columned = block.scalars[row]
-            items.append((block, row, number) if columned else ua.ReadValueId(tags.node_id(number), VALUE))
-        for place, item in wanted.others:  # in ascending order
-            items.insert(place, item)
-        self._items = items
-        blocks = [item[0] for item in items if isinstance(item, tuple)]
-        self._keeps = len(blocks) == len(items)
-        self._last = LastAnswer(dict.fromkeys(blocks))
-        self.cost = PLAN_BYTES + OTHER_BYTES * len(items)
+            if block.scalars[row]:
+                self._rows.append((block, row, number))
+            else:
+                self._others.append((place, ua.ReadValueId(tags.node_id(number), VALUE)))
+        self._others.sort(key=lambda other: other[0])
+        self._keeps = not self._others
+        self._last = LastAnswer(dict.fromkeys(block for block, _, _ in self._rows))
+        self.cost = PLAN_BYTES + OTHER_BYTES * len(wanted)
 
     def last(self, caller: Caller, rights: Rights) -> bytes | None:
         """Return the last answer if it is that of now, too."""
@@ -67,22 +69,53 @@ class FewPlan:
         """See :meth:`~.plans.Plan.answer`."""
         yield from ()
         roles = caller.roles
-        now = records.tick(clock.utc_ns())
-        parts = [len(self._items).to_bytes(4, "little")]
-        any_timed = False
-        for item in self._items:
-            if not isinstance(item, tuple):
-                parts.append(data_value(read_one(caller, item, self._timestamps)))
-            elif rights.may_read(roles, item[2]):
-                value, timed = rows.one(item[0].record(item[1]), self._timestamps, now)
-                any_timed |= timed
-                parts.append(value)
-            else:
-                parts.append(_REFUSED)
-        parts.append(NO_DIAGNOSTICS)
-        body = b"".join(parts)
+        if self._keeps:
+            body, timed = few_values(self._rows, roles, rights, self._timestamps, clock)
+            if not timed:
+                self._last.put(body, roles, rights)
+        else:
+            body = self._with_others(caller, rights, read_one, clock)
         if len(body) > most_bytes:
             raise ServiceError(ua.StatusCodes.BadResponseTooLarge)
-        if self._keeps and not any_timed:
-            self._last.put(body, roles, rights)
         return body
+
+    def _with_others(self, caller: Caller, rights: Rights, read_one: ReadOne, clock: Clock) -> bytes:
+        values, _ = _few(self._rows, caller.roles, rights, self._timestamps, clock)
+        for place, item in self._others:
+            values.insert(place, data_value(read_one(caller, item, self._timestamps)))
+        return _body(values)
+
+
+def few_values(
+    wanted: Sequence[Row], roles: Roles, rights: Rights, timestamps: int, clock: Clock
+) -> tuple[bytes, bool]:
+    """Return what follows the header of a ReadResponse, and whether the present time is in it.
+
+    Args:
+        wanted: Block, row and number of each tag; the rows are columns.
+        roles: Who asks.
+        rights: Who may read which tag.
+        timestamps: TimestampsToReturn, a valid one.
+        clock: For ServerTimestamps where there are none.
+    """
+    values, timed = _few(wanted, roles, rights, timestamps, clock)
+    return _body(values), timed
+
+
+def _few(
+    wanted: Sequence[Row], roles: Roles, rights: Rights, timestamps: int, clock: Clock
+) -> tuple[list[bytes], bool]:
+    values = []
+    any_timed = False
+    for block, row, number in wanted:
+        if rights.may_read(roles, number):
+            value, timed = rows.one(block.record(row), timestamps, clock)
+            any_timed |= timed
+            values.append(value)
+        else:
+            values.append(_REFUSED)
+    return values, any_timed
+
+
+def _body(values: list[bytes]) -> bytes:
+    return b"".join((len(values).to_bytes(4, "little"), *values, NO_DIAGNOSTICS))

@@ -42,7 +42,7 @@ class _Entry(Generic[_K]):
 
     def __init__(self, body: bytes, kept: _K, owner: _Own[_K]) -> None:
         self.body = body
-        self.cost = len(body) + kept.cost
+        self.cost = 2 * len(body) + kept.cost  # once as it came, and texts once more as they were decoded
         self.kept = kept
         self.owner = owner
 
@@ -61,11 +61,12 @@ class PlanStore(Generic[_K]):
 
     def __init__(self, total_bytes: int) -> None:
         self._shares = Shares(total_bytes)
-        self._entries: dict[Hashable, _Entry[_K]] = {}
+        # By key, for each client one: those that only look alike cannot push out one another.
+        self._entries: dict[Hashable, list[_Entry[_K]]] = {}
         self._owners: dict[weakref.ref[Any], _Own[_K]] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(len(own.entries) for own in self._owners.values())
 
     @property
     def cost(self) -> int:
@@ -75,38 +76,48 @@ class PlanStore(Generic[_K]):
     def find(self, body: bytes) -> _K | None:
         """Return what was made of a body, None if nothing is kept."""
         key = _key(body)
-        entry = self._entries.get(key)
-        if entry is None or entry.body != body:
-            return None
-        entries = entry.owner.entries
-        entries[key] = entries.pop(key)  # the last one used
-        return entry.kept
+        for entry in self._entries.get(key, ()):
+            if entry.body == body:
+                entries = entry.owner.entries
+                entries[key] = entries.pop(key)  # the last one used
+                return entry.kept
+        return None
 
-    def keep(self, client: object, body: bytes, kept: _K) -> None:
-        """Keep what was made of a body, if this client sends it for the second time and has room.
+    def comes_again(self, client: object, body: bytes) -> bool:
+        """Whether a client sent these bytes not long ago; it is remembered that it does now.
 
         Args:
             client: Who sent it; can be referred to weakly.
-            body: The bytes, of which nothing is kept yet.
+            body: The bytes.
+        """
+        seen = self._own(client).seen
+        number = hash(body)
+        if number in seen:
+            return True
+        if len(seen) >= SEEN:
+            del seen[next(iter(seen))]
+        seen[number] = None
+        return False
+
+    def keep(self, client: object, body: bytes, kept: _K) -> None:
+        """Keep what was made of a body, if this client has room for it or makes some.
+
+        Args:
+            client: Who sent it; can be referred to weakly.
+            body: The bytes.
             kept: What was made of them.
         """
         own = self._own(client)
-        number = hash(body)
-        if number not in own.seen:
-            if len(own.seen) >= SEEN:
-                del own.seen[next(iter(own.seen))]
-            own.seen[number] = None
-            return
         key = _key(body)
+        if key in own.entries:  # another list that looks the same, or the same while this one was worked on
+            self._drop(own, key)
         entry = _Entry(body, kept, own)
-        before = self._entries.get(key)
-        if before is not None:  # another list that looks the same, or somebody was faster
-            self._drop(before.owner, key)
         while entry.cost > self._shares.room(own) and own.entries:
             self._drop(own, next(iter(own.entries)))
         if entry.cost <= self._shares.room(own):
             self._shares.take(own, entry.cost)
-            self._entries[key] = own.entries[key] = entry
+            own.entries[key] = entry
+            self._entries.setdefault(key, []).append(entry)
 
     def _own(self, client: object) -> _Own[_K]:
         own = self._owners.get(weakref.ref(client))
@@ -115,14 +126,17 @@ class PlanStore(Generic[_K]):
         return own
 
     def _gone(self, client: weakref.ref[Any]) -> None:
-        own = self._owners.pop(client, None)
-        for key in tuple(own.entries) if own is not None else ():
-            self._drop(own, key)  # type: ignore[arg-type]  # there are keys
+        own = self._owners.pop(client)
+        for key in tuple(own.entries):
+            self._drop(own, key)
 
     def _drop(self, own: _Own[_K], key: Hashable) -> None:
         entry = own.entries.pop(key)
         self._shares.give(own, entry.cost)
-        del self._entries[key]
+        alike = self._entries[key]
+        alike.remove(entry)
+        if not alike:
+            del self._entries[key]
 
 
 def _key(body: bytes) -> Hashable:

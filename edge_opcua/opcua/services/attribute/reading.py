@@ -16,10 +16,10 @@ from asyncua.ua.ua_binary import nodeid_to_binary
 from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.attribute.fewplan import FEW, FewPlan
+from edge_opcua.opcua.services.attribute.fewplan import FEW, FewPlan, few_values
 from edge_opcua.opcua.services.attribute.plans import Layout, Plan, ReadOne
 from edge_opcua.opcua.services.attribute.planstore import PlanStore
-from edge_opcua.opcua.services.attribute.readlist import ReadList, read_list
+from edge_opcua.opcua.services.attribute.readlist import ReadList, read_list, whole_values
 from edge_opcua.opcua.services.attribute.rights import Rights
 from edge_opcua.opcua.services.service import Caller, Reply
 from edge_opcua.opcua.services.slices import Encoded, Rest
@@ -79,7 +79,11 @@ class Reading:
                 return True
             work = self._answer(plan, caller)
         elif self._is_fine(body):
-            work = self._first_answer(caller, whole, at, body)
+            again = self.plans.comes_again(caller, body)
+            if not again and (short := self._short_answer(caller, whole, at, body)):
+                reply.send_bytes(RESPONSE, short)
+                return True
+            work = self._first_answer(caller, whole, at, body, keep=again)
         else:
             return False
         try:
@@ -99,8 +103,22 @@ class Reading:
         most = min(most, limits.array_length, limits.unfolded_bytes // _ELEMENT_BYTES, len(body))
         return bool(0 < count <= most)
 
+    def _short_answer(self, caller: Caller, whole: bytes, at: int, body: bytes) -> bytes | None:
+        """Answer a new list of few whole values of tags; None: it is another one, or something is wrong."""
+        timestamps, count = _HEAD.unpack_from(body)
+        if count > FEW or not _FIRST <= timestamps <= _LAST:
+            return None
+        numbers = whole_values(body, _HEAD.size, count, self._tags)
+        if numbers is None:
+            return None
+        _check(whole, at)
+        rows = [(*self._tags.place(number), number) for number in numbers]
+        if not all(block.scalars[row] for block, row, _ in rows):
+            return None
+        return few_values(rows, caller.roles, self._rights, timestamps, self._clock)[0]
+
     def _first_answer(
-        self, caller: Caller, whole: bytes, at: int, body: bytes
+        self, caller: Caller, whole: bytes, at: int, body: bytes, *, keep: bool
     ) -> Generator[None, None, bytes]:
         timestamps, count = _HEAD.unpack_from(body)
         longest = self._limits.string_bytes
@@ -109,7 +127,8 @@ class Reading:
         if not _FIRST <= timestamps <= _LAST:
             raise ServiceError(ua.StatusCodes.BadTimestampsToReturnInvalid)
         plan = self._plan(wanted, timestamps)
-        self.plans.keep(caller, body, plan)
+        if keep:
+            self.plans.keep(caller, body, plan)
         return (yield from self._answer(plan, caller))
 
     def _plan(self, wanted: ReadList, timestamps: int) -> AnyPlan:

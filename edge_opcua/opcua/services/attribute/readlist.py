@@ -26,6 +26,7 @@ _OTHER: Final = 10
 _VALUE: Final = int(ua.AttributeIds.Value)
 # Part 6 §5.2.2.9: forms of a NodeId.
 _TWO_BYTE, _FOUR_BYTE, _NUMERIC, _STRING, _GUID, _BYTES = range(6)
+_STRING_FORM: Final = bytes([_STRING])
 _FORM, _URI_FOLLOWS, _SERVER_FOLLOWS = 0x3F, 0x80, 0x40
 _FIXED: Final = {_TWO_BYTE: 2, _FOUR_BYTE: 4, _NUMERIC: 7, _GUID: 19}
 _NAME_AT: Final = 7
@@ -81,8 +82,8 @@ def read_list(
     pause = SLICE
     try:
         for place in range(count):
-            if place + len(others) * _OTHER >= pause:
-                pause += SLICE
+            if place >= pause:
+                pause = place + SLICE
                 yield
             if data[at] == _STRING:
                 namespace, length = name_of(data, at + 1)
@@ -95,11 +96,30 @@ def read_list(
                         continue
             item, at = _element(data, at, longest_string)
             others.append((place, item))
+            pause -= _OTHER - 1
     except ServiceError:
         raise
     except (IndexError, ValueError, NotEnoughData, ua.UaError, struct.error) as exc:
         raise ServiceError(ua.StatusCodes.BadDecodingError) from exc
     return found
+
+
+def whole_values(data: bytes, at: int, count: int, tags: TagTable) -> list[int] | None:
+    """Return the numbers of few tags whose whole values are wanted, None if the list has anything else."""
+    numbers = []
+    for _ in range(count):
+        if data[at : at + 1] != _STRING_FORM or at + _NAME_AT > len(data):
+            return None
+        namespace, length = _NAME.unpack_from(data, at + 1)
+        end = at + _NAME_AT + length
+        if namespace != PLANT or length <= 0 or data[end : end + _TAIL_BYTES] not in _WHOLE_VALUE:
+            return None
+        number = tags.find(data[at + _NAME_AT : end])
+        if number is None:
+            return None
+        numbers.append(number)
+        at = end + _TAIL_BYTES
+    return numbers
 
 
 def _element(data: bytes, at: int, longest_string: int) -> tuple[ua.ReadValueId, int]:

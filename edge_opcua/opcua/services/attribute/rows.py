@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from asyncua import ua
 
+from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import Scalar
 from edge_opcua.opcua.tags.live import LiveBlock
-from edge_opcua.opcua.tags.records import BODY, SERVER, SOURCE, STATUS, VALUE, Records
+from edge_opcua.opcua.tags.records import BODY, SERVER, SOURCE, STATUS, VALUE, Records, tick
 
 BOTH: Final = int(ua.TimestampsToReturn.Both)
 # What of a value is not sent, by TimestampsToReturn.
@@ -72,7 +73,7 @@ def stamp(values: Records, timestamps: int, now: int) -> bool:
     return True
 
 
-def one(record: bytes, timestamps: int, now: int) -> tuple[bytes, bool]:
+def one(record: bytes, timestamps: int, clock: Clock) -> tuple[bytes, bool]:
     """Return one BODY as it is sent with these stamps, and whether the present time is among them."""
     mask = record[0]
     if timestamps == BOTH and mask & SERVER:
@@ -86,7 +87,8 @@ def one(record: bytes, timestamps: int, now: int) -> tuple[bytes, bool]:
     mask &= ~dropped
     if dropped & SERVER:
         return _cut(record, mask), False
-    return _cut(record[:_SERVER_AT] + _TIME.pack(now), mask | SERVER), True
+    now = _TIME.pack(tick(clock.utc_ns()))
+    return _cut(record[:_SERVER_AT] + now, mask | SERVER), True
 
 
 def _cut(record: bytes, mask: int) -> bytes:
