@@ -51,8 +51,8 @@ def _lengths() -> list[int]:
         for kind in range(256):
             if not mask & VALUE:
                 table[mask | kind << 8] = rest
-            elif kind in _WIDTHS:
-                table[mask | kind << 8] = rest + 1 + _WIDTHS[kind]
+            elif kind in _WIDTHS or kind == 0:  # 0 is null
+                table[mask | kind << 8] = rest + 1 + _WIDTHS.get(kind, 0)
     return table
 
 
@@ -116,7 +116,7 @@ class Plan:
         for kind, width in _WIDTHS.items():
             widths[kind] = width
         scalar = has & (widths[kinds] > 0)
-        self.kinds = np.where(scalar, kinds, np.where(has, 255, 0)).astype(np.uint8)
+        self.kinds = np.where(scalar, kinds, np.where(has & (kinds != 0), 255, 0)).astype(np.uint8)
         after = self.masked_at + 1 + np.where(has, 1 + widths[kinds], 0)
         self.value_rows, self.value_at = _chosen(scalar, self.masked_at + 2)
         keep = np.zeros(256, np.uint64)
