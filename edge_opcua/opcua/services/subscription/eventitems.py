@@ -119,7 +119,7 @@ class EventItem(QueuedItem):
         """Queue the fields of an event, whatever the where clause says.
 
         Args:
-            fields: From :meth:`encoded`; what is queued stays as the filter of its time had it (§5.13.3.1).
+            fields: From :meth:`encoded`; what is queued stays as the filter of its time had it (§5.13.3).
             overflow: Makes the event that tells of a lost one.
         """
         if self.queue.push(fields):
