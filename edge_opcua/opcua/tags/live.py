@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from edge_opcua.core.batch import SCALARS, BlockLayout, TagBatch
+from edge_opcua.core.batch import SCALARS, TagBatch
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import (
     BAD_WAITING_FOR_INITIAL_DATA,
     UNCERTAIN_SUBSTITUTE,
-    Array,
     BlockSpec,
     Scalar,
     bad_rows,
@@ -93,8 +92,10 @@ class LiveBlock:
         # When the effective status of a row last changed without its being read, ns UTC.
         self._noticed_ns: npt.NDArray[np.int64] = np.zeros(n, np.int64)
         self._noticed = False
-        self._columns = _rows_of_columns(spec)
-        self._substitutes = _substitutes(spec, self._columns)
+        # The columns side by side: where each one lies, where the value of each row does; one place for none.
+        self._columns, self._place_of = _side_by_side(spec)
+        self._beside = int(np.count_nonzero(self.scalars)) + 1
+        self._has_substitute, self._substitutes = _substitutes(spec)
         self._watchers: dict[int, dict[int, Watcher]] = {}
         self._canonical: npt.NDArray[np.uint64] = np.zeros(n, np.uint64)
         self._make_canonical: records.Canonical | None = None
@@ -181,13 +182,13 @@ class LiveBlock:
 
     def _differing(self, before: TagBatch, now: TagBatch) -> Flags:
         """Return the rows whose value is another one: NaN equals NaN, and zero has no sign."""
-        differing = np.zeros(len(self.status), np.bool_)
-        for scalar, rows in self._columns.items():
+        beside = np.zeros(self._beside, np.bool_)
+        for scalar, place in self._columns.items():
             old, new = before.column(scalar), now.column(scalar)
-            other = old != new
+            other = np.not_equal(old, new, out=beside[place])
             if old.dtype.kind == "f":
                 other &= (old == old) | (new == new)  # NaN is what differs from itself
-            differing[rows] = other
+        differing: Flags = beside[self._place_of]
         for row in before.layout.slots:
             differing[row] = before.array(row).tobytes() != now.array(row).tobytes()
         return differing
@@ -233,13 +234,13 @@ class LiveBlock:
     def _fill(self, into: npt.NDArray[np.uint64], batch: TagBatch) -> None:
         """Write the bits of the values shown."""
         shown_as_substitute = (self.status == UNCERTAIN_SUBSTITUTE) & (batch.status != UNCERTAIN_SUBSTITUTE)
-        any_substitute = bool(shown_as_substitute.any())
-        for scalar, rows in self._columns.items():
-            column = batch.column(scalar)
-            if any_substitute:
-                has, values = self._substitutes[scalar]
-                column = np.where(shown_as_substitute[rows] & has, values, column)
-            into[rows] = records.widened(column)
+        beside = np.zeros(self._beside, np.uint64)
+        for scalar, place in self._columns.items():
+            beside[place] = records.bits(batch.column(scalar))
+        into[...] = beside[self._place_of]
+        if shown_as_substitute.any():
+            chosen = np.flatnonzero(shown_as_substitute & self._has_substitute)
+            into[chosen] = self._substitutes[chosen]
 
     # --- row by row ----------------------------------------------------------------------------------
 
@@ -287,19 +288,28 @@ class LiveBlock:
             yield from watchers.values()
 
 
-def _rows_of_columns(spec: BlockSpec) -> dict[Scalar, npt.NDArray[np.intp]]:
-    layout = BlockLayout(spec)
-    return {scalar: layout.rows_of(scalar) for scalar in layout.columns}
+def _side_by_side(spec: BlockSpec) -> tuple[dict[Scalar, slice], npt.NDArray[np.intp]]:
+    """Return where each column lies among all, and where the value of each row does; none: at the end."""
+    columns: dict[Scalar, slice] = {}
+    scalars = spec.columns.lengths == 0
+    place_of = np.full(len(spec.tags), np.count_nonzero(scalars), np.intp)
+    end = 0
+    for scalar in Scalar:
+        rows = np.flatnonzero(scalars & (spec.columns.types == int(scalar)))
+        if len(rows):
+            columns[scalar] = slice(end, end + len(rows))
+            place_of[rows] = np.arange(end, end + len(rows))
+            end += len(rows)
+    return columns, place_of
 
 
-def _substitutes(
-    spec: BlockSpec, columns: dict[Scalar, npt.NDArray[np.intp]]
-) -> dict[Scalar, tuple[Flags, Array]]:
-    """Return which rows of each column have a substitute, and what it is."""
-    found: dict[Scalar, tuple[Flags, Array]] = {}
-    for scalar, rows in columns.items():
-        given = spec.columns[rows].substitutes
-        has = np.array([each is not None for each in given], np.bool_)
-        values = np.array([0 if each is None else each for each in given], scalar.dtype)
-        found[scalar] = (has, values)
-    return found
+def _substitutes(spec: BlockSpec) -> tuple[Flags, npt.NDArray[np.uint64]]:
+    """Return which rows that are columns have a substitute, and the bits of it."""
+    n = len(spec.tags)
+    has, bits = np.zeros(n, np.bool_), np.zeros(n, np.uint64)
+    for row, given in enumerate(spec.columns.substitutes):
+        if given is not None and not spec.columns.lengths[row]:
+            scalar = SCALARS[spec.columns.types[row]]
+            has[row] = True
+            bits[row] = records.widened(np.array([given], scalar.dtype))[0]
+    return has, bits

@@ -46,6 +46,7 @@ _NS_PER_US: Final = 1000
 _TICKS_PER_US: Final = 10
 _SIGNED: Final = [int(each) for each in (Scalar.SBYTE, Scalar.INT16, Scalar.INT32, Scalar.INT64)]
 _WIDTHS: Final = np.array([0, *(each.dtype.itemsize for each in Scalar)])
+_BITS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _SIGN: Final = np.uint64(1 << 63)
 _BAD: Final = 0x80000000
 
@@ -90,9 +91,14 @@ def record(kind: int, value: bytes, status: int, source_ns: int, server_ns: int)
     return RECORD.pack(mask, kind, value, status, tick(source_ns), tick(server_ns))
 
 
+def bits(values: Array) -> Array:
+    """Return the bits of scalars, as unsigned integers of the same width."""
+    return values.view(_BITS[values.dtype.itemsize])
+
+
 def widened(values: Array) -> npt.NDArray[np.uint64]:
     """Return the bits of scalars as they are sent, in the low bytes of 64."""
-    return values.view(f"u{values.dtype.itemsize}").astype(np.uint64)
+    return bits(values).astype(np.uint64)
 
 
 def narrowed(bits: npt.NDArray[np.uint64], scalar: Scalar) -> Array:

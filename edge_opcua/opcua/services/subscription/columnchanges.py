@@ -104,7 +104,7 @@ class Changes:
 
     def _within_bands(self, differing: Flags, bits: npt.NDArray[np.uint64]) -> None:
         """Take out what moved by no more than its deadband."""
-        floats = np.flatnonzero(differing & self._float)
+        floats = (differing & self._float).nonzero()[0]
         if len(floats):
             now, last = bits[floats].view(np.float64), self._bits[floats].view(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
@@ -112,7 +112,7 @@ class Changes:
             # NaN equals NaN, and is far from everything else; what is equal does not come here.
             far |= np.isnan(now) | np.isnan(last)
             differing[floats] = far
-        integers = np.flatnonzero(differing & self._integer)
+        integers = (differing & self._integer).nonzero()[0]
         if len(integers):
             now_steps, last_steps = bits[integers], self._bits[integers]
             distance = np.maximum(now_steps, last_steps) - np.minimum(now_steps, last_steps)

@@ -298,7 +298,7 @@ class ColumnGroup:
             shown = self._shown()
             hit = changes.of(shown)
         hit &= self._active
-        places = np.flatnonzero(hit)
+        places = hit.nonzero()[0]
         if len(places):
             self._queue(places, shown)
         self.settle()
