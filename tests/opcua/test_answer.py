@@ -19,6 +19,20 @@ def test_an_answer_is_encoded_as_asyncua_would() -> None:
         assert encode(response, 10_000) == struct_to_binary(response)
 
 
+def test_an_unusual_header_is_encoded_as_asyncua_would() -> None:
+    results = [ua.DataValue(ua.Variant(1))]
+    for fields in (
+        {"ServiceResult": ua.StatusCode(ua.StatusCodes.UncertainDataSubNormal)},
+        {"StringTable": ["a text"]},
+        {"StringTable": None},
+        {"ServiceDiagnostics": ua.DiagnosticInfo(AdditionalInfo="why")},
+        {"AdditionalHeader": ua.ExtensionObject(TypeId=ua.NodeId(7, 1), Body=b"more")},
+    ):
+        response = ua.ReadResponse(Results=results, ResponseHeader=ua.ResponseHeader(**fields))
+        response.ResponseHeader.RequestHandle = 7
+        assert encode(response, 10_000) == struct_to_binary(response)
+
+
 def test_an_answer_that_is_too_large_is_not_made() -> None:
     # Part 4 §5.7.2.2 maxResponseMessageSize. Ten thousand times the same megabyte: ten gigabytes if encoded.
     huge = ua.DataValue(ua.Variant(b"x" * 1_000_000))

