@@ -1,6 +1,6 @@
 """``edge-opcua bench opcua-growth``: how cost grows with tags and clients, and what is said where it ends.
 
-``docs/growth.py`` makes the table and the plot of the documentation from the JSON lines of a run.
+``docs/opcua_figures.py`` makes the table and the plot of the documentation from the JSON lines of a run.
 """
 
 from __future__ import annotations

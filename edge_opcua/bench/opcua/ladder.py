@@ -9,6 +9,7 @@ from typing import Final
 ARRIVED: Final = 0.97
 DOUBLING: Final = 2.0
 FINE: Final = 2.0**0.25
+EXHAUSTED: Final = 0.9  # of what was wanted: more than this the source does not offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Step:
     """One rung.
 
     Args:
-        rate: Values per second that were to be offered, all clients together.
+        rate: Values per second offered, all clients together.
         delivered: Values per second that arrived while they were offered.
         lost: Values that never arrived, or arrived twice or out of sequence.
         per_cpu_s: Values delivered per second of the server's processor time.
@@ -49,6 +50,8 @@ def climb(measure: Callable[[float], Step], first: float, *, top: float, steps: 
         tried.append(step)
         if holds(step):
             good = max(good, rate)
+            if step.rate < EXHAUSTED * rate:
+                break
         else:
             bad = min(bad or rate, rate)
         following = _following(good, bad, top)

@@ -14,7 +14,7 @@ from edge_opcua.bench.opcua.plant import DEVICE, Writing
 from edge_opcua.bench.opcua.remote import lines, say
 from edge_opcua.core.bus import Bus
 
-_BURST_S: Final = 0.02  # most time behind the plan that is caught up; the rest is never offered
+_BURST_S: Final = 0.05  # most time behind the plan that is caught up; the rest is never offered
 
 
 class Producer:

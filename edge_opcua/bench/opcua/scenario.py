@@ -72,6 +72,8 @@ class Delivery:
     Args:
         demand: What was asked for.
         offered: Values that changed, for all clients together.
+        offered_rate: The same per second. A peer makes its values itself: there it is what was asked for, and
+            making fewer is falling behind.
         rate: Values delivered per second, median of the parts.
         per_cpu_s: Values delivered per second of the server's processor time, median of the parts.
         busy: Share of a core that the server used, median.
@@ -83,6 +85,7 @@ class Delivery:
 
     demand: Demand
     offered: int
+    offered_rate: float
     rate: float
     per_cpu_s: float
     busy: float
@@ -95,7 +98,7 @@ class Delivery:
     def step(self) -> Step:
         """As a rung of the ladder."""
         wrong = self.counts.missing + self.counts.doubled + self.counts.strangers
-        return Step(self.demand.rate, self.rate, max(abs(self.lost), wrong), self.per_cpu_s)
+        return Step(self.offered_rate, self.rate, max(abs(self.lost), wrong), self.per_cpu_s)
 
 
 class _Subscribers:
@@ -168,11 +171,14 @@ def deliver(target: Target, demand: Demand) -> Delivery:
             busy.append(used_s / took_s)
         client_busy = (time.process_time() - own_s) / (time.monotonic() - own_at_s)
         ages = np.array(who.ages or [0.0])
-        offered = int(_finished(target, who.clients)["cycles"]) * demand.items * demand.clients
+        done = _finished(target, who.clients)
+        offered = int(done["cycles"]) * demand.items * demand.clients
+        made = offered / done["seconds"] if target.name == OURS else demand.rate
         _drain(who, offered)
         return Delivery(
             demand,
             offered,
+            min(made, demand.rate),
             statistics.median(rates),
             statistics.median(shares),
             statistics.median(busy),
