@@ -297,7 +297,7 @@ class Supervisor:
             case "status":
                 return Reply(GOOD, "", await self._status())
             case "snapshot":
-                return Reply(GOOD, "", self._snapshot())
+                return Reply(GOOD, "", self._snapshot(request.body))
             case _:
                 return Reply(BAD_NOT_SUPPORTED, f"the supervisor does not know {request.kind}", {})
 
@@ -367,12 +367,16 @@ class Supervisor:
         ]
         return rows
 
-    def _snapshot(self) -> dict[str, Any]:
+    def _snapshot(self, body: dict[str, Any]) -> dict[str, Any]:
+        rows, following = self._view.pages.page(
+            int(body.get("from", 0)), only_bad=bool(body.get("only_bad", False))
+        )
         return {
             "schema": "edge-opcua.watch/1",
             "machine": self._config.site.machine,
             "utc_ns": self._clock.utc_ns(),
-            "rows": self._view.rows(),
+            "rows": rows,
+            "next": following,
             "links": self._view.links(),
         }
 

@@ -51,10 +51,10 @@ def _look_at(place: Path) -> None:
     place.exists()
 
 
-async def _ask(state_dir: Path, kind: str) -> Reply | None:
+async def _ask(state_dir: Path, kind: str, body: dict[str, Any] | None = None) -> Reply | None:
     """Ask the server; None, with the reason on stderr, if it does not run or does not answer."""
     place = StateDir(state_dir).control_socket
-    reply = await ask(place, "supervisor", kind, {}, timeout_s=ANSWER_S)
+    reply = await ask(place, "supervisor", kind, body or {}, timeout_s=ANSWER_S)
     if is_good(reply.status):
         return reply
     sys.stderr.write(
@@ -182,18 +182,33 @@ async def _watch(state_dir: Path, *, bad: bool, as_json: bool, for_s: float | No
     live = sys.stdout.isatty() and not as_json
     seen: dict[str, tuple[object, object]] = {}
     while ends_s is None or clock.monotonic_s() < ends_s:
-        reply = await _ask(state_dir, "snapshot")
-        if reply is None:
+        started_s = clock.monotonic_s()
+        body = await _snapshot(state_dir, bad=bad)
+        if body is None:
             return NOT_RUNNING
-        rows = [row for row in reply.body["rows"] if not (bad and row.get("good"))]
         if live:
             width = shutil.get_terminal_size().columns
-            sys.stdout.write(_CLEAR + "\n".join(watch_table(reply.body, rows, width)) + "\n")
+            sys.stdout.write(_CLEAR + "\n".join(watch_table(body, body["rows"], width)) + "\n")
         else:
-            _print_changes(rows, seen, as_json=as_json)
+            _print_changes(body["rows"], seen, as_json=as_json)
         sys.stdout.flush()
-        await clock.sleep(REFRESH_S)
+        # A large plant takes seconds to be read; the server shall have time for others.
+        await clock.sleep(max(REFRESH_S, clock.monotonic_s() - started_s))
     return 0
+
+
+async def _snapshot(state_dir: Path, *, bad: bool) -> dict[str, Any] | None:
+    """Return all pages of a snapshot as one; None if the server does not answer."""
+    rows: list[dict[str, Any]] = []
+    following: int | None = 0
+    while True:
+        reply = await _ask(state_dir, "snapshot", {"from": following, "only_bad": bad})
+        if reply is None:
+            return None
+        rows += reply.body["rows"]
+        following = reply.body.get("next")
+        if following is None:
+            return {**reply.body, "rows": rows}
 
 
 def _print_changes(
