@@ -41,7 +41,7 @@ _DATE_TIME, _STRING, _BYTES = int(Kind.DateTime), int(Kind.String), int(Kind.Byt
 _NODE_ID_KIND: Final = bytes([Kind.NodeId])
 _LOCALE, _TEXT = 1, 2
 
-_node_ids: dict[int, tuple[ua.NodeId, bytes]] = {}
+_node_ids: dict[tuple[ua.NodeIdType, int, Any], bytes] = {}
 _strings: dict[str, bytes] = {}
 _heads: dict[str | None, bytes] = {}
 
@@ -125,13 +125,14 @@ def _date_time(value: dt.datetime) -> bytes:
 
 
 def _node_id(value: ua.NodeId) -> bytes:
-    """Node ids are keys everywhere, so nobody changes one: the same object has the same bytes."""
-    kept = _node_ids.get(id(value))
+    # Not by the NodeId itself: two that are equal may be encoded in different ways.
+    key = (value.NodeIdType, value.NamespaceIndex, value.Identifier)
+    kept = _node_ids.get(key)
     if kept is None:
         if len(_node_ids) >= _KEPT:
             _node_ids.clear()
-        kept = _node_ids[id(value)] = (value, _NODE_ID_KIND + nodeid_to_binary(value))
-    return kept[1]
+        kept = _node_ids[key] = _NODE_ID_KIND + nodeid_to_binary(value)
+    return kept
 
 
 def _string(value: str) -> bytes:

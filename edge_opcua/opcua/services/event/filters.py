@@ -182,7 +182,8 @@ class Receivers:
         self._access = access
         self._aspace = aspace
         self._state = (-1, -1)
-        self._kept: dict[tuple[int, int, frozenset[Role]], tuple[bool, Any, Any]] = {}
+        # By the parts of the NodeIds of type and source, which are hashed faster than NodeIds.
+        self._kept: dict[tuple[int, Any, int, Any, frozenset[Role]], bool] = {}
 
     def may(self, roles: frozenset[Role], event: Any) -> bool:
         """Whether a user with these roles may get an event; see :func:`may_receive`."""
@@ -191,12 +192,13 @@ class Receivers:
             self._kept.clear()
             self._state = state
         kind, source = event.EventType, event.SourceNode
-        kept = self._kept.get((id(kind), id(source), roles))
+        if source is None:
+            return may_receive(self._access, roles, event, self._aspace)
+        key = (kind.NamespaceIndex, kind.Identifier, source.NamespaceIndex, source.Identifier, roles)
+        kept = self._kept.get(key)
         if kept is None:
-            # Both are kept beside the answer, so that no other object can come to have their ids.
-            kept = (may_receive(self._access, roles, event, self._aspace), kind, source)
-            self._kept[id(kind), id(source), roles] = kept
-        return kept[0]
+            kept = self._kept[key] = may_receive(self._access, roles, event, self._aspace)
+        return kept
 
 
 def may_receive(access: Access, roles: frozenset[Role], event: Any, aspace: Nodes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from asyncua import ua
 from asyncua.server.address_space import NodeData
@@ -23,13 +23,11 @@ class _Kept:
     """What was found above a node.
 
     Args:
-        node: The node.
-        above: It, and every notifier above it.
+        above: The node, and every notifier above it.
         changes: How often nodes of the address space had changed.
         seen: The nodes that were looked at, and how many references each had.
     """
 
-    node: ua.NodeId
     above: tuple[ua.NodeId, ...]
     changes: int
     seen: tuple[tuple[NodeData, int], ...]
@@ -53,38 +51,29 @@ class Notifiers:
 
     def __init__(self, aspace: Nodes) -> None:
         self._aspace = aspace
-        self._above: dict[ua.NodeId, _Kept] = {}
-        # The same by the identity of the NodeId: an emitter has one, and hashing it takes longer than this.
-        self._of_object: dict[int, _Kept] = {}
+        # By the parts of the NodeId, which are hashed faster than it is.
+        self._above: dict[tuple[int, Any], _Kept] = {}
 
     def above(self, node: ua.NodeId) -> tuple[ua.NodeId, ...]:
         """Return a node and every node above it through HasNotifier or HasEventSource, and Server.
 
         The same tuple as before as long as nothing changes.
         """
-        kept = self._of_object.get(id(node))
-        if kept is not None and kept.node is node and kept.is_true(self._aspace.changes):
-            return kept.above
-        kept = self._above.get(node)
+        kept = self._above.get((node.NamespaceIndex, node.Identifier))
         if kept is None or not kept.is_true(self._aspace.changes):
             kept = self._look(node)
-        if len(self._of_object) >= _MAX_KEPT:
-            self._of_object.clear()
-        self._of_object[id(node)] = _Kept(node, kept.above, kept.changes, kept.seen)
         return kept.above
 
     def forget(self) -> None:
         """Look again everywhere: references were replaced."""
         self._above.clear()
-        self._of_object.clear()
 
     def _look(self, node: ua.NodeId) -> _Kept:
         if len(self._above) >= _MAX_KEPT:
             self.forget()
         found = self._climb(node)
         seen = [data for each in found if (data := self._aspace.get(each)) is not None]
-        kept = self._above[node] = _Kept(
-            node,
+        kept = self._above[node.NamespaceIndex, node.Identifier] = _Kept(
             tuple(found),
             self._aspace.changes,
             tuple((data, len(data.references)) for data in seen),

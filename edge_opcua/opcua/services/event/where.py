@@ -275,11 +275,12 @@ class _Compiler:
             nonlocal last, answer
             kind = event.EventType
             if kind is not last:
-                if kind not in known:
+                found = known.get(kind)
+                if found is None:
                     if len(known) >= _KNOWN:
                         known.clear()
-                    known[kind] = op.answered(is_type(kind, wanted))
-                last, answer = kind, known[kind]
+                    found = known[kind] = op.answered(is_type(kind, wanted))
+                last, answer = kind, found
             return answer
 
         return get
