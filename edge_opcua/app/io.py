@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from functools import partial
 from typing import Any
 
 import structlog
 
 from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.collector import paused
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
 from edge_opcua.core.process import Child
 from edge_opcua.core.supervise import supervise
@@ -25,7 +27,8 @@ TELL_S = 0.1
 
 async def run(child: Child, config: EdgeConfig) -> None:
     """Poll and write until the process shall stop; then release the outputs while the links still work."""
-    devices = {cfg.name: build_device(cfg, child.bus, child.clock) for cfg in config.devices}
+    with paused():
+        devices = {cfg.name: build_device(cfg, child.bus, child.clock) for cfg in config.devices}
     executors = [
         build_executor(
             config,
@@ -38,6 +41,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
         for output in config.outputs
     ]
     child.handle = _Writes(child, config, devices, executors).handle
+    gc.freeze()  # addresses and plans stay; looking through them again and again would delay a poll
     child.starting = False
     async with asyncio.TaskGroup() as group:
         polling = [
