@@ -195,6 +195,11 @@ class LiveBlock:
 
     # --- as columns ----------------------------------------------------------------------------------
 
+    @property
+    def drawn(self) -> bool:
+        """Whether :meth:`image` returns what is there already."""
+        return self._image_version == self.version
+
     def image(self) -> records.Records:
         """Return every row as a :data:`~records.BODY`, shape ``(n,)``; rows that are no columns are void.
 

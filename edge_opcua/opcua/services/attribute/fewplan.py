@@ -72,7 +72,7 @@ class FewPlan:
         if self._keeps:
             body, timed = few_values(self._rows, roles, rights, self._timestamps, clock)
             if not timed:
-                self._last.put(body, roles, rights)
+                self._last.put(body, roles, rights.changes, self._last.versions())
         else:
             body = self._with_others(caller, rights, read_one, clock)
         if len(body) > most_bytes:

@@ -28,16 +28,27 @@ class LastAnswer:
         """Return the answer if it is that of now for these roles, else None."""
         if (
             self._body is None
-            or self._versions != [block.version for block in self._blocks]
+            or self._versions != self.versions()
             or self._roles != roles
             or self._changes != rights.changes
         ):
             return None
         return self._body
 
-    def put(self, body: bytes, roles: Roles, rights: Rights) -> None:
-        """Keep an answer that was made just now."""
+    def put(self, body: bytes, roles: Roles, changes: int, versions: list[int]) -> None:
+        """Keep an answer.
+
+        Args:
+            body: The answer.
+            roles: For whom it was made.
+            changes: How often rights had changed when it was asked what he may read.
+            versions: Of the blocks, when their values were taken.
+        """
         self._body = body
         self._roles = roles
-        self._changes = rights.changes
-        self._versions = [block.version for block in self._blocks]
+        self._changes = changes
+        self._versions = versions
+
+    def versions(self) -> list[int]:
+        """Return the versions that the blocks have now."""
+        return [block.version for block in self._blocks]

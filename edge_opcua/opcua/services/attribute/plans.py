@@ -20,7 +20,7 @@ from edge_opcua.opcua.services.attribute.encoding import data_value
 from edge_opcua.opcua.services.attribute.lastanswer import LastAnswer
 from edge_opcua.opcua.services.attribute.readlist import ReadList
 from edge_opcua.opcua.services.attribute.rights import DENIED, Flags, Rights, Roles
-from edge_opcua.opcua.services.attribute.rows import Rows
+from edge_opcua.opcua.services.attribute.rows import Raw, Rows
 from edge_opcua.opcua.services.service import Caller
 from edge_opcua.opcua.services.slices import SLICE
 from edge_opcua.opcua.tags import records
@@ -32,6 +32,9 @@ ReadOne = Callable[[Caller, ua.ReadValueId, int], ua.DataValue]
 _MASKS: Final = 16
 VALUE: Final = int(ua.AttributeIds.Value)
 NO_DIAGNOSTICS: Final = b"\x00\x00\x00\x00"
+# About a millisecond of drawing images: so many rows, where each image costs as much as some rows more.
+_SLICE_ROWS: Final = 40_000
+_DRAWING: Final = 1000
 # Sets of roles for which a plan knows what they may read.
 _MOST_ROLES: Final = 4
 # What a plan takes beside the bytes of its list: itself, each row with its last answer, each object.
@@ -132,15 +135,15 @@ class Plan:
         Raises:
             ServiceError: BadResponseTooLarge.
         """
-        roles = caller.roles
+        roles, changes = caller.roles, rights.changes
         denied = yield from self._denied_to(roles, rights)
-        now = records.tick(clock.utc_ns())
-        parts, timed = self._values(denied, now)
+        raw, versions = yield from self._gathered()
+        parts, timed = self._values(raw, denied, records.tick(clock.utc_ns()))
         if self._others:
             parts = yield from self._with_others(parts, caller, read_one, most_bytes)
         body = b"".join([self._count.to_bytes(4, "little"), *parts, NO_DIAGNOSTICS])
         if not timed and not self._others:
-            self._last.put(body, roles, rights)
+            self._last.put(body, roles, changes, versions)
         return body
 
     def _denied_to(self, roles: Roles, rights: Rights) -> Generator[None, None, Flags | None]:
@@ -152,14 +155,26 @@ class Plan:
             known = self._denied[roles] = changes, (yield from rights.denied(roles, self._numbers))
         return known[1]
 
-    def _values(self, denied: Flags | None, now: int) -> tuple[list[bytes], bool]:
+    def _gathered(self) -> Generator[None, None, tuple[Raw, list[int]]]:
+        """Return all rows in the order of the list, and the versions of the blocks that they are of."""
+        parts = [np.zeros((0, records.BODY.itemsize), np.uint8)]
+        versions = []
+        work = 0
+        for block, chosen in zip(self._blocks, self._rows, strict=True):
+            if not block.drawn:
+                work += _DRAWING + len(block.kind)
+                if work > _SLICE_ROWS:
+                    work = 0
+                    yield
+            versions.append(block.version)
+            parts.append(rows.gathered(block, chosen))
+        raw = parts[1] if len(parts) == 2 else np.concatenate(parts)
+        return (raw if self._order is None else raw.take(self._order, axis=0)), versions
+
+    def _values(self, raw: Raw, denied: Flags | None, now: int) -> tuple[list[bytes], bool]:
         """Return what comes before, between and after the others, and whether the present time is there."""
-        if not self._blocks:
+        if not len(raw):
             return [b""] * (len(self._others) + 1), False
-        parts = [rows.gathered(block, chosen) for block, chosen in zip(self._blocks, self._rows, strict=True)]
-        raw = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if self._order is not None:
-            raw = raw.take(self._order, axis=0)
         values = raw.view(records.BODY)[:, 0]
         if denied is not None:
             rows.refuse(values, denied, DENIED)

@@ -19,7 +19,7 @@ from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.attribute.fewplan import FEW, FewPlan, few_values
 from edge_opcua.opcua.services.attribute.plans import Layout, Plan, ReadOne
 from edge_opcua.opcua.services.attribute.planstore import PlanStore
-from edge_opcua.opcua.services.attribute.readlist import ReadList, read_list, whole_values
+from edge_opcua.opcua.services.attribute.readlist import SLICE, ReadList, read_list, whole_values
 from edge_opcua.opcua.services.attribute.rights import Rights
 from edge_opcua.opcua.services.service import Caller, Reply
 from edge_opcua.opcua.services.slices import Encoded, Rest
@@ -53,6 +53,8 @@ class Reading:
         self._limits = limits
         self._clock = clock
         self._read_one = read_one
+        most = limits.operations.read or limits.array_length
+        self._most = min(most, limits.array_length, limits.unfolded_bytes // _ELEMENT_BYTES)
         self._rights = Rights(access, tags)
         self._layout = Layout(tags)
         self.plans: PlanStore[AnyPlan] = PlanStore(limits.plan_bytes)
@@ -98,10 +100,7 @@ class Reading:
         if len(body) <= _HEAD.size:
             return False
         (_, count) = _HEAD.unpack_from(body)
-        limits = self._limits
-        most = limits.operations.read or count
-        most = min(most, limits.array_length, limits.unfolded_bytes // _ELEMENT_BYTES, len(body))
-        return bool(0 < count <= most)
+        return bool(0 < count <= self._most and count < len(body))
 
     def _short_answer(self, caller: Caller, whole: bytes, at: int, body: bytes) -> bytes | None:
         """Answer a new list of few whole values of tags; None: it is another one, or something is wrong."""
@@ -126,9 +125,13 @@ class Reading:
         _check(whole, at)
         if not _FIRST <= timestamps <= _LAST:
             raise ServiceError(ua.StatusCodes.BadTimestampsToReturnInvalid)
+        if count > SLICE:
+            yield
         plan = self._plan(wanted, timestamps)
         if keep:
             self.plans.keep(caller, body, plan)
+        if count > SLICE:
+            yield
         return (yield from self._answer(plan, caller))
 
     def _plan(self, wanted: ReadList, timestamps: int) -> AnyPlan:

@@ -20,8 +20,8 @@ from asyncua.ua.ua_binary import struct_from_binary
 from edge_opcua.opcua.tags.table import PLANT, TagTable
 
 # About a millisecond: as many elements, of which one that is no tag counts as ten.
-SLICE: Final = 2000
-_OTHER: Final = 10
+SLICE: Final = 1000
+_OTHER: Final = 5
 
 _VALUE: Final = int(ua.AttributeIds.Value)
 # Part 6 §5.2.2.9: forms of a NodeId.

@@ -20,7 +20,7 @@ _READ: Final = int(Permission.Read)
 # Sets of roles whose rights are kept: there are few, for all users together.
 _MOST: Final = 64
 # About a millisecond of asking.
-_SLICE: Final = 250
+_SLICE: Final = 1000
 
 DENIED: Final = int(ua.StatusCodes.BadUserAccessDenied)
 Numbers = npt.NDArray[np.integer[Any]]
