@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from asyncua import ua
 from asyncua.server.address_space import AttributeValue
 
 from edge_opcua.opcua.addressspace import Nodes
-from edge_opcua.opcua.tags.live import LiveBlock
-
-if TYPE_CHECKING:
-    from edge_opcua.opcua.services.subscription.dataitems import DataItem
+from edge_opcua.opcua.tags.live import LiveBlock, Watcher
 
 # Part 3 §5: what these say depends on who asks, so nobody can be told of a change.
 USER_ATTRIBUTES: Final = frozenset(
@@ -27,11 +24,11 @@ USER_ATTRIBUTES: Final = frozenset(
 class Source(Protocol):
     """What tells of the changes of an attribute."""
 
-    def watch(self, item: DataItem) -> None:
+    def watch(self, item: Watcher) -> None:
         """Tell an item of each change."""
         ...
 
-    def unwatch(self, item: DataItem) -> None:
+    def unwatch(self, item: Watcher) -> None:
         """Tell it no longer."""
         ...
 
@@ -42,11 +39,11 @@ class SlotSource:
     def __init__(self, slot: AttributeValue) -> None:
         self._slot = slot
 
-    def watch(self, item: DataItem) -> None:
+    def watch(self, item: Watcher) -> None:
         """Tell an item of each change."""
         self._slot.datachange_callbacks[id(item)] = item
 
-    def unwatch(self, item: DataItem) -> None:
+    def unwatch(self, item: Watcher) -> None:
         """Tell it no longer."""
         self._slot.datachange_callbacks.pop(id(item), None)
 
@@ -58,11 +55,11 @@ class RowSource:
         self._block = block
         self._row = row
 
-    def watch(self, item: DataItem) -> None:
+    def watch(self, item: Watcher) -> None:
         """Tell an item of each change."""
         self._block.watch(self._row, item)
 
-    def unwatch(self, item: DataItem) -> None:
+    def unwatch(self, item: Watcher) -> None:
         """Tell it no longer."""
         self._block.unwatch(self._row, item)
 
@@ -70,10 +67,10 @@ class RowSource:
 class FixedSource:
     """What the configuration says of a tag: it never changes."""
 
-    def watch(self, item: DataItem) -> None:
+    def watch(self, item: Watcher) -> None:
         """Do nothing."""
 
-    def unwatch(self, item: DataItem) -> None:
+    def unwatch(self, item: Watcher) -> None:
         """Do nothing."""
 
 
