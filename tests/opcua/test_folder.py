@@ -146,6 +146,19 @@ async def test_a_tag_refers_to_its_folder_its_type_and_its_properties() -> None:
     assert unknown.StatusCode.value == CODES.BadNodeIdUnknown
 
 
+async def test_a_tag_says_the_same_before_and_after_its_folder_was_browsed() -> None:
+    plant = Plant(len(KINDS))
+    plant.add(tag("own", 2, node_id="own"), tag("scaled", 3, scale=2.0), tag("shifted", offset=1.0))
+    both = ua.BrowseDirection.Both
+    nodes = [plant.table.node_id(number) for number in range(len(plant.table))]
+    wanted = [plant.wanted(node, BrowseDirection=both) for node in nodes]
+    before = await plant.browse(*wanted)
+    assert len((await plant.one()).References) == len(nodes) + 1
+    after = await plant.browse(*wanted)
+    assert [each.References for each in after] == [each.References for each in before]
+    assert names(after[-2])[-2:] == ["EURange", "Definition"]
+
+
 # --- what a caller may not browse --------------------------------------------------------------------
 
 

@@ -7,11 +7,12 @@ definition, of which a byte per tag is kept once somebody browsed it.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asyncua import ua
 
 from edge_opcua.opcua.access import DEFAULTS, Access, Kind, Permission
+from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.items import item_type
 from edge_opcua.opcua.services.slices import SLICE
 from edge_opcua.opcua.services.view.references import (
@@ -31,6 +32,7 @@ from edge_opcua.security.roles import Role
 __all__ = ["REFERENCE", "TagNames", "TagRows"]
 
 REFERENCE: Final = ua.NodeId(ua.ObjectIds.HasComponent)
+_PROPERTY: Final = ua.NodeId(ua.ObjectIds.HasProperty)
 _MAY_BROWSE: Final = int(Permission.Browse)
 _LENGTH_BYTES: Final = 4
 _USUAL: Final = 1024
@@ -38,8 +40,8 @@ _AT_ONCE: Final = 250
 _AT_LEAST: Final = 25
 # To look at a tag for the first time takes about a third of what a slice counts in.
 _PER_UNIT: Final = 3
-# What a tag's type definition depends on, and whether it has a NodeId of its own.
-_TELLING: Final = ("type", "length", "low", "high", "unit", "states", "node_id")
+# What a tag's type definition and properties depend on, and whether it has a NodeId of its own.
+_TELLING: Final = ("type", "length", "low", "high", "unit", "states", "scale", "offset", "node_id")
 _INDEX: Final = int(PLANT).to_bytes(2, "little")
 _NODE_ID: Final = bytes((int(ua.NodeIdType.String.value),)) + _INDEX
 # Looking at a name takes about a fourth of what a slice counts in.
@@ -56,24 +58,41 @@ class _Lengths(dict[int, bytes]):
 _LENGTHS: Final = _Lengths((length, length.to_bytes(_LENGTH_BYTES, "little")) for length in range(_USUAL))
 
 
-class TagRows:
-    """The references from the folder of the tags to the tags.
+class _Kind(NamedTuple):
+    """What many tags have in common.
 
     Args:
-        tags: The table; tags are only ever added to it.
+        definition: Encoded type definition.
+        usual: Whether the string of the NodeId is the folder's and the name.
+        upward: References to the type and to the folder.
+        properties: References to the properties; of each tag only the NodeIds are others.
+    """
+
+    definition: bytes
+    usual: bool
+    upward: tuple[ua.ReferenceDescription, ...]
+    properties: tuple[ua.ReferenceDescription, ...]
+
+
+class TagRows:
+    """The references from the folder of the tags to the tags, and from them.
+
+    Args:
+        aspace: The address space; tags are only ever added to it.
         access: Who may see what.
 
     Attributes:
         step: How many to look at in one piece.
     """
 
-    def __init__(self, tags: TagTable, access: Access) -> None:
-        self._tags = tags
+    def __init__(self, aspace: Nodes, access: Access) -> None:
+        self._aspace = aspace
+        self._tags = aspace.tags
         self._access = access
-        # Encoded type definition, and whether the NodeId's string is the folder's and the name.
-        self._kinds: list[tuple[bytes, bool]] = []
+        self._kinds: list[_Kind] = []
         self._kind_of = bytearray()  # index of the kind, by number
         self._known: dict[tuple[Any, ...], int] = {}
+        self._indices: dict[tuple[Any, ...], int] = {}
         # With many rules it takes long to find out who sees a tag.
         self.step = max(_AT_LEAST, _AT_ONCE // (1 + access.rule_count))
 
@@ -86,8 +105,9 @@ class TagRows:
         if until <= first:
             return 0
         fields = self._tags.configs.fields(_TELLING, first, until)
-        for number, (scalar, length, low, high, unit, states, own) in enumerate(fields, first):
-            looks = (scalar, not length, low is None, high is None, not unit, not states, not own)
+        for number, (scalar, length, low, high, unit, states, scale, offset, own) in enumerate(fields, first):
+            scaled = (scale, offset) != (1.0, 0.0)
+            looks = (scalar, not length, low is None, high is None, not unit, not states, scaled, not own)
             kind = self._known.get(looks)
             self._kind_of.append(self._meet(looks, number) if kind is None else kind)
         return (until - first) * (1 + self._access.rule_count) // _PER_UNIT
@@ -95,11 +115,35 @@ class TagRows:
     def _meet(self, looks: tuple[Any, ...], number: int) -> int:
         """Return the kind of all tags that look like this one."""
         *_, usual = looks
-        kind = (node_id(item_type(self._tags.configs[number])), usual)
-        if kind not in self._kinds:
-            self._kinds.append(kind)
-        self._known[looks] = self._kinds.index(kind)
+        aspace, definition = self._aspace, node_id(item_type(self._tags.configs[number]))
+        references = aspace.references_of(self._tags.node_id(number))
+        below = [each for each in references if each.IsForward and each.ReferenceTypeId == _PROPERTY]
+        above = [each for each in references if each not in below and aspace.knows(each.NodeId)]
+        like = (definition, usual, *(each.BrowseName.Name for each in below))
+        if like not in self._indices:
+            self._indices[like] = len(self._kinds)
+            self._kinds.append(_Kind(definition, usual, tuple(above), tuple(below)))
+        self._known[looks] = self._indices[like]
         return self._known[looks]
+
+    def references_of(self, number: int) -> Sequence[ua.ReferenceDescription] | None:
+        """Return the references of a tag that was learnt, whose targets are all there; None: it was not."""
+        if number >= len(self._kind_of):
+            return None
+        kind, name = self._kinds[self._kind_of[number]], self._tags.name(number)
+        below = [
+            ua.ReferenceDescription(
+                each.ReferenceTypeId,
+                True,  # noqa: FBT003 - IsForward
+                ua.NodeId(f"{name}.{each.BrowseName.Name}", PLANT),
+                each.BrowseName,
+                each.DisplayName,
+                each.NodeClass,
+                each.TypeDefinition,
+            )
+            for each in kind.properties
+        ]
+        return (*kind.upward, *below)
 
     def visible(self, start: int, stop: int, roles: frozenset[Role]) -> Sequence[int]:
         """Return the numbers from ``start`` up to ``stop`` that these roles see."""
@@ -120,8 +164,8 @@ class TagRows:
         head += (FORWARD if has(mask, "IsForward") else bytes(1)) + _NODE_ID
         kind = node_class(ua.NodeClass.Variable) if has(mask, "NodeClass") else NO_CLASS
         defined = has(mask, "TypeDefinition")
-        tails = [kind + (encoded if defined else NO_NODE) for encoded, _ in self._kinds]
-        usual = [is_usual for _, is_usual in self._kinds]
+        tails = [kind + (encoded if defined else NO_NODE) for encoded, *_ in self._kinds]
+        usual = [each.usual for each in self._kinds]
         named, shown = has(mask, "BrowseName"), has(mask, "DisplayName")
         names, kinds, lengths, own = self._tags.names, self._kind_of, _LENGTHS, self._own_names(numbers)
         cut = len(_prefix(self._tags))
@@ -137,7 +181,7 @@ class TagRows:
 
     def _own_names(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """Return the names of the tags whose NodeIds do not tell them."""
-        kinds, tells = self._kind_of, [usual for _, usual in self._kinds]
+        kinds, tells = self._kind_of, [each.usual for each in self._kinds]
         if all(tells) or not numbers:
             return {}
         first, last = numbers[0], numbers[-1]

@@ -60,6 +60,7 @@ class Search:
         most: Most references in one result.
         position: The first one not yet looked at.
         request: Number of the request that keeps it as a continuation point.
+        lasting: Whether it is known that the targets are there.
     """
 
     references: Sequence[ua.ReferenceDescription]
@@ -69,6 +70,7 @@ class Search:
     most: int
     position: int = 0
     request: int = 0
+    lasting: bool = False
 
 
 class Page:
@@ -117,14 +119,17 @@ class Searcher:
     def __init__(self, aspace: Nodes, access: Access) -> None:
         self._aspace = aspace
         self._access = access
-        self._rows = TagRows(aspace.tags, access)
+        self._rows = TagRows(aspace, access)
 
     def search(self, wanted: Description, kinds: frozenset[ua.NodeId] | None, most: int) -> Search:
         """Return a search through the references that a node has now."""
         node = wanted.NodeId
         data = self._aspace.get(node)
         if data is None:
-            return Search(tuple(self._aspace.references_of(node)), 0, wanted, kinds, most)
+            number = self._aspace.tags.number(node)
+            known = None if number is None else self._rows.references_of(number)
+            found = self._aspace.references_of(node) if known is None else known
+            return Search(found, 0, wanted, kinds, most, lasting=known is not None)
         tags = len(self._rows) if node == self._aspace.tags.folder else 0
         return Search(tuple(data.references), tags, wanted, kinds, most)
 
@@ -154,7 +159,7 @@ class Searcher:
         return (yield from self._fill_tags(page, search, caller, pace, most_bytes))
 
     def _filter(self, search: Search, caller: Caller) -> Callable[[ua.ReferenceDescription], bool]:
-        wanted, kinds, roles = search.description, search.kinds, caller.roles
+        wanted, kinds, roles, lasting = search.description, search.kinds, caller.roles, search.lasting
         bits, knows, classes = self._access.bits, self._aspace.knows, wanted.NodeClassMask
         forward, inverse = wanted.BrowseDirection != _INVERSE, wanted.BrowseDirection != _FORWARD
 
@@ -164,7 +169,7 @@ class Searcher:
                 and (kinds is None or reference.ReferenceTypeId in kinds)
                 and (not classes or classes & reference.NodeClass)
                 # A reference may outlive its target.
-                and knows(reference.NodeId)
+                and (lasting or knows(reference.NodeId))
                 and bits(reference.NodeId, roles) & _MAY_BROWSE
             )
 
