@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Final, Literal, overload
 
 import numpy as np
@@ -93,7 +94,7 @@ class TagRows(Sequence[TagConfig]):
         given = tuple(tags)
         columns: dict[str, list[Any]] = {}
         for name in _COLUMNS:
-            values = [getattr(tag, name) for tag in given]
+            values = list(map(attrgetter(name), given))
             convert = _TO_COLUMN.get(name)
             columns[name] = values if convert is None else list(map(convert, values))
         return cls(Table.of(columns, len(given)))

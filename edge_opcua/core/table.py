@@ -186,7 +186,7 @@ class _Parts:
 
 
 def _column(values: Sequence[Any]) -> Column:
-    if values and all(each is values[0] for each in values):
+    if len(set(map(id, values))) == 1:
         return Few(values[:1], None, len(values))
     types = set(map(type, values))
     if types == {str}:
