@@ -14,6 +14,7 @@ from asyncua import Client, ua
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.seam import processor
 from edge_opcua.opcua.seam import protocol as sockets
 from edge_opcua.opcua.seam.protocol import TURN_REQUESTS, Protocol
 from tests.opcua.secure_peers import OTHER, Plant, request, running_plant, until, write_held
@@ -34,6 +35,12 @@ def plant(running: Plant) -> Plant:
     running.written.clear()
     running.gates["held"] = asyncio.Event()
     return running
+
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let turns end by the number of requests: a slow machine shall not decide."""
+    monkeypatch.setattr(sockets, "TURN_S", 60.0)
 
 
 @pytest.fixture
@@ -157,10 +164,7 @@ async def test_a_stream_that_is_cut_anywhere_is_the_same_stream(plant: Plant, se
         assert not server._paused
 
 
-async def test_a_greedy_connection_lets_the_others_have_their_turn(
-    plant: Plant, reads: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sockets, "TURN_S", 60.0)
+async def test_a_greedy_connection_lets_the_others_have_their_turn(plant: Plant, reads: list[Any]) -> None:
     async with plant.client() as client, plant.client(OTHER) as other:
         greedy, modest = Talk(client, plant), Talk(other, plant)
         many = b"".join(greedy.read() for _ in range(300))
@@ -223,11 +227,42 @@ async def test_an_error_in_the_middle_ends_the_connection_there(plant: Plant, re
     # Part 6 §7.1.5, §6.7.2: what stands before it is answered, what comes after it is not looked at.
     async with plant.client() as client:
         talk, server = Talk(client, plant), server_side(plant)
-        good, bad = talk.read(), bytearray(talk.read())
+        good, bad = talk.read() + talk.read() + talk.read(), bytearray(talk.read())
         bad[-1] ^= 1
         talk.send(good + bytes(bad) + talk.read())
         await until(lambda: server not in plant.connections())
-        assert len(reads) == 1
+        assert len(reads) == 3
+        assert await talk.come(3) == sorted(talk.answers)
+
+
+class Writes:
+    """A transport that notes what is sent."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.sizes: list[int] = []
+
+    def write(self, sent: bytes) -> None:
+        self.sizes.append(len(sent))
+        self._transport.write(sent)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+@pytest.mark.parametrize(("most", "writes"), [(processor.HELD_BYTES, 2), (300, 4), (1, 10)])
+async def test_answers_of_a_turn_are_sent_together(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, most: int, writes: int
+) -> None:
+    # The first at once, so that nobody waits for others; and never more at once than is sensible to keep.
+    monkeypatch.setattr(processor, "HELD_BYTES", most)
+    async with plant.client() as client:
+        talk, server = Talk(client, plant), server_side(plant)
+        assert server.processor is not None
+        noted = server.processor._transport = Writes(server.transport)
+        server.data_received(b"".join(talk.read() for _ in range(10)))
+        assert len(noted.sizes) == writes
+        assert len(await talk.come(10)) == 10
 
 
 async def test_a_slow_write_lets_what_follows_be_answered_at_once(plant: Plant, reads: list[Any]) -> None:

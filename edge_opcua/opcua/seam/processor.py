@@ -52,6 +52,8 @@ from edge_opcua.security.trust import Decision, refusal
 
 # Answers that anybody may leave unread for a moment.
 SMALL_BYTES: Final = 256 * 1024
+# Answers that are kept to be sent together.
+HELD_BYTES: Final = 64 * 1024
 
 
 _FOR_A_SESSION: Final = frozenset({"CreateSession", "ActivateSession"})
@@ -90,6 +92,7 @@ class Processor(UaProcessor):
         self._rate = RequestRate(ours.requests_per_s, ours.request_burst, ours, self._clock)
         self._early_rate = RequestRate(ours.early_requests_per_s, ours.early_request_burst, ours, self._clock)
         self._refusing = False
+        self._held: bytearray | None = None
         self.behind = 0
 
     @property
@@ -161,7 +164,28 @@ class Processor(UaProcessor):
             self._send(body, request_id)
 
     def _send(self, body: bytes, request_id: int, kind: bytes = ua.MessageType.SecureMessage) -> None:
-        self._transport.write(self._connection.message_to_binary(body, kind, request_id))
+        message = self._connection.message_to_binary(body, kind, request_id)
+        if self._held is None:
+            self._write(message)
+            return
+        self._held += message
+        if len(self._held) > HELD_BYTES:
+            self._write(bytes(self._held))
+            self._held.clear()
+
+    def hold(self) -> None:
+        """Keep answers, for many to be sent as one: to send costs more than to make them."""
+        if self._held is None:
+            self._held = bytearray()
+
+    def release(self) -> None:
+        """Send what was kept."""
+        held, self._held = self._held, None
+        if held and not self._transport.is_closing():
+            self._write(bytes(held))
+
+    def _write(self, message: bytes) -> None:
+        self._transport.write(message)
         limits = self._server_limits
         most = limits.unread_bytes if self._connection.activated else limits.early_unread_bytes
         unread = self._transport.get_write_buffer_size()
@@ -184,6 +208,7 @@ class Processor(UaProcessor):
 
     def end(self, code: int) -> None:
         """Close the connection with a generic error; the exact reason is for the log (Part 6 §7.1.5)."""
+        self.release()
         if not self._transport.is_closing():
             error = ua.ErrorMessage(ua.StatusCode(code), "")
             self._transport.write(uatcp_to_binary(ua.MessageType.Error, error))

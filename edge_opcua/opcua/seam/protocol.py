@@ -120,7 +120,16 @@ class Protocol(OPCUAProtocol):
 
     def _take_turn(self) -> None:
         """Answer what is complete, or put it into the queue, for as long as a turn lasts."""
+        try:
+            self._take_all()
+        finally:
+            if self.processor is not None:
+                self.processor.release()
+
+    def _take_all(self) -> None:
+        """See :meth:`_take_turn`; answers may be kept."""
         assert self.transport is not None, "made with the connection"
+        assert self.processor is not None, "made with the connection"
         self._over = False
         ends_s = self.iserver.clock.monotonic_s() + TURN_S
         served = 0
@@ -137,6 +146,8 @@ class Protocol(OPCUAProtocol):
             chunk = bytes(self._inbox[:size])
             del self._inbox[:size]
             served += 1
+            if served == 2:  # the first answer is sent at once, the others together
+                self.processor.hold()
             rest = self._serve(chunk) if at_once else chunk
             if rest is not None:
                 self.messages.put_nowait((rest, None))
