@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asyncua import ua
 
 from edge_opcua.opcua.namespaces import plant_id
 from edge_opcua.security.roles import parse_roles
@@ -33,13 +34,13 @@ class Press:
 
     async def ramp(self, *tonnages: float) -> None:
         """Set one after the other; the server has seen each before the next one comes."""
-        server = self._plant.server._running()
-        shown = server.get_node(plant_id("Press01.Process.tonnage"))
+        nodes = self._plant.server._running().iserver.aspace
+        shown = plant_id("Press01.Process.tonnage")
         for tonnage in tonnages:
             self.set(tonnage=tonnage)
 
             async def arrived(tonnage: float = tonnage) -> bool:
-                return bool(await shown.read_value() == tonnage)
+                return bool(nodes.attribute(shown, ua.AttributeIds.Value) == tonnage)
 
             await until(arrived)
 
