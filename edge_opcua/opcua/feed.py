@@ -7,6 +7,7 @@ Results: every one is handed out, and what was overwritten on the bus before we 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +45,11 @@ _SILENT: Final = "the process that reads this device does not answer"
 
 # Staleness is a matter of tenths of a second; looking at it at every tick would cost more than the tick.
 ASSESS_NS: Final = 50_000_000
+
+# Rows of tags after which others have their turn: some ten milliseconds' work with a subscription to each.
+TURN_ROWS: Final = 32_768
+# What was taken this recently is new enough to be published.
+FRESH_NS: Final = 1_000_000
 
 _log = structlog.get_logger(__name__)
 
@@ -196,23 +202,49 @@ class TagFeed:
             self._reader.cursor = latest.sequence
             self._take(latest)
 
-    def tick(self, *, assess: bool) -> None:
+    @property
+    def newest(self) -> int:
+        """Sequence of the newest batch on the bus."""
+        return self._reader.newest
+
+    @property
+    def cursor(self) -> int:
+        """Sequence of the last batch that was taken."""
+        return self._reader.cursor
+
+    @property
+    def behind(self) -> bool:
+        """Whether the bus holds more than was taken."""
+        return self._reader.newest > self._reader.cursor
+
+    def tick(self, *, assess: bool) -> int:
         """Show what is new: the newest batch, or each if somebody wants each; or look at its age.
+
+        Only what was there when it began, and at most :data:`TURN_ROWS`: who writes faster than we take
+        would never let it end.
 
         Args:
             assess: Whether it is time to look at the age of what is not new.
+
+        Returns:
+            How many rows were taken.
         """
-        newest = None
+        newest, rows, upto = None, 0, self._reader.newest
         every = self._block.wants_every
         for batch in self._reader.poll():
             newest = batch
             if every:
                 self._take(batch)
+                rows += len(batch.status)
+            if batch.sequence >= upto or rows >= TURN_ROWS:
+                break
         if newest is None:
             if assess and self._block.batch is not None:
                 self._block.reassess(self._reader.effective(self._block.batch))
         elif not every:
             self._take(newest)
+            rows = len(newest.status)
+        return rows
 
     def _take(self, batch: TagBatch) -> None:
         missed = self._reader.lost > self._lost
@@ -251,6 +283,7 @@ class Feed:
         self._clock = clock
         self._space = space
         self._assess_at_ns = 0
+        self._taken_ns = 0
         views = {
             name: BlockView(bus.reader(name), bindings, clock) for name, bindings in space.bindings.items()
         }
@@ -293,13 +326,38 @@ class Feed:
         assess = now_ns >= self._assess_at_ns
         if assess:
             self._assess_at_ns = now_ns + ASSESS_NS
-        for tags in self._tags:
-            tags.tick(assess=assess)
+        await self._take_tags(assess=assess)
         for view in self._blocks:
             await refresh(view, self.counts, assess=assess)
         for inference in self._inferences:
             await inference.tick(assess=assess)
         await self._follow_links(assess=assess)
+
+    def take_tags(self) -> None:
+        """Take over what is new of the tags, right before it is published: no change waits for two ticks."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._taken_ns < FRESH_NS:
+            return
+        self._taken_ns = now_ns
+        rows = 0
+        for tags in self._tags:
+            if tags.behind:
+                rows += tags.tick(assess=False)
+                if rows >= TURN_ROWS:
+                    return
+
+    async def _take_tags(self, *, assess: bool) -> None:
+        """Take over what is on the bus now; others have their turn meanwhile, above all publishing."""
+        rows = 0
+        for tags in self._tags:
+            upto, taken = tags.newest, tags.tick(assess=assess)
+            rows += taken
+            while taken and tags.cursor < upto:
+                await asyncio.sleep(0)
+                rows = taken = tags.tick(assess=False)
+            if rows >= TURN_ROWS:
+                await asyncio.sleep(0)
+                rows = 0
 
     async def _follow_links(self, *, assess: bool) -> None:
         changed = [await link.tick(assess=assess) for link in self._links]

@@ -226,6 +226,7 @@ class PlantServer:
         self._feed = Feed(self._bus, space, server.emit, repository.find, self._clock)
         self._repository = repository
         await self._feed.start()
+        core.subscription_service.before_publishing(self._feed.take_tags)
 
     def _connect(self, server: SecureServer, space: PlantSpace, repository: ModelRepositoryNode) -> None:
         core = server.iserver

@@ -154,3 +154,24 @@ def test_a_follower_that_fails_stops_nobody_else(rig: Rig) -> None:
     assert len(told.values) == 1
     assert [entry["event"] for entry in logs] == ["notify.failed"]
     assert rig.block.handed == 2
+
+
+def test_a_tick_ends_although_somebody_writes_faster_than_it_takes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.publish(1)
+
+    class Writing(Listener):
+        def block_changed(self, block: LiveBlock, *, missed: bool) -> None:
+            super().block_changed(block, missed=missed)
+            rig.publish(len(self.seen) + 1)
+
+    listener = Writing(every=True)
+    rig.block.listeners[listener] = None
+    rig.feed.tick(assess=False)
+    assert listener.seen == [(1, False)]
+    rig.publish(3, 4)
+    monkeypatch.setattr("edge_opcua.opcua.feed.TURN_ROWS", 2)
+    assert rig.feed.tick(assess=False) >= 2
+    assert len(listener.seen) == 2
+    assert rig.feed.behind

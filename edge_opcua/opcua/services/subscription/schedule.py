@@ -20,6 +20,10 @@ _DAY_S: Final = 86_400.0
 _log = structlog.get_logger(__name__)
 
 
+def _nothing() -> None:
+    """Do nothing before what is due."""
+
+
 def safely(call: Callable[[], None]) -> None:
     """Call something whose fault shall stop neither the clock nor what is due beside it."""
     try:
@@ -56,11 +60,15 @@ class Schedule:
     Args:
         clock: For due times.
         settle: Called after everything that was due at once.
+
+    Attributes:
+        before: Called before it.
     """
 
     def __init__(self, clock: Clock, settle: Callable[[], None]) -> None:
         self._clock = clock
         self._settle = settle
+        self.before: Callable[[], None] = _nothing
         self._heap: list[tuple[float, int, Ticket]] = []
         self._order = itertools.count()
         self._cancelled = 0
@@ -112,6 +120,8 @@ class Schedule:
         """Do what is due now."""
         now_s = self._clock.monotonic_s() + SLACK_S
         done = False
+        if self._heap and self._heap[0][0] <= now_s:
+            safely(self.before)
         while self._heap and self._heap[0][0] <= now_s:
             _, _, ticket = heapq.heappop(self._heap)
             if not ticket.live:

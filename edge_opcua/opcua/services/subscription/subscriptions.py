@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, Final
@@ -115,6 +115,10 @@ class Subscriptions:
     def work(self) -> None:
         """Do what is due now."""
         self._schedule.work()
+
+    def before_publishing(self, refresh: Callable[[], None]) -> None:
+        """Call something before each time that subscriptions are due: what is new then goes out at once."""
+        self._schedule.before = refresh
 
     def own(self, session: Caller, number: int) -> Subscription:
         """Return a session's own subscription; naming it shows that the client lives.
