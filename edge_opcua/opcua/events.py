@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from asyncua import ua
 from asyncua.common.events import Event
 
 from edge_opcua.opcua.models import Job
 from edge_opcua.opcua.namespaces import Ids
+from edge_opcua.opcua.services.event.encoded import FieldTypes
 
 # Part 5 §6.4.2: 1 is least, 1000 most severe; bands as in Part 9 §5.5.3 (low 1-333, medium 334-666, high).
 LINK_LOST_SEVERITY: Final = 700
@@ -19,17 +20,19 @@ JOB_SEVERITY: Final = 150
 JOB_FAILED_SEVERITY: Final = 600
 
 # What every event has (Part 5 §6.4.2).
-_BASE_TYPES: Final = {
-    "EventId": ua.VariantType.ByteString,
-    "EventType": ua.VariantType.NodeId,
-    "SourceNode": ua.VariantType.NodeId,
-    "SourceName": ua.VariantType.String,
-    "Time": ua.VariantType.DateTime,
-    "ReceiveTime": ua.VariantType.DateTime,
-    "LocalTime": ua.VariantType.ExtensionObject,
-    "Message": ua.VariantType.LocalizedText,
-    "Severity": ua.VariantType.UInt16,
-}
+BASE_TYPES: Final = FieldTypes(
+    {
+        "EventId": ua.VariantType.ByteString,
+        "EventType": ua.VariantType.NodeId,
+        "SourceNode": ua.VariantType.NodeId,
+        "SourceName": ua.VariantType.String,
+        "Time": ua.VariantType.DateTime,
+        "ReceiveTime": ua.VariantType.DateTime,
+        "LocalTime": ua.VariantType.ExtensionObject,
+        "Message": ua.VariantType.LocalizedText,
+        "Severity": ua.VariantType.UInt16,
+    }
+)
 _LOCAL_TIME: Final = ua.TimeZoneDataType(Offset=0)  # of all events; nobody changes it
 
 
@@ -42,7 +45,14 @@ class PlantEvent(Event):
         message: One sentence for people.
         severity: 1..1000.
         time: When it happened (UTC).
+        types: Types of its fields, shared with other events; every event has :data:`BASE_TYPES`.
     """
+
+    # What asyncua's constructor sets in every event, for its client.
+    server_handle: Any = None
+    select_clauses: Any = None
+    event_fields: Any = None
+    internal_properties: Any = ("data_types", "emitting_node", "internal_properties")
 
     def __init__(
         self,
@@ -52,9 +62,10 @@ class PlantEvent(Event):
         message: str,
         severity: int,
         time: dt.datetime | None,
+        types: FieldTypes = BASE_TYPES,
     ) -> None:
-        super().__init__(source[0])
-        self.data_types = _BASE_TYPES.copy()
+        self.emitting_node = source[0]
+        self.data_types: dict[str, ua.VariantType] = types
         self.EventId: bytes | None = None
         self.EventType = event_type
         self.SourceNode, self.SourceName = source
@@ -63,6 +74,12 @@ class PlantEvent(Event):
         self.LocalTime = _LOCAL_TIME
         self.Message = ua.LocalizedText(message, "en")
         self.Severity = severity
+
+    def add_property(self, name: str, val: Any, datatype: ua.VariantType) -> None:
+        """Add a field; its types are its own from now on."""
+        if isinstance(self.data_types, FieldTypes):
+            self.data_types = dict(self.data_types)
+        super().add_property(name, val, datatype)
 
 
 def job_event(job: Job, source: ua.NodeId, time: dt.datetime | None) -> PlantEvent:

@@ -14,9 +14,10 @@ from asyncua import ua
 
 from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.values import BlockSpec, Scalar, Verdict, bad_rows
-from edge_opcua.opcua.events import PlantEvent
+from edge_opcua.opcua.events import BASE_TYPES, PlantEvent
 from edge_opcua.opcua.namespaces import Ids
 from edge_opcua.opcua.rows import RESULT_ROWS
+from edge_opcua.opcua.services.event.encoded import FieldTypes
 from edge_opcua.opcua.values import VARIANT_OF, status_code, utc
 
 __all__ = ["ResultContext", "ResultEvents"]
@@ -107,7 +108,8 @@ class ResultEvents:
             if tag.name in RESULT_ROWS and tag.name not in _OTHERWISE
         ]
         self._members = {member: tag.name for member, tag in members}
-        self._types = {**{member: VARIANT_OF[tag.type] for member, tag in members}, **_TYPES}
+        own = {member: VARIANT_OF[tag.type] for member, tag in members}
+        self._types = FieldTypes({**BASE_TYPES, **own, **_TYPES})
 
     def event(self, batch: TagBatch, status: npt.NDArray[np.uint32], context: ResultContext) -> ResultEvent:
         """Return the event of one result.
@@ -254,14 +256,15 @@ class ResultEvent(PlantEvent):
         types: Built-in types of the fields.
     """
 
-    def __init__(
-        self, result: _Result, source: tuple[ua.NodeId, str], types: Mapping[str, ua.VariantType]
-    ) -> None:
-        severity = SEVERITY_OF[result.verdict]
+    def __init__(self, result: _Result, source: tuple[ua.NodeId, str], types: FieldTypes) -> None:
         super().__init__(
-            Ids.RESULT_EVENT_TYPE, source, message=result.message, severity=severity, time=result.made
+            Ids.RESULT_EVENT_TYPE,
+            source,
+            message=result.message,
+            severity=SEVERITY_OF[result.verdict],
+            time=result.made,
+            types=types,
         )
-        self.data_types.update(types)
         self._result = result
 
     def __getattr__(self, name: str) -> Any:

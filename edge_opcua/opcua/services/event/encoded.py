@@ -20,7 +20,7 @@ from edge_opcua.opcua.services.attribute.ranges import NumericRange
 from edge_opcua.opcua.services.event.fields import cut, typed_variant
 from edge_opcua.opcua.services.variants import NULL, SCALARS, variant
 
-__all__ = ["EncodedEvent", "Key", "Plan", "plan"]
+__all__ = ["EncodedEvent", "FieldTypes", "Key", "Plan", "plan"]
 
 Kind = ua.VariantType
 # The name of a field, empty for one that the event does not have; or a part of one.
@@ -46,6 +46,12 @@ _strings: dict[str, bytes] = {}
 _heads: dict[str | None, bytes] = {}
 
 
+class FieldTypes(dict[str, ua.VariantType]):
+    """The types of the fields of many events, which share it: nobody changes it."""
+
+    __slots__ = ()
+
+
 class Plan:
     """What is put together of an event for a filter; filters that select the same have the same one.
 
@@ -53,12 +59,21 @@ class Plan:
         keys: The fields in their order.
     """
 
-    __slots__ = ("head", "keys", "plain")
+    __slots__ = ("head", "keys", "plain", "steps", "types")
 
     def __init__(self, keys: tuple[Key, ...]) -> None:
         self.keys = keys
         self.head = _COUNT.pack(len(keys))
         self.plain = all(isinstance(key, str) for key in keys)
+        self.types: Any = None
+        self.steps: tuple[tuple[str, type, Callable[[Any], bytes]], ...] = ()
+
+    def learn(self, types: FieldTypes) -> None:
+        """Work out how each field is encoded in events with these types: the next ones have the same."""
+        self.types = types
+        self.steps = tuple(
+            (key, *_BY_KIND.get(types.get(key), _NO_WAY)) for key in self.keys if isinstance(key, str)
+        )
 
 
 @lru_cache(maxsize=_KEPT)
@@ -92,12 +107,19 @@ class EncodedEvent(dict[Key | Plan, bytes]):
         """
         event, kinds, shared = self.event, self.event.data_types, self._shared
         parts = [wanted.head]
+        if not shared and wanted.plain and kinds.__class__ is FieldTypes:
+            if kinds is not wanted.types:
+                wanted.learn(kinds)
+            for name, of_class, encode in wanted.steps:
+                value = getattr(event, name, None)
+                parts.append(encode(value) if value.__class__ is of_class else self._field(name))
+            return b"".join(parts)
         for key in wanted.keys:
             found = self.get(key) if shared else None
             if found is None:
                 value = getattr(event, key, None) if wanted.plain else None  # type: ignore[arg-type]  # they are names
-                encode = _ENCODERS.get((kinds.get(key), value.__class__))
-                found = self._field(key) if encode is None else encode(value)
+                known = _ENCODERS.get((kinds.get(key), value.__class__))
+                found = self._field(key) if known is None else known(value)
                 if shared:
                     self[key] = found
             parts.append(found)
@@ -202,3 +224,6 @@ _ENCODERS: Final[dict[tuple[Any, type], Callable[[Any], bytes]]] = {
     (Kind.NodeId, ua.NodeId): _node_id,
     (Kind.String, str): _string,
 }
+_BY_KIND: Final = {kind: (of_class, encode) for (kind, of_class), encode in _ENCODERS.items()}
+# No value is of this class: every one is encoded by the codec.
+_NO_WAY: Final[tuple[type, Callable[[Any], bytes]]] = (FieldTypes, _bytes)
