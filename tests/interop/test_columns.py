@@ -31,8 +31,8 @@ from tests.opcua.plant import Ground, Plant, configuration, running, tag, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
 
-SCALARS = [scalar for scalar in Scalar if scalar is not Scalar.STRING]
-NUMBERS = [scalar for scalar in SCALARS if scalar is not Scalar.BOOLEAN]
+SCALARS: list[Scalar] = [scalar for scalar in Scalar if scalar is not Scalar.STRING]
+NUMBERS: list[Scalar] = [scalar for scalar in SCALARS if scalar is not Scalar.BOOLEAN]
 WIDE = (Scalar.INT64, Scalar.UINT64)
 STATUSES = (*[GOOD] * 5, UNCERTAIN_EU_EXCEEDED | LIMIT_HIGH, BAD_DEVICE_FAILURE)
 BATCHES = 60
@@ -216,11 +216,16 @@ async def test_every_batch_reaches_another_client_as_it_was(
             assert await peer.taken(f"{name}.seen") == [], name
 
 
-async def test_what_is_read_is_what_is_on_the_bus(served: Plant, peer: Remote, session: str) -> None:
+@pytest.mark.parametrize("times", [1, 3])  # value by value, and by columns
+async def test_what_is_read_is_what_is_on_the_bus(
+    served: Plant, peer: Remote, session: str, times: int
+) -> None:
     # Part 4 §5.11.2: one request over every type, again and again while the values change.
     bus = Bus(served, 3)
-    nodes = [{"nodeId": node_of(scalar), "attributeId": 13} for scalar in SCALARS]
+    nodes = [{"nodeId": node_of(scalar), "attributeId": 13} for scalar in SCALARS] * times
+    nodes.append({"nodeId": "ns=7;s=Press01.Process.no such", "attributeId": 13})
     for _ in range(20):
         await bus.publish(1)
-        found = await peer.call(session, "read", nodes)
-        assert [heard(each) for each in found] == [told(bus.log[s][-1], s) for s in SCALARS]
+        *found, unknown = await peer.call(session, "read", nodes)
+        assert [heard(each) for each in found] == [told(bus.log[s][-1], s) for s in SCALARS] * times
+        assert unknown["statusCode"] == ua.StatusCodes.BadNodeIdUnknown
