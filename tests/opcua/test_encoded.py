@@ -102,7 +102,7 @@ def general(chosen: Selection, made: Event) -> bytes | None:
     return None
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example(fields={"Shape": (K.Int32, [1, 2])}, wanted=[("Shape", "1"), ("Shape", None), ("Shape", "1")])
 @example(fields={"Time": (K.DateTime, dt.datetime(1601, 1, 1, tzinfo=dt.UTC))}, wanted=[("Time", None)])
 @given(fields=events, wanted=clauses)
@@ -122,7 +122,7 @@ def test_any_event_has_the_bytes_of_the_codec(
             assert chosen.encoded(EncodedEvent(made)) == expected, again
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(fields=events, filters=st.lists(clauses, min_size=2, max_size=4))
 def test_filters_that_share_an_event_each_get_their_own_fields(
     plant: Plant, fields: dict[str, Any], filters: list[list[tuple[str, str | None]]]
