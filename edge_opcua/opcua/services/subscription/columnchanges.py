@@ -7,7 +7,7 @@ floats are the bits of a Double.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple, cast
 
 import numpy as np
@@ -21,8 +21,9 @@ from edge_opcua.opcua.services.subscription.recordlog import Flags, Places
 Last = tuple[int, int, int]
 
 _LARGEST: Final = 2**64 - 1
-_NO_NUMBERS: Final = (Scalar.BOOLEAN, Scalar.STRING)
-_FLOATS: Final = (Scalar.FLOAT, Scalar.DOUBLE)
+_TOO_LARGE: Final = 2.0**64
+_NO_NUMBERS: Final = [int(Scalar.BOOLEAN), int(Scalar.STRING)]
+_FLOATS: Final = [int(Scalar.FLOAT), int(Scalar.DOUBLE)]
 
 
 class Shown(NamedTuple):
@@ -62,27 +63,35 @@ class Changes:
             new[: len(old)] = old
             setattr(self, name, new)
 
-    def set_filter(self, place: int, trigger: int, band: float, kind: Scalar) -> None:
-        """Say what is a change of an item.
+    def set_filters(
+        self, places: Places, triggers: Sequence[int], bands: Sequence[float], kinds: npt.NDArray[np.uint8]
+    ) -> None:
+        """Say what is a change of items.
 
         Args:
-            place: The item.
-            trigger: DataChangeTrigger.
-            band: Deadband in engineering units; 0: none.
-            kind: Built-in type of its value.
+            places: The items.
+            triggers: DataChangeTrigger of each.
+            bands: Deadband of each, in engineering units; 0: none.
+            kinds: Built-in type of each one's value.
         """
-        banded = bool(band) and kind not in _NO_NUMBERS and trigger != Trigger.Status
-        self._status_only[place] = trigger == Trigger.Status
-        self._timed[place] = trigger == Trigger.StatusValueTimestamp and not band
-        self._float[place] = banded and kind in _FLOATS
-        self._integer[place] = banded and kind not in _FLOATS
-        self._band[place] = band
+        trigger, band = np.array(triggers, np.intp), np.array(bands, np.float64)
+        status_only = trigger == Trigger.Status
+        banded = (band != 0) & ~status_only & ~np.isin(kinds, _NO_NUMBERS)
+        floats = np.isin(kinds, _FLOATS)
+        self._status_only[places] = status_only
+        self._timed[places] = (trigger == Trigger.StatusValueTimestamp) & (band == 0)
+        self._float[places] = banded & floats
+        self._integer[places] = banded & ~floats
+        self._band[places] = band
         # Integers differ by more than a band exactly if they do by more than its whole part.
-        self._steps[place] = min(math.floor(band), _LARGEST) if math.isfinite(band) else _LARGEST
+        steps = np.full(len(band), _LARGEST, np.uint64)
+        small = band < _TOO_LARGE
+        steps[small] = band[small].astype(np.uint64)
+        self._steps[places] = steps
 
-    def forget(self, place: int) -> None:
-        """Let the next sample of an item be a notification in any case."""
-        self._has[place] = False
+    def forget(self, places: Places) -> None:
+        """Let the next sample of items be a notification in any case."""
+        self._has[places] = False
 
     def note(self, places: Places, shown: Shown) -> None:
         """Remember what was just notified, of some items."""

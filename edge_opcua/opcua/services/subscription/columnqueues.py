@@ -6,6 +6,7 @@ that discarding the oldest moves one number and touches no record.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -55,10 +56,10 @@ class ColumnQueues:
             new[: len(old)] = old
             setattr(self, name, new)
 
-    def enter(self, place: int, size: int, *, discard_oldest: bool) -> None:
-        """Begin an empty queue at a place nobody has."""
-        self.size[place] = size
-        self.oldest[place] = discard_oldest
+    def enter(self, places: Places, sizes: Sequence[int], oldest: Sequence[bool]) -> None:
+        """Begin empty queues at places nobody has."""
+        self.size[places] = sizes
+        self.oldest[places] = oldest
 
     def length(self, place: int) -> int:
         """Return how many values one item has queued."""
@@ -268,7 +269,7 @@ class ColumnQueues:
     def resize(self, place: int, size: int, *, discard_oldest: bool) -> int:
         """Change size and policy, as ModifyMonitoredItems does; returns how many values were discarded."""
         lost = max(0, self.length(place) - size)
-        self.enter(place, size, discard_oldest=discard_oldest)
+        self.size[place], self.oldest[place] = size, discard_oldest
         if lost:
             self._shorten(place, lost)
         if size == 1:

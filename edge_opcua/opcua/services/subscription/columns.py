@@ -6,7 +6,7 @@ what is queued and what is sent is worked out for all items of the group in one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -125,6 +125,7 @@ class ColumnGroup:
         self._told_denied: Flags = np.zeros(0, np.bool_)
         self._any_denied = False
         self._seen_roles = subscription.owner.roles
+        # What was sampled last; -1: something else changed since.
         self._version = -1
         # Items whose present value is a notification whatever it is.
         self._fresh: dict[int, None] = {}
@@ -134,27 +135,36 @@ class ColumnGroup:
 
     # --- its items -----------------------------------------------------------------------------------
 
-    def add(self, item: Settings) -> int:
-        """Take an item in, not active yet; returns its place."""
+    def add(self, items: Sequence[Settings]) -> list[int]:
+        """Take items in, not active yet; returns their places."""
         self._review()
-        place = self._free.pop() if self._free else self._used
-        if place == self._used:
-            self._used += 1
-            if place >= self._capacity:
-                self._grow(place + 1)
-        self._rows[place] = item.row
-        self._tags[place] = item.tag
-        self._handles[place] = item.handle
-        self.queues.enter(place, item.size, discard_oldest=item.discard_oldest)
+        places = self._reserve(len(items))
+        where = np.array(places, np.intp)
+        rows, tags, handles, sizes, oldest, triggers, bands = zip(*items, strict=True)
+        self._rows[where] = rows
+        self._tags[where] = tags
+        self._handles[where] = handles
+        self.queues.enter(where, sizes, oldest)
         if self._changes is not None:
-            self.set_filter(place, item.trigger, item.band)
-            self._changes.forget(place)
-        denied = self._rights.is_denied(self._seen_roles, item.tag)
-        self._denied[place] = self._told_denied[place] = denied
-        self._any_denied = self._any_denied or denied
-        self._count += 1
-        self._note_depth(item.size > 1)
-        return place
+            self._changes.forget(where)
+            self._changes.set_filters(where, triggers, bands, self._block.kind[self._rows[where]])
+        denied = self._rights.denied(self._seen_roles, self._tags[where])
+        self._denied[where] = self._told_denied[where] = denied
+        self._any_denied = self._any_denied or bool(denied.any())
+        self._count += len(items)
+        self._note_depth(sum(size > 1 for size in sizes))
+        return places
+
+    def _reserve(self, count: int) -> list[int]:
+        """Return places that nobody has."""
+        again = min(count, len(self._free))
+        places = [self._free.pop() for _ in range(again)]
+        end = self._used + count - again
+        places += range(self._used, end)
+        self._used = end
+        if end > self._capacity:
+            self._grow(end)
+        return places
 
     def _grow(self, least: int) -> None:
         self._capacity = least + max(_GROWTH, least // _GROWTH)
@@ -178,9 +188,9 @@ class ColumnGroup:
         if not self._count:
             self.end()
 
-    def activate(self, place: int) -> None:
-        """Watch for an item from now on; its present value is queued by :meth:`settle`."""
-        self._fresh[place] = None
+    def activate(self, places: Iterable[int]) -> None:
+        """Watch for items from now on; their present values are queued by :meth:`settle`."""
+        self._fresh.update(dict.fromkeys(places))
 
     def deactivate(self, place: int) -> None:
         """Watch no longer, and forget what is queued."""
@@ -210,7 +220,9 @@ class ColumnGroup:
     def set_filter(self, place: int, trigger: int, band: float) -> None:
         """Change the filter of an item in a group that compares."""
         assert self._changes is not None, "a group that compares"
-        self._changes.set_filter(place, trigger, band, self.kind(place))
+        self._version = -1
+        where = np.array([place])
+        self._changes.set_filters(where, [trigger], [band], self._block.kind[self._rows[where]])
 
     def resize(self, place: int, size: int, *, discard_oldest: bool) -> None:
         """Change the queue of an item."""
@@ -255,6 +267,7 @@ class ColumnGroup:
     def take_over(self, place: int, other: ColumnGroup, there: int) -> None:
         """Go on for an item that was active elsewhere: what it notified last, and what it has queued."""
         last = other.last(there)
+        self._version = -1
         self._active[place] = True
         self.queues.put(place, other.queues.values(there), missed=other.queues.missed(there))
         if self._changes is not None:
@@ -279,7 +292,8 @@ class ColumnGroup:
 
     def sample(self) -> None:
         """Take a sample: the time has come, not a change."""
-        if self._version != self._block.version or self._seen_roles is not self._subscription.owner.roles:
+        self._review()
+        if self._version != self._block.version:
             self._version = self._block.version
             self._look()
         else:
@@ -349,6 +363,7 @@ class ColumnGroup:
         if roles is self._seen_roles:
             return
         self._seen_roles = roles
+        self._version = -1
         self._denied[: self._used] = self._rights.denied(roles, self._tags[: self._used])
         self._denied[self._free] = False
         self._any_denied = bool(self._denied.any() or self._told_denied.any())

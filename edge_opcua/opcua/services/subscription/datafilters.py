@@ -48,4 +48,6 @@ def data_filter(
         raise ua.UaStatusCodeError(ua.StatusCodes.BadMonitoredItemFilterInvalid)
     if wanted.DeadbandType != ua.DeadbandType.None_ and not is_number():
         raise ua.UaStatusCodeError(ua.StatusCodes.BadFilterNotAllowed)
-    return Trigger(wanted.Trigger), absolute(wanted.DeadbandType, wanted.DeadbandValue, eu_range())
+    kind, value = wanted.DeadbandType, wanted.DeadbandValue
+    band = absolute(kind, value, eu_range() if kind == ua.DeadbandType.Percent else None)
+    return Trigger(wanted.Trigger), band

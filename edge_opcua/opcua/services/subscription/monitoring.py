@@ -21,9 +21,10 @@ from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.event.encoded import EncodedEvent
 from edge_opcua.opcua.services.event.eventtypes import EventTypes
 from edge_opcua.opcua.services.event.filters import Receivers, Selection, compile_filter
-from edge_opcua.opcua.services.service import Caller, Service
+from edge_opcua.opcua.services.service import Caller, Reply, Service
 from edge_opcua.opcua.services.shares import Shares, crowded
-from edge_opcua.opcua.services.slices import SLICE, answer, begin
+from edge_opcua.opcua.services.slices import SLICE, Encoded, Rest, answer, begin
+from edge_opcua.opcua.services.subscription import taglist
 from edge_opcua.opcua.services.subscription.columngroups import ColumnGroups
 from edge_opcua.opcua.services.subscription.columnrights import TagRights
 from edge_opcua.opcua.services.subscription.columns import ColumnGroup
@@ -42,11 +43,14 @@ from edge_opcua.opcua.services.subscription.places import QueuePlaces
 from edge_opcua.opcua.services.subscription.sampling import Sampling
 from edge_opcua.opcua.services.subscription.subscription import Subscription
 from edge_opcua.opcua.services.subscription.tagitems import TagItem
+from edge_opcua.opcua.services.subscription.taglist import Wanted
 from edge_opcua.opcua.services.subscription.tagmonitoring import TagMonitoring
 from edge_opcua.opcua.types import SERVER, attribute
 from edge_opcua.opcua.values import utc
 
 _OVERFLOW_SEVERITY: Final = 500
+# About a millisecond of work, too.
+COLUMN_SLICE: Final = 500
 # As many clauses of an event filter are about as much work as an item.
 CLAUSES_PER_ITEM: Final = 4
 Find = Callable[[Caller, int], Subscription]
@@ -100,7 +104,9 @@ class Monitoring:
         most = self._limits.operations.items
         ids = ("MonitoredItemIds",)
         return {
-            "CreateMonitoredItems": Service(CreateParameters, self.create, ("ItemsToCreate",), most),
+            "CreateMonitoredItems": Service(
+                CreateParameters, self.create, ("ItemsToCreate",), most, raw=self.create_bytes
+            ),
             "ModifyMonitoredItems": Service(ModifyParameters, self.modify, ("ItemsToModify",), most),
             "DeleteMonitoredItems": Service(ua.DeleteMonitoredItemsParameters, self.delete, ids, most),
             "SetMonitoringMode": Service(ModeParameters, self.set_mode, ids, most),
@@ -122,53 +128,98 @@ class Monitoring:
                 yield
             subscription = self._find(caller, params.SubscriptionId)  # it may have ended meanwhile
             timestamps = _timestamps(params.TimestampsToReturn)
-            results += [self._create(subscription, wanted, timestamps) for wanted in part]
+            results += self._create_part(subscription, part, timestamps)
             self._columns.settle(subscription)
         return (yield from answer(ua.CreateMonitoredItemsResponse(), results, self._limits.response_bytes))
 
-    def _create(
-        self,
-        subscription: Subscription,
-        wanted: CreateRequest,
-        timestamps: ua.TimestampsToReturn,
-    ) -> ua.MonitoredItemCreateResult:
-        result = ua.MonitoredItemCreateResult()
-        try:
-            self._check_room(subscription)
-            item = self._make(subscription, wanted, timestamps, result)
-        except ua.UaStatusCodeError as exc:
-            result.StatusCode = ua.StatusCode(exc.code)
-            return result
-        subscription.items[item.number] = item
-        self.count += 1
-        self._owned.take(item.holder, 1)
-        result.MonitoredItemId = item.number
-        result.RevisedSamplingInterval = item.sampling_ms
-        result.RevisedQueueSize = item.queue_size
-        return result
+    def create_bytes(self, caller: Caller, whole: bytes, at: int, reply: Reply) -> bool | Rest[Any]:
+        """CreateMonitoredItems from the bytes of a request that wants nothing but columns; else False."""
+        if len(whole) < at + taglist.HEAD_BYTES:
+            return False
+        _, timestamps, count = found = taglist.head(whole, at)
+        if not 0 < count <= (self._limits.operations.items or count):
+            return False
+        wanted = taglist.wanted_columns(whole, at + taglist.HEAD_BYTES, count, self._aspace.tags)
+        if wanted is None:
+            return False
+        work = self._create_wanted(caller, found[0], _timestamps(timestamps), wanted)
+        outcome = begin(work)
+        if isinstance(outcome, Rest):
+            return outcome
+        reply.send(outcome)
+        return True
 
-    def _make(
+    def _create_wanted(
+        self, caller: Caller, number: int, timestamps: ua.TimestampsToReturn, wanted: Sequence[Wanted]
+    ) -> Generator[None, None, Encoded]:
+        results: list[bytes] = []
+        for start in range(0, len(wanted), COLUMN_SLICE):
+            if start:
+                yield
+            subscription = self._find(caller, number)  # it may have ended meanwhile
+            part = wanted[start : start + COLUMN_SLICE]
+            results += map(taglist.result, self._create_columns(subscription, part, timestamps))
+            self._columns.settle(subscription)
+        return taglist.answer(results)
+
+    def _create_part(
+        self, subscription: Subscription, part: Sequence[CreateRequest], timestamps: ua.TimestampsToReturn
+    ) -> list[ua.MonitoredItemCreateResult]:
+        results = [ua.MonitoredItemCreateResult() for _ in part]
+        columns: list[tuple[ua.MonitoredItemCreateResult, Wanted]] = []
+        for request, result in zip(part, results, strict=True):
+            column = self._columns.wanted(request)
+            if column is not None:
+                columns.append((result, column))
+            else:
+                _tell(result, self._create_other(subscription, request, timestamps, result))
+        made = self._create_columns(subscription, [column for _, column in columns], timestamps)
+        for (result, _), item in zip(columns, made, strict=True):
+            _tell(result, item)
+        return results
+
+    def _create_other(
         self,
         subscription: Subscription,
         wanted: CreateRequest,
         timestamps: ua.TimestampsToReturn,
         result: ua.MonitoredItemCreateResult,
-    ) -> Item:
-        mode = _mode(wanted.MonitoringMode)
-        if wanted.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier:
-            return self._event_item(subscription, wanted, mode, result)
-        tag = self._columns.tag_of(wanted)
-        if tag is None:
-            return self.data.create(subscription, wanted, timestamps, mode, self._numbers)
-        asked = wanted.RequestedParameters
-        return self._columns.create(subscription, tag, asked, timestamps, mode, next(self._numbers))
+    ) -> Item | int:
+        """Make an item that is no column; returns it, or the StatusCode that says why there is none."""
+        if not self._room_for(subscription, 1):
+            return int(ua.StatusCodes.BadTooManyMonitoredItems)
+        try:
+            mode = _mode(wanted.MonitoringMode)
+            if wanted.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier:
+                item: Item = self._event_item(subscription, wanted, mode, result)
+            else:
+                item = self.data.create(subscription, wanted, timestamps, mode, self._numbers)
+        except ua.UaStatusCodeError as exc:
+            return int(exc.code)
+        self._enter(subscription, [item])
+        return item
 
-    def _check_room(self, subscription: Subscription) -> None:
-        own = self._owned.of(subscription.owner.session_id)
-        if len(subscription.items) >= self._limits.items_per_subscription or crowded(
-            self._limits.items, self.count, own
-        ):
-            raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyMonitoredItems)
+    def _create_columns(
+        self, subscription: Subscription, wanted: Sequence[Wanted], timestamps: ua.TimestampsToReturn
+    ) -> list[TagItem | int]:
+        room = self._room_for(subscription, len(wanted))
+        made = self._columns.create(subscription, wanted[:room], timestamps, self._numbers)
+        self._enter(subscription, [item for item in made if isinstance(item, TagItem)])
+        return made + [int(ua.StatusCodes.BadTooManyMonitoredItems)] * (len(wanted) - room)
+
+    def _enter(self, subscription: Subscription, items: Sequence[Item]) -> None:
+        subscription.items.update((item.number, item) for item in items)
+        self.count += len(items)
+        self._owned.take(subscription.owner.session_id, len(items))
+
+    def _room_for(self, subscription: Subscription, count: int) -> int:
+        """Return how many of so many items there is room for."""
+        own, limits = self._owned.of(subscription.owner.session_id), self._limits
+        count = min(count, limits.items_per_subscription - len(subscription.items))
+        for more in range(count):
+            if crowded(limits.items, self.count + more, own + more):
+                return more
+        return max(0, count)
 
     def _event_item(
         self,
@@ -395,6 +446,16 @@ class Monitoring:
         event.Message = ua.LocalizedText("events were lost: the queue of this item is too short")
         event.Severity = _OVERFLOW_SEVERITY
         return EncodedEvent(event)
+
+
+def _tell(result: ua.MonitoredItemCreateResult, made: Item | int) -> None:
+    """Say what became of a request for an item."""
+    if isinstance(made, int):
+        result.StatusCode = ua.StatusCode(made)
+        return
+    result.MonitoredItemId = made.number
+    result.RevisedSamplingInterval = made.sampling_ms
+    result.RevisedQueueSize = made.queue_size
 
 
 def _slices(requests: Sequence[Any]) -> Iterator[list[Any]]:

@@ -9,6 +9,35 @@ from edge_opcua.opcua.services.shares import Shares
 from edge_opcua.opcua.services.subscription.items import Item
 
 
+class Lease:
+    """Places that one client takes for many items, counted once.
+
+    Args:
+        shares: What all have.
+        holder: Who takes.
+        longest: Longest queue.
+    """
+
+    def __init__(self, shares: Shares, holder: Hashable, longest: int) -> None:
+        self._shares = shares
+        self._holder = holder
+        self._longest = longest
+        self._room = int(shares.room(holder))
+        self._taken = 0
+
+    def size(self, wanted: int) -> int:
+        """Return how long a queue the next item gets; all but its first place are taken."""
+        size = max(1, min(wanted, self._longest, 1 + self._room))
+        self._room -= size - 1
+        self._taken += size - 1
+        return size
+
+    def end(self) -> None:
+        """Enter what was taken."""
+        self._shares.take(self._holder, self._taken)
+        self._taken = 0
+
+
 class QueuePlaces:
     """The places of all queues beyond the first of each.
 
@@ -39,6 +68,10 @@ class QueuePlaces:
         item.places = size * item.weight - 1
         self._shares.take(item.holder, item.places)
         return size
+
+    def lease(self, holder: Hashable) -> Lease:
+        """Begin to take places for many items of one client; :meth:`Lease.end` it before anything else."""
+        return Lease(self._shares, holder, self._longest)
 
     def give(self, holder: Hashable, places: int) -> None:
         """Take places back."""

@@ -54,6 +54,7 @@ class RecordLog:
         """Drop everything: nothing in it is alive; memory that is out of proportion is given back."""
         used = self.tail
         self.head = self.tail = self.dead = 0
+        self._sorted = None
         if self.capacity > max(_MUCH, 8 * used):
             self._move(np.zeros(0, np.intp), max(_LEAST, 2 * used))
 

@@ -59,7 +59,7 @@ class TagItem(Item):
         if mode is Mode.Disabled:
             self.group.deactivate(self.place)
         else:
-            self.group.activate(self.place)
+            self.group.activate((self.place,))
 
     def close(self) -> None:
         """End; the subscription forgets it elsewhere."""

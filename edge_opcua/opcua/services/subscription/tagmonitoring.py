@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from asyncua import ua
 
@@ -11,7 +12,7 @@ from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.opcua.services.subscription.columngroups import ColumnGroups
 from edge_opcua.opcua.services.subscription.columns import ColumnGroup, Key, Settings, stamps_mask
-from edge_opcua.opcua.services.subscription.datafilters import Range, data_filter
+from edge_opcua.opcua.services.subscription.datafilters import Range, data_filter, is_null
 from edge_opcua.opcua.services.subscription.deadband import Trigger
 from edge_opcua.opcua.services.subscription.items import Mode
 from edge_opcua.opcua.services.subscription.parameters import CreateRequest
@@ -19,9 +20,13 @@ from edge_opcua.opcua.services.subscription.places import QueuePlaces
 from edge_opcua.opcua.services.subscription.sampling import Sampling
 from edge_opcua.opcua.services.subscription.subscription import Subscription
 from edge_opcua.opcua.services.subscription.tagitems import TagItem
+from edge_opcua.opcua.services.subscription.taglist import COLUMN_MODES, Wanted
+from edge_opcua.opcua.tags.live import LiveBlock
 
 _VALUE: Final = int(ua.AttributeIds.Value)
-_NO_NUMBERS: Final = (Scalar.BOOLEAN, Scalar.STRING)
+_NO_NUMBERS: Final = (int(Scalar.BOOLEAN), int(Scalar.STRING))
+# DataChangeTrigger, and deadband in engineering units.
+Filter = tuple[ua.DataChangeTrigger, float]
 
 
 class TagMonitoring:
@@ -41,40 +46,65 @@ class TagMonitoring:
         self._groups = groups
         self._places = places
 
-    def tag_of(self, wanted: CreateRequest) -> int | None:
-        """Return the number of the tag that an item can be a column of; None: it is an item like others."""
-        what = wanted.ItemToMonitor
-        if what.AttributeId != _VALUE or what.IndexRange or wanted.MonitoringMode == Mode.Sampling:
+    def wanted(self, request: CreateRequest) -> Wanted | None:
+        """Return what is wanted if it can be a column; None: it is an item like others."""
+        what, asked = request.ItemToMonitor, request.RequestedParameters
+        if what.AttributeId != _VALUE or what.IndexRange or request.MonitoringMode not in COLUMN_MODES:
             return None
         if what.DataEncoding is not None and what.DataEncoding.Name:
             return None
-        number = self._tags.number(what.NodeId)
-        if number is None:
+        tag = self._tags.number(what.NodeId)
+        if tag is None:
             return None
-        block, row = self._tags.place(number)
-        return number if block.scalars[row] else None
+        block, row = self._tags.place(tag)
+        if not block.scalars[row]:
+            return None
+        change = None if is_null(asked.Filter) else asked.Filter
+        sampling_ms, oldest = asked.SamplingInterval, bool(asked.DiscardOldest)
+        mode = request.MonitoringMode
+        return Wanted(tag, mode, asked.ClientHandle, sampling_ms, change, asked.QueueSize, oldest)
 
     def create(
         self,
         subscription: Subscription,
-        tag: int,
-        asked: ua.MonitoringParameters,
+        wanted: Sequence[Wanted],
         timestamps: ua.TimestampsToReturn,
-        mode: ua.MonitoringMode,
-        number: int,
-    ) -> TagItem:
-        """Make an item; its first value is queued by :meth:`settle`.
+        numbers: Iterator[int],
+    ) -> list[TagItem | int]:
+        """Make items; returns them, or the StatusCode that says why there is none.
 
-        Raises:
-            ua.UaStatusCodeError: Its filter cannot be.
+        Their first values are queued by :meth:`settle`.
         """
-        trigger, band = self._filter(tag, asked)
-        key = self._key(subscription, tag, asked, timestamps, compared=_compares(trigger, band))
-        item = TagItem(number, asked.ClientHandle, subscription.owner.session_id)
-        size = self._places.allot(item, asked.QueueSize)
-        self._enter(item, self._groups.group(subscription, key), tag, asked, size, (trigger, band))
-        item.set_mode(mode)
-        return item
+        holder = subscription.owner.session_id
+        lease = self._places.lease(holder)
+        joining: dict[ColumnGroup, tuple[list[Settings], list[TagItem]]] = {}
+        groups: dict[tuple[LiveBlock, float, bool], tuple[list[Settings], list[TagItem]]] = {}
+        made: list[TagItem | int] = []
+        filters: dict[tuple[int, int], Filter] = {}
+        for one in wanted:
+            try:
+                trigger, band = self._filter(one.tag, one.filter, filters)
+            except ua.UaStatusCodeError as exc:
+                made.append(int(exc.code))
+                continue
+            block, row = self._tags.place(one.tag)
+            compared = _compares(trigger, band)
+            found = groups.get((block, one.sampling_ms, compared))
+            if found is None:
+                key = self._key(subscription, block, one.sampling_ms, timestamps, compared=compared)
+                found = joining.setdefault(self._groups.group(subscription, key), ([], []))
+                groups[block, one.sampling_ms, compared] = found
+            item = TagItem(next(numbers), one.handle, holder)
+            size = lease.size(one.queue)
+            item.places = size - 1
+            item.mode = COLUMN_MODES[one.mode]
+            found[0].append(Settings(row, one.tag, one.handle, size, one.discard_oldest, trigger, band))
+            found[1].append(item)
+            made.append(item)
+        lease.end()
+        for group, (settings, items) in joining.items():
+            _enter(group, settings, items)
+        return made
 
     def modify(
         self,
@@ -90,22 +120,24 @@ class TagMonitoring:
         """
         before, place = item.group, item.place
         tag = before.tag(place)
-        trigger, band = self._filter(tag, asked)
+        trigger, band = self._filter(tag, asked.Filter, {})
         # Without a comparison of its own what it said last has to be what is shown.
         idle = item.mode is Mode.Disabled
         compared = _compares(trigger, band) or not (idle or before.is_up_to_date(place))
-        key = self._key(subscription, tag, asked, timestamps, compared=compared)
-        size = self._places.allot(item, asked.QueueSize)
+        block, row = self._tags.place(tag)
+        key = self._key(subscription, block, asked.SamplingInterval, timestamps, compared=compared)
+        size, oldest = self._places.allot(item, asked.QueueSize), bool(asked.DiscardOldest)
         item.handle = asked.ClientHandle
-        before.resize(place, size, discard_oldest=bool(asked.DiscardOldest))
+        before.resize(place, size, discard_oldest=oldest)
         if key == before.key:
             before.set_handle(place, asked.ClientHandle)
             if key.compared:
                 before.set_filter(place, trigger, band)
             return
         group = self._groups.group(subscription, key)
-        self._enter(item, group, tag, asked, size, (trigger, band))
-        if item.mode is not Mode.Disabled:
+        settings = Settings(row, tag, asked.ClientHandle, size, oldest, trigger, band)
+        item.enter(group, *group.add([settings]))
+        if not idle:
             group.take_over(item.place, before, place)
         before.remove(place)
 
@@ -115,46 +147,52 @@ class TagMonitoring:
         for group in subscription.groups.values():
             group.settle()
 
-    def _enter(
-        self,
-        item: TagItem,
-        group: ColumnGroup,
-        tag: int,
-        asked: ua.MonitoringParameters,
-        size: int,
-        how: tuple[ua.DataChangeTrigger, float],
-    ) -> None:
-        _, row = self._tags.place(tag)
-        settings = Settings(row, tag, asked.ClientHandle, size, bool(asked.DiscardOldest), *how)
-        item.enter(group, group.add(settings))
-
     def _key(
         self,
         subscription: Subscription,
-        tag: int,
-        asked: ua.MonitoringParameters,
+        block: LiveBlock,
+        sampling_ms: float,
         timestamps: ua.TimestampsToReturn,
         *,
         compared: bool,
     ) -> Key:
         # A tag's MinimumSamplingInterval is 0: it comes as fast as its device is polled.
-        interval_ms = self._sampling.revise(asked.SamplingInterval, subscription.interval_ms, 0.0)
+        interval_ms = self._sampling.revise(sampling_ms, subscription.interval_ms, 0.0)
         stamps = stamps_mask(source=timestamps in wire.SOURCE_STAMP, server=timestamps in wire.SERVER_STAMP)
-        block, _ = self._tags.place(tag)
         return Key(block, interval_ms, stamps, compared or not self._groups.is_told(interval_ms))
 
-    def _filter(self, tag: int, asked: ua.MonitoringParameters) -> tuple[ua.DataChangeTrigger, float]:
-        if asked.Filter is None:
+    def _filter(self, tag: int, wanted: Any, known: dict[tuple[int, int], Filter]) -> Filter:
+        """Return trigger and deadband of a filter.
+
+        Args:
+            tag: Number of the tag.
+            wanted: The filter as it came.
+            known: What was found of each filter and type so far; a percentage is each tag's own.
+        """
+        if wanted is None:
             return Trigger.StatusValue, 0.0
-        config = self._tags.configs[tag]
+        block, row = self._tags.place(tag)
+        kind = block.kind.item(row)
+        found = known.get((id(wanted), kind))
+        if found is not None:
+            return found
 
         def eu_range() -> Range | None:
-            found = self._aspace.virtual.property_value(tag, "EURange")
-            return (float(found.Low), float(found.High)) if isinstance(found, ua.Range) else None
+            given = self._aspace.virtual.property_value(tag, "EURange")
+            return (float(given.Low), float(given.High)) if isinstance(given, ua.Range) else None
 
-        return data_filter(
-            asked.Filter, _VALUE, is_number=lambda: config.type not in _NO_NUMBERS, eu_range=eu_range
-        )
+        found = data_filter(wanted, _VALUE, is_number=lambda: kind not in _NO_NUMBERS, eu_range=eu_range)
+        if getattr(wanted, "DeadbandType", 0) != ua.DeadbandType.Percent:
+            known[id(wanted), kind] = found
+        return found
+
+
+def _enter(group: ColumnGroup, settings: list[Settings], items: list[TagItem]) -> None:
+    """Let new items take places in a group."""
+    places = group.add(settings)
+    for item, place in zip(items, places, strict=True):
+        item.enter(group, place)
+    group.activate(item.place for item in items if item.mode is Mode.Reporting)
 
 
 def _compares(trigger: ua.DataChangeTrigger, band: float) -> bool:
