@@ -28,6 +28,7 @@ from edge_opcua.opcua.services.attribute.writing import Writing
 from edge_opcua.opcua.services.audit import Audit, unheard
 from edge_opcua.opcua.services.service import Caller, Service, WriteHandler
 from edge_opcua.opcua.services.slices import SLICE, answer, begin
+from edge_opcua.opcua.tags.nodes import TagNode
 from edge_opcua.opcua.types import attribute, is_subtype
 from edge_opcua.opcua.values import SharedDataValue, utc
 
@@ -161,23 +162,21 @@ class Attributes(AttributeService):
             timestamps: Which stamps go along (TimestampsToReturn); only a Value has any.
         """
         data = self._aspace.get(node)
-        if data is None and not self._aspace.knows(node):
+        tag = self._aspace.virtual.find(node) if data is None else None
+        if data is None and tag is None:
             return _UNKNOWN
         may = self._access.bits(node, caller.roles)
         if attribute == _VALUE:
-            value = self._value(data, may) if data is not None else self._value_of_tag(node, may)
+            value = self._value(data, may) if tag is None else self._value_of_tag(tag, may)
             if timestamps != _BOTH or value.ServerTimestamp is None:
                 value = self._stamped(value, timestamps)
         else:
             value = self._attribute(node, attribute, may, caller)
         return _part(value, index_range) if index_range else value
 
-    def _value_of_tag(self, node: ua.NodeId, may: int) -> ua.DataValue:
+    def _value_of_tag(self, tag: TagNode, may: int) -> ua.DataValue:
         """Return the value of a tag or of a property of one; all of them can be read."""
-        if not may & _MAY_READ:
-            return _DENIED
-        value = self._aspace.shown(node, _VALUE)
-        return _NO_ATTRIBUTE if value is None else value
+        return self._aspace.virtual.value(tag) if may & _MAY_READ else _DENIED
 
     def _value(self, data: NodeData, may: int) -> ua.DataValue:
         slot = data.attributes.get(_VALUE)
