@@ -16,7 +16,7 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
 
-_ITEMS: Final = "asyncua.server.standard_address_space.standard_address_space_services"
+ITEMS: Final = "asyncua.server.standard_address_space.standard_address_space_services"
 _TYPE_DEFINITION: Final = ua.NodeId(ua.ObjectIds.HasTypeDefinition)
 _INSTANCES: Final = (ua.NodeClass.Object, ua.NodeClass.Variable)
 _NO_TYPE: Final = ua.ExpandedNodeId()
@@ -54,7 +54,7 @@ def load_standard(aspace: AddressSpace) -> None:
         RuntimeError: The library's items do not fit together.
     """
     maker = _Maker()
-    import_module(_ITEMS).create_standard_address_space_Services(maker)
+    import_module(ITEMS).create_standard_address_space_Services(maker)
     maker.finish()
     for node in maker.nodes.values():
         aspace[node.nodeid] = node

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
+import pytest
 from asyncua import ua
 from asyncua.server.address_space import AddressSpace, NodeData
 
 from edge_opcua.core.collector import paused
-from edge_opcua.opcua.loading import load_standard
+from edge_opcua.opcua.loading import ITEMS, load_standard
 from tests.opcua.standard_space import loaded
 
 
@@ -38,3 +41,15 @@ def test_a_write_changes_one_node_although_equal_values_are_shared() -> None:
     assert space[one].attributes[level].value is space[other].attributes[level].value
     space[one].attributes[level].value = ua.DataValue(ua.Variant(3, ua.VariantType.Byte))
     assert space[other].attributes[level].value.Value.Value == 1
+
+
+def test_items_that_do_not_fit_together_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    item = ua.AddReferencesItem(
+        SourceNodeId=ua.NodeId(1), ReferenceTypeId=ua.NodeId(35), TargetNodeId=ua.NodeId(2)
+    )
+    generated = import_module(ITEMS)
+    monkeypatch.setattr(
+        generated, "create_standard_address_space_Services", lambda server: server.add_references([item])
+    )
+    with pytest.raises(RuntimeError, match="do not fit together"):
+        load_standard(AddressSpace())
