@@ -514,6 +514,7 @@ def seen(watcher: Watcher, node: ua.NodeId) -> list[Any]:
 
 async def test_a_tag_is_subscribed_changed_and_unsubscribed(scene: Scene) -> None:
     watcher, node = Watcher(), node_of("die_temp")
+    handed = scene.plant.server.sessions()["values_notified"]
     scene.plant.press(**values(die_temp=60.5))
     subscription, number = await subscribed(scene.operator, node, watcher=watcher)
 
@@ -534,6 +535,7 @@ async def test_a_tag_is_subscribed_changed_and_unsubscribed(scene: Scene) -> Non
     await until(lambda: _shows(scene, "die_temp", 63.5))
     await asyncio.sleep(0.06)
     assert len(watcher.values) == count
+    assert scene.plant.server.sessions()["values_notified"] >= handed + 3
     await subscription.delete()
     assert not any(followers(scene))
 
