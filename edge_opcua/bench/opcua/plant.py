@@ -18,7 +18,7 @@ MACHINE: Final = "Bench01"
 NAME: Final = "t{:06d}"
 # What the ring of a block may take, bytes: the depth is what fits, within these bounds.
 _RING_BYTES: Final = 24 * 1024 * 1024
-_DEPTHS: Final = (8, 512)
+_DEPTHS: Final = (32, 512)
 _ROW_BYTES: Final = 24
 
 
