@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import struct
 import uuid
+import weakref
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edge_opcua.opcua.events import BASE_TYPES, PlantEvent
-from edge_opcua.opcua.services.event.encoded import EncodedEvent, FieldTypes
+from edge_opcua.opcua.services.event.encoded import EncodedEvent, FieldTypes, plan
 from edge_opcua.opcua.services.event.filters import Selection, compile_filter
 from edge_opcua.opcua.services.event.stamps import ID_BYTES, Stamps
 from edge_opcua.opcua.services.subscription import wire
@@ -144,6 +146,16 @@ def test_an_event_that_gets_a_field_of_its_own_leaves_the_types_of_the_others_al
         made.add_property("Shape", True, K.Boolean)
         assert chosen.encoded(EncodedEvent(made)) == b"\x02\0\0\0\x05\x05\0\x01\x01"
         assert "Shape" not in BASE_TYPES
+
+
+def test_filters_that_select_the_same_share_a_plan_as_long_as_one_of_them_lives() -> None:
+    keys = ("Message", "Severity")
+    first = plan(keys)
+    assert plan(("Message", "Severity")) is first
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None
 
 
 def test_an_event_without_a_field_has_null_in_its_place(plant: Plant) -> None:

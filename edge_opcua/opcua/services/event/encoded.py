@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from asyncua import ua
 from asyncua.ua.ua_binary import nodeid_to_binary
@@ -59,7 +60,7 @@ class Plan:
         keys: The fields in their order.
     """
 
-    __slots__ = ("head", "keys", "plain", "steps", "types")
+    __slots__ = ("__weakref__", "head", "keys", "plain", "steps", "types")
 
     def __init__(self, keys: tuple[Key, ...]) -> None:
         self.keys = keys
@@ -76,10 +77,15 @@ class Plan:
         )
 
 
-@lru_cache(maxsize=_KEPT)
 def plan(keys: tuple[Key, ...]) -> Plan:
-    """Return the plan of some fields."""
-    return Plan(keys)
+    """Return the plan of some fields; it lives as long as a filter needs it."""
+    found = _plans.get(keys)
+    if found is None:
+        found = _plans[keys] = Plan(keys)
+    return found
+
+
+_plans: WeakValueDictionary[tuple[Key, ...], Plan] = WeakValueDictionary()
 
 
 class EncodedEvent(dict[Key | Plan, bytes]):
