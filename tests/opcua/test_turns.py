@@ -146,6 +146,17 @@ def _buffer(answer: bytes) -> Any:
     return ua.utils.Buffer(answer)
 
 
+async def test_connections_share_the_room_that_bytes_arrive_in(plant: Plant) -> None:
+    async with plant.client() as client, plant.client(OTHER) as other:
+        one, two = plant.connections()[-2:]
+        assert one.get_buffer(-1) is two.get_buffer(-1)
+        talks = [Talk(each, plant) for each in (client, other)]
+        for talk in talks * 20:
+            talk.send(talk.read(1500))  # in chunks that fill it
+        for talk in talks:
+            assert len(await talk.come(20)) == 20
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_stream_that_is_cut_anywhere_is_the_same_stream(plant: Plant, seed: int) -> None:
     # Large and small messages, in chunks and whole; asked for in one order, answered in it.
