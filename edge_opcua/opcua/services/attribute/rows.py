@@ -23,7 +23,8 @@ _DROPPED: Final = {
     int(ua.TimestampsToReturn.Neither): SOURCE | SERVER,
 }
 _BAD: Final = 0x80000000
-_FEW: Final = 8
+# An image costs as much as this many rows taken singly, and one more for each so many rows of the block.
+_FEW, _SHARE = 8, 400
 Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
 Raw = npt.NDArray[np.uint8]
@@ -37,7 +38,7 @@ _TIME: Final = struct.Struct("<q")
 
 def gathered(block: LiveBlock, rows: Rows) -> Raw:
     """Return copies of rows of a block as bytes, shape ``(n, 30)``."""
-    if len(rows) <= _FEW and not block.drawn:  # an image costs more than they do
+    if not block.drawn and len(rows) <= _FEW + len(block.kind) // _SHARE:  # an image costs more than they do
         few = bytearray().join([block.record(row) for row in rows.tolist()])
         return np.frombuffer(few, np.uint8).reshape(len(rows), BODY.itemsize)
     image = block.image()
