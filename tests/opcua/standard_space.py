@@ -44,8 +44,8 @@ def kept() -> Iterator[None]:
     """Let every server of this process start with a copy of the standard's nodes."""
     nodes = _kept()._nodes
 
-    async def copied(core: InternalServer, shelf_file: Path | None = None) -> None:
-        core.aspace._nodes = {node_id: _copied(node) for node_id, node in nodes.items()}
+    async def copied(self: InternalServer, shelf_file: Path | None = None) -> None:
+        self.aspace._nodes = {node_id: _copied(node) for node_id, node in nodes.items()}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InternalServer, "load_standard_address_space", copied)
