@@ -143,8 +143,9 @@ class Access:
         self._tags: TagTable | None = None
         self._virtual: TagNodes | None = None
         # With rules: index of each tag's table, by number; -1: nobody asked yet.
-        self._tag_codes = array("h")
+        self._tag_codes = array("i")
         self._tag_tables: list[Table] = []
+        self._code_of_table: dict[int, int] = {}
         self._sums: dict[tuple[int, frozenset[Role]], int] = {}
 
     def mark(self, kind: Kind, nodes: Iterable[ua.NodeId]) -> None:
@@ -157,9 +158,10 @@ class Access:
     def cover(self, tags: TagTable, virtual: TagNodes) -> None:
         """Decide for tags and their properties, too; done once they are all there.
 
-        A tag that clients may write is a set-point, everything else of them is plain. Two bytes are kept of
+        A tag that clients may write is a set-point, everything else of them is plain. Four bytes are kept of
         each tag, of properties nothing.
         """
+        self.changes += 1
         self._tags, self._virtual = tags, virtual
 
     def kind(self, node: ua.NodeId) -> Kind:
@@ -195,11 +197,10 @@ class Access:
         return self._tag_tables[code]
 
     def _code_of(self, table: Table) -> int:
-        for code, known in enumerate(self._tag_tables):
-            if known is table:
-                return code
-        self._tag_tables.append(table)
-        return len(self._tag_tables) - 1
+        code = self._code_of_table.setdefault(id(table), len(self._tag_tables))  # they live as long as we
+        if code == len(self._tag_tables):
+            self._tag_tables.append(table)
+        return code
 
     def _tag(self, node: ua.NodeId) -> int | None:
         return None if self._tags is None else self._tags.number(node)

@@ -316,6 +316,20 @@ def test_a_rule_counts_for_tags_and_properties_and_nothing_is_kept_of_them(space
     assert access._of_node == {}
 
 
+def test_tags_of_as_many_kinds_as_there_are_rules_keep_their_own_permissions(standard: AddressSpace) -> None:
+    space = Space(standard)
+    space.add(*(tag(f"t{number}") for number in range(300)))
+    access = Access([rule(f"{FOLDER}.t{number}", "Observer", []) for number in range(0, 300, 2)])
+    access.cover(space.aspace.tags, space.aspace.virtual)
+    for _ in range(2):
+        hidden = [
+            number
+            for number in range(300)
+            if not access.may(OBSERVER, Permission.Read, plant_id(f"{FOLDER}.t{number}"))
+        ]
+        assert hidden == list(range(0, 300, 2))
+
+
 def test_rules_match_tags_that_are_entered_after_the_first_question(space: Space) -> None:
     access = Access([rule(f"{FOLDER}.late", "Observer", [])])
     access.cover(space.aspace.tags, space.aspace.virtual)
