@@ -28,10 +28,11 @@ Kind = ua.VariantType
 Key = str | tuple[str, NumericRange]
 
 _EPOCH: Final = dt.datetime(1601, 1, 1, tzinfo=dt.UTC)
-_LATEST: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # from here on it is "never" (§5.2.2.5)
 _TICKS_PER_S: Final = 10_000_000
 _TICKS_PER_DAY: Final = 24 * 3600 * _TICKS_PER_S
 _TICKS_PER_US: Final = 10
+# What is later, or before 1601, is sent as "never" (§5.2.2.5); the codec knows how.
+_NEVER: Final = (dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC) - _EPOCH).days * _TICKS_PER_DAY
 _KEPT: Final = 1024  # encoded values that are kept, of each kind
 _SHORT: Final = 64  # letters of a text that may come again
 _COUNT: Final = struct.Struct("<I")
@@ -145,11 +146,11 @@ class EncodedEvent(dict[Key | Plan, bytes]):
 def _date_time(value: dt.datetime) -> bytes:
     if value.tzinfo is None:
         value = value.replace(tzinfo=dt.UTC)
-    if value >= _LATEST:
-        return variant(ua.Variant(value, Kind.DateTime))
     since = value - _EPOCH
     ticks = since.days * _TICKS_PER_DAY + since.seconds * _TICKS_PER_S + since.microseconds * _TICKS_PER_US
-    return _TIME.pack(_DATE_TIME, max(ticks, 0))
+    if 0 < ticks < _NEVER:
+        return _TIME.pack(_DATE_TIME, ticks)
+    return variant(ua.Variant(value, Kind.DateTime))
 
 
 def _node_id(value: ua.NodeId) -> bytes:

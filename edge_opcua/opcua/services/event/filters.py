@@ -38,15 +38,19 @@ class Selection:
         fields: The fields that the clauses name.
         select: Number of the field of each select clause, None for one that no event has.
         where: Which events pass.
+
+    Attributes:
+        every: Whether every event passes.
     """
 
     def __init__(self, fields: Fields, select: Sequence[int | None], where: Where) -> None:
         self._fields = fields
         self._select = tuple(select)
         self._where = where
-        self._every = not where
-        self._plans: dict[Names, Plan] = {}
-        self._last: tuple[Names | None, Plan] = (None, plan(()))
+        self.every = not where
+        self._plans: dict[tuple[int, Any], Plan] = {}
+        self._last_type: ua.NodeId | None = None
+        self._last_plan = plan(())
 
     def __len__(self) -> int:
         """Return how many fields are selected."""
@@ -58,8 +62,6 @@ class Selection:
         Args:
             event: asyncua's event object: ``EventType``, its fields, and their types in ``data_types``.
         """
-        if self._every:
-            return True
         try:
             return self._where.passes(event, self._fields.names(event.EventType))
         except _ODD as exc:
@@ -72,22 +74,23 @@ class Selection:
         Raises:
             Exception: Whatever the codec raises at a value that is not of its type.
         """
-        names = self._fields.names(event.event.EventType)
-        last, wanted = self._last
-        if names is not last:
-            wanted = self._plan(names)
-        return event[wanted]
+        event_type = event.event.EventType
+        if event_type is not self._last_type:  # most events are of the type of the one before
+            self._last_plan = self._plan(event_type)
+            self._last_type = event_type
+        return event[self._last_plan]
 
     def nulls(self) -> bytes:
         """Return as many null fields as are wanted, instead of those of an event that cannot be encoded."""
         return plan(("",) * len(self._select)).head + NULL * len(self._select)
 
-    def _plan(self, names: Names) -> Plan:
+    def _plan(self, event_type: ua.NodeId) -> Plan:
         """Return what is put together of events of a type; worked out once."""
-        found = self._plans.get(names)
+        kind = (event_type.NamespaceIndex, event_type.Identifier)  # hashed faster than a NodeId
+        found = self._plans.get(kind)
         if found is None:
-            found = self._plans[names] = plan(tuple(self._key(names, number) for number in self._select))
-        self._last = (names, found)
+            names = self._fields.names(event_type)
+            found = self._plans[kind] = plan(tuple(self._key(names, number) for number in self._select))
         return found
 
     def _key(self, names: Names, number: int | None) -> Key:

@@ -34,12 +34,14 @@ class Stamps:
         Args:
             event: asyncua's event object.
         """
-        event.EventId = event.EventId or next(self._ids)
+        if not event.EventId:
+            event.EventId = next(self._ids)
         if not event.Time or not event.ReceiveTime:
             now = _EPOCH + dt.timedelta(microseconds=self._clock.utc_ns() // _NS_PER_US)
             event.Time = event.Time or now
             event.ReceiveTime = event.ReceiveTime or now
-        event.SourceNode = event.SourceNode or event.emitting_node
+        if not event.SourceNode:
+            event.SourceNode = event.emitting_node
 
 
 def _ids() -> Iterator[bytes]:

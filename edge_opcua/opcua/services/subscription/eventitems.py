@@ -104,7 +104,8 @@ class EventItem(QueuedItem):
             event: The event; what is encoded of it is shared by the items that get it now.
             overflow: Makes the event that tells of a lost one.
         """
-        if self.selection.matches(event.event):
+        selection = self.selection
+        if selection.every or selection.matches(event.event):
             self.enter(self.encoded(event), overflow)
 
     def encoded(self, event: EncodedEvent) -> bytes:
