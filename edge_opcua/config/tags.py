@@ -130,6 +130,13 @@ class TagRows(Sequence[TagConfig]):
     def __repr__(self) -> str:
         return f"<{len(self)} tags>"
 
+    def cell(self, row: int, name: str) -> Any:
+        """Return one field of one row: a tenth of the cost of the row."""
+        at = row if self._rows is None else int(self._rows[row])
+        value = self._table.columns[name].value(at)
+        convert = _FROM_COLUMN.get(name)
+        return value if convert is None else convert(value)
+
     def column(self, name: str) -> list[Any]:
         """Return one field of every row: far cheaper than the rows."""
         values = self._table.columns[name].values(self._rows)

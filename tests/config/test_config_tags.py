@@ -59,6 +59,8 @@ def test_a_selection_keeps_the_order_of_the_table(tags: list[TagConfig]) -> None
     assert chosen.writable == tuple(tag for tag in fast if tag.writable)
     assert TagRows.from_buffer(memoryview(chosen.to_bytes())) == chosen
     assert rows[::2] == tuple(tags[::2])
+    for row, tag in enumerate(fast):
+        assert (chosen.cell(row, "type"), chosen.cell(row, "extra")) == (tag.type, tag.extra)
 
 
 def machine(**device: Any) -> EdgeConfig:

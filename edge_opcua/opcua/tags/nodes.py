@@ -17,6 +17,7 @@ from edge_opcua.core.values import Scalar
 from edge_opcua.opcua.items import (
     STATE_TEXT,
     Facts,
+    Property,
     has_property,
     item_property,
     item_type,
@@ -151,9 +152,7 @@ class TagNodes:
             block, row = self._tags.place(number)
             value = block.data_value(row)
             return state_text(value, dict(self._tags.configs[number].states)) if name else value
-        found = item_property(self._tags.configs[number], name)
-        assert found is not None, "only asked of properties that are there"
-        return SharedDataValue(found.value)
+        return SharedDataValue(self._property(node).value)
 
     def is_fixed(self, node: TagNode, attribute: int) -> bool:
         """Whether an attribute is there and never changes: all but the values that come from the bus."""
@@ -169,30 +168,38 @@ class TagNodes:
     def _config(self, node: TagNode) -> TagConfig:
         return self._tags.configs[node.number]
 
+    def _cell(self, node: TagNode, field: str) -> Any:
+        return self._tags.configs.cell(node.number, field)
+
+    def _property(self, node: TagNode) -> Property:
+        found = item_property(self._config(node), node.name)
+        assert found is not None, "only asked of properties that are there"
+        return found
+
     def _node_id(self, node: TagNode) -> ua.Variant:
         return ua.Variant(self.node_id(node), _Type.NodeId)
 
     def _browse_name(self, node: TagNode) -> ua.Variant:
-        return ua.Variant(_browse_name(self._config(node), node.name), _Type.QualifiedName)
+        name = ua.QualifiedName(node.name, 0) if node.name else plant_name(self._cell(node, "name"))
+        return ua.Variant(name, _Type.QualifiedName)
 
     def _display_name(self, node: TagNode) -> ua.Variant:
-        return ua.Variant(ua.LocalizedText(node.name or self._config(node).name), _Type.LocalizedText)
+        return ua.Variant(ua.LocalizedText(node.name or self._cell(node, "name")), _Type.LocalizedText)
 
     def _description(self, node: TagNode) -> ua.Variant:
-        text = "" if node.name else self._config(node).description
+        text = "" if node.name else self._cell(node, "description")
         return ua.Variant(ua.LocalizedText(text, "en"), _Type.LocalizedText) if text else _NO_DESCRIPTION
 
     def _data_type(self, node: TagNode) -> ua.Variant:
-        config = self._config(node)
-        found = item_property(config, node.name) if node.name else None
-        return ua.Variant(_DATA_TYPES[config.type] if found is None else found.data_type, _Type.NodeId)
+        if node.name:
+            return ua.Variant(self._property(node).data_type, _Type.NodeId)
+        return ua.Variant(_DATA_TYPES[self._cell(node, "type")], _Type.NodeId)
 
     def _rank(self, node: TagNode) -> int:
-        config = self._config(node)
         if node.name:
-            found = item_property(config, node.name)
-            return SCALAR if found is None else found.rank
-        return ARRAY if config.length > 0 and config.type is not Scalar.STRING else SCALAR
+            return self._property(node).rank
+        is_text = self._cell(node, "type") is Scalar.STRING
+        return ARRAY if not is_text and self._cell(node, "length") > 0 else SCALAR
 
     def _value_rank(self, node: TagNode) -> ua.Variant:
         return _RANKS[self._rank(node)]

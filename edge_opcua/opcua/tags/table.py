@@ -62,6 +62,11 @@ class Configs(Sequence[TagConfig]):
     def __iter__(self) -> Iterator[TagConfig]:
         return chain.from_iterable(self._parts)
 
+    def cell(self, number: int, name: str) -> Any:
+        """Return one field of one tag."""
+        part = bisect_right(self._starts, number) - 1
+        return self._parts[part].cell(number - self._starts[part], name)
+
     def column(self, name: str) -> Iterator[Any]:
         """Yield one field of every tag: far cheaper than the rows."""
         return chain.from_iterable(part.column(name) for part in self._parts)
