@@ -43,6 +43,7 @@ LIMITS: Final = ServerLimits(
     queued=50_000_000,
 )
 _SERVER: Final = ua.NodeId(ua.ObjectIds.Server)
+_EVENT: Final = ua.NodeId(ua.ObjectIds.BaseEventType)
 
 
 class _Bench(PlantServer):
@@ -62,8 +63,7 @@ class _Bench(PlantServer):
 
 
 def _event(number: int) -> PlantEvent:
-    event_type = ua.NodeId(ua.ObjectIds.BaseEventType)
-    return PlantEvent(event_type, (_SERVER, "Server"), message=str(number), severity=500, time=None)
+    return PlantEvent(_EVENT, (_SERVER, "Server"), message=str(number), severity=500, time=None)
 
 
 async def _serve(order: dict[str, Any]) -> None:
