@@ -118,8 +118,11 @@ def canonical(column: Any, scalar: Scalar) -> Any:
 def test_equal_numbers_have_equal_bits_once_they_are_canonical(scalar: Scalar) -> None:
     other_nan = np.array([math.nan], scalar.dtype)
     other_nan.view(f"u{scalar.dtype.itemsize}")[0] |= 1  # another payload
-    column = np.concatenate([np.array([0.0, -0.0, math.nan], scalar.dtype), other_nan])
+    signalling = np.array([math.inf], scalar.dtype)
+    signalling.view(f"u{scalar.dtype.itemsize}")[0] |= 1
+    column = np.concatenate([np.array([0.0, -0.0, math.nan], scalar.dtype), other_nan, signalling])
     bits = canonical(column, scalar)
+    assert bits[2] == bits[4]
     assert bits[0] == bits[1]
     assert bits[2] == bits[3]
     assert bits[0] != bits[2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -134,7 +135,8 @@ class Canonical:
             found[self._signed] = wide.view(np.uint64) ^ _SIGN
         if len(self._singles):
             singles = found[self._singles].astype(np.uint32).view(np.float32)
-            found[self._singles] = singles.astype(np.float64).view(np.uint64)
+            with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+                found[self._singles] = singles.astype(np.float64).view(np.uint64)
         if len(self._floats):
             numbers = found[self._floats].view(np.float64)
             numbers += 0.0  # -0.0 + 0.0 is 0.0
@@ -212,15 +214,35 @@ def sizes(records: Records) -> npt.NDArray[np.intp]:
 _SIZES: Final = {dtype: table.sum(axis=1) for dtype, table in _KEPT.items()}
 
 
+# The same as one item for each kind and mask: looked up in one go.
+_ROWS: Final = {
+    dtype: np.ascontiguousarray(table).view(f"V{dtype.itemsize}")[:, 0] for dtype, table in _KEPT.items()
+}
+
+
 def cut(records: Records, codes: npt.NDArray[np.intp]) -> bytes:
     """Do what :func:`to_bytes` does, with the kinds and masks worked out."""
-    kept = _KEPT[records.dtype]
-    width = records.dtype.itemsize
-    raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), width)
-    first = codes[0]
+    dtype = records.dtype
+    records = np.ascontiguousarray(records)
+    first = int(codes[0])
     if (codes == first).all():
-        row = kept[first]
-        if row.all():
-            return raw.tobytes()
-        return raw[:, np.flatnonzero(row)].tobytes()
-    return raw[kept[codes]].tobytes()
+        inside, outside = _runs(dtype.itemsize, first)
+        found = np.empty(len(records), outside)
+        given = records.view(inside)
+        for name in outside.names or ():
+            found[name] = given[name]
+        return found.tobytes()
+    kept = _ROWS[dtype].take(codes).view(np.bool_)
+    return records.view(np.uint8)[kept].tobytes()
+
+
+@cache
+def _runs(width: int, code: int) -> tuple[np.dtype[np.void], np.dtype[np.void]]:
+    """Return the runs of bytes that go out of records of one kind and mask, as fields of them and alone."""
+    kept = _KEPT[BODY if width == BODY.itemsize else NOTIFICATION][code]
+    edges = np.flatnonzero(np.diff(kept.astype(np.int8), prepend=0, append=0)).tolist()
+    starts, ends = edges[::2], edges[1::2]
+    names = [f"run{i}" for i in range(len(starts))]
+    formats = [f"V{end - start}" for start, end in zip(starts, ends, strict=True)]
+    inside = np.dtype({"names": names, "formats": formats, "offsets": starts, "itemsize": width})
+    return inside, np.dtype(list(zip(names, formats, strict=True)))
