@@ -12,6 +12,7 @@ from asyncua.common.event_objects import BaseEvent
 from asyncua.common.utils import ServiceError
 
 from edge_opcua.opcua.access import Kind
+from edge_opcua.opcua.services.subscription.items import QueuedItem
 from edge_opcua.opcua.services.subscription.parameters import (
     CreateParameters,
     ModeParameters,
@@ -473,6 +474,7 @@ def test_links_end_with_their_items(plant: Plant) -> None:
     results = plant.service.monitoring.delete(plant.session, delete).Results
     assert [r.value for r in results] == [0, CODES.BadMonitoredItemIdInvalid]
     kept = plant.found(number).items[first]
+    assert isinstance(kept, QueuedItem)
     assert not kept.links
     assert not kept.linked_by
     with pytest.raises(ServiceError) as failure:
