@@ -49,6 +49,10 @@ _SIGNED: Final = [int(each) for each in (Scalar.SBYTE, Scalar.INT16, Scalar.INT3
 _WIDTHS: Final = np.array([0, *(each.dtype.itemsize for each in Scalar)])
 _BITS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _SIGN: Final = np.uint64(1 << 63)
+# Of a Double's bits.
+_SIZE: Final = np.uint64((1 << 63) - 1)
+_INFINITE: Final = np.uint64(0x7FF << 52)
+_NAN: Final = np.uint64(0xFFF << 51)
 _BAD: Final = 0x80000000
 
 
@@ -138,10 +142,11 @@ class Canonical:
             with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
                 found[self._singles] = singles.astype(np.float64).view(np.uint64)
         if len(self._floats):
-            numbers = found[self._floats].view(np.float64)
-            numbers += 0.0  # -0.0 + 0.0 is 0.0
-            numbers[np.isnan(numbers)] = np.nan
-            found[self._floats] = numbers.view(np.uint64)
+            numbers = found[self._floats]
+            size = numbers & _SIZE  # without the sign
+            numbers[size == 0] = 0
+            numbers[size > _INFINITE] = _NAN
+            found[self._floats] = numbers
         return found
 
 
