@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from functools import partial
 from typing import Any
 
 import structlog
 
 from edge_opcua.config.schema import EdgeConfig
-from edge_opcua.core.collector import paused
+from edge_opcua.core.collector import paused, settle
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
 from edge_opcua.core.process import Child
 from edge_opcua.core.supervise import supervise
@@ -41,7 +40,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
         for output in config.outputs
     ]
     child.handle = _Writes(child, config, devices, executors).handle
-    gc.freeze()  # addresses and plans stay; looking through them again and again would delay a poll
+    settle()  # addresses and plans stay; looking through them again and again would delay a poll
     child.starting = False
     async with asyncio.TaskGroup() as group:
         polling = [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Final, Literal, overload
 
 import numpy as np
@@ -94,7 +94,7 @@ class TagRows(Sequence[TagConfig]):
         given = tuple(tags)
         columns: dict[str, list[Any]] = {}
         for name in _COLUMNS:
-            values = list(map(attrgetter(name), given))
+            values = list(map(operator.attrgetter(name), given))
             convert = _TO_COLUMN.get(name)
             columns[name] = values if convert is None else list(map(convert, values))
         return cls(Table.of(columns, len(given)))
@@ -123,7 +123,11 @@ class TagRows(Sequence[TagConfig]):
             yield TagConfig(*values)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TagRows | tuple) and len(self) == len(other) and all(map(_same, self, other))
+        return (
+            isinstance(other, TagRows | tuple)
+            and len(self) == len(other)
+            and all(map(operator.eq, self, other))
+        )
 
     __hash__ = None  # type: ignore[assignment]  # a row holds a dict
 
@@ -192,7 +196,3 @@ class TagRows(Sequence[TagConfig]):
             ),
             serialization=core_schema.plain_serializer_function_ser_schema(tuple, return_schema=rows),
         )
-
-
-def _same(one: TagConfig, other: TagConfig) -> bool:
-    return one == other

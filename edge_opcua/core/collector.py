@@ -1,7 +1,9 @@
-"""Pauses the garbage collector of Python: it would go through what is being built again and again."""
+"""The garbage collector while something large is made, and the memory once it is."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,3 +23,15 @@ def paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def settle() -> None:
+    """Say that what is there now stays: the collector leaves it alone, and what was freed goes back.
+
+    Half of what a start takes is freed again, in pieces that the C library would keep (measured: 41 MB after
+    reading 100 000 tags).
+    """
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)

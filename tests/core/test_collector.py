@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from edge_opcua.core.collector import paused
+from edge_opcua.core.collector import paused, settle
 
 
 def _make(*, fails: bool) -> None:
@@ -25,3 +25,11 @@ def test_it_rests_inside_and_works_again_whatever_happens() -> None:
     with pytest.raises(KeyError):
         _make(fails=True)
     assert gc.isenabled()
+
+
+def test_what_has_settled_is_no_longer_looked_at() -> None:
+    try:
+        settle()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

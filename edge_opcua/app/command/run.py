@@ -17,6 +17,7 @@ from edge_opcua.config.codes import explain as explanation
 from edge_opcua.config.loader import Loaded, load
 from edge_opcua.config.report import check_json, check_text, problems_text, wants_color
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.collector import settle
 from edge_opcua.core.logs import LineSink, configure_logging
 from edge_opcua.core.process import die_with_parent
 from edge_opcua.core.statedir import StateDir
@@ -73,6 +74,7 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
             supervisor = Supervisor(
                 loaded.config, plan(loaded.config), state, clock=SystemClock(), announce=tell
             )
+            settle()
             unreleased = _served(supervisor)
     except SecurityError as exc:
         complain(f"error[S400] {exc}")
