@@ -103,7 +103,7 @@ def _maximum(target: Target, effort: Effort, *, secured: bool) -> Delivery:
         found = deliver(target, demand)
         if not holds(found.step):  # once more: it may have been the machine, not the server
             found = deliver(target, demand)
-        seen[rate] = found
+        seen[found.step.rate] = found
         arrived = f"{grouped(found.rate)}/s, lost {found.step.lost}, {grouped(found.per_cpu_s)}/CPU-s"
         progress(f"  {grouped(rate)}/s offered: {arrived}")
         return found.step
