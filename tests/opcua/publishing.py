@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,11 +14,11 @@ from asyncua.common.utils import Buffer
 from asyncua.server.address_space import AttributeValue, NodeData
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
-from edge_opcua.opcua.access import Access
+from edge_opcua.opcua.access import Access, AccessRule
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.attribute.attributes import Attributes
-from edge_opcua.opcua.services.subscription.monitoring import (
+from edge_opcua.opcua.services.subscription.parameters import (
     CreateParameters,
     CreateRequest,
     ModeParameters,
@@ -149,13 +149,14 @@ class Plant:
     """Subscriptions of a server that is not there.
 
     Args:
+        rules: Who may do what, where it is not as usual.
         limits: Replaces the defaults.
     """
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, *, rules: Sequence[AccessRule] = (), **limits: Any) -> None:
         self.clock = ManualClock()
         self.aspace = Nodes()
-        self.access = Access()
+        self.access = Access(rules)
         self.limits = ServerLimits(**limits)
         self.attributes = Attributes(self.aspace, self.access, self.limits)
         self.service = Subscriptions(self.aspace, self.attributes, self.access, self.limits, self.clock)

@@ -11,6 +11,7 @@ from asyncua import ua
 from edge_opcua.config.tags import TagConfig
 from edge_opcua.core.batch import BlockLayout, TagBatch
 from edge_opcua.core.values import GOOD, BlockSpec, Scalar
+from edge_opcua.opcua.access import rule
 from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.opcua.services.subscription.subscription import Subscription
 from edge_opcua.opcua.tags.live import LiveBlock
@@ -25,14 +26,15 @@ class TagPlant(Plant):
     """A plant with one block of tags.
 
     Args:
-        tags: The tags.
+        tags: The tags. An observer may not read one that is called ``secret``.
     """
 
     def __init__(self, *tags: TagConfig, **limits: Any) -> None:
-        super().__init__(**limits)
+        super().__init__(rules=[rule("secret", "Observer", ["browse"])], **limits)
         spec = BlockSpec("press.fast", tuple(each.spec for each in tags), 4)
         self.block = LiveBlock(spec, self.clock)
         self.aspace.tags.add(self.block, [(row, each.name, each) for row, each in enumerate(tags)])
+        self.access.cover(self.aspace.tags, self.aspace.virtual)
         self.nodes = [self.aspace.tags.node_id(number) for number in range(len(tags))]
         self.batch = TagBatch(BlockLayout(spec))
         self.batch.status[:] = GOOD

@@ -26,7 +26,6 @@ from edge_opcua.core.values import (
     UNCERTAIN_SUBSTITUTE,
     Scalar,
 )
-from edge_opcua.opcua.access import Kind
 from edge_opcua.opcua.services.subscription import recordlog, wire
 from edge_opcua.opcua.services.subscription.deadband import changed
 from edge_opcua.opcua.services.subscription.queues import ValueQueue
@@ -140,7 +139,6 @@ class Columns(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.plant = TagPlant(*TAGS)
-        self.plant.access.mark(Kind.SECURITY, [self.plant.nodes[SECRET]])
         self.plant.session.roles = ADMIN
         self.number = self.plant.subscribe(interval_ms=1e6, keep_alive=10_000, lifetime=30_000)
         self.items: dict[int, ModelItem] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from edge_opcua.opcua.services.subscription.columnrights import TagRights
+from edge_opcua.opcua.services.attribute.rights import Rights
 from edge_opcua.opcua.services.subscription.columns import ColumnGroup, Key
 from edge_opcua.opcua.services.subscription.sampling import Sampling
 from edge_opcua.opcua.services.subscription.subscription import Subscription
@@ -18,7 +18,7 @@ class ColumnGroups:
         sampling: Where samples are taken.
     """
 
-    def __init__(self, rights: TagRights, sampling: Sampling) -> None:
+    def __init__(self, rights: Rights, sampling: Sampling) -> None:
         self._rights = rights
         self._sampling = sampling
 

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.core.values import BAD_USER_ACCESS_DENIED, Scalar
+from edge_opcua.opcua.services.attribute.rights import Rights
 from edge_opcua.opcua.services.service import Caller
 from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.opcua.services.subscription.columnchanges import Changes, Last, Shown
 from edge_opcua.opcua.services.subscription.columnqueues import ColumnQueues
-from edge_opcua.opcua.services.subscription.columnrights import TagRights
 from edge_opcua.opcua.services.subscription.deadband import Trigger
 from edge_opcua.opcua.services.subscription.recordlog import Flags, Places
 from edge_opcua.opcua.tags import records
@@ -104,7 +104,7 @@ class ColumnGroup:
     """
 
     def __init__(
-        self, subscription: Holder, key: Key, rights: TagRights, ended: Callable[[ColumnGroup], None]
+        self, subscription: Holder, key: Key, rights: Rights, ended: Callable[[ColumnGroup], None]
     ) -> None:
         self.key = key
         self.every = False
@@ -124,7 +124,7 @@ class ColumnGroup:
         self._denied: Flags = np.zeros(0, np.bool_)
         self._told_denied: Flags = np.zeros(0, np.bool_)
         self._any_denied = False
-        self._seen_roles = subscription.owner.roles
+        self._seen_roles, self._seen_rights = subscription.owner.roles, rights.changes
         # What was sampled last; -1: something else changed since.
         self._version = -1
         # Items whose present value is a notification whatever it is.
@@ -148,7 +148,7 @@ class ColumnGroup:
         if self._changes is not None:
             self._changes.forget(where)
             self._changes.set_filters(where, triggers, bands, self._block.kind[self._rows[where]])
-        denied = self._rights.denied(self._seen_roles, self._tags[where])
+        denied = self._denied_of(self._tags[where])
         self._denied[where] = self._told_denied[where] = denied
         self._any_denied = self._any_denied or bool(denied.any())
         self._count += len(items)
@@ -360,13 +360,23 @@ class ColumnGroup:
     def _review(self) -> None:
         """Ask what the owner may read, if he is no longer who he was."""
         roles = self._subscription.owner.roles
-        if roles is self._seen_roles:
+        if roles is self._seen_roles and self._seen_rights == self._rights.changes:
             return
-        self._seen_roles = roles
+        self._seen_roles, self._seen_rights = roles, self._rights.changes
         self._version = -1
-        self._denied[: self._used] = self._rights.denied(roles, self._tags[: self._used])
+        self._denied[: self._used] = self._denied_of(self._tags[: self._used])
         self._denied[self._free] = False
         self._any_denied = bool(self._denied.any() or self._told_denied.any())
+
+    def _denied_of(self, tags: Places) -> Flags:
+        """Return which tags the owner may not read."""
+        asking = self._rights.denied(self._seen_roles, tags)
+        while True:
+            try:
+                next(asking)
+            except StopIteration as done:
+                found: Flags | None = done.value
+                return np.zeros(len(tags), np.bool_) if found is None else found
 
     # --- reporting -----------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.services.attribute.rights import Rights
 from edge_opcua.opcua.services.event.encoded import EncodedEvent
 from edge_opcua.opcua.services.event.eventtypes import EventTypes
 from edge_opcua.opcua.services.event.filters import Receivers, Selection, compile_filter
@@ -26,7 +27,6 @@ from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, Encoded, Rest, answer, begin
 from edge_opcua.opcua.services.subscription import taglist
 from edge_opcua.opcua.services.subscription.columngroups import ColumnGroups
-from edge_opcua.opcua.services.subscription.columnrights import TagRights
 from edge_opcua.opcua.services.subscription.columns import ColumnGroup
 from edge_opcua.opcua.services.subscription.datafilters import is_null
 from edge_opcua.opcua.services.subscription.dataitems import DataItem, Reader
@@ -92,7 +92,7 @@ class Monitoring:
         self._owned = Shares(limits.items)
         self._places = QueuePlaces(limits)
         self.data = DataMonitoring(aspace, reader, sampling, limits, self._places)
-        groups = ColumnGroups(TagRights(access, aspace.tags), sampling)
+        groups = ColumnGroups(Rights(access, aspace.tags), sampling)
         self._columns = TagMonitoring(aspace, sampling, groups, self._places)
         self._event_types = EventTypes(aspace)
         self._receivers = Receivers(access, aspace)
