@@ -173,15 +173,19 @@ class _Reader:
         if columns is None:
             return
         self._tables.sheets[self._file] = (self._sheet, columns)
-        used: set[str] = set()
+        without_effect = {index: name for index, name in enumerate(columns) if name in WITHOUT_EFFECT}
+        used: set[int] = set()
         is_bare = True
         for row in rows:
             is_bare = False
-            self._row(columns, row, len(header), used)
+            used.update(index for index in without_effect if index < len(row) and row.texts[index])
+            self._row(columns, row, len(header))
         if is_bare:
             place = header.cells[0].place
             self._report(Problem("T222", "the table has no rows", Severity.WARNING, place=place))
-        self._say_without_effect(header, columns, used)
+        for index in sorted(used):
+            message = f"column {quoted(without_effect[index])} is kept, but has no effect in this version"
+            self._report(Problem("T232", message, Severity.NOTICE, place=header.cells[index].place))
 
     def _columns(self, header: SheetRow) -> list[str] | None:
         """Return the column name of each position; None if the table cannot be read without one."""
@@ -208,12 +212,6 @@ class _Reader:
         )
         return None
 
-    def _say_without_effect(self, header: SheetRow, columns: list[str], used: set[str]) -> None:
-        for index, name in enumerate(columns):
-            if name in WITHOUT_EFFECT and name in used:
-                message = f"column {quoted(name)} is kept, but has no effect in this version"
-                self._report(Problem("T232", message, Severity.NOTICE, place=header.cells[index].place))
-
     def _unknown_column(self, cell: Cell) -> None:
         suggestion = nearest(cell.text, COLUMNS)
         self._report(
@@ -227,12 +225,10 @@ class _Reader:
             )
         )
 
-    def _row(self, columns: list[str], row: SheetRow, width: int, used: set[str]) -> None:
-        texts = row.texts
-        used.update(name for name, text in zip(columns, texts, strict=False) if text)
+    def _row(self, columns: list[str], row: SheetRow, width: int) -> None:
         if self._has_open_quote(row):
             return
-        if any(texts[width:]):
+        if any(row.texts[width:]):
             self._report(self._too_many(row, width))
             return
         _Row(self._tables, self._file, self._sheet.separator, columns, row, self._report).run()

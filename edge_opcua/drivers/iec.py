@@ -110,6 +110,10 @@ class TypeText:
         return f"{self.type.name}[{self.count}]" if self.count else self.type.name
 
 
+# Most addresses end in one of these as it stands; they share what it means.
+_PLAIN: Final = {name: TypeText(iec, 0) for name, iec in TYPES.items() if iec is not STRING}
+
+
 def parse_type(text: str, *, address: str) -> TypeText:
     """Read the type part of an address.
 
@@ -120,6 +124,9 @@ def parse_type(text: str, *, address: str) -> TypeText:
     Raises:
         AddressError: No such type (T214), or a length that cannot be (T216).
     """
+    plain = _PLAIN.get(text)
+    if plain is not None:
+        return plain
     match = _TYPE.fullmatch(text.strip().upper())
     if match is None:
         raise AddressError(
