@@ -156,3 +156,10 @@ class Admission:
 def printable(text: str) -> str:
     """Return a stranger's text fit for a log."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def address_of(peer: Any) -> str:
+    """Return ``host:port`` of a socket's peer name."""
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        return f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}"
+    return str(peer or "")

@@ -178,6 +178,20 @@ def _check_counts(service: Service, params: Any) -> None:
         raise ServiceError(ua.StatusCodes.BadTooManyOperations)
 
 
+async def discover(core: Any, typeid: ua.NodeId, body: StrictBuffer, sockname: Any) -> Any:
+    """Answer GetEndpoints and FindServers (Part 4 §5.5.2, §5.5.4), which anybody may ask."""
+    response: Any
+    if typeid == GET_ENDPOINTS:
+        params = decode(ua.GetEndpointsParameters, body, core.limits)
+        response = ua.GetEndpointsResponse()
+        response.Endpoints = await core.get_endpoints(params, sockname=sockname)
+    else:
+        params = decode(ua.FindServersParameters, body, core.limits)
+        response = ua.FindServersResponse()
+        response.Servers = core.find_servers(params, sockname=sockname)
+    return response
+
+
 def service_name(typeid: ua.NodeId) -> str:
     """Return the name of the service of a request, e.g. ``Read``; empty for what is no request."""
     name = ua.ObjectIdNames.get(typeid.Identifier, "") if typeid.NamespaceIndex == 0 else ""

@@ -19,7 +19,7 @@ from asyncua.common.utils import ServiceError
 from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import nodeid_from_binary, uatcp_to_binary
 
-from edge_opcua.opcua.seam.admission import Admission, printable
+from edge_opcua.opcua.seam.admission import Admission, address_of, printable
 from edge_opcua.opcua.seam.answer import encode, fault, good
 from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.channel import Channel
@@ -28,11 +28,11 @@ from edge_opcua.opcua.seam.dispatch import (
     CLOSE_SESSION,
     CREATE_SESSION,
     DISCOVERY,
-    GET_ENDPOINTS,
     NOT_OFFERED,
     TYPES,
     Dispatch,
     Way,
+    discover,
     service_name,
 )
 from edge_opcua.opcua.seam.framing import Opened
@@ -42,7 +42,6 @@ from edge_opcua.opcua.seam.pace import Pace, RequestRate
 from edge_opcua.opcua.seam.request import (
     TYPE_BYTES,
     check_open_request,
-    decode,
     ordinary_header,
     read_header,
 )
@@ -83,7 +82,7 @@ class Processor(UaProcessor):
         self._server_limits = iserver.limits
         self._connection = Channel(self._limits, iserver.limits, iserver.clock)
         iserver.transports.add(transport)
-        self.address = _address(self.name)
+        self.address = address_of(self.name)
         self.admission = Admission(iserver, self._connection, self._limits, self.address)
         self._idle_since_s = self._clock.monotonic_s()
         self.jobs = Jobs(iserver.limits)
@@ -353,7 +352,7 @@ class Processor(UaProcessor):
         self, typeid: ua.NodeId, header: ua.RequestHeader, way: Way, body: StrictBuffer
     ) -> None:
         if typeid in DISCOVERY:
-            way.send(await self._discover(typeid, body))
+            way.send(await discover(self.iserver, typeid, body, self.sockname))
         elif typeid == CREATE_SESSION:
             way.send(await SessionServices(self.iserver, self).create(body))
         elif typeid == ACTIVATE_SESSION:
@@ -370,19 +369,6 @@ class Processor(UaProcessor):
             if not session.is_activated():
                 raise ServiceError(ua.StatusCodes.BadSessionNotActivated)
             self._dispatch.ask(found[1], session, way, body.whole, body.cur_pos)
-
-    async def _discover(self, typeid: ua.NodeId, body: StrictBuffer) -> Any:
-        """Part 4 §5.5.2, §5.5.4: answered to anybody."""
-        response: Any
-        if typeid == GET_ENDPOINTS:
-            params = decode(ua.GetEndpointsParameters, body, self._server_limits)
-            response = ua.GetEndpointsResponse()
-            response.Endpoints = await self.iserver.get_endpoints(params, sockname=self.sockname)
-        else:
-            params = decode(ua.FindServersParameters, body, self._server_limits)
-            response = ua.FindServersResponse()
-            response.Servers = self.iserver.find_servers(params, sockname=self.sockname)
-        return response
 
     def _session_of(self, header: Any) -> Session:
         """Return the session that this request names, if it lives on this channel (Part 4 §7.32)."""
@@ -409,10 +395,3 @@ class Processor(UaProcessor):
 def _same_token(sent: ua.NodeId, own: ua.NodeId) -> bool:
     identifier = sent.Identifier
     return isinstance(identifier, bytes) and hmac.compare_digest(identifier, own.Identifier)
-
-
-def _address(peer: Any) -> str:
-    """Return ``host:port`` of a socket's peer name."""
-    if isinstance(peer, tuple) and len(peer) >= 2:
-        return f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}"
-    return str(peer or "")
