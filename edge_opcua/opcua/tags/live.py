@@ -26,6 +26,7 @@ from edge_opcua.opcua.tags import records
 from edge_opcua.opcua.values import VARIANT_OF, SharedDataValue, data_value, shown_value, utc
 
 Flags = npt.NDArray[np.bool_]
+_FLOATS: Final = (Scalar.FLOAT, Scalar.DOUBLE)
 _WAITING: Final = data_value(None, VARIANT_OF[Scalar.BOOLEAN], BAD_WAITING_FOR_INITIAL_DATA, 0, 0)
 
 
@@ -95,6 +96,7 @@ class LiveBlock:
         # The columns side by side: where each one lies, where the value of each row does; one place for none.
         self._columns, self._place_of = _side_by_side(spec)
         self._beside = int(np.count_nonzero(self.scalars)) + 1
+        self._bits: npt.NDArray[np.uint64] = np.zeros(self._beside, np.uint64)
         self._has_substitute, self._substitutes = _substitutes(spec)
         self._watchers: dict[int, dict[int, Watcher]] = {}
         self._canonical: npt.NDArray[np.uint64] = np.zeros(n, np.uint64)
@@ -124,6 +126,7 @@ class LiveBlock:
         substituted: npt.NDArray[np.uint64] | None = None
         if before is None:
             self.batch = before = TagBatch(batch.layout)
+            self._bits = self._bits_of(batch)
             differing = np.ones(len(status), np.bool_)
         else:
             if UNCERTAIN_SUBSTITUTE in self.status and UNCERTAIN_SUBSTITUTE in status:
@@ -182,16 +185,25 @@ class LiveBlock:
 
     def _differing(self, before: TagBatch, now: TagBatch) -> Flags:
         """Return the rows whose value is another one: NaN equals NaN, and zero has no sign."""
-        beside = np.zeros(self._beside, np.bool_)
-        for scalar, place in self._columns.items():
-            old, new = before.column(scalar), now.column(scalar)
-            other = np.not_equal(old, new, out=beside[place])
-            if old.dtype.kind == "f":
-                other &= (old == old) | (new == new)  # NaN is what differs from itself
+        bits = self._bits_of(now)
+        beside: Flags = bits != self._bits
+        self._bits = bits
+        for scalar in _FLOATS:
+            place = self._columns.get(scalar)
+            if place is not None and beside[place].any():
+                old, new = before.column(scalar), now.column(scalar)
+                beside[place] &= (old != new) & ((old == old) | (new == new))  # NaN differs from itself
         differing: Flags = beside[self._place_of]
         for row in before.layout.slots:
             differing[row] = before.array(row).tobytes() != now.array(row).tobytes()
         return differing
+
+    def _bits_of(self, batch: TagBatch) -> npt.NDArray[np.uint64]:
+        """Return the bits of all columns, side by side."""
+        beside = np.zeros(self._beside, np.uint64)
+        for scalar, place in self._columns.items():
+            beside[place] = records.bits(batch.column(scalar))
+        return beside
 
     # --- as columns ----------------------------------------------------------------------------------
 
@@ -239,10 +251,7 @@ class LiveBlock:
     def _fill(self, into: npt.NDArray[np.uint64], batch: TagBatch) -> None:
         """Write the bits of the values shown."""
         shown_as_substitute = (self.status == UNCERTAIN_SUBSTITUTE) & (batch.status != UNCERTAIN_SUBSTITUTE)
-        beside = np.zeros(self._beside, np.uint64)
-        for scalar, place in self._columns.items():
-            beside[place] = records.bits(batch.column(scalar))
-        into[...] = beside[self._place_of]
+        into[...] = self._bits[self._place_of]
         if shown_as_substitute.any():
             chosen = np.flatnonzero(shown_as_substitute & self._has_substitute)
             into[chosen] = self._substitutes[chosen]
