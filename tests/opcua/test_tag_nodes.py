@@ -13,16 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_opcua.config.tags import TagConfig
-from edge_opcua.core.values import BAD_WAITING_FOR_INITIAL_DATA, BlockSpec, Scalar
+from edge_opcua.core.values import BAD_WAITING_FOR_INITIAL_DATA, BlockSpec, Scalar, TagSpec
 from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.access import Access, Kind, Permission, rule
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.items import item_properties, item_type, property_names
 from edge_opcua.opcua.namespaces import Namespace, plant_id, plant_name
 from edge_opcua.opcua.nodes import ARRAY, SCALAR, NodeMaker, VariableSpec
+from edge_opcua.opcua.space import SpaceBuilder
 from edge_opcua.opcua.tags.live import LiveBlock
+from edge_opcua.opcua.tags.table import TagTable
 from edge_opcua.security.roles import Role
 from edge_opcua.testing import ManualClock
+from tests.opcua.plant import configuration
 
 IDS = ua.ObjectIds
 FOLDER = "Press01.Process"
@@ -283,6 +286,23 @@ def test_before_the_first_batch_a_tag_waits_for_data(space: Space) -> None:
         assert each is not None
         assert each.StatusCode.value == BAD_WAITING_FOR_INITIAL_DATA
         assert each.Value.Value is None
+
+
+def test_the_rows_are_those_of_the_bus_whatever_the_order_of_the_table(space: Space) -> None:
+    config = configuration()
+    device = config.devices[0]
+    names = ["tonnage", "no longer configured", "die_temp"]
+    spec = BlockSpec("press.fast", tuple(TagSpec(name, Scalar.FLOAT) for name in names), 2)
+    builder = SpaceBuilder(space.aspace, space.maker, config, {spec.name: spec}, ManualClock())
+    table = space.aspace.tags = TagTable(space.folder)
+    builder._group(device, spec, device.tags)
+    assert [table.name(number) for number in range(len(table))] == [
+        "Press01.Process.die_temp",
+        "Press01.Process.tonnage",
+    ]
+    assert [table.place(number)[1] for number in range(2)] == [2, 0]
+    assert [each.tolist() for each in table.places()] == [[0, 0], [2, 0]]
+    assert table.device(1) == "press"
 
 
 # --- permissions ------------------------------------------------------------------------------------------
