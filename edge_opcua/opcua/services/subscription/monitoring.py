@@ -51,6 +51,8 @@ from edge_opcua.opcua.values import utc
 _OVERFLOW_SEVERITY: Final = 500
 # About a millisecond of work, too.
 COLUMN_SLICE: Final = 500
+# An item that moves from group to group with its queue is as much work as so many new ones.
+MOVE_WORK: Final = 10
 # As many clauses of an event filter are about as much work as an item.
 CLAUSES_PER_ITEM: Final = 4
 Find = Callable[[Caller, int], Subscription]
@@ -270,7 +272,7 @@ class Monitoring:
 
     def _modify_all(self, caller: Caller, params: ModifyParameters) -> Generator[None, None, Any]:
         results: list[Any] = []
-        for part in _slices(params.ItemsToModify):
+        for part in _slices(params.ItemsToModify, each=MOVE_WORK):
             if results:
                 yield
             subscription = self._find(caller, params.SubscriptionId)
@@ -458,7 +460,7 @@ def _tell(result: ua.MonitoredItemCreateResult, made: Item | int) -> None:
     result.RevisedQueueSize = made.queue_size
 
 
-def _slices(requests: Sequence[Any]) -> Iterator[list[Any]]:
+def _slices(requests: Sequence[Any], *, each: int = 1) -> Iterator[list[Any]]:
     """Cut requests for items into parts of about equal work: a filter is as much as it has clauses."""
     part: list[Any] = []
     work = 0
@@ -467,7 +469,7 @@ def _slices(requests: Sequence[Any]) -> Iterator[list[Any]]:
         if isinstance(wanted, EventFilter):
             elements = wanted.WhereClause.Elements if wanted.WhereClause is not None else ()
             work += (len(wanted.SelectClauses or ()) + len(elements or ())) // CLAUSES_PER_ITEM
-        work += 1
+        work += each
         part.append(request)
         if work >= SLICE:
             yield part
