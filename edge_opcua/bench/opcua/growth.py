@@ -17,6 +17,7 @@ from edge_opcua.bench.opcua.stage import grouped, pinned, progress
 from edge_opcua.bench.opcua.target import ASYNCUA, NODE, OURS, Home, Load, cores, home, node_missing, start
 
 HZ: Final = 10.0
+QUEUE: Final = 20
 TAGS: Final = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 CLIENTS: Final = (1, 2, 5, 10, 20, 50)
 CLIENT_TAGS: Final = 1000
@@ -46,11 +47,11 @@ def _of_peer(name: str, where: Home, placed: tuple[int | None, int | None]) -> I
     most = PEER_TAGS[name]
     target = start(name, Load(most), where, placed)
     try:
-        deliver(target, Demand(min(most, 1000), HZ, parts=1))
+        deliver(target, Demand(min(most, 1000), HZ, parts=1, queue=QUEUE))
         for tags in TAGS:
             if tags <= most:
                 progress(f"{name}: {tags} tags")
-                yield from _told(name, deliver(target, Demand(tags, HZ, parts=_PARTS)))
+                yield from _told(name, deliver(target, Demand(tags, HZ, parts=_PARTS, queue=QUEUE)))
     finally:
         target.close()
 
@@ -60,7 +61,7 @@ def _of_tags(where: Home, placed: tuple[int | None, int | None]) -> Iterator[Fig
         progress(f"{OURS}: {tags} tags")
         target = start(OURS, Load(tags), where, placed)
         try:
-            found = deliver(target, Demand(tags, HZ, parts=_PARTS))
+            found = deliver(target, Demand(tags, HZ, parts=_PARTS, queue=QUEUE))
         finally:
             target.close()
         yield from _told(OURS, found)
@@ -73,7 +74,7 @@ def _of_clients(where: Home, placed: tuple[int | None, int | None]) -> Iterator[
     try:
         for clients in CLIENTS[1:]:
             progress(f"{OURS}: {clients} clients")
-            found = deliver(target, Demand(CLIENT_TAGS, HZ, clients, parts=_PARTS))
+            found = deliver(target, Demand(CLIENT_TAGS, HZ, clients, parts=_PARTS, queue=QUEUE))
             yield from _told(OURS, found)
             if found.rate < _GIVE_UP * found.demand.rate:
                 break

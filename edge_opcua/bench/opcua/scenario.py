@@ -118,7 +118,10 @@ class _Subscribers:
             client.on_values = self._taking(check)
             subscription = client.subscribe(INTERVAL_MS).SubscriptionId
             deadband = DEADBAND if demand.deadband else None
-            client.monitor(subscription, nodes, queue=demand.queue, deadband=deadband, kinds=kinds)
+            made = client.monitor(subscription, nodes, queue=demand.queue, deadband=deadband, kinds=kinds)
+            shortest = min(int(one.RevisedQueueSize) for one in made)
+            if shortest < demand.queue:  # a queue of one would not even have an Overflow bit
+                raise LoadError(f"queues of {shortest} instead of {demand.queue} were given")
             client.publish()
             self.clients.append(client)
             self.checks.append(check)

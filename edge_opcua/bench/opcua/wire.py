@@ -25,7 +25,7 @@ INFO_DATA_VALUE: Final = 0x0400
 OVERFLOW: Final = 0x0480  # InfoType DataValue with the bit Overflow (Part 4 §7.38.1, table 183)
 
 _PARTS: Final = ((STATUS, 4), (SOURCE, 8), (SOURCE_PICO, 2), (SERVER, 8), (SERVER_PICO, 2))
-_PLANS: Final = 64
+_PLANS: Final = 128
 _ARRAY: Final = 0xC0
 _DIMENSIONS: Final = 0x40
 # Built-in types of fixed width beyond the scalars of a tag: DateTime, StatusCode.
@@ -157,7 +157,7 @@ class Decoder:
 
     walked: int = 0
     planned: int = 0
-    _plans: dict[tuple[int, int, int], Plan] = field(default_factory=dict)
+    _plans: dict[tuple[int, int, bytes], Plan] = field(default_factory=dict)
 
     def records(self, message: bytes, at: int, count: int, head: int, size: int) -> Columns:
         """Return records as columns.
@@ -171,7 +171,9 @@ class Decoder:
         """
         room = len(message) - at
         shorts: npt.NDArray[np.uint16] = np.ndarray((room - 1,), "<u2", message, at, (1,))
-        key = (count, head, size)
+        # The first handle, or without handles the first layout: of many blocks each begins with another type.
+        first = message[at : at + 4] if head and count else message[at : at + 2]
+        key = (count, size, first)
         plan = self._plans.get(key)
         if plan is not None and at + plan.end <= len(message) - len(PAD) and plan.fits(shorts):
             self.planned += count
