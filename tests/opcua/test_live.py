@@ -196,3 +196,17 @@ def test_followers_of_a_row_are_told_of_its_changes(live: LiveBlock, batch: TagB
     assert changes.seen == ["R7", "R8"]
     assert times.seen == ["R7", "R7", "R8", "R8"]
     assert ua.VariantType.String == live.data_value(RECIPE).Value.VariantType
+
+
+class Broken(Follower):
+    """Fails."""
+
+    def block_changed(self, block: LiveBlock, *, missed: bool) -> None:
+        raise ValueError("no memory for this client")
+
+
+def test_what_goes_wrong_for_one_follower_stops_nobody_else(live: LiveBlock, batch: TagBatch) -> None:
+    fine = Follower()
+    live.listeners.update({Broken(): None, fine: None})
+    take(live, batch)
+    assert len(fine.seen) == 1

@@ -162,10 +162,17 @@ class LiveBlock:
 
     def _tell(self, *, missed: bool, timed: bool) -> int:
         for listener in tuple(self.listeners):
-            listener.block_changed(self, missed=missed)
+            self._tell_columns(listener, missed=missed)
         for row, watchers in tuple(self._watchers.items()):
             self._tell_watchers(row, tuple(watchers.values()), timed=timed)
         return int(np.count_nonzero(self.changed))
+
+    def _tell_columns(self, listener: Listener, *, missed: bool) -> None:
+        """Tell one follower; what goes wrong for one client stops nobody else."""
+        try:
+            listener.block_changed(self, missed=missed)
+        except Exception as exc:  # noqa: BLE001 - boundary: the feed serves all clients
+            _log.error("notify.failed", block=self.spec.name, error=repr(exc), exc_info=exc)
 
     def _tell_watchers(self, row: int, watchers: tuple[Watcher, ...], *, timed: bool) -> None:
         changed = bool(self.changed[row])
