@@ -30,6 +30,7 @@ QUEUE: Final = 400
 DEADBAND: Final = 0.5
 _SETTLE_S: Final = 15.0
 _QUIET_S: Final = 0.3
+_LATE_S: Final = 1.2  # longer than a cycle at 1 Hz
 _DRAIN_S: Final = 4.0
 _EPOCH_TICKS: Final = 116_444_736_000_000_000
 
@@ -206,11 +207,11 @@ def _finished(target: Target, clients: Sequence[LoadClient]) -> dict[str, Any]:
 def _drain(who: _Subscribers, offered: int) -> None:
     """Receive what is still on its way."""
     until_s = time.monotonic() + _DRAIN_S
-    quiet_s, seen = time.monotonic() + _QUIET_S, who.values
+    quiet_s, seen = time.monotonic() + _LATE_S, who.values
     while who.values < offered and time.monotonic() < min(until_s, quiet_s):
         pump(who.clients, time.monotonic() + 0.02)
         if who.values != seen:
-            quiet_s, seen = time.monotonic() + _QUIET_S, who.values
+            quiet_s, seen = time.monotonic() + _LATE_S, who.values
 
 
 def _summed(counts: Sequence[Counts]) -> Counts:
