@@ -18,6 +18,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import (
     BAD_WAITING_FOR_INITIAL_DATA,
     UNCERTAIN_SUBSTITUTE,
+    Array,
     BlockSpec,
     Scalar,
     bad_rows,
@@ -96,6 +97,8 @@ class LiveBlock:
         # The columns side by side: where each one lies, where the value of each row does; one place for none.
         self._columns, self._place_of = _side_by_side(spec)
         self._beside = int(np.count_nonzero(self.scalars)) + 1
+        self._viewed: TagBatch | None = None
+        self._views: list[tuple[slice, Array]] = []
         self._bits: npt.NDArray[np.uint64] = np.zeros(self._beside, np.uint64)
         self._has_substitute, self._substitutes = _substitutes(spec)
         self._watchers: dict[int, dict[int, Watcher]] = {}
@@ -207,9 +210,14 @@ class LiveBlock:
 
     def _bits_of(self, batch: TagBatch) -> npt.NDArray[np.uint64]:
         """Return the bits of all columns, side by side."""
+        if batch is not self._viewed:  # whoever reads the bus has one for all
+            self._viewed = batch
+            self._views = [
+                (place, records.bits(batch.column(scalar))) for scalar, place in self._columns.items()
+            ]
         beside = np.zeros(self._beside, np.uint64)
-        for scalar, place in self._columns.items():
-            beside[place] = records.bits(batch.column(scalar))
+        for place, column in self._views:
+            beside[place] = column
         return beside
 
     # --- as columns ----------------------------------------------------------------------------------
@@ -250,9 +258,8 @@ class LiveBlock:
             image["mask"] = records.STATUS
             return
         server_ns = np.maximum(batch.server_ns, self._noticed_ns) if self._noticed else batch.server_ns
-        image["source"] = records.ticks(batch.source_ns)
-        image["server"] = records.ticks(server_ns)
-        image["mask"] = records.masks(status, batch.source_ns, server_ns)
+        records.set_times(image, batch.source_ns, server_ns)
+        image["mask"][bad_rows(status)] &= ~records.VALUE & 0xFF
         self._fill(image["value"], batch)
 
     def _fill(self, into: npt.NDArray[np.uint64], batch: TagBatch) -> None:

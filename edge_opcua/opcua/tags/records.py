@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edge_opcua.core.values import Array, Scalar, bad_rows
+from edge_opcua.core.values import Array, Scalar
 
 if sys.byteorder != "little":  # pragma: no cover - no such machine is supported
     raise ImportError("values are laid out as OPC UA sends them, and that is little-endian")
@@ -58,9 +58,6 @@ _BAD: Final = 0x80000000
 
 def ticks(time_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return times, ns UTC, as DateTimes; 0 (no time is known) stays 0."""
-    # The rows of a batch mostly share their time: one division instead of one for each.
-    if len(time_ns) and (time_ns == time_ns[0]).all():
-        return np.full(len(time_ns), tick(int(time_ns[0])))
     found = time_ns // _NS_PER_US
     found *= _TICKS_PER_US
     found += _EPOCH_TICKS
@@ -161,15 +158,16 @@ def from_canonical(number: int, scalar: Scalar) -> bool | int | float:
     return bool(bits) if kind == "b" else int(bits)
 
 
-def masks(
-    status: npt.NDArray[np.uint32], source_ns: npt.NDArray[np.int64], server_ns: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint8]:
-    """Return the mask of each value: a Bad one has no value, a time of 0 is none."""
-    mask = np.full(len(status), WHOLE, np.uint8)
-    mask[bad_rows(status)] &= ~VALUE & 0xFF
-    mask[source_ns == 0] &= ~SOURCE & 0xFF
-    mask[server_ns == 0] &= ~SERVER & 0xFF
-    return mask
+def set_times(image: Records, source_ns: npt.NDArray[np.int64], server_ns: npt.NDArray[np.int64]) -> None:
+    """Set the times of bodies, and their masks as if each had a value: a time of 0 is none."""
+    image["mask"] = WHOLE
+    for name, bit, times in (("source", SOURCE, source_ns), ("server", SERVER, server_ns)):
+        first = int(times[0]) if len(times) else 0
+        if first and (times == first).all():  # the rows of a batch mostly share their time
+            image[name] = tick(first)
+        else:
+            image[name] = ticks(times)
+            image["mask"][times == 0] &= ~bit & 0xFF
 
 
 def _kept(head: int) -> npt.NDArray[np.bool_]:
