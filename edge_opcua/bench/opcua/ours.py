@@ -44,7 +44,6 @@ LIMITS: Final = ServerLimits(
 )
 _SERVER: Final = ua.NodeId(ua.ObjectIds.Server)
 _EVENT: Final = ua.NodeId(ua.ObjectIds.BaseEventType)
-_EVENT: Final = ua.NodeId(ua.ObjectIds.BaseEventType)
 
 
 class _Bench(PlantServer):
