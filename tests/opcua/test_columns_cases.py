@@ -144,6 +144,17 @@ def test_items_with_links_stand_for_themselves(plant: TagPlant) -> None:
     assert sorted(values_of(plant.parcel(number))) == [(1, 2.0, 0), (2, 2.0, 0)]
 
 
+def test_what_was_missed_is_counted_when_an_item_stands_for_itself(plant: TagPlant) -> None:
+    number, (first, second, *_) = subscribed(plant, queue=3)
+    plant.poll([0.0], missed=True)
+    plant.modify(number, second, queue=3, filter=deadband(1.0), handle=2)  # moves, and takes it along
+    plant.set_mode(number, SAMPLING, first)
+    assert plant.found(number).counts.monitoring_queue_overflows == 1
+    plant.poll([0.0, 5.0])
+    assert values_of(plant.parcel(number)) == [(2, 5.0, 0x480)]
+    assert plant.found(number).counts.monitoring_queue_overflows == 2
+
+
 @pytest.mark.parametrize("mode", [REPORTING, DISABLED])
 def test_an_item_that_becomes_another_kind_of_item_is_what_it_was(plant: TagPlant, mode: int) -> None:
     number, (first, *_) = subscribed(plant, 2, mode=mode, queue=7, discard_oldest=False, sampling_ms=200.0)

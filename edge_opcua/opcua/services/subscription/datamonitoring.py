@@ -111,6 +111,8 @@ class DataMonitoring:
         made.resize(tag_item.queue_size, discard_oldest=bool(group.queues.oldest[place]))
         if tag_item.mode is not Mode.Disabled:
             made.go_on(notified(group.last(place), group.kind(place)), decoded(group.queues.values(place)))
+        # It cannot carry the Overflow bit over to its next value; that something was missed is counted.
+        subscription.counts.monitoring_queue_overflows += group.queues.missed(place)
         tag_item.close()
         subscription.items[made.number] = made
         return made
