@@ -7,13 +7,16 @@ configured) there is only the role Anonymous.
 
 from __future__ import annotations
 
+import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from fnmatch import translate
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import numpy.typing as npt
 from asyncua import ua
 
 from edge_opcua.security.roles import ASSIGNABLE, Role
@@ -26,6 +29,7 @@ __all__ = ["Access", "AccessRule", "Kind", "Permission", "Table", "rule"]
 
 Permission = ua.PermissionType
 Table = Mapping[Role, ua.PermissionType]
+Numbers = npt.NDArray[np.integer[Any]]
 
 _NOTHING: Final = Permission(0)
 _LOOK: Final = Permission.Browse | Permission.Read | Permission.ReceiveEvents
@@ -80,7 +84,11 @@ DEFAULTS: Final[Mapping[Kind, Table]] = {
 }
 
 _PLAIN: Final = DEFAULTS[Kind.PLAIN]
+# By whether clients may write them.
+_OF_TAGS: Final = (_PLAIN, DEFAULTS[Kind.SETPOINT])
 
+# What makes a pattern of the string of a NodeId.
+_WILD: Final = frozenset("*?[")
 _BY_THEMSELVES: Final = (Role.ANONYMOUS, Role.AUTHENTICATED_USER)
 _WORDS: Final = {
     "browse": Permission.Browse,
@@ -122,6 +130,34 @@ def rule(nodes: str, role: str, permissions: Sequence[str]) -> AccessRule:
     return AccessRule(nodes, Role.named(role), allowed)
 
 
+class _Matcher:
+    """Finds the rules for a name; a rule for each tag costs no more than one for all.
+
+    Args:
+        rules: In the order of the configuration.
+    """
+
+    def __init__(self, rules: Sequence[AccessRule]) -> None:
+        self.exact: dict[str, list[int]] = {}
+        self.patterns: dict[int, Callable[[str], Any]] = {}
+        wild = []
+        for index, one in enumerate(rules):
+            if _WILD.isdisjoint(one.nodes):
+                self.exact.setdefault(one.nodes, []).append(index)
+            else:
+                wild.append(translate(one.nodes))
+                self.patterns[index] = re.compile(wild[-1]).match
+        self._any = re.compile("|".join(wild)).match if wild else None
+
+    def of(self, name: str) -> list[int]:
+        """Return the indices of the rules that match, lowest first."""
+        found = list(self.exact.get(name, ()))
+        if self._any is not None and self._any(name):
+            found += [index for index, matches in self.patterns.items() if matches(name)]
+            found.sort()
+        return found
+
+
 class Access:
     """Decides for every service what a caller may do with a node.
 
@@ -136,6 +172,7 @@ class Access:
     def __init__(self, rules: Sequence[AccessRule] = (), *, namespace: int = 7) -> None:
         self.changes = 0
         self._rules = tuple(rules)
+        self._matcher = _Matcher(self._rules)
         self._namespace = namespace
         self._kinds: dict[ua.NodeId, Kind] = {}
         self._tables: dict[tuple[Kind, tuple[AccessRule, ...]], Table] = {}
@@ -196,6 +233,21 @@ class Access:
             code = self._tag_codes[number] = self._code_of(table)
         return self._tag_tables[code]
 
+    def tables_of_tags(self, numbers: Numbers) -> tuple[npt.NDArray[np.intp], Sequence[Table]]:
+        """Return which table each of many tags has, and the tables."""
+        assert self._tags is not None, "there are no numbers without tags"
+        if not self._rules:
+            return np.frombuffer(self._tags.writable, np.uint8)[numbers].astype(np.intp), _OF_TAGS
+        if len(self._tag_codes) == len(self._tags):
+            codes = np.frombuffer(self._tag_codes, np.intc)[numbers].astype(np.intp)
+        else:
+            codes = np.full(len(numbers), -1, np.intp)
+        for place in np.flatnonzero(codes < 0).tolist():
+            number = int(numbers[place])
+            self.table_of_tag(number)
+            codes[place] = self._tag_codes[number]
+        return codes, self._tag_tables
+
     def _code_of(self, table: Table) -> int:
         code = self._code_of_table.setdefault(id(table), len(self._tag_tables))  # they live as long as we
         if code == len(self._tag_tables):
@@ -238,13 +290,16 @@ class Access:
 
     def idle_rules(self, nodes: Iterable[ua.NodeId]) -> list[AccessRule]:
         """Return the rules that match none of these nodes: a misspelt one protects nothing."""
-        idle = list(self._rules)
+        exact, patterns = dict(self._matcher.exact), dict(self._matcher.patterns)
         for node in nodes:
-            if not idle:
+            if not (exact or patterns):
                 break
             if node.NamespaceIndex == self._namespace and isinstance(node.Identifier, str):
-                idle = [one for one in idle if not fnmatchcase(node.Identifier, one.nodes)]
-        return idle
+                exact.pop(node.Identifier, None)
+                for index in [each for each, matches in patterns.items() if matches(node.Identifier)]:
+                    del patterns[index]
+        idle = sorted([*(index for same in exact.values() for index in same), *patterns])
+        return [self._rules[index] for index in idle]
 
     @property
     def rule_count(self) -> int:
@@ -258,7 +313,7 @@ class Access:
             name: A NodeId's string in the namespace the rules speak of.
             kind: What the node is for.
         """
-        rules = tuple(rule for rule in self._rules if fnmatchcase(name, rule.nodes))
+        rules = tuple(self._rules[index] for index in self._matcher.of(name))
         if not rules:
             return DEFAULTS[kind]
         table = self._tables.get((kind, rules))

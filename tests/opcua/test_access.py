@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
+import numpy as np
 import pytest
 from asyncua import ua
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_opcua.opcua.access import DEFAULTS, Access, AccessRule, Kind, Permission, rule
 from edge_opcua.opcua.server import access_of
 from edge_opcua.security.roles import Role
 from tests.opcua.plant import configuration
+from tests.opcua.tagplant import TagPlant, config
 
 NODE = ua.NodeId("Press01.Process.sp_speed", 7)
 LETTERS = {
@@ -48,8 +54,8 @@ def letters(permissions: ua.PermissionType) -> set[str]:
     return {letter for letter, one in LETTERS.items() if permissions & one}
 
 
-def rules(*given: tuple[str, str, str]) -> Access:
-    made = [rule(nodes, role, words.split()) for nodes, role, words in given]
+def rules(*made_of: tuple[str, str, str]) -> Access:
+    made = [rule(nodes, role, words.split()) for nodes, role, words in made_of]
     return Access(made, namespace=7)
 
 
@@ -158,3 +164,36 @@ def test_a_rule_in_the_words_of_the_configuration() -> None:
     assert made == AccessRule("x", Role.SECURITY_ADMIN, made.permissions)
     assert letters(made.permissions) == set("brwche")
     assert rule("x", "observer", ()).permissions == Permission(0)
+
+
+PATTERNS = ["a", "b", "a*", "*b", "?", "[ab]c", "[!a]c", "a.b", "*", "[", "a]", "", "A"]
+NAMES = ["a", "b", "ab", "ac", "bc", "a.b", "axb", "[", "a]", "A", "", "cc", "a\nb"]
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(st.sampled_from(PATTERNS), st.sampled_from(["", "read", "browse read"])), max_size=8)
+)
+def test_every_rule_that_matches_counts_in_its_order(wanted: list[tuple[str, str]]) -> None:
+    # A rule without wildcards is looked up, others are tried together first: both say what fnmatch says.
+    access = rules(*((nodes, "operator", words) for nodes, words in wanted))
+    for name in NAMES:
+        expected = set("brehw")
+        for nodes, words in wanted:
+            if fnmatchcase(name, nodes):
+                expected = {word[0] for word in words.split()}
+        table = access.table_of(name, Kind.SETPOINT)
+        assert letters(table[Role.OPERATOR]) == expected
+    useless = [one.nodes for one in access.idle_rules([ua.NodeId(name, 7) for name in NAMES])]
+    assert useless == [nodes for nodes, _ in wanted if not any(fnmatchcase(name, nodes) for name in NAMES)]
+
+
+@pytest.mark.parametrize("with_rules", [False, True])
+def test_of_many_tags_the_tables_are_those_of_each(*, with_rules: bool) -> None:
+    plant = TagPlant(*(config(f"t{i}", access="rw" if i % 3 else "r") for i in range(10)))
+    special = [rule("t4", "Operator", []), rule("t[56]", "Operator", ["read"])] if with_rules else []
+    access = Access(special, namespace=7)
+    access.cover(plant.aspace.tags, plant.aspace.virtual)
+    for numbers in ([4], [9, 0, 4, 4, 5], list(range(10))):
+        codes, tables = access.tables_of_tags(np.array(numbers))
+        assert [tables[code] for code in codes] == [access.table_of_tag(number) for number in numbers]
