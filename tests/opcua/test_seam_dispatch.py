@@ -102,6 +102,13 @@ async def test_one_request_writes_one_value_after_the_other(plant: Plant) -> Non
     assert [value for _, value in plant.written] == [0.02, 0.02, 0.0, 0.0]
 
 
+class Deaf:
+    """Takes what comes."""
+
+    def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
+        """Take a value."""
+
+
 async def test_more_in_flight_than_allowed_is_refused_and_nothing_is_lost(plant: Plant) -> None:
     async with plant.client() as client, asyncio.TaskGroup() as group:
         tasks = [group.create_task(write(client, (plant.held, float(i)))) for i in range(4)]
@@ -111,6 +118,24 @@ async def test_more_in_flight_than_allowed_is_refused_and_nothing_is_lost(plant:
         assert await client.get_node(plant.plain.nodeid).read_value() == 1.5
         plant.gates["held"].set()
     assert [await task for task in tasks] == [[CODES.GoodClamped]] * 4
+
+
+async def test_what_is_refused_for_want_of_room_has_not_begun(plant: Plant) -> None:
+    # Part 4 §7.38: a client that is told BadServerTooBusy asks again: no item stays that it never heard of.
+    async with plant.client() as client, asyncio.TaskGroup() as group:
+        subscription = await client.create_subscription(1000, Deaf())
+        tasks = [group.create_task(write(client, (plant.held, float(i)))) for i in range(4)]
+        await until(lambda: bool(plant.written))
+        many = [client.get_node(plant.plain.nodeid)] * 600
+        for some in (many, many[:1]):
+            with pytest.raises(ua.uaerrors.BadServerTooBusy):
+                await subscription.subscribe_data_change(some)
+        found = plant.server.iserver.subscription_service.subscriptions[subscription.subscription_id]
+        assert not found.items
+        plant.gates["held"].set()
+        assert [await task for task in tasks] == [[CODES.GoodClamped]] * 4
+        await subscription.subscribe_data_change(many)
+        assert len(found.items) == 600
 
 
 async def test_a_write_that_takes_too_long_is_indeterminate(plant: Plant) -> None:

@@ -135,6 +135,8 @@ class Dispatch:
         """
         session.touch()
         session.counts.asked(way.service)
+        if service.changes:
+            self._jobs.check_room(len(whole))
         done = service.raw(session, whole, at, way) if service.raw is not None else False
         if isinstance(done, Rest):
             self._go_on(done, session, way, len(whole))

@@ -91,6 +91,7 @@ class Service:
         counted: Names of the lists in the parameters whose length together is limited by ``most``.
         most: Largest number of operations; 0: not limited. None at all is BadNothingToDo.
         optional: Whether a request without any operation is one, too.
+        changes: What its first slice did stays done: it does not begin without room for what may follow.
         raw: ``(caller, whole, at, reply) -> done``: answers from the bytes of a request whose parameters
             begin at ``at``, or returns False and leaves it to ``run``, or a
             :class:`~edge_opcua.opcua.services.slices.Rest` whose result is the response. It keeps every limit
@@ -108,6 +109,7 @@ class Service:
     order: Callable[[Any], Iterable[ua.NodeId]] | None = None
     later: bool = False
     optional: bool = False
+    changes: bool = False
     raw: Callable[[Any, bytes, int, Any], bool | Rest[Any]] | None = None
 
 

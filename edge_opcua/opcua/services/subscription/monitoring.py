@@ -107,11 +107,15 @@ class Monitoring:
         ids = ("MonitoredItemIds",)
         return {
             "CreateMonitoredItems": Service(
-                CreateParameters, self.create, ("ItemsToCreate",), most, raw=self.create_bytes
+                CreateParameters, self.create, ("ItemsToCreate",), most, changes=True, raw=self.create_bytes
             ),
-            "ModifyMonitoredItems": Service(ModifyParameters, self.modify, ("ItemsToModify",), most),
-            "DeleteMonitoredItems": Service(ua.DeleteMonitoredItemsParameters, self.delete, ids, most),
-            "SetMonitoringMode": Service(ModeParameters, self.set_mode, ids, most),
+            "ModifyMonitoredItems": Service(
+                ModifyParameters, self.modify, ("ItemsToModify",), most, changes=True
+            ),
+            "DeleteMonitoredItems": Service(
+                ua.DeleteMonitoredItemsParameters, self.delete, ids, most, changes=True
+            ),
+            "SetMonitoringMode": Service(ModeParameters, self.set_mode, ids, most, changes=True),
             "SetTriggering": Service(
                 ua.SetTriggeringParameters, self.set_triggering, ("LinksToAdd", "LinksToRemove"), most
             ),

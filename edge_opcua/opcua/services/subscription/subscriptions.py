@@ -103,7 +103,9 @@ class Subscriptions:
                 raw=self.publish_bytes,
             ),
             "Republish": Service(ua.RepublishParameters, self.republish),
-            "TransferSubscriptions": Service(ua.TransferSubscriptionsParameters, self.transfer, ids, most),
+            "TransferSubscriptions": Service(
+                ua.TransferSubscriptionsParameters, self.transfer, ids, most, changes=True
+            ),
             "DeleteSubscriptions": Service(ua.DeleteSubscriptionsParameters, self.delete, ids, most),
             **self.monitoring.services(),
         }

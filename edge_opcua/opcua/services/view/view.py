@@ -92,6 +92,7 @@ class Views:
                 self._serve_browse_next,
                 ("ContinuationPoints",),
                 most.browse,
+                changes=True,
                 raw=self._browse_next_raw,
             ),
             "TranslateBrowsePathsToNodeIds": Service(
