@@ -53,6 +53,8 @@ class ServerLimits:
         queue: Longest queue of a monitored item.
         queued: Places in the queues of all items together, beyond the first of each; an item whose clients
             have no more gets a shorter queue. Nobody takes more than half of what the others left.
+        column_groups: Groups of items on tags that are looked at together, as those of one block with one
+            sampling interval; what would need more is looked at item by item. One client: as with the queues.
         links: Links between triggering and triggered items of one subscription.
         readings_per_s: How often all items of nodes that nobody tells about are read together; more of them
             get a longer interval, or BadTooManyMonitoredItems. One client: as with the queues.
@@ -118,6 +120,7 @@ class ServerLimits:
     items_per_subscription: int = 100_000
     queue: int = 1000
     queued: int = 1_000_000
+    column_groups: int = 8192
     links: int = 10_000
     readings_per_s: int = 5000
     select_clauses: int = 1000

@@ -94,7 +94,7 @@ class Monitoring:
         self._owned = Shares(limits.items)
         self._places = QueuePlaces(limits)
         self.data = DataMonitoring(aspace, reader, sampling, limits, self._places)
-        groups = ColumnGroups(Rights(access, aspace.tags), sampling)
+        groups = ColumnGroups(Rights(access, aspace.tags), sampling, limits.column_groups)
         self._columns = TagMonitoring(aspace, sampling, groups, self._places)
         self._event_types = EventTypes(aspace)
         self._receivers = Receivers(access, aspace)
@@ -189,7 +189,7 @@ class Monitoring:
         subscription: Subscription,
         wanted: CreateRequest,
         timestamps: ua.TimestampsToReturn,
-        result: ua.MonitoredItemCreateResult,
+        result: ua.MonitoredItemCreateResult | None = None,
     ) -> Item | int:
         """Make an item that is no column; returns it, or the StatusCode that says why there is none."""
         if not self._room_for(subscription, 1):
@@ -197,7 +197,9 @@ class Monitoring:
         try:
             mode = _mode(wanted.MonitoringMode)
             if wanted.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier:
-                item: Item = self._event_item(subscription, wanted, mode, result)
+                item: Item = self._event_item(
+                    subscription, wanted, mode, result or ua.MonitoredItemCreateResult()
+                )
             else:
                 item = self.data.create(subscription, wanted, timestamps, mode, self._numbers)
         except ua.UaStatusCodeError as exc:
@@ -207,11 +209,15 @@ class Monitoring:
 
     def _create_columns(
         self, subscription: Subscription, wanted: Sequence[Wanted], timestamps: ua.TimestampsToReturn
-    ) -> list[TagItem | int]:
+    ) -> list[Item | int]:
         room = self._room_for(subscription, len(wanted))
         made = self._columns.create(subscription, wanted[:room], timestamps, self._numbers)
         self._enter(subscription, [item for item in made if isinstance(item, TagItem)])
-        return made + [int(ua.StatusCodes.BadTooManyMonitoredItems)] * (len(wanted) - room)
+        found: list[Item | int] = [
+            self._create_other(subscription, self._columns.request(one), timestamps) if item is None else item
+            for one, item in zip(wanted, made, strict=False)
+        ]
+        return found + [int(ua.StatusCodes.BadTooManyMonitoredItems)] * (len(wanted) - room)
 
     def _enter(self, subscription: Subscription, items: Sequence[Item]) -> None:
         subscription.items.update((item.number, item) for item in items)
@@ -300,7 +306,9 @@ class Monitoring:
                     item.selection = self._compile(asked.Filter, result)
                 self._set_event(item, asked)
             elif isinstance(item, TagItem):
-                self._columns.modify(subscription, item, asked, timestamps)
+                if not self._columns.modify(subscription, item, asked, timestamps):
+                    item = self.data.instead_of(subscription, item)
+                    self.data.modify(item, asked, timestamps)
                 result.RevisedSamplingInterval = item.sampling_ms
             elif isinstance(item, DataItem):
                 self.data.modify(item, asked, timestamps)

@@ -437,10 +437,12 @@ class Subscriptions:
         before = self._lines.get(subscription.session_id)
         self._leave_line(subscription)
         subscription.counts.transferred_to_same_client += 1
-        subscription.owner = session
+        roles, subscription.owner = subscription.owner.roles, session
         subscription.session_id = session.session_id
         subscription.cycle.touch()
         self._enter(subscription, line)
+        if not roles <= session.roles:  # his rights shrank while nobody was there
+            self._take_back(subscription)
         if before is not None:
             # It takes no number: the new session sees no gap.
             number = subscription.next_sequence
@@ -470,11 +472,14 @@ class Subscriptions:
         What is queued, or kept for Republish, is not for him; values are read again with his rights.
         """
         for subscription in self.of_session(session):
-            subscription.forget_sent()
-            subscription.look_again()
-            if not subscription.pending:
-                subscription.cycle.more = False
-            self._note(subscription)
+            self._take_back(subscription)
+
+    def _take_back(self, subscription: Subscription) -> None:
+        subscription.forget_sent()
+        subscription.look_again()
+        if not subscription.pending:
+            subscription.cycle.more = False
+        self._note(subscription)
 
     def say_farewell(self) -> None:
         """Tell every client that its subscriptions end with the server, and answer what waits."""

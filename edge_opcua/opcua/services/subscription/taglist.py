@@ -15,6 +15,7 @@ from asyncua import ua
 from asyncua.ua.uaprotocol_auto import DataChangeFilter
 
 from edge_opcua.opcua.services.slices import Encoded
+from edge_opcua.opcua.services.subscription.items import Item
 from edge_opcua.opcua.services.subscription.tagitems import TagItem
 from edge_opcua.opcua.tags.table import PLANT, TagTable
 
@@ -113,11 +114,12 @@ def wanted_columns(data: bytes, at: int, count: int, tags: TagTable) -> list[Wan
     return found if at == len(data) else None
 
 
-def result(made: TagItem | int) -> bytes:
+def result(made: Item | int) -> bytes:
     """Return a MonitoredItemCreateResult: of an item, or with the StatusCode that says why there is none."""
     if isinstance(made, int):
         return _RESULT.pack(made, 0, 0.0, 0)
-    return _RESULT.pack(0, made.number, made.sampling_ms, made.places + 1)
+    size = made.places + 1 if isinstance(made, TagItem) else made.queue_size
+    return _RESULT.pack(0, made.number, made.sampling_ms, size)
 
 
 def answer(results: Sequence[bytes]) -> Encoded:

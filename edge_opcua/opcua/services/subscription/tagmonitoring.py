@@ -64,14 +64,22 @@ class TagMonitoring:
         mode = request.MonitoringMode
         return Wanted(tag, mode, asked.ClientHandle, sampling_ms, change, asked.QueueSize, oldest)
 
+    def request(self, wanted: Wanted) -> CreateRequest:
+        """Return a request as it would have come for an item like others."""
+        what = ua.ReadValueId(self._tags.node_id(wanted.tag), ua.AttributeIds.Value)
+        asked = ua.MonitoringParameters(
+            wanted.handle, wanted.sampling_ms, wanted.filter, wanted.queue, wanted.discard_oldest
+        )
+        return CreateRequest(what, wanted.mode, asked)
+
     def create(
         self,
         subscription: Subscription,
         wanted: Sequence[Wanted],
         timestamps: ua.TimestampsToReturn,
         numbers: Iterator[int],
-    ) -> list[TagItem | int]:
-        """Make items; returns them, or the StatusCode that says why there is none.
+    ) -> list[TagItem | int | None]:
+        """Make items; returns them, the StatusCode that says why there is none, or None: it can be no column.
 
         Their first values are queued by :meth:`settle`.
         """
@@ -79,7 +87,7 @@ class TagMonitoring:
         lease = self._places.lease(holder)
         joining: dict[ColumnGroup, tuple[list[Settings], list[TagItem]]] = {}
         groups: dict[tuple[LiveBlock, float, bool], tuple[list[Settings], list[TagItem]]] = {}
-        made: list[TagItem | int] = []
+        made: list[TagItem | int | None] = []
         filters: dict[tuple[int, int], Filter] = {}
         for one in wanted:
             try:
@@ -92,7 +100,11 @@ class TagMonitoring:
             found = groups.get((block, one.sampling_ms, compared))
             if found is None:
                 key = self._key(subscription, block, one.sampling_ms, timestamps, compared=compared)
-                found = joining.setdefault(self._groups.group(subscription, key), ([], []))
+                group = self._groups.group(subscription, key)
+                if group is None:
+                    made.append(None)
+                    continue
+                found = joining.setdefault(group, ([], []))
                 groups[block, one.sampling_ms, compared] = found
             item = TagItem(next(numbers), one.handle, holder)
             size = lease.size(one.queue)
@@ -112,8 +124,11 @@ class TagMonitoring:
         item: TagItem,
         asked: ua.MonitoringParameters,
         timestamps: ua.TimestampsToReturn,
-    ) -> None:
+    ) -> bool:
         """Change an item; it moves with its queue if it belongs into another group then.
+
+        Returns:
+            False: there can be no such group; it is as it was.
 
         Raises:
             ua.UaStatusCodeError: Its filter cannot be; it stays as it was.
@@ -126,6 +141,9 @@ class TagMonitoring:
         compared = _compares(trigger, band) or not (idle or before.is_up_to_date(place))
         block, row = self._tags.place(tag)
         key = self._key(subscription, block, asked.SamplingInterval, timestamps, compared=compared)
+        group = self._groups.group(subscription, key)
+        if group is None:
+            return False
         size, oldest = self._places.allot(item, asked.QueueSize), bool(asked.DiscardOldest)
         item.handle = asked.ClientHandle
         before.resize(place, size, discard_oldest=oldest)
@@ -133,13 +151,13 @@ class TagMonitoring:
             before.set_handle(place, asked.ClientHandle)
             if key.compared:
                 before.set_filter(place, trigger, band)
-            return
-        group = self._groups.group(subscription, key)
+            return True
         settings = Settings(row, tag, asked.ClientHandle, size, oldest, trigger, band)
         item.enter(group, *group.add([settings]))
         if not idle:
             group.take_over(item.place, before, place)
         before.remove(place)
+        return True
 
     @staticmethod
     def settle(subscription: Subscription) -> None:
