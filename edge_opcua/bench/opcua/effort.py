@@ -39,7 +39,7 @@ class Effort:
     seconds: float = 1.0
     connects: int = 15
     starts: tuple[int, ...] = (1000, 10_000, 100_000)
-    peer_starts: tuple[tuple[str, int], ...] = ((ASYNCUA, 1000), (NODE, 100_000))
+    peer_starts: tuple[tuple[str, int], ...] = ((ASYNCUA, 1000), (NODE, 10_000))
 
 
 DEFAULT: Final = Effort()
