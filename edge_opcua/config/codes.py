@@ -5,7 +5,6 @@ The pages themselves are prose and stand in ``codes.toml``.
 
 from __future__ import annotations
 
-import re
 import textwrap
 import tomllib
 from collections.abc import Mapping
@@ -68,8 +67,3 @@ def explain(code: str) -> str | None:
     body = textwrap.fill(page.text, _WIDTH, break_on_hyphens=False)
     remedy = textwrap.fill(page.remedy, _WIDTH, initial_indent="What to do: ", break_on_hyphens=False)
     return f"{name}: {page.title}   ({FAMILIES[name[0]]})\n\n{body}\n\n{remedy}"
-
-
-def is_code(text: str) -> bool:
-    """Return whether a text has the form of a code."""
-    return re.fullmatch(r"[CTDSMHR][1-7][0-9]{2}", text) is not None

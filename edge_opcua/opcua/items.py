@@ -52,11 +52,6 @@ def item_type(tag: TagConfig) -> ua.NodeId:
     return ua.NodeId(int(kind))
 
 
-def item_properties(tag: TagConfig) -> Iterator[Property]:
-    """Yield what a tag's type demands, and what is known beyond it."""
-    return (make(tag) for applies, make in _PROPERTIES.values() if applies(tag))
-
-
 class Facts(NamedTuple):
     """What of a tag's row says which properties it has."""
 
@@ -71,7 +66,7 @@ class Facts(NamedTuple):
 
 
 def property_names(tag: TagConfig | Facts) -> list[str]:
-    """Return the BrowseNames of a tag's properties, without making them."""
+    """Return the BrowseNames of what a tag's type demands, and of what is known beyond it."""
     return [name for name, (applies, _) in _PROPERTIES.items() if applies(tag)]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 from asyncua.common.events import Event
+from asyncua.ua.ua_binary import struct_to_binary
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,6 @@ from edge_opcua.opcua.events import BASE_TYPES, PlantEvent
 from edge_opcua.opcua.services.event.encoded import EncodedEvent, FieldTypes, plan
 from edge_opcua.opcua.services.event.filters import Selection, compile_filter
 from edge_opcua.opcua.services.event.stamps import ID_BYTES, Stamps
-from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.testing import ManualClock
 from tests.opcua.publishing import Plant
 
@@ -100,7 +100,7 @@ def selection(plant: Plant, wanted: list[tuple[str, str | None]], kind: ua.NodeI
 def general(chosen: Selection, made: Event) -> bytes | None:
     """What the codec says; None: it cannot."""
     with suppress(*UNENCODABLE):
-        return wire.event(7, chosen.fields(made))[4:]
+        return bytes(struct_to_binary(ua.EventFieldList(7, chosen.fields(made))))[4:]
     return None
 
 

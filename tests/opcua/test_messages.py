@@ -34,7 +34,11 @@ values = st.builds(
     numbers,
     st.builds(ua.DataValue, st.builds(ua.Variant, st.floats(allow_nan=False))),
 )
-event_lists = st.builds(wire.event, numbers, st.lists(st.builds(ua.Variant, st.text(max_size=5)), max_size=3))
+event_lists = st.builds(
+    lambda handle, texts: bytes(struct_to_binary(ua.EventFieldList(handle, list(map(ua.Variant, texts))))),
+    numbers,
+    st.lists(st.text(max_size=5), max_size=3),
+)
 
 
 def general(sequence: int, utc_ns: int, data: list[bytes], events: list[bytes]) -> ua.NotificationMessage:

@@ -17,7 +17,7 @@ from edge_opcua.core.values import BAD_WAITING_FOR_INITIAL_DATA, BlockSpec, Scal
 from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.access import Access, Kind, Permission, rule
 from edge_opcua.opcua.addressspace import Nodes
-from edge_opcua.opcua.items import item_properties, item_type, property_names
+from edge_opcua.opcua.items import item_property, item_type, property_names
 from edge_opcua.opcua.namespaces import Namespace, plant_id, plant_name
 from edge_opcua.opcua.nodes import ARRAY, SCALAR, NodeMaker, VariableSpec
 from edge_opcua.opcua.space import SpaceBuilder
@@ -66,7 +66,7 @@ class Space:
             description=tag.description,
         )
         node = self.maker.variable(self.folder, name, spec, browse_name=plant_name(tag.name))
-        for each in item_properties(tag):
+        for each in filter(None, (item_property(tag, each) for each in property_names(tag))):
             self.maker.property(node, name, each.name, each.value, data_type=each.data_type, rank=each.rank)
         return node
 

@@ -26,7 +26,7 @@ _DIAGNOSED: Final = ua.DiagnosticInfo()
 _ADDED: Final = ua.ExtensionObject()
 _FAULT: Final = bytes(nodeid_to_binary(ua.FourByteNodeId(ua.ObjectIds.ServiceFault_Encoding_DefaultBinary)))
 # Answers that repeat what clients ask for, as often as they ask for it.
-_LONG: Final = (ua.ReadResponse, ua.BrowseResponse, ua.HistoryReadResponse, ua.CallResponse)
+_LONG: Final = (ua.ReadResponse, ua.CallResponse)
 
 
 def encode(response: Any, most: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Nodes that come and go while clients look: one event on Server for all of them (Part 3 §9.32).
+"""Nodes that come while clients look: one event on Server for all of them (Part 3 §9.32).
 
 Nodes below which something changes at run time have a NodeVersion, and only those: it changes with every
 event that names them, so that a client that kept what it browsed knows whether it is still true.
@@ -19,13 +19,11 @@ from edge_opcua.opcua.feed import assign
 from edge_opcua.opcua.types import SERVER
 from edge_opcua.opcua.values import SharedDataValue, utc
 
-__all__ = ["NODE_ADDED", "NODE_DELETED", "REFERENCE_ADDED", "REFERENCE_DELETED", "ModelChanges"]
+__all__ = ["NODE_ADDED", "REFERENCE_ADDED", "ModelChanges"]
 
 # Part 5 §12.16: bits of the verb.
 NODE_ADDED: Final = 1
-NODE_DELETED: Final = 2
 REFERENCE_ADDED: Final = 4
-REFERENCE_DELETED: Final = 8
 MODEL_CHANGE_SEVERITY: Final = 100
 # More in one event would not help: a client browses again.
 MAX_CHANGES: Final = 1000
@@ -63,22 +61,11 @@ class ModelChanges:
         self._note(node, NODE_ADDED)
         self._note(parent, REFERENCE_ADDED)
 
-    def deleted(self, node: ua.NodeId, parent: ua.NodeId) -> None:
-        """Note that a node is about to be deleted; called while it still is there.
-
-        One that nobody was told of is not mentioned at all.
-        """
-        if self._verbs.get(node, 0) & NODE_ADDED:
-            del self._verbs[node]
-            return
-        self._note(node, NODE_DELETED)
-        self._note(parent, REFERENCE_DELETED)
-
     async def tell(self) -> None:
         """Send one event for everything since the last one, and give the nodes a new version."""
         verbs, self._verbs = self._verbs, {}
         types, self._types = self._types, {}
-        if not any(verb & (NODE_ADDED | NODE_DELETED) for verb in verbs.values()):
+        if not verbs:
             return
         now_ns = self._clock.utc_ns()
         for node in verbs:

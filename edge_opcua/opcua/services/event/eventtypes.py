@@ -10,10 +10,9 @@ from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.opcua.types import is_subtype, supertypes
 
-__all__ = ["BASE_EVENT", "CONDITION", "EventTypes", "Path", "path_of"]
+__all__ = ["BASE_EVENT", "EventTypes", "Path", "path_of"]
 
 BASE_EVENT: Final = ua.NodeId(ua.ObjectIds.BaseEventType)
-CONDITION: Final = ua.NodeId(ua.ObjectIds.ConditionType)
 _SUBTYPE: Final = ua.NodeId(ua.ObjectIds.HasSubtype)
 _HIERARCHICAL: Final = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
 _FIELDS: Final = frozenset({ua.NodeClass.Object, ua.NodeClass.Variable})

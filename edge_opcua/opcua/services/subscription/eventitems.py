@@ -72,8 +72,6 @@ class EventItem(QueuedItem):
         audience: Where items listen.
     """
 
-    of_events = True
-
     def __init__(
         self,
         subscription: Holder,

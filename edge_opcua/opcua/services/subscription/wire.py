@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -72,12 +72,6 @@ def notification(handle: int, value: ua.DataValue, *, overflow: bool, source: bo
 def unencodable(handle: int) -> bytes:
     """Return the MonitoredItemNotification for a value that cannot be encoded."""
     return _HANDLE_MASK.pack(handle, _STATUS) + _UINT32.pack(ua.StatusCodes.BadEncodingError)
-
-
-def event(handle: int, fields: Sequence[ua.Variant]) -> bytes:
-    """Return one EventFieldList; an :class:`EncodedEvent` says the same, and faster."""
-    head = _UINT32.pack(handle) + _UINT32.pack(len(fields))
-    return head + b"".join([variant(field) for field in fields])
 
 
 class Parcel:
