@@ -210,3 +210,23 @@ def test_what_goes_wrong_for_one_follower_stops_nobody_else(live: LiveBlock, bat
     live.listeners.update({Broken(): None, fine: None})
     take(live, batch)
     assert len(fine.seen) == 1
+
+
+@pytest.mark.parametrize("server_ns", [-(10**18), -1, 0, 1, 10**18])
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_clock_that_is_wrong_is_shown_the_same_in_every_way(
+    live: LiveBlock, batch: TagBatch, server_ns: int, *, noticed: bool
+) -> None:
+    # A clock that stands before 1970, or a server time before the source's: what the device says is shown.
+    batch.server_ns[:] = server_ns
+    take(live, batch)
+    if noticed:
+        status = live.status.copy()
+        status[TEMP] = UNCERTAIN_LAST_USABLE
+        live.reassess(status)
+    for row in (TEMP, COUNT, SPEED):
+        single = live.record(row)
+        assert live.image()[row].tobytes() == single
+        shown = live.data_value(row)
+        told = wire.notification(1, shown, overflow=False, source=True, server=True)
+        assert records.to_bytes(live.image()[row : row + 1]) == told[4:]

@@ -24,7 +24,7 @@ from edge_opcua.core.values import (
     bad_rows,
 )
 from edge_opcua.opcua.tags import records
-from edge_opcua.opcua.values import VARIANT_OF, SharedDataValue, data_value, shown_value, utc
+from edge_opcua.opcua.values import VARIANT_OF, SharedDataValue, data_value, shown_value
 
 Flags = npt.NDArray[np.bool_]
 _FLOATS: Final = (Scalar.FLOAT, Scalar.DOUBLE)
@@ -279,7 +279,9 @@ class LiveBlock:
             return _WAITING
         status = int(self.status[row])
         value = None if status & 0x80000000 else shown_value(batch, row, status)
-        server_ns = max(int(batch.server_ns[row]), int(self._noticed_ns[row]))
+        server_ns = int(batch.server_ns[row])
+        if self._noticed:
+            server_ns = max(server_ns, int(self._noticed_ns[row]))
         kind = VARIANT_OF[SCALARS[self.kind[row]]]
         return data_value(value, kind, status, int(batch.source_ns[row]), server_ns)
 
@@ -294,10 +296,6 @@ class LiveBlock:
         scalar, place = batch.place(row)
         value = batch.column(scalar)[place].tobytes()
         return records.record(int(scalar), value, status, batch.source_ns.item(row), server_ns)
-
-    def server_time(self) -> Any:
-        """Return the time up to which what is shown is known to be right, now."""
-        return utc(self._clock.utc_ns())
 
     def watch(self, row: int, watcher: Watcher) -> None:
         """Tell somebody of each change of a row."""
