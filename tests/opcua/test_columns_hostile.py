@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import struct
+from itertools import chain
 from typing import Any
 
+import pytest
 from asyncua import ua
+from asyncua.common.utils import ServiceError
 from asyncua.ua.ua_binary import struct_to_binary
 
 from edge_opcua.core.values import BAD_USER_ACCESS_DENIED
 from edge_opcua.opcua.services.subscription.dataitems import DataItem
+from edge_opcua.opcua.services.subscription.parameters import CreateParameters
 from edge_opcua.opcua.services.subscription.tagitems import TagItem
+from edge_opcua.opcua.services.subscription.taglist import Wanted, parts
 from edge_opcua.security.roles import Role
-from tests.opcua.publishing import FakeSession, item
+from tests.opcua.publishing import FakeReply, FakeSession, item
 from tests.opcua.tagplant import TagPlant, config, values_of
 
 ADMIN, OBSERVER = frozenset({Role.SECURITY_ADMIN}), frozenset({Role.OBSERVER})
 
 
-class Reply:
+class Keeps(FakeReply):
     """Keeps what is answered."""
 
     def send(self, response: Any) -> None:
@@ -35,7 +40,7 @@ def test_items_of_thousands_of_intervals_are_not_as_many_groups() -> None:
     number = plant.subscribe()
     asked = [item(plant.nodes[0], handle=i, sampling_ms=10.0 * i, queue=3) for i in range(1, 11)]
     body = struct.pack("<Iii", number, 2, len(asked)) + b"".join(map(struct_to_binary, asked))
-    reply: Any = Reply()
+    reply = Keeps()
     assert plant.service.monitoring.create_bytes(plant.session, body, 0, reply) is True
     assert kinds(plant, number) == [TagItem] * 4 + [DataItem] * 6
     results = ua.ua_binary.struct_from_binary(
@@ -114,3 +119,45 @@ def test_whoever_takes_over_a_subscription_with_the_same_rights_gets_all_of_it()
     (result,) = plant.service.transfer(FakeSession("later"), params).Parameters.Results
     assert result.AvailableSequenceNumbers == [1]
     assert values_of(plant.parcel(number)) == [(1, 2.0, 0)]
+
+
+def test_an_item_may_move_to_and_fro_with_all_it_has_queued() -> None:
+    # Each move looks through what all have queued: it is not sorted again for each.
+    plant = TagPlant(*(config(f"t{i}") for i in range(20)))
+    number = plant.subscribe()
+    plant.poll([0.0] * 20)
+    made = plant.monitor(number, *plant.nodes, queue=5)
+    other = plant.monitor(number, plant.nodes[0], sampling_ms=500.0, handle=99, queue=5)
+    for i in range(4):
+        plant.poll([float(i)] * 20)
+    for turn in range(7):
+        for index, each in enumerate(made[: 2 + turn], 1):
+            plant.modify(number, each.MonitoredItemId, handle=index, sampling_ms=500.0 * (turn % 2), queue=5)
+        plant.modify(number, other.MonitoredItemId, handle=99, sampling_ms=500.0 * (turn % 2), queue=5)
+    told: dict[int, list[float]] = {}
+    for handle, value, _ in values_of(plant.parcel(number)):
+        told.setdefault(handle, []).append(value)
+    # The last one takes samples: no time has passed for one, but it was told once it was to be told.
+    assert told.pop(99)[0] == 0.0
+    assert told == {handle: [0.0, 1.0, 2.0, 3.0] for handle in range(1, 21)}
+
+
+def test_items_that_begin_many_groups_are_made_in_more_slices() -> None:
+    plant = TagPlant(config("a"))
+    alike = [Wanted(0, 2, i, 0.0, None, 1, True) for i in range(900)]
+    assert [len(part) for part in parts(alike, plant.aspace.tags)] == [475, 425]
+    different = [Wanted(0, 2, i, 10.0 * i, None, 1, True) for i in range(30)]
+    assert [len(part) for part in parts(different, plant.aspace.tags)] == [20, 10]
+    assert list(chain.from_iterable(parts(different, plant.aspace.tags))) == different
+
+
+def test_the_subscription_is_looked_at_before_the_timestamps() -> None:
+    # Part 4 §5.13.2: both ways say the same of a request in which everything is wrong.
+    plant = TagPlant(config("a"))
+    request = item(plant.nodes[0])
+    body = struct.pack("<Iii", 99, 7, 1) + struct_to_binary(request)
+    with pytest.raises(ServiceError) as from_bytes:
+        plant.service.monitoring.create_bytes(plant.session, body, 0, Keeps())
+    with pytest.raises(ServiceError) as from_objects:
+        plant.service.monitoring.create(plant.session, CreateParameters(99, 7, [request]))
+    assert from_bytes.value.code == from_objects.value.code == ua.StatusCodes.BadSubscriptionIdInvalid

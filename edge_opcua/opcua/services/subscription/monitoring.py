@@ -49,8 +49,6 @@ from edge_opcua.opcua.types import SERVER, attribute
 from edge_opcua.opcua.values import utc
 
 _OVERFLOW_SEVERITY: Final = 500
-# About a millisecond of work, too.
-COLUMN_SLICE: Final = 500
 # An item that moves from group to group with its queue is as much work as so many new ones.
 MOVE_WORK: Final = 10
 # As many clauses of an event filter are about as much work as an item.
@@ -148,7 +146,7 @@ class Monitoring:
         wanted = taglist.wanted_columns(whole, at + taglist.HEAD_BYTES, count, self._aspace.tags)
         if wanted is None:
             return False
-        work = self._create_wanted(caller, found[0], _timestamps(timestamps), wanted)
+        work = self._create_wanted(caller, found[0], timestamps, wanted)
         outcome = begin(work)
         if isinstance(outcome, Rest):
             return outcome
@@ -156,15 +154,15 @@ class Monitoring:
         return True
 
     def _create_wanted(
-        self, caller: Caller, number: int, timestamps: ua.TimestampsToReturn, wanted: Sequence[Wanted]
+        self, caller: Caller, number: int, timestamps: int, wanted: Sequence[Wanted]
     ) -> Generator[None, None, Encoded]:
         results: list[bytes] = []
-        for start in range(0, len(wanted), COLUMN_SLICE):
-            if start:
+        for part in taglist.parts(wanted, self._aspace.tags):
+            if results:
                 yield
             subscription = self._find(caller, number)  # it may have ended meanwhile
-            part = wanted[start : start + COLUMN_SLICE]
-            results += map(taglist.result, self._create_columns(subscription, part, timestamps))
+            made = self._create_columns(subscription, part, _timestamps(timestamps))
+            results += map(taglist.result, made)
             self._columns.settle(subscription)
         return taglist.answer(results)
 

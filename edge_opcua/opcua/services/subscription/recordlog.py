@@ -19,6 +19,8 @@ Flags = npt.NDArray[np.bool_]
 
 _LEAST: Final = 64
 _MUCH: Final = 1024
+# So many items are looked for one by one before the log is sorted by items.
+_SINGLY: Final = 8
 # How far beyond what is wanted one looks for what is alive.
 _GLANCE: Final = 64
 
@@ -41,6 +43,7 @@ class RecordLog:
         self.numbers: Numbers = np.zeros(0, np.int64)
         self.bodies: Records = np.zeros(0, BODY)
         self._sorted: tuple[Places, Places] | None = None
+        self._asked = 0  # for one item, since something was appended
 
     def __len__(self) -> int:
         return self.tail - self.head
@@ -110,6 +113,7 @@ class RecordLog:
         source.take(rows, out=self.bodies[start:end], mode="clip")
         self.tail = end
         self._sorted = None
+        self._asked = 0
         return start
 
     def oldest(self, most: int, first: Numbers) -> Places | slice:
@@ -133,12 +137,16 @@ class RecordLog:
 
     def of(self, place: int, first: int) -> Places:
         """Return where the living records of one item lie; many items one after the other are cheap."""
-        if self._sorted is None:
-            span = slice(self.head, self.tail)
-            order = np.argsort(self.items[span], kind="stable")
-            self._sorted = (self.items[span][order], order + self.head)
-        items, where = self._sorted
-        start, end = np.searchsorted(items, (place, place + 1))
-        found = where[start:end]
+        span = slice(self.head, self.tail)
+        if self._sorted is None and self._asked < _SINGLY:  # sorting costs as much as looking a hundred times
+            self._asked += 1
+            found = (self.items[span] == place).nonzero()[0] + self.head
+        else:
+            if self._sorted is None:
+                order = np.argsort(self.items[span], kind="stable")
+                self._sorted = (self.items[span][order], order + self.head)
+            items, where = self._sorted
+            start, end = np.searchsorted(items, (place, place + 1))
+            found = where[start:end]
         alive: Places = found[(found >= self.head) & (self.numbers[found] >= first)]
         return alive

@@ -8,7 +8,7 @@ the general way.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from asyncua import ua
@@ -41,6 +41,7 @@ _FILTER: Final = struct.Struct("<iId")
 # StatusCode, MonitoredItemId, RevisedSamplingInterval, RevisedQueueSize, and an ExtensionObject that is none.
 _RESULT: Final = struct.Struct("<IIdI3x")
 _NO_DIAGNOSTICS: Final = bytes(4)
+_PART_WORK, _GROUP_WORK = 500, 25
 # QueueSize, DiscardOldest.
 _QUEUE: Final = struct.Struct("<I?")
 # Whatever only samples has a queue that links can release: it is no column.
@@ -112,6 +113,24 @@ def wanted_columns(data: bytes, at: int, count: int, tags: TagTable) -> list[Wan
     except (IndexError, struct.error):
         return None  # it is too short: whoever decodes it says so
     return found if at == len(data) else None
+
+
+def parts(wanted: Sequence[Wanted], tags: TagTable) -> Iterator[list[Wanted]]:
+    """Cut a list into parts of about a millisecond of work: to begin a group is as much as many items."""
+    part: list[Wanted] = []
+    work, groups = 0, set()
+    for one in wanted:
+        group = (tags.place(one.tag)[0], one.sampling_ms)
+        if group not in groups:
+            groups.add(group)
+            work += _GROUP_WORK
+        work += 1
+        part.append(one)
+        if work >= _PART_WORK:
+            yield part
+            part, work, groups = [], 0, set()
+    if part:
+        yield part
 
 
 def result(made: Item | int) -> bytes:
