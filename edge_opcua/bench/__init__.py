@@ -53,6 +53,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
         "edge_opcua.bench.opcua.growth",
         "OPC UA server: how cost grows with tags and clients, and what clients are told where it ends; 2 min",
     ),
+    "opcua-profile": Benchmark("edge_opcua.bench.opcua.shares", "OPC UA server: where its time goes"),
 }
 
 

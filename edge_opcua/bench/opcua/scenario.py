@@ -102,7 +102,7 @@ class Delivery:
         return Step(self.offered_rate, self.rate, max(abs(self.lost), wrong), self.per_cpu_s)
 
 
-class _Subscribers:
+class Subscribers:
     """Clients with a subscription of the same items each."""
 
     def __init__(self, target: Target, demand: Demand, stack: ExitStack) -> None:
@@ -157,9 +157,9 @@ def deliver(target: Target, demand: Demand) -> Delivery:
     """Subscribe, let the variables change, and count what arrives."""
     # All variables to the same sequence number: a Boolean that misses two changes has not changed.
     target.begin(demand.items, 1.0, 0.001)
-    _finished(target, ())
+    finished(target, ())
     with ExitStack() as stack:
-        who = _Subscribers(target, demand, stack)
+        who = Subscribers(target, demand, stack)
         who.settle(demand.items)
         target.begin(demand.items, demand.hz, demand.warm_s + demand.parts + 0.2)
         began_s = time.monotonic()
@@ -175,7 +175,7 @@ def deliver(target: Target, demand: Demand) -> Delivery:
             busy.append(used_s / took_s)
         client_busy = (time.process_time() - own_s) / (time.monotonic() - own_at_s)
         ages = np.array(who.ages or [0.0])
-        done = _finished(target, who.clients)
+        done = finished(target, who.clients)
         offered = int(done["cycles"]) * demand.items * demand.clients
         made = offered / done["seconds"] if target.name == OURS else demand.rate
         _drain(who, offered)
@@ -193,7 +193,7 @@ def deliver(target: Target, demand: Demand) -> Delivery:
         )
 
 
-def _finished(target: Target, clients: Sequence[LoadClient]) -> dict[str, Any]:
+def finished(target: Target, clients: Sequence[LoadClient]) -> dict[str, Any]:
     """Receive until the producer is done."""
     until_s = time.monotonic() + 60.0
     while time.monotonic() < until_s:
@@ -204,7 +204,7 @@ def _finished(target: Target, clients: Sequence[LoadClient]) -> dict[str, Any]:
     raise LoadError("the producer does not come to its end")
 
 
-def _drain(who: _Subscribers, offered: int) -> None:
+def _drain(who: Subscribers, offered: int) -> None:
     """Receive what is still on its way."""
     until_s = time.monotonic() + _DRAIN_S
     quiet_s, seen = time.monotonic() + _LATE_S, who.values
@@ -501,7 +501,7 @@ def latency(target: Target, items: int, interval_ms: float, hz: float, seconds: 
         target.begin(items, hz, seconds, "times")
         pump([client], time.monotonic() + 0.2)
         client.on_values = take
-        _finished(target, [client])
+        finished(target, [client])
         pump([client], time.monotonic() + _QUIET_S)
     finally:
         client.close()
