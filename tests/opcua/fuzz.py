@@ -27,7 +27,7 @@ from asyncua import Client, ua
 from asyncua.common.connection import MessageChunk
 from asyncua.ua.ua_binary import nodeid_to_binary, struct_to_binary, uatcp_to_binary
 
-from tests.opcua.fuzz_requests import requests, strange
+from tests.opcua.fuzz_requests import requests, strange, tag_requests
 from tests.opcua.secure_peers import GOOD, OTHER
 from tests.opcua.victim import TICK_S, Victim, running_victim
 from tests.security.certificates import make
@@ -176,6 +176,7 @@ class Fuzz:
             self.on_a_secure_channel,
             self.in_a_session,
             self.with_strange_values,
+            self.about_tags,
         ]
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
@@ -246,6 +247,40 @@ class Fuzz:
             with contextlib.suppress(ConnectionError, TimeoutError, ua.UaError, OSError):
                 async with asyncio.timeout(ANSWER_S):
                     await client.disconnect()
+
+    async def about_tags(self) -> None:
+        """What is answered from its bytes: the same again, with a few other bytes, with other values."""
+        client = self._victim.client(OTHER)
+        await client.connect()
+        try:
+            subscription = await client.create_subscription(self._dice.choice([10, 50]), _Ignore())
+            nodes = [client.get_node(node) for node in self._victim.tag[:24]]
+            made = await subscription.subscribe_data_change(nodes, queuesize=self._dice.choice([1, 5]))
+            items = [each for each in made if isinstance(each, int)]
+            seeds = tag_requests(self._victim, subscription.subscription_id, items)
+            for _ in range(40):
+                if client.uaclient.protocol.transport is None:
+                    self._report.ended += 1
+                    return
+                with contextlib.suppress(
+                    struct.error, TypeError, AttributeError, ua.UaError, ValueError, KeyError
+                ):
+                    body = self._varied(self._dice.choice(seeds))
+                    for _ in range(self._dice.choice([1, 1, 3])):
+                        await self._ask_as("tags", client.uaclient.protocol, body)
+        finally:
+            with contextlib.suppress(ConnectionError, TimeoutError, ua.UaError, OSError):
+                async with asyncio.timeout(ANSWER_S):
+                    await client.disconnect()
+
+    def _varied(self, message: Any) -> bytes:
+        """Return a request as it is, with other values, or with other bytes behind its header."""
+        chance = self._dice.random()
+        if chance < 0.4:
+            return bytes(struct_to_binary(strange(message, self._dice)))
+        body = bytes(struct_to_binary(message))
+        head = len(struct_to_binary(message.RequestHeader)) + 4
+        return body if chance < 0.6 else body[:head] + self._mutated(body[head:])
 
     # --- how -----------------------------------------------------------------------------------------
 

@@ -175,3 +175,64 @@ def requests(victim: Victim, subscription: int = 1) -> list[Any]:
         _with(ua.HistoryReadRequest(), HistoryReadDetails=ua.ReadRawModifiedDetails()),
         _with(ua.QueryFirstRequest()),
     ]
+
+
+def tag_requests(victim: Victim, subscription: int, items: list[int]) -> list[Any]:
+    """Return good requests about tags, which are answered from their bytes."""
+    some = victim.tag[::3]
+    values = [ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value) for node in some]
+    mixed = [*values[:20], ua.ReadValueId(victim.plain, 13), ua.ReadValueId(some[0], 4), values[0]]
+    filters = [
+        None,
+        ua.DataChangeFilter(ua.DataChangeTrigger.StatusValue, ua.DeadbandType.Absolute, 0.5),
+        ua.DataChangeFilter(ua.DataChangeTrigger.StatusValueTimestamp, ua.DeadbandType.Percent, 10.0),
+        ua.DataChangeFilter(ua.DataChangeTrigger.Status, ua.DeadbandType.None_, 0.0),
+    ]
+    asked = [
+        ua.MonitoringParameters(i, (0.0, 20.0, 70.0)[i % 3], filters[i % 4], i % 5, bool(i % 2))
+        for i in range(len(values))
+    ]
+    wanted = [
+        ua.MonitoredItemCreateRequest(value, ua.MonitoringMode(2 * (i % 2)), asked[i])
+        for i, value in enumerate(values)
+    ]
+    changed = [ua.MonitoredItemModifyRequest(number, asked[i]) for i, number in enumerate(items)]
+    folder = ua.BrowseDescription(NodeId=victim.tags, ResultMask=63)
+    tag = ua.BrowseDescription(NodeId=some[0], BrowseDirection=ua.BrowseDirection.Both, ResultMask=63)
+    both = ua.TimestampsToReturn.Both
+    return [
+        _with(ua.ReadRequest(), TimestampsToReturn=both, NodesToRead=values),
+        _with(ua.ReadRequest(), TimestampsToReturn=ua.TimestampsToReturn.Source, NodesToRead=values[:3]),
+        _with(ua.ReadRequest(), TimestampsToReturn=both, NodesToRead=mixed),
+        _with(ua.BrowseRequest(), NodesToBrowse=[folder, tag]),
+        _with(ua.BrowseRequest(), RequestedMaxReferencesPerNode=3, NodesToBrowse=[folder, tag]),
+        _with(ua.RegisterNodesRequest(), NodesToRegister=list(some)),
+        _with(ua.CreateMonitoredItemsRequest(), SubscriptionId=subscription, ItemsToCreate=wanted),
+        _with(ua.ModifyMonitoredItemsRequest(), SubscriptionId=subscription, ItemsToModify=changed),
+        _with(
+            ua.SetMonitoringModeRequest(),
+            SubscriptionId=subscription,
+            MonitoringMode=ua.MonitoringMode.Disabled,
+            MonitoredItemIds=items[::2],
+        ),
+        _with(
+            ua.SetMonitoringModeRequest(),
+            SubscriptionId=subscription,
+            MonitoringMode=ua.MonitoringMode.Reporting,
+            MonitoredItemIds=items,
+        ),
+        _with(
+            ua.SetTriggeringRequest(),
+            SubscriptionId=subscription,
+            TriggeringItemId=items[0],
+            LinksToAdd=items[1:3],
+            LinksToRemove=items[2:4],
+        ),
+        _with(ua.DeleteMonitoredItemsRequest(), SubscriptionId=subscription, MonitoredItemIds=items[-1:]),
+        _with(ua.TransferSubscriptionsRequest(), SubscriptionIds=[subscription], SendInitialValues=True),
+        _with(ua.RepublishRequest(), SubscriptionId=subscription, RetransmitSequenceNumber=2),
+        _with(
+            ua.PublishRequest(),
+            SubscriptionAcknowledgements=[ua.SubscriptionAcknowledgement(subscription, 1)],
+        ),
+    ]

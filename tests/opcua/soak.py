@@ -83,6 +83,8 @@ async def connect_and_leave(victim: Victim, turn: int) -> None:
     client = victim.client(GOOD if turn % SECURE_SHARE == 0 else None)
     await client.connect()
     await client.get_node(victim.plain).read_value()
+    for _ in range(3 * (turn % 4 == 0)):  # a list that comes again has a plan, which goes with its client
+        await client.read_values([client.get_node(node) for node in victim.tag[turn % 16 :: 16]])
     if turn % 3 == 1:
         client.uaclient.protocol.transport.abort()
         client.disconnect_socket()
@@ -96,6 +98,12 @@ async def subscribe_and_leave(client: Any, victim: Victim, turn: int) -> None:
     subscription = await client.create_subscription(20, Handler())
     nodes = [client.get_node(node) for node in (victim.plain, victim.array)]
     await subscription.subscribe_data_change(nodes)
+    tags = [client.get_node(node) for node in victim.tag[turn % 16 :: 16]]
+    items = await subscription.subscribe_data_change(
+        tags, queuesize=1 + turn % 3, sampling_interval=20 * (turn % 2)
+    )
+    await subscription.set_monitoring_mode(ua.MonitoringMode(turn % 3))
+    await subscription.unsubscribe(items[::2])
     await subscription.subscribe_events(ua.NodeId(ua.ObjectIds.Server))
     if turn % 10 == 0:
         await asyncio.sleep(0.03)

@@ -34,6 +34,7 @@ async def test_noise_at_every_stage_disturbs_nobody(tmp_path: Path) -> None:
         "secure channel",
         "session",
         "strange values",
+        "tags",
     }
     assert report.answered > 50
     assert report.ended > 20

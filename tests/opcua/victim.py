@@ -1,7 +1,8 @@
 """A server in a process of its own, so that its memory, tasks and descriptors can be counted.
 
 ``python -m tests.opcua.victim STATE`` is that process. It trusts the certificates in ``STATE/trust``, counts
-``plain`` up every 50 ms, answers each line on standard input with what it has open, and ends with it.
+``plain`` and its tags up every 50 ms, answers each line on standard input with what it has open, and ends
+with it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import structlog
 from asyncua import Client, ua
 from cryptography import x509
 
+from edge_opcua.config.tags import TagConfig
+from edge_opcua.core.batch import BlockLayout, TagBatch
+from edge_opcua.core.values import BAD_DEVICE_FAILURE, UNCERTAIN_LAST_USABLE, BlockSpec, Scalar
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.tags.live import LiveBlock
+from edge_opcua.opcua.tags.table import PLANT
 from tests.opcua.secure_peers import GOOD, OPERATES, Plant, client_of, running_plant
 from tests.security.certificates import Identity
 
 TICK_S = 0.05
+TAGS = (
+    *(f"{scalar.name}_{i}" for i in range(8) for scalar in Scalar if scalar is not Scalar.STRING),
+    "STRING_0",
+    "INT32_array",
+)
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # The rates are for one client; a test is a hundred of them in a hurry.
 LIMITS = ServerLimits(
@@ -58,6 +70,8 @@ class Victim:
     plain = ua.NodeId("plain", 2)
     array = ua.NodeId("array", 2)
     held = ua.NodeId("held", 2)
+    tags = ua.NodeId("Tags", PLANT)
+    tag = tuple(ua.NodeId(f"Tags.{name}", PLANT) for name in TAGS)
     machine = ua.NodeId("machine", 2)
     echo = ua.NodeId("echo", 2)
 
@@ -137,13 +151,25 @@ def _rss_bytes(pid: int) -> int:
 class _Log:
     """Counts log events; of what nobody foresaw it keeps the text."""
 
+    BUGS = frozenset(
+        {
+            "request.failed",
+            "notify.failed",
+            "schedule.failed",
+            "read.failed",
+            "item.read_failed",
+            "item.not_encoded",
+            "connection.not_closed",
+        }
+    )
+
     def __init__(self) -> None:
         self.events: Counter[str] = Counter()
         self.unforeseen: list[str] = []
 
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
         self.events[event["event"]] += 1
-        if event["event"] == "request.failed" and len(self.unforeseen) < 20:
+        if event["event"] in self.BUGS and len(self.unforeseen) < 20:
             self.unforeseen.append(_where(event.get("exc_info")) or str(event.get("error")))
         raise structlog.DropEvent
 
@@ -175,10 +201,52 @@ def _facts(plant: Plant, log: _Log) -> dict[str, Any]:
     }
 
 
-async def _count_up(plant: Plant) -> None:
+class _Tags:
+    """Two blocks of tags of every kind, which are rows and no nodes."""
+
+    def __init__(self, plant: Plant) -> None:
+        core = plant.server.iserver
+        table = core.aspace.tags
+        table.folder = Victim.tags
+        self._blocks: list[tuple[LiveBlock, TagBatch]] = []
+        half = len(TAGS) // 2
+        for name, tags in (("one", TAGS[:half]), ("two", TAGS[half:])):
+            configs = [_config(each) for each in tags]
+            spec = BlockSpec(f"press.{name}", tuple(each.spec for each in configs), 4)
+            block = LiveBlock(spec, core.clock)
+            table.add(block, [(row, f"Tags.{each.name}", each) for row, each in enumerate(configs)])
+            self._blocks.append((block, TagBatch(BlockLayout(spec))))
+        core.access.cover(table, core.aspace.virtual)
+
+    def poll(self, count: int) -> None:
+        """Let new values come in; now and then they are Bad, of another status, or some were lost."""
+        for block, batch in self._blocks:
+            for row, tag in enumerate(batch.layout.spec.tags):
+                if tag.length and tag.type is Scalar.STRING:
+                    batch.set_text(row, f"{count}")
+                elif tag.length:
+                    batch.set_array(row, [count % 100] * 3)
+                else:
+                    batch.set(row, tag.type.dtype.type(count % 100))
+            batch.status[:] = 0 if count % 7 else BAD_DEVICE_FAILURE
+            batch.source_ns[:] = batch.server_ns[:] = time.time_ns()
+            status = np.where(count % 11, batch.status, np.uint32(UNCERTAIN_LAST_USABLE))
+            block.take(batch, status.astype(np.uint32), missed=count % 13 == 0)
+
+
+def _config(name: str) -> TagConfig:
+    kind, _, number = name.partition("_")
+    length = {"STRING": 16}.get(kind, 3 if number == "array" else 0)
+    high = 100.0 if number == "1" and kind in ("DOUBLE", "INT32") else None
+    low = 0.0 if high else None
+    return TagConfig(name, "DB1.DBD0:REAL", type=Scalar[kind], length=length, low=low, high=high)
+
+
+async def _count_up(plant: Plant, tags: _Tags) -> None:
     count = 0.0
     while True:
         count += 1
+        tags.poll(int(count))
         await plant.server.write_attribute_value(plant.plain.nodeid, ua.DataValue(ua.Variant(count)))
         await asyncio.sleep(TICK_S)
 
@@ -189,7 +257,9 @@ async def _serve(state: Path) -> None:
     async with running_plant(state, allow_none=True, limits=LIMITS) as plant, asyncio.TaskGroup() as group:
         for der in sorted((state / "trust").iterdir()):
             plant.trust.add(der.read_bytes(), roles=OPERATES)
-        counting = group.create_task(_count_up(plant))
+        machine = plant.machine
+        await machine.add_folder(Victim.tags, ua.QualifiedName("Tags", PLANT))
+        counting = group.create_task(_count_up(plant, _Tags(plant)))
         certificate = plant.pki.certificate.public_bytes(_pem()).decode()
         _say({"url": plant.server.url, "certificate": certificate})
         reader = asyncio.StreamReader()
