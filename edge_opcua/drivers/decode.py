@@ -207,8 +207,9 @@ def _decode_run(
         # NaN compares as neither below nor above, so the order of these lines does not matter.
         status[run.rows[np.isnan(values)]] = _SENSOR
     if run.low is not None and run.high is not None:
-        status[run.rows[np.less(values, run.low)]] = _BELOW
-        status[run.rows[np.greater(values, run.high)]] = _ABOVE
+        with np.errstate(invalid="ignore"):  # a signalling NaN is widened before it is compared
+            status[run.rows[np.less(values, run.low)]] = _BELOW
+            status[run.rows[np.greater(values, run.high)]] = _ABOVE
 
 
 def _decode_array(

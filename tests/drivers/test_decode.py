@@ -228,6 +228,16 @@ def test_any_bits_at_all_are_a_value_or_a_failure(wire: bytes, order: str) -> No
         assert (code == BAD_SENSOR_FAILURE) == bool(np.isnan(np.asarray(batch.value(row), float)).any())
 
 
+def test_a_signalling_nan_is_a_sensor_failure_and_no_warning_where_there_is_a_range() -> None:
+    # Warnings are errors here. Without a scale the value is compared as the REAL it is.
+    rows = [Row(modbus.parse("hr:0:REAL"), low=-1.0, high=1.0), Row(modbus.parse("hr:2:REAL"), low=0.0)]
+    signalling = bytes.fromhex("7f800001")
+
+    _, status = decode(rows, ModbusShape(), 2 * signalling, 2)
+
+    assert status == [BAD_SENSOR_FAILURE] * 2
+
+
 def test_bytes_that_are_no_string_are_a_configuration_fault() -> None:
     # An S7 string leads with its greatest and present length; 16 present of 4 is another variable.
     _, status = decode([Row(s7.parse("DB1.DBB0:STRING[4]"))], S7Shape(), bytes((4, 16)) + b"abcd", 1)
