@@ -284,6 +284,17 @@ def test_a_tag_that_may_not_be_read_says_so_and_nothing_else() -> None:
     assert values_of(plant.parcel(number)) == [(2, 2.0, 0)]
 
 
+def test_an_item_that_reports_again_looks_at_who_may_read_it_now() -> None:
+    # Nothing was looked at since the user changed: the group takes samples, and its time has not come.
+    plant = TagPlant(config("secret"))
+    plant.session.roles = frozenset({Role.SECURITY_ADMIN})
+    number, (secret,) = subscribed(plant, 1, sampling_ms=50.0)
+    plant.set_mode(number, DISABLED, secret)
+    plant.session.roles = frozenset({Role.OBSERVER})
+    plant.set_mode(number, REPORTING, secret)
+    assert [status for _, _, status in values_of(plant.parcel(number))] == [BAD_USER_ACCESS_DENIED]
+
+
 def test_a_transfer_brings_the_present_values(plant: TagPlant) -> None:
     # §5.14.7 SendInitialValues
     number, _ = subscribed(plant, 2)

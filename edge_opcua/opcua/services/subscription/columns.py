@@ -204,6 +204,7 @@ class ColumnGroup:
         """Queue the present values of items that were just activated."""
         if not self._fresh:
             return
+        self._review()
         places = np.fromiter(self._fresh, np.intp, len(self._fresh))
         self._fresh.clear()
         self._active[places] = True
