@@ -40,6 +40,7 @@ LIMITS: Final = ServerLimits(
     early_request_burst=10_000,
     sessions=200,
     items=20_000_000,
+    queue=10_000,
     queued=50_000_000,
 )
 _SERVER: Final = ua.NodeId(ua.ObjectIds.Server)

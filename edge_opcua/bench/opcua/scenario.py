@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -448,7 +449,10 @@ def events(target: Target, hz: float, seconds: float) -> EventDelivery:
     numbers: list[int] = []
 
     def take(message: bytes, found: Sequence[Event]) -> None:
-        numbers.extend(int(text_of(message, one.fields[MESSAGE_FIELD]) or -1) for one in found)
+        texts = (text_of(message, one.fields[MESSAGE_FIELD]) for one in found)
+        numbers.extend(
+            int(text) for text in texts if text.isdigit()
+        )  # another one says that a queue was full
 
     client.on_events = take
     try:

@@ -31,8 +31,8 @@ from edge_opcua.bench.opcua.target import (
 )
 
 LIMITS_NOTE: Final = (
-    "limits of the bench server: publishing from 1 ms, requests and connections per second not limited; "
-    "the rest as shipped"
+    "limits of the bench server: publishing from 1 ms, queues to 10 000, requests and connections per second "
+    "not limited; the rest as shipped"
 )
 
 # Rates at which the ladders begin, values per second.
