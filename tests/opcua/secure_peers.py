@@ -182,7 +182,7 @@ async def running_plant(  # noqa: C901 - one small machine, told in one place
         ("fail", fail, ua.VariantType.UInt32, []),
     ):
         methods[name] = await machine.add_method(node_id(name), f"{index}:{name}", func, [kind], out)
-    await server.make_notifier(machine.nodeid)
+    await make_notifier(server, machine)
     server.access.mark(Kind.SETPOINT, [variables[name].nodeid for name in ("plain", "slow", "held", "array")])
     server.access.mark(Kind.MODEL, [method.nodeid for method in methods.values()])
     plant = Plant(server, pki, trust, machine, **variables, methods=methods, knocks=knocks)
@@ -192,6 +192,15 @@ async def running_plant(  # noqa: C901 - one small machine, told in one place
     )
     async with server:
         yield plant
+
+
+async def make_notifier(server: SecureServer, node: Node) -> None:
+    """Let clients subscribe to events of an object; its events reach Server as well (Part 3 §7.16)."""
+    above = server.get_node(ua.NodeId(ua.ObjectIds.Server))
+    for each in (node, above):
+        flags = await each.read_event_notifier()
+        await each.set_event_notifier(flags | {ua.EventNotifier.SubscribeToEvents})
+    await above.add_reference(node, ua.ObjectIds.HasNotifier, forward=True, bidirectional=True)
 
 
 def _open_pki(state: Path) -> Pki:

@@ -11,7 +11,7 @@ from asyncua import Client, ua
 from asyncua.common.events import get_event_obj_from_type_node
 
 from edge_opcua.opcua.access import Kind
-from tests.opcua.secure_peers import OTHER, Plant, request, running_plant, status_of, until
+from tests.opcua.secure_peers import OTHER, Plant, make_notifier, request, running_plant, status_of, until
 
 CODES = ua.StatusCodes
 OP = ua.FilterOperator
@@ -106,7 +106,7 @@ async def test_an_event_comes_to_server_machine_and_a_folder_between_to_each_ite
     cell = await hall.add_object(ua.NodeId("cell", 2), "2:Cell")
     press = await cell.add_object(ua.NodeId("press", 2), "2:Press")
     for notifier in (hall, cell):
-        await server.make_notifier(notifier.nodeid)
+        await make_notifier(server, notifier)
     await cell.add_reference(press, IDS.HasEventSource, forward=True, bidirectional=True)
     await hall.add_reference(cell, IDS.HasNotifier, forward=True, bidirectional=True)
     inbox = Inbox()

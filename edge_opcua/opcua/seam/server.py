@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlparse
 
 import structlog
-from asyncua import Node, Server, ua
+from asyncua import Server, ua
 from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
@@ -464,21 +464,6 @@ class SecureServer(Server):
         through whatever feeds the node.
         """
         self.iserver.attribute_service.set_handler(handler, node_ids)
-
-    async def make_notifier(self, node_id: ua.NodeId) -> None:
-        """Let clients subscribe to events of an object; its events reach Server as well (Part 3 §7.16)."""
-        node = self.get_node(node_id)
-        flags = {ua.EventNotifier.SubscribeToEvents}
-        await node.set_event_notifier(await node.read_event_notifier() | flags)
-        server = self.get_node(SERVER)
-        await server.set_event_notifier(await server.read_event_notifier() | flags)
-        if SERVER not in self._parents_by_notifier(node):
-            await server.add_reference(node, ua.ObjectIds.HasNotifier, forward=True, bidirectional=True)
-
-    def _parents_by_notifier(self, node: Node) -> list[ua.NodeId]:
-        notifier = ua.NodeId(ua.ObjectIds.HasNotifier)
-        references = self.iserver.aspace[node.nodeid].references
-        return [ref.NodeId for ref in references if ref.ReferenceTypeId == notifier and not ref.IsForward]
 
     async def emit(self, event: Any, notifiers: Iterable[ua.NodeId] | None = None) -> None:
         """Deliver an event to every item on the notifiers and on Server, to each item once.
