@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -13,10 +14,10 @@ from asyncua.ua.ua_binary import nodeid_to_binary
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam.buffer import StrictBuffer
 from edge_opcua.opcua.seam.jobs import Job, Jobs
-from edge_opcua.opcua.seam.request import decode
+from edge_opcua.opcua.seam.request import LongList, decode, decode_slowly, long_list
 from edge_opcua.opcua.seam.session import Session
 from edge_opcua.opcua.services.service import Service
-from edge_opcua.opcua.services.slices import Rest
+from edge_opcua.opcua.services.slices import Rest, begin
 
 
 def requests(*names: str) -> frozenset[ua.NodeId]:
@@ -39,6 +40,8 @@ TYPES: Final = {
     for number, name in ua.ObjectIdNames.items()
     if name.endswith("Request_Encoding_DefaultBinary")
 }
+# What is longer is decoded slice by slice.
+_LONG_BYTES: Final = 8192
 
 
 class Line(Protocol):
@@ -146,6 +149,13 @@ class Dispatch:
     def _decoded(self, service: Service, session: Session, way: Way, whole: bytes, at: int) -> None:
         params = None
         if service.params is not None:
+            if len(whole) > _LONG_BYTES and not (service.later or service.aside):
+                where = long_list(service.params, service.counted)
+                if where is not None:
+                    self._go_on(
+                        begin(self._slowly(service, where, session, whole, at)), session, way, len(whole)
+                    )
+                    return
             most = dict.fromkeys(service.counted, service.most)
             body = StrictBuffer(whole, at, longest=self._limits.string_bytes)
             params = decode(service.params, body, self._limits, most)
@@ -163,6 +173,19 @@ class Dispatch:
                 self._go_on(outcome, session, way, len(whole))
             else:
                 way.send(outcome)
+
+    def _slowly(
+        self, service: Service, where: LongList, session: Session, whole: bytes, at: int
+    ) -> Generator[None, None, Any]:
+        """Decode a long list and answer it, slice by slice."""
+        assert service.params is not None, "the list is in them"
+        body = StrictBuffer(whole, at, longest=self._limits.string_bytes)
+        params = yield from decode_slowly(service.params, where, body, self._limits, service.most)
+        _check_counts(service, params)
+        if session.is_over:  # meanwhile
+            raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
+        outcome = service.run(session, params)
+        return (yield from outcome.slices()) if isinstance(outcome, Rest) else outcome
 
     def _go_on(self, rest: Rest[Any], session: Session, way: Way, size: int) -> None:
         """Do what takes longer than a slice; the others have their turn in between."""

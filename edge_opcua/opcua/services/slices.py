@@ -52,6 +52,10 @@ class Rest(Generic[_T]):
     def __init__(self, work: Generator[None, None, _T]) -> None:
         self._work = work
 
+    def slices(self) -> Generator[None, None, _T]:
+        """Return it as a part of another long work, instead of awaiting it."""
+        return self._work
+
     def __await__(self) -> Generator[Any, None, _T]:
         return self._go_on().__await__()
 
