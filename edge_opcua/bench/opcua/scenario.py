@@ -472,7 +472,7 @@ def events(target: Target, hz: float, seconds: float) -> EventDelivery:
         emitted = int(done["cycles"])
         pump([client], time.monotonic() + _DRAIN_S, lambda: len(numbers) >= emitted)
         used_s = target.server.cpu_s() - cpu_s
-        inorder = sum(1 for at, number in enumerate(numbers) if number == at)
+        inorder = len(numbers) - sum(after <= before for before, after in pairwise(numbers))
         return EventDelivery(
             emitted, len(numbers) / done["seconds"], len(numbers) / used_s, emitted - inorder
         )
@@ -500,11 +500,12 @@ def latency(target: Target, items: int, interval_ms: float, hz: float, seconds: 
     try:
         subscription = client.subscribe(interval_ms).SubscriptionId
         client.monitor(subscription, target.nodes(items), queue=10)
+        initial: list[int] = []
+        client.on_values = lambda columns: initial.append(len(columns.status))
         client.publish()
-        pump([client], time.monotonic() + _QUIET_S)
-        target.begin(items, hz, seconds, "times")
-        pump([client], time.monotonic() + 0.2)
+        pump([client], time.monotonic() + _SETTLE_S, lambda: sum(initial) >= items)
         client.on_values = take
+        target.begin(items, hz, seconds, "times")
         finished(target, [client])
         pump([client], time.monotonic() + _QUIET_S)
     finally:
