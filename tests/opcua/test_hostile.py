@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import random
 import struct
@@ -63,7 +64,7 @@ async def lax(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
         connections=8,
         per_address=8,
         sessions=3,
-        activation_s=0.5,
+        activation_s=5.0,
         recheck_s=0.1,
         min_lifetime_s=0.2,
         message_bytes=200_000,
@@ -727,8 +728,12 @@ async def test_a_session_that_lost_its_connection_gives_way_to_a_new_client(lax:
             await vanished.disconnect()
 
 
-async def test_too_many_connections_are_refused_and_the_idle_ones_end(lax: Plant) -> None:
+async def test_too_many_connections_are_refused_and_the_idle_ones_end(
+    lax: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with lax.client() as client:
+        core = lax.server.iserver
+        monkeypatch.setattr(core, "limits", dataclasses.replace(core.limits, activation_s=0.5))
         parked = [await asyncio.open_connection("127.0.0.1", lax.server.port) for _ in range(10)]
         assert await client.get_node(lax.plain.nodeid).read_value() == 1.5
         async with asyncio.timeout(10):
