@@ -45,7 +45,7 @@ from edge_opcua.core.batch import (
     aligned,
 )
 from edge_opcua.core.clock import Clock, SystemClock
-from edge_opcua.core.quality import effective
+from edge_opcua.core.quality import effective, steady_until
 from edge_opcua.core.values import (
     BlockSpec,
     Link,
@@ -150,6 +150,11 @@ class BlockReader:
         return self._head[_NEWEST]
 
     @property
+    def behind(self) -> bool:
+        """Whether the bus holds more than this reader has seen."""
+        return self._head[_NEWEST] > self.cursor
+
+    @property
     def beat_ns(self) -> int:
         """Monotonic time at which the writer last showed that it lives, ns; 0 if there was none yet."""
         return self._head[_BEAT]
@@ -193,6 +198,18 @@ class BlockReader:
     def effective(self, batch: TagBatch) -> npt.NDArray[np.uint32]:
         """Return the effective status of each row now (architecture §4), shape ``(n_tags,)``."""
         return effective(
+            batch,
+            self._layout.spec.policy,
+            beat_ns=max(self._head[_BEAT], batch.stamp_ns),
+            now_ns=self._clock.monotonic_ns(),
+        )
+
+    def steady_until(self, batch: TagBatch) -> float:
+        """Return the monotonic time until which :meth:`effective` says what it says now, ns.
+
+        A new batch ends it before.
+        """
+        return steady_until(
             batch,
             self._layout.spec.policy,
             beat_ns=max(self._head[_BEAT], batch.stamp_ns),

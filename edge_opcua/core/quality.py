@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +102,31 @@ def effective(batch: TagBatch, policy: Policy, *, beat_ns: int, now_ns: int) -> 
         return status.copy()
     stale = np.where(bad_rows(status), status, np.uint32(UNCERTAIN_LAST_USABLE))
     return stale.astype(np.uint32, copy=False)
+
+
+def steady_until(batch: TagBatch, policy: Policy, *, beat_ns: int, now_ns: int) -> float:
+    """Return until when :func:`effective` answers as it does now, if nothing is published meanwhile.
+
+    Args:
+        batch: The newest batch of the block.
+        policy: The block's staleness and hold times.
+        beat_ns: Monotonic time at which the writer last showed that it lives; a later one only prolongs it.
+        now_ns: Monotonic time of the question.
+
+    Returns:
+        Monotonic time, ns; infinite: only another batch changes it. Before ``now_ns`` if a sign of life of
+        the writer would change it.
+    """
+    link = batch.link
+    if link is Link.DISABLED:
+        return math.inf
+    lost_ns = beat_ns + policy.writer_lost_s * _SECOND_NS
+    if now_ns > lost_ns:
+        return -math.inf
+    ends_ns = batch.refreshed_ns + policy.stale_after_s * _SECOND_NS
+    if link is not Link.UP:
+        ends_ns = min(batch.link_since_ns, beat_ns) + policy.hold_s * _SECOND_NS
+    return min(lost_ns, ends_ns) if now_ns <= ends_ns else lost_ns
 
 
 def _without_source(batch: TagBatch, *, held: bool, coming_up: bool) -> npt.NDArray[np.uint32]:

@@ -8,6 +8,7 @@ Results: every one is handed out, and what was overwritten on the bus before we 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,6 +79,7 @@ class BlockView:
             binding.slot.value_callback = partial(self._read, binding)
         self._bound: npt.NDArray[np.bool_] = np.array([each is not None for each in self._by_row], np.bool_)
         self._rows_of = _rows_of_columns(reader)
+        self._steady_ns = -math.inf
 
     def take(self, batch: TagBatch) -> Iterable[Binding]:
         """Show a new batch; returns the bindings whose value or status changed, if anybody watches one."""
@@ -95,14 +97,12 @@ class BlockView:
 
     def reassess(self) -> Iterable[Binding]:
         """Look at the age of what is shown; returns the bindings whose status changed."""
-        if self.batch is None:
+        if self.batch is None or self._clock.monotonic_ns() <= self._steady_ns:
             return ()
         status = self.reader.effective(self.batch)
         changed = status != self.status
-        if not changed.any():
-            return ()
         self._note(status)
-        return self._chosen(changed)
+        return self._chosen(changed) if changed.any() else ()
 
     def value_of(self, binding: Binding) -> SharedDataValue:
         """Return what a client reads for a binding; there is a batch."""
@@ -134,6 +134,7 @@ class BlockView:
         if overlaid.any():
             self._noticed_ns[overlaid] = self._clock.utc_ns()
         self.status = status
+        self._steady_ns = self.reader.steady_until(self.batch)
 
     def _chosen(self, changed: npt.NDArray[np.bool_]) -> list[Binding]:
         return [each for row in np.flatnonzero(changed & self._bound) if (each := self._by_row[row])]
@@ -188,34 +189,40 @@ class TagFeed:
     Args:
         reader: The block's reader.
         block: What clients see of it.
+        clock: Clock of the bus.
+
+    Attributes:
+        reader: See above.
     """
 
-    def __init__(self, reader: BlockReader, block: LiveBlock) -> None:
-        self._reader = reader
+    def __init__(self, reader: BlockReader, block: LiveBlock, clock: Clock) -> None:
+        self.reader = reader
+        self._clock = clock
         self._block = block
         self._lost = 0
+        self._steady_ns = -math.inf
 
     def start(self) -> None:
         """Show what the bus holds now."""
-        latest = self._reader.latest()
+        latest = self.reader.latest()
         if latest is not None:
-            self._reader.cursor = latest.sequence
+            self.reader.cursor = latest.sequence
             self._take(latest)
 
     @property
     def newest(self) -> int:
         """Sequence of the newest batch on the bus."""
-        return self._reader.newest
+        return self.reader.newest
 
     @property
     def cursor(self) -> int:
         """Sequence of the last batch that was taken."""
-        return self._reader.cursor
+        return self.reader.cursor
 
     @property
     def behind(self) -> bool:
         """Whether the bus holds more than was taken."""
-        return self._reader.newest > self._reader.cursor
+        return self.reader.behind
 
     def tick(self, *, assess: bool) -> int:
         """Show what is new: the newest batch, or each if somebody wants each; or look at its age.
@@ -229,9 +236,9 @@ class TagFeed:
         Returns:
             How many rows were taken.
         """
-        newest, rows, upto = None, 0, self._reader.newest
+        newest, rows, upto = None, 0, self.reader.newest
         every = self._block.wants_every
-        for batch in self._reader.poll():
+        for batch in self.reader.poll():
             newest = batch
             if every:
                 self._take(batch)
@@ -239,17 +246,25 @@ class TagFeed:
             if batch.sequence >= upto or rows >= TURN_ROWS:
                 break
         if newest is None:
-            if assess and self._block.batch is not None:
-                self._block.reassess(self._reader.effective(self._block.batch))
+            if assess:
+                self._reassess()
         elif not every:
             self._take(newest)
             rows = len(newest.status)
         return rows
 
     def _take(self, batch: TagBatch) -> None:
-        missed = self._reader.lost > self._lost
-        self._lost = self._reader.lost
-        self._block.take(batch, self._reader.effective(batch), missed=missed)
+        missed = self.reader.lost > self._lost
+        self._lost = self.reader.lost
+        self._block.take(batch, self.reader.effective(batch), missed=missed)
+        self._steady_ns = self.reader.steady_until(batch)
+
+    def _reassess(self) -> None:
+        """Look at the age of what is shown, if it can have become another quality by now."""
+        batch = self._block.batch
+        if batch is not None and self._clock.monotonic_ns() > self._steady_ns:
+            self._block.reassess(self.reader.effective(batch))
+            self._steady_ns = self.reader.steady_until(batch)
 
 
 @dataclass(slots=True)
@@ -298,7 +313,13 @@ class Feed:
             if (view := views.pop(f"{nodes.device}.link", None)) is not None
         ]
         self._blocks = list(views.values())
-        self._tags = [TagFeed(bus.reader(block.spec.name), block) for block in space.tags.blocks]
+        self._tags = [TagFeed(bus.reader(block.spec.name), block, clock) for block in space.tags.blocks]
+        self._readers = [
+            *(tags.reader for tags in self._tags),
+            *(view.reader for view in self._blocks),
+            *(each.view.reader for each in self._inferences),
+            *(each.view.reader for each in self._links),
+        ]
 
     @property
     def notified(self) -> int:
@@ -319,6 +340,7 @@ class Feed:
         for inference in self._inferences:
             await inference.start()
         await self._follow_links(assess=True)
+        await self._show_health()
 
     async def tick(self) -> None:
         """Take over what is new; every :data:`ASSESS_NS`, look at the age of what is not."""
@@ -326,6 +348,8 @@ class Feed:
         assess = now_ns >= self._assess_at_ns
         if assess:
             self._assess_at_ns = now_ns + ASSESS_NS
+        elif not any(reader.behind for reader in self._readers):
+            return
         await self._take_tags(assess=assess)
         for view in self._blocks:
             await refresh(view, self.counts, assess=assess)
@@ -361,8 +385,10 @@ class Feed:
 
     async def _follow_links(self, *, assess: bool) -> None:
         changed = [await link.tick(assess=assess) for link in self._links]
-        if not any(changed) and not assess:
-            return
+        if any(changed):
+            await self._show_health()
+
+    async def _show_health(self) -> None:
         healths = [link.health for link in self._links]
         if healths:
             worst = min(healths, key=_WORST_FIRST.index)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_opcua.core.batch import BlockLayout, TagBatch
-from edge_opcua.core.quality import TABLE, effective, substitutes
+from edge_opcua.core.batch import LINK, LINK_SINCE, REFRESHED, STAMP, BlockLayout, TagBatch
+from edge_opcua.core.quality import TABLE, effective, steady_until, substitutes
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
     BAD_CONFIGURATION_ERROR,
@@ -98,11 +98,14 @@ def make_batch(rows: list[tuple[int, bool]], link: Link, policy: Policy) -> TagB
     return batch
 
 
+_policies = st.builds(Policy, stale_after_s=_limits, hold_s=_limits, writer_lost_s=_limits)
+
+
 @settings(max_examples=150)
 @given(
     rows=st.lists(st.tuples(st.sampled_from(_OWN), st.booleans()), min_size=1, max_size=8),
     link=st.sampled_from(Link),
-    policy=st.builds(Policy, stale_after_s=_limits, hold_s=_limits, writer_lost_s=_limits),
+    policy=_policies,
     ages=st.tuples(_ages, _ages, _ages),
 )
 def test_the_columns_say_what_the_table_says_row_by_row(
@@ -143,6 +146,49 @@ def test_a_lost_source_never_leaves_a_row_good(
     shown = effective(batch, policy, beat_ns=now_ns - round(beat_age_s * SECOND), now_ns=now_ns)
     if link is not Link.UP or beat_age_s > policy.writer_lost_s:
         assert all(not is_good(int(status)) for status in shown)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(Link), _policies, *[_ages] * 4, st.floats(0, 20))
+def test_until_it_says_nothing_changes_whatever_signs_of_life_come(
+    link: Link,
+    policy: Policy,
+    refreshed_age_s: float,
+    link_age_s: float,
+    beat_age_s: float,
+    later_s: float,
+    next_beat_s: float,
+) -> None:
+    batch = make_batch([(GOOD, False), (GOOD, True), (BAD_WAITING_FOR_INITIAL_DATA, False)], link, policy)
+    now_ns = 1000 * SECOND
+    beat_ns = now_ns - round(beat_age_s * SECOND)
+    batch.head[STAMP] = beat_ns
+    batch.head[REFRESHED] = now_ns - round(refreshed_age_s * SECOND)
+    batch.head[LINK_SINCE] = now_ns - round(link_age_s * SECOND)
+    until_ns = steady_until(batch, policy, beat_ns=beat_ns, now_ns=now_ns)
+    then_ns = now_ns + round(later_s * SECOND)
+    if until_ns < now_ns:  # the writer is silent: any moment it may be heard of again
+        assert then_ns - beat_ns > policy.writer_lost_s * SECOND
+        return
+    before = effective(batch, policy, beat_ns=beat_ns, now_ns=now_ns).tolist()
+    then_ns = min(then_ns, int(until_ns)) if until_ns < math.inf else then_ns
+    for heard_ns in (beat_ns, min(then_ns, beat_ns + round(next_beat_s * SECOND))):
+        assert effective(batch, policy, beat_ns=heard_ns, now_ns=then_ns).tolist() == before
+
+
+def test_it_is_over_right_after_it_says() -> None:
+    policy = Policy(stale_after_s=1.0, hold_s=3.0, writer_lost_s=2.0)
+    batch = make_batch([(GOOD, False)], Link.UP, policy)
+    now_ns = batch.head[REFRESHED] = 100 * SECOND
+    stale_ns = int(steady_until(batch, policy, beat_ns=now_ns, now_ns=now_ns))
+    assert stale_ns == 101 * SECOND
+    shown = [effective(batch, policy, beat_ns=now_ns, now_ns=at).tolist() for at in (stale_ns, stale_ns + 1)]
+    assert shown == [[GOOD], [UNCERTAIN_LAST_USABLE]]
+    lost_ns = int(steady_until(batch, policy, beat_ns=now_ns, now_ns=stale_ns + 1))
+    assert lost_ns == 102 * SECOND
+    assert steady_until(batch, policy, beat_ns=now_ns, now_ns=lost_ns + 1) < lost_ns
+    batch.head[LINK] = Link.DISABLED
+    assert steady_until(batch, policy, beat_ns=now_ns, now_ns=now_ns) == math.inf
 
 
 def test_a_stamp_from_the_future_of_another_core_is_not_old() -> None:

@@ -44,7 +44,7 @@ class Rig:
         self.clock = clock
         self.writer: BlockWriter = bus.writer(SPEC.name)
         self.block = LiveBlock(SPEC, clock)
-        self.feed = TagFeed(bus.reader(SPEC.name), self.block)
+        self.feed = TagFeed(bus.reader(SPEC.name), self.block, clock)
 
     def publish(self, *values: int) -> None:
         for value in values:

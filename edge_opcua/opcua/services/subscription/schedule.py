@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -152,9 +153,12 @@ class Schedule:
         self._alarm = self._tasks.create_task(self._wait(due_s), name="opcua.subscriptions.alarm")
 
     async def _wait(self, due_s: float) -> None:
-        await self._clock.sleep(max(0.0, due_s - self._clock.monotonic_s()))
-        self._alarm = None
-        try:
+        """Wait for what is due first, again and again: a task for each would cost more than the waiting."""
+        while True:
+            await self._clock.sleep(max(0.0, due_s - self._clock.monotonic_s()))
+            self._alarm_s = -math.inf  # nobody need wake us: we look at the heap right after
             self.work()
-        finally:
-            self._arm()
+            if not self._heap:
+                self._alarm = None
+                return
+            self._alarm_s = due_s = self._heap[0][0]
