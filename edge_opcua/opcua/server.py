@@ -178,6 +178,7 @@ class PlantServer:
             "results": counts.results,
             "results_lost": counts.lost,
             "values_notified": self._feed.notified,
+            "tag_gaps": sum(block.gaps for block in self._server.iserver.aspace.tags.blocks),
             "service_level": self._object.service_level if self._object is not None else None,
             "certificates": [one.text for one in self._certificates.expiring] if self._certificates else [],
             "sessions": [

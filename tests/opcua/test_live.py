@@ -230,3 +230,16 @@ def test_a_clock_that_is_wrong_is_shown_the_same_in_every_way(
         shown = live.data_value(row)
         told = wire.notification(1, shown, overflow=False, source=True, server=True)
         assert records.to_bytes(live.image()[row : row + 1]) == told[4:]
+
+
+def test_batches_that_somebody_wanted_are_counted_when_they_are_lost(
+    live: LiveBlock, batch: TagBatch
+) -> None:
+    newest, every = Follower(), Follower(every=True)
+    live.listeners[newest] = None
+    live.take(batch, batch.status.copy(), missed=True)
+    assert live.gaps == 0
+    live.listeners[every] = None
+    live.take(batch, batch.status.copy(), missed=True)
+    live.take(batch, batch.status.copy())
+    assert live.gaps == 1

@@ -77,6 +77,7 @@ class LiveBlock:
         changed: Rows whose value or status is another than before the last take or reassessment.
         listeners: Who follows it as columns.
         handed: Values that were handed to whoever follows it.
+        gaps: How often batches were lost that somebody wanted.
     """
 
     def __init__(self, spec: BlockSpec, clock: Clock) -> None:
@@ -84,7 +85,7 @@ class LiveBlock:
         self.version = 0
         self.batch: TagBatch | None = None
         self.listeners: dict[Listener, None] = {}
-        self.handed = 0
+        self.handed = self.gaps = 0
         self._clock = clock
         n = len(spec.tags)
         self.kind: npt.NDArray[np.uint8] = spec.columns.types
@@ -124,6 +125,7 @@ class LiveBlock:
             status: Effective status of each row.
             missed: Whether batches before it were lost.
         """
+        self.gaps += missed and self.wants_every
         before = self.batch
         other_status = status != self.status
         substituted: npt.NDArray[np.uint64] | None = None
