@@ -156,7 +156,7 @@ class Peer {
           if ((performance.now() - begun) / 1000 > order.seconds) break;
         }
       }
-      await pause(5);
+      await pause(20); // EVENTS_PERIOD_S of the others
     }
     return { cycles: count, seconds: (performance.now() - begun) / 1000 };
   }

@@ -15,6 +15,7 @@ from asyncua import ua
 
 from edge_opcua.bench.opcua import profile
 from edge_opcua.bench.opcua.remote import say
+from edge_opcua.bench.opcua.values import EVENTS_PERIOD_S
 from edge_opcua.config.handover import unpacked
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.logs import configure_logging
@@ -53,7 +54,7 @@ class _Bench(PlantServer):
     async def emit_for(self, order: dict[str, Any]) -> dict[str, Any]:
         """Emit events at a rate for a time; their Message is their number."""
         server = self._running()
-        count, period_s = 0, 0.005
+        count, period_s = 0, EVENTS_PERIOD_S
         began_s = time.perf_counter()
         while (passed_s := time.perf_counter() - began_s) < order["seconds"]:
             while count < passed_s * order["hz"]:

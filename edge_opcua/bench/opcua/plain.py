@@ -20,7 +20,7 @@ from asyncua.crypto.permission_rules import SimpleRoleRuleset
 
 from edge_opcua.bench.opcua.plant import NAME
 from edge_opcua.bench.opcua.remote import say
-from edge_opcua.bench.opcua.values import kind_of, value
+from edge_opcua.bench.opcua.values import EVENTS_PERIOD_S, kind_of, value
 from edge_opcua.core.values import Scalar
 
 FOLDER: Final = 100
@@ -136,7 +136,7 @@ class Plain:
                     await asyncio.sleep(0)
                     if time.perf_counter() - began_s > order["seconds"]:
                         break
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(EVENTS_PERIOD_S)
         return {"cycles": count, "seconds": time.perf_counter() - began_s}
 
 
