@@ -195,13 +195,18 @@ class BlockReader:
                 return self._batch
         return None
 
-    def effective(self, batch: TagBatch) -> npt.NDArray[np.uint32]:
-        """Return the effective status of each row now (architecture §4), shape ``(n_tags,)``."""
+    def effective(self, batch: TagBatch, *, at_ns: int | None = None) -> npt.NDArray[np.uint32]:
+        """Return the effective status of each row (architecture §4), shape ``(n_tags,)``.
+
+        Args:
+            batch: A batch of this block.
+            at_ns: Monotonic time of the question, ns; now if None.
+        """
         return effective(
             batch,
             self._layout.spec.policy,
             beat_ns=max(self._head[_BEAT], batch.stamp_ns),
-            now_ns=self._clock.monotonic_ns(),
+            now_ns=self._clock.monotonic_ns() if at_ns is None else at_ns,
         )
 
     def steady_until(self, batch: TagBatch) -> float:

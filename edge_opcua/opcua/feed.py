@@ -256,8 +256,14 @@ class TagFeed:
     def _take(self, batch: TagBatch) -> None:
         missed = self.reader.lost > self._lost
         self._lost = self.reader.lost
-        self._block.take(batch, self.reader.effective(batch), missed=missed)
-        self._steady_ns = self.reader.steady_until(batch)
+        if batch.sequence < self.reader.newest:
+            # It is not old because we come late: a newer one has taken its place long ago.
+            status = self.reader.effective(batch, at_ns=batch.stamp_ns)
+            self._steady_ns = -math.inf
+        else:
+            status = self.reader.effective(batch)
+            self._steady_ns = self.reader.steady_until(batch)
+        self._block.take(batch, status, missed=missed)
 
     def _reassess(self) -> None:
         """Look at the age of what is shown, if it can have become another quality by now."""

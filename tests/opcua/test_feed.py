@@ -32,9 +32,12 @@ class Listener:
 
     every: bool = False
     seen: list[tuple[int, bool]] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
 
     def block_changed(self, block: LiveBlock, *, missed: bool) -> None:
-        self.seen.append((block.data_value(1).Value.Value, missed))
+        shown = block.data_value(1)
+        self.seen.append((shown.Value.Value, missed))
+        self.statuses.append(shown.StatusCode.value)
 
 
 class Rig:
@@ -115,6 +118,29 @@ def test_age_is_looked_at_only_when_it_is_time(rig: Rig) -> None:
     assert rig.block.data_value(1).StatusCode.value == GOOD
     rig.feed.tick(assess=True)
     assert rig.block.data_value(1).StatusCode.value == UNCERTAIN_LAST_USABLE
+
+
+def test_a_batch_that_was_taken_late_is_not_old_where_a_newer_one_followed(rig: Rig) -> None:
+    # The poll was in time; that the server was not must not be told as a fault of the device.
+    listener = rig.follow(every=True)
+    for value in (1, 2, 3):
+        rig.publish(value)
+        rig.clock.step(1.5)
+    rig.feed.tick(assess=True)
+    assert listener.statuses == [GOOD, GOOD, GOOD]
+    rig.clock.step(3.0)
+    rig.feed.tick(assess=True)
+    assert listener.statuses[-1] == UNCERTAIN_LAST_USABLE
+
+
+def test_what_was_old_when_it_was_published_is_told_as_old(rig: Rig) -> None:
+    listener = rig.follow(every=True)
+    rig.publish(1)
+    rig.clock.step(3.0)
+    rig.writer.publish(refreshed=False)
+    rig.publish(2)
+    rig.feed.tick(assess=True)
+    assert listener.statuses == [GOOD, UNCERTAIN_LAST_USABLE, GOOD]
 
 
 def test_before_the_first_batch_there_is_no_age(rig: Rig) -> None:
