@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
 from cryptography import x509
 
-from edge_opcua.opcua.access import Kind
+from edge_opcua.opcua.access import Access, AccessRule, Kind
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.seam import SecureServer, ServerSecurity, Session
 from edge_opcua.opcua.seam.protocol import Protocol
@@ -124,6 +124,7 @@ async def running_plant(  # noqa: C901 - one small machine, told in one place
     advertised_urls: tuple[str, ...] = (),
     users: UserStore | None = None,
     anonymous: bool = True,
+    rules: Sequence[AccessRule] = (),
 ) -> AsyncIterator[Plant]:
     """Run a server with a small machine; two clients are trusted."""
     pki = await asyncio.to_thread(_open_pki, state)
@@ -144,6 +145,7 @@ async def running_plant(  # noqa: C901 - one small machine, told in one place
         listen="127.0.0.1:0",
         limits=limits,
         advertised_urls=advertised_urls,
+        access=Access(rules),
     )
     await server.init()
     index = await server.register_namespace("urn:test:plant")

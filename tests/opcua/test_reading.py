@@ -81,14 +81,13 @@ class Site:
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     limits = ServerLimits(operations=OperationLimits(read=12_000), response_bytes=300_000)
     state = tmp_path_factory.mktemp("state")
-    async with running_plant(state, allow_none=True, limits=limits) as plant:
+    async with running_plant(state, allow_none=True, limits=limits, rules=HIDDEN) as plant:
         core = plant.server.iserver
         spec = block_of("press.fast")
         block = LiveBlock(spec, SystemClock())
         core.aspace.tags.add(
             block, [(row, name_of(0, row), config_of(tag)) for row, tag in enumerate(spec.tags)]
         )
-        core.access._rules = HIDDEN
         core.access.cover(core.aspace.tags, core.aspace.virtual)
         made = Site(plant, block, TagBatch(BlockLayout(spec)))
         made.show(1)
