@@ -103,6 +103,11 @@ class ModelItem:
     gap: bool = False
     lost: int = 0
 
+    @property
+    def follows_the_block(self) -> bool:
+        """Whether it takes over what changed in the block, and remembers nothing of its own."""
+        return (self.trigger, self.band, self.slow) == (1, 0.0, False) and self.mode == REPORTING
+
     def look(self, value: ua.DataValue) -> None:
         if self.mode != DISABLED and changed(self.trigger, self.band, self.last, value):
             self.push(value)
@@ -200,6 +205,9 @@ class Columns(RuleBasedStateMachine):
         item = self.items[number]
         wanted = self.wanted(shape := dict(shape), item.row)
         assert self.plant.modify(self.number, number, **wanted).StatusCode.is_good()
+        if item.follows_the_block and item.last is not DENIED:
+            # Part 4 §7.22.2: that a time changes counts from when it is asked for.
+            item.last = self.plant.block.data_value(item.row)
         item.shape(shape, ua.TimestampsToReturn.Both, self.handles)
 
     @rule(data=st.data(), mode=st.sampled_from([REPORTING, DISABLED]))
