@@ -15,6 +15,7 @@ _PROPERTY: Final = ua.NodeId(ua.ObjectIds.HasProperty)
 _TYPE_DEFINITION: Final = ua.NodeId(ua.ObjectIds.HasTypeDefinition)
 SERVER: Final = ua.NodeId(ua.ObjectIds.Server)
 MAX_DEPTH: Final = 32
+_LONG_LETTERS: Final = 1024
 
 _SIGNED: Final = frozenset(
     {ua.VariantType.SByte, ua.VariantType.Int16, ua.VariantType.Int32, ua.VariantType.Int64}
@@ -33,6 +34,12 @@ _CARRIERS: Final[dict[int, frozenset[ua.VariantType] | None]] = {
 _LAST_BUILT_IN: Final = 25
 _BUILT_IN: Final = range(1, _LAST_BUILT_IN + 1)
 _ENUMERATION: Final = ua.NodeId(ua.ObjectIds.Enumeration)
+
+
+def is_long(node: ua.NodeId) -> bool:
+    """Whether a NodeId is longer than those of nodes are: nothing is kept by what anybody can make up."""
+    identifier = node.Identifier
+    return isinstance(identifier, (str, bytes)) and len(identifier) > _LONG_LETTERS
 
 
 def attribute(aspace: Nodes, node: ua.NodeId, attribute_id: ua.AttributeIds) -> Any:

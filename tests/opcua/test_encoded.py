@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edge_opcua.opcua.events import BASE_TYPES, PlantEvent
+from edge_opcua.opcua.services.event import encoded
 from edge_opcua.opcua.services.event.encoded import EncodedEvent, FieldTypes, plan
 from edge_opcua.opcua.services.event.filters import Selection, compile_filter
 from edge_opcua.opcua.services.event.stamps import ID_BYTES, Stamps
@@ -190,3 +191,11 @@ def test_an_event_without_stamps_gets_them_and_one_with_them_keeps_them() -> Non
     filling.fill(made)
     assert (made.Time, made.EventId) == (before, own)
     assert made.ReceiveTime is not None
+
+
+def test_long_node_ids_are_encoded_and_not_kept(plant: Plant) -> None:
+    chosen = selection(plant, [("SourceNode", None)])
+    for letter in ("x", b"x"):
+        made = event({"SourceNode": (K.NodeId, ua.NodeId(letter * 5000, 2))})
+        assert chosen.encoded(EncodedEvent(made)) == general(chosen, made)
+        assert max(len(kept) for kept in encoded._node_ids.values()) < 5000

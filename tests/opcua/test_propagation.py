@@ -78,3 +78,14 @@ def test_references_in_a_circle_are_walked_once() -> None:
     refer(space, node("Line"), IDS.HasNotifier, node("Press"))
     above = Notifiers(space).above(node("Cell"))
     assert sorted(str(each.Identifier) for each in above) == ["2253", "Cell", "Line", "Press"]
+
+
+def test_nothing_is_kept_of_nodes_that_anybody_can_make_up() -> None:
+    # A write to an unknown node is told with that node as its source: a megabyte each, if somebody likes.
+    notifiers = Notifiers(plant())
+    for i in range(5):
+        made_up = ua.NodeId(f"{i}" * 2000, 2)
+        assert set(notifiers.above(made_up)) == {made_up, SERVER}
+    assert not notifiers._above
+    notifiers.above(node("Press"))
+    assert len(notifiers._above) == 1

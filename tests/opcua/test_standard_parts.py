@@ -367,3 +367,12 @@ def test_the_security_diagnostics_name_their_encoding_as_text() -> None:
     assert text(body) == "urn:policy"
     assert Primitives.Bytes.unpack(body) == b"der"
     assert len(body) == 0
+
+
+@pytest.mark.parametrize(("length", "is_source"), [(1024, True), (1025, False)])
+def test_the_source_of_an_audit_event_is_no_node_that_somebody_made_up_of_a_megabyte(
+    length: int, *, is_source: bool
+) -> None:
+    node = ua.NodeId("x" * length, 7)
+    event = audit_event(Act("value.written", ua.StatusCodes.BadNodeIdUnknown, node=node), "urn:server", None)
+    assert event.SourceNode == (node if is_source else ua.NodeId(ua.ObjectIds.Server))

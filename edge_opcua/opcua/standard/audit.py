@@ -22,7 +22,7 @@ from edge_opcua.errors import EdgeError
 from edge_opcua.opcua.access import Access, Kind
 from edge_opcua.opcua.events import PlantEvent
 from edge_opcua.opcua.services.audit import Act
-from edge_opcua.opcua.types import SERVER
+from edge_opcua.opcua.types import SERVER, is_long
 from edge_opcua.opcua.values import utc
 
 __all__ = ["TYPES", "AuditTrail", "Folding", "audit_event", "audit_types", "journal_record"]
@@ -215,7 +215,8 @@ def audit_event(act: Act, server_uri: str, time: dt.datetime | None) -> PlantEve
     certificate_type = _CERTIFICATE_TYPES.get(str(act.facts.get("code", "")))
     if act.kind == "channel.refused" and certificate_type is not None:
         event_type, source_name = certificate_type, "Security/Certificate"
-    source = act.node if act.kind in _OF_A_NODE and not act.node.is_null() else SERVER
+    of_node = act.kind in _OF_A_NODE and not act.node.is_null() and not is_long(act.node)
+    source = act.node if of_node else SERVER
     event = PlantEvent(
         ua.NodeId(event_type),
         (source, source_name),

@@ -20,6 +20,7 @@ from asyncua.ua.ua_binary import nodeid_to_binary
 from edge_opcua.opcua.services.attribute.ranges import NumericRange
 from edge_opcua.opcua.services.event.fields import cut, typed_variant
 from edge_opcua.opcua.services.variants import NULL, SCALARS, variant
+from edge_opcua.opcua.types import is_long
 
 __all__ = ["EncodedEvent", "FieldTypes", "Key", "Plan", "plan"]
 
@@ -158,9 +159,11 @@ def _node_id(value: ua.NodeId) -> bytes:
     key = (value.NodeIdType, value.NamespaceIndex, value.Identifier)
     kept = _node_ids.get(key)
     if kept is None:
-        if len(_node_ids) >= _KEPT:
-            _node_ids.clear()
-        kept = _node_ids[key] = _NODE_ID_KIND + nodeid_to_binary(value)
+        kept = _NODE_ID_KIND + nodeid_to_binary(value)
+        if not is_long(value):
+            if len(_node_ids) >= _KEPT:
+                _node_ids.clear()
+            _node_ids[key] = kept
     return kept
 
 

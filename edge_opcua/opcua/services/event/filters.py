@@ -19,6 +19,7 @@ from edge_opcua.opcua.services.event.eventtypes import EventTypes
 from edge_opcua.opcua.services.event.fields import NULL_FIELD, Fields, Names, read_field
 from edge_opcua.opcua.services.event.where import Where, compile_where
 from edge_opcua.opcua.services.variants import NULL
+from edge_opcua.opcua.types import is_long
 from edge_opcua.security.roles import Role
 
 __all__ = ["Compiled", "Receivers", "Selection", "compile_filter", "may_receive"]
@@ -195,7 +196,7 @@ class Receivers:
             self._kept.clear()
             self._state = state
         kind, source = event.EventType, event.SourceNode
-        if source is None:
+        if source is None or is_long(source):
             return may_receive(self._access, roles, event, self._aspace)
         key = (kind.NamespaceIndex, kind.Identifier, source.NamespaceIndex, source.Identifier, roles)
         kept = self._kept.get(key)

@@ -9,7 +9,7 @@ from asyncua import ua
 from asyncua.server.address_space import NodeData
 
 from edge_opcua.opcua.addressspace import Nodes
-from edge_opcua.opcua.types import SERVER, is_subtype
+from edge_opcua.opcua.types import SERVER, is_long, is_subtype
 
 __all__ = ["Notifiers"]
 
@@ -73,12 +73,14 @@ class Notifiers:
             self.forget()
         found = self._climb(node)
         seen = [data for each in found if (data := self._aspace.get(each)) is not None]
-        kept = self._above[node.NamespaceIndex, node.Identifier] = _Kept(
+        made = _Kept(
             tuple(found),
             self._aspace.changes,
             tuple((data, len(data.references)) for data in seen),
         )
-        return kept
+        if not is_long(node):
+            self._above[node.NamespaceIndex, node.Identifier] = made
+        return made
 
     def _climb(self, node: ua.NodeId) -> dict[ua.NodeId, None]:
         found: dict[ua.NodeId, None] = {}
