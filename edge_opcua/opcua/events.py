@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,6 +81,9 @@ class PlantEvent(Event):
         if isinstance(self.data_types, FieldTypes):
             self.data_types = dict(self.data_types)
         super().add_property(name, val, datatype)
+
+
+Emit = Callable[[PlantEvent], Awaitable[None]]
 
 
 def job_event(job: Job, source: ua.NodeId, time: dt.datetime | None) -> PlantEvent:

@@ -21,11 +21,11 @@ from edge_opcua.core.values import (
     status_name,
 )
 from edge_opcua.opcua.events import PlantEvent, job_event
-from edge_opcua.opcua.feed import assign
 from edge_opcua.opcua.models import Job, ModelInfo
 from edge_opcua.opcua.namespaces import Names
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.services.service import caller
+from edge_opcua.opcua.slots import assign
 from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
 from edge_opcua.opcua.standard.modelchange import ModelChanges
 from edge_opcua.opcua.values import SharedDataValue, status_code, utc

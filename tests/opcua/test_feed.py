@@ -17,7 +17,7 @@ from edge_opcua.core.values import (
     Scalar,
     TagSpec,
 )
-from edge_opcua.opcua.feed import TagFeed
+from edge_opcua.opcua.tags.feed import TagFeed
 from edge_opcua.opcua.tags.live import LiveBlock
 from edge_opcua.testing import ManualClock
 
@@ -197,7 +197,7 @@ def test_a_tick_ends_although_somebody_writes_faster_than_it_takes(
     rig.feed.tick(assess=False)
     assert listener.seen == [(1, False)]
     rig.publish(3, 4)
-    monkeypatch.setattr("edge_opcua.opcua.feed.TURN_ROWS", 2)
+    monkeypatch.setattr("edge_opcua.opcua.tags.feed.TURN_ROWS", 2)
     assert rig.feed.tick(assess=False) >= 2
     assert len(listener.seen) == 2
     assert rig.feed.behind

@@ -15,7 +15,7 @@ from asyncua.server.address_space import AddressSpace, AttributeValue
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import GOOD
 from edge_opcua.opcua.events import PlantEvent
-from edge_opcua.opcua.feed import assign
+from edge_opcua.opcua.slots import assign
 from edge_opcua.opcua.types import SERVER
 from edge_opcua.opcua.values import SharedDataValue, utc
 
