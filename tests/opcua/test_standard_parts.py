@@ -376,3 +376,37 @@ def test_the_source_of_an_audit_event_is_no_node_that_somebody_made_up_of_a_mega
     node = ua.NodeId("x" * length, 7)
     event = audit_event(Act("value.written", ua.StatusCodes.BadNodeIdUnknown, node=node), "urn:server", None)
     assert event.SourceNode == (node if is_source else ua.NodeId(ua.ObjectIds.Server))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (ua.Variant([1.0] * 65_536), True),
+        (ua.Variant([1.0] * 65_537), False),
+        (ua.Variant("x" * 65_537), False),
+        (ua.Variant(["x" * 60_000, "y" * 6000]), False),
+        (ua.Variant(b"x" * 65_536), True),
+    ],
+)
+def test_values_of_megabytes_are_not_in_audit_events_and_that_is_said(
+    value: ua.Variant, *, told: bool
+) -> None:
+    # What a client writes would wait in the queue of whoever subscribed to audit events, a thousand times.
+    act = Act(
+        "value.written", node=ua.NodeId("array", 7), event={"OldValue": ua.Variant(1), "NewValue": value}
+    )
+    event = audit_event(act, "urn:server", None)
+    assert event.OldValue == 1
+    assert hasattr(event, "NewValue") is told
+    assert ("values too large to tell" in event.Message.Text) is not told
+
+
+def test_a_record_has_the_beginning_of_what_was_long() -> None:
+    long = Act(
+        "value.written", node=ua.NodeId("x" * 10_000, 7), event={"NewValue": ua.Variant(list(range(100_000)))}
+    )
+    record = journal_record(long)
+    assert len(record["node"]) == 500
+    assert record["new"].startswith("[0, 1, 2")
+    assert "49" in record["new"]
+    assert "50" not in record["new"]

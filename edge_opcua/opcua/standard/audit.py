@@ -35,6 +35,9 @@ MAX_EQUAL: Final = 60
 # Events that wait for delivery; the oldest is dropped and counted, the journal has it.
 MAX_WAITING: Final = 1000
 MAX_TEXT: Final = 500
+# Elements, letters or bytes of a value in an event: queues of events are not for megabytes.
+MAX_VALUE: Final = 65_536
+_FEW: Final = 50
 
 DONE_SEVERITY: Final = 100
 REFUSED_SEVERITY: Final = 500
@@ -238,7 +241,8 @@ def audit_event(act: Act, server_uri: str, time: dt.datetime | None) -> PlantEve
     for fact, field in (("thumbprint", "ClientCertificateThumbprint"), ("endpoint_url", "EndpointUrl")):
         if act.facts.get(fact):
             event.add_property(field, str(act.facts[fact]), _KINDS.String)
-    for name, value in act.event.items():
+    for name, given in act.event.items():
+        value = given if _size(given) <= MAX_VALUE else None
         if isinstance(value, ua.Variant):
             event.add_property(name, value.Value, value.VariantType)
         elif name in _FIELDS:
@@ -255,9 +259,21 @@ def _severity(act: Act) -> int:
 def _message(act: Act) -> str:
     """Return one sentence with the exact reason: whoever receives it is there to know it."""
     parts = [act.kind.replace(".", " "), f"by {act.who}" if act.who else "", _outcome(act)]
+    if any(_size(value) > MAX_VALUE for value in act.event.values()):
+        parts.append("values too large to tell")
     more = act.facts.get("more_in_a_minute")
     parts.append(f"and {more} more like it" if more else "")
     return _clip(", ".join(part for part in parts if part))
+
+
+def _size(value: Any) -> int:
+    """Return how many elements, letters or bytes a value has; of an array of numbers without counting."""
+    if isinstance(value, ua.Variant):
+        return _size(value.Value)
+    if isinstance(value, (list, tuple)):
+        simple = not value or isinstance(value[0], (bool, int, float))
+        return len(value) if simple else len(value) + sum(map(_size, value))
+    return len(value) if isinstance(value, (str, bytes)) else 1
 
 
 def _outcome(act: Act) -> str:
@@ -273,10 +289,13 @@ def journal_record(act: Act) -> dict[str, Any]:
     if not act.session.is_null():
         body["session"] = act.session.to_string()
     if not act.node.is_null():
-        body["node"] = act.node.to_string()
+        body["node"] = _clip(act.node.to_string())
     new = act.event.get("NewValue")
     if new is not None:
-        body["new"] = _clip(str(new.Value if isinstance(new, ua.Variant) else new))
+        value = new.Value if isinstance(new, ua.Variant) else new
+        body["new"] = _clip(
+            str(value[:_FEW] if isinstance(value, (list, str, bytes)) and _size(value) > MAX_TEXT else value)
+        )
     for name, value in act.facts.items():
         body.setdefault(name, _plain(value))
     return body
