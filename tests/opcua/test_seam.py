@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.opcua.seam import buffer, channel, processor, protocol, server, session
+from edge_opcua.opcua.seam import buffer, channel, core, processor, protocol, server, session
 from edge_opcua.opcua.services import methods
 from edge_opcua.opcua.services.attribute import attributes
 
 OURS = {
     "Channel": channel.Channel,
     "StrictBuffer": buffer.StrictBuffer,
-    "Core": server.Core,
+    "Core": core.Core,
     "SecureServer": server.SecureServer,
     "Processor": processor.Processor,
     "Protocol": protocol.Protocol,

@@ -17,7 +17,7 @@ from edge_opcua.opcua.standard.variables import Variables
 from edge_opcua.opcua.values import utc
 
 if TYPE_CHECKING:
-    from edge_opcua.opcua.seam.server import Core
+    from edge_opcua.opcua.seam.core import Core
     from edge_opcua.opcua.seam.session import Session
     from edge_opcua.opcua.services.subscription.subscription import Subscription
 
