@@ -151,5 +151,4 @@ def test_the_books_are_right_whatever_comes(steps: list[tuple[int, int, int]]) -
         assert len(store) == len(kept)
         assert store.cost == sum(2 * len(entry.body) + entry.kept.cost for entry in kept) <= TOTAL
     clients.clear()
-    gc.collect()
     assert (len(store), store.cost) == (0, 0)
