@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 import struct
 from itertools import chain
 from typing import Any
@@ -11,14 +13,17 @@ from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.ua.ua_binary import struct_to_binary
 
-from edge_opcua.core.values import BAD_USER_ACCESS_DENIED
+from edge_opcua.core.values import BAD_USER_ACCESS_DENIED, Scalar
+from edge_opcua.opcua.seam.buffer import StrictBuffer
+from edge_opcua.opcua.seam.request import decode
 from edge_opcua.opcua.services.subscription.dataitems import DataItem
 from edge_opcua.opcua.services.subscription.parameters import CreateParameters
 from edge_opcua.opcua.services.subscription.tagitems import TagItem
 from edge_opcua.opcua.services.subscription.taglist import Wanted, parts
 from edge_opcua.security.roles import Role
-from tests.opcua.publishing import FakeReply, FakeSession, item
+from tests.opcua.publishing import FakeReply, FakeSession, deadband, item
 from tests.opcua.tagplant import TagPlant, config, values_of
+from tests.opcua.tagplant import parts as notifications
 
 ADMIN, OBSERVER = frozenset({Role.SECURITY_ADMIN}), frozenset({Role.OBSERVER})
 
@@ -161,3 +166,81 @@ def test_the_subscription_is_looked_at_before_the_timestamps() -> None:
     with pytest.raises(ServiceError) as from_objects:
         plant.service.monitoring.create(plant.session, CreateParameters(99, 7, [request]))
     assert from_bytes.value.code == from_objects.value.code == ua.StatusCodes.BadSubscriptionIdInvalid
+
+
+# --- both ways, whatever comes ------------------------------------------------------------------------
+
+
+def twin() -> TagPlant:
+    """A plant with one empty subscription, number 7, and little room."""
+    tags = [config(kind.name.lower(), kind) for kind in Scalar if kind is not Scalar.STRING]
+    ranged = config("ranged", low=0.0, high=10.0)
+    plant = TagPlant(*tags, ranged, config("secret"), queued=40, items_per_subscription=30)
+    made = plant.service.subscriptions.pop(plant.subscribe())
+    made.number = 7
+    plant.service.subscriptions[7] = made
+    plant.poll([True] + [1] * 9 + [1.0])
+    return plant
+
+
+def some_request(dice: random.Random, plant: TagPlant) -> bytes:
+    """A request for columns, mostly a good one."""
+    numbers = [0.0, 1.0, -1.0, math.nan, math.inf, 1e308, 100.0, 101.0, 50.0]
+    wanted = [
+        item(
+            dice.choice(plant.nodes),
+            handle=dice.choice([i, 0, 2**32 - 1]),
+            mode=dice.choice([0, 2, 2, 2]),
+            sampling_ms=dice.choice([*numbers, 10.0, 1e9]),
+            queue=dice.choice([0, 1, 2, 5, 1000, 2**32 - 1]),
+            filter=dice.choice([None, deadband(dice.choice(numbers), dice.randrange(3), dice.randrange(3))]),
+            discard_oldest=dice.random() < 0.5,
+        )
+        for i in range(dice.choice([1, 3, 12]))
+    ]
+    head = struct.pack(
+        "<Iii", dice.choice([7] * 9 + [8]), dice.choice([*range(4)] * 5 + [4, -1]), len(wanted)
+    )
+    body = bytearray(head + b"".join(map(struct_to_binary, wanted)))
+    for _ in range(dice.choice([0, 1, 3])):
+        at = dice.randrange(len(body))
+        other = [b"\x00", b"\x01", b"\xff", b"\x03", *(struct.pack("<i", i) for i in (-1, -2, 0, 2**31 - 1))]
+        body[at : at + dice.choice([1, 1, 1, 4, 0])] = dice.choice(other)
+    return bytes(body)
+
+
+def results_of(response: Any) -> list[Any]:
+    whole = response.to_binary() if hasattr(response, "to_binary") else struct_to_binary(response)
+    decoded = ua.ua_binary.struct_from_binary(ua.CreateMonitoredItemsResponse, ua.utils.Buffer(whole))
+    return list(decoded.Results)
+
+
+def test_items_made_from_bytes_are_those_made_from_objects_whatever_comes() -> None:
+    # Part 4 §5.13.2: StatusCodes, revised parameters, and what they notify, byte for byte.
+    dice = random.Random(20261121)
+    same = 0
+    for _ in range(120):
+        fast, slow, reply = twin(), twin(), Keeps()
+        body = some_request(dice, fast)
+        found: Any
+        try:
+            if fast.service.monitoring.create_bytes(fast.session, body, 0, reply) is not True:
+                continue
+            found = results_of(reply.response)
+        except ServiceError as exc:
+            found = exc.code
+        expected: Any
+        try:
+            params = decode(CreateParameters, StrictBuffer(body, longest=1 << 20), slow.limits)
+            expected = results_of(slow.service.monitoring.create(slow.session, params))
+        except ServiceError as exc:
+            expected = exc.code
+        assert found == expected
+        told = []
+        for plant in (fast, slow):
+            plant.poll([False] + [3] * 9 + [3.0])
+            plant.pass_ms(100)
+            told.append(sorted(notifications(plant.parcel(7))))
+        assert told[0] == told[1]
+        same += 1
+    assert same > 50

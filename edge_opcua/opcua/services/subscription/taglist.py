@@ -38,6 +38,7 @@ _NO_FILTER: Final = b"\x00\x00\x00"
 # TypeId 724 in four bytes, a ByteString follows, of 16 bytes.
 _FILTER_HEAD: Final = b"\x01\x00\xd4\x02\x01\x10\x00\x00\x00"
 _FILTER: Final = struct.Struct("<iId")
+_TRIGGERS: Final = frozenset(map(int, ua.DataChangeTrigger))
 # StatusCode, MonitoredItemId, RevisedSamplingInterval, RevisedQueueSize, and an ExtensionObject that is none.
 _RESULT: Final = struct.Struct("<IIdI3x")
 _NO_DIAGNOSTICS: Final = bytes(4)
@@ -102,7 +103,10 @@ def wanted_columns(data: bytes, at: int, count: int, tags: TagTable) -> list[Wan
                 sent = data[at - _FILTER.size : at]
                 change = filters.get(sent)
                 if change is None:
-                    change = filters[sent] = DataChangeFilter(*_FILTER.unpack(sent))
+                    trigger, kind, band = _FILTER.unpack(sent)
+                    if trigger not in _TRIGGERS:
+                        return None
+                    change = filters[sent] = DataChangeFilter(trigger, kind, band)
             else:
                 return None
             queue, discard_oldest = _QUEUE.unpack_from(data, at)
