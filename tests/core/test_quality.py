@@ -164,7 +164,8 @@ def test_until_it_says_nothing_changes_whatever_signs_of_life_come(
     beat_ns = now_ns - round(beat_age_s * SECOND)
     batch.head[STAMP] = beat_ns
     batch.head[REFRESHED] = now_ns - round(refreshed_age_s * SECOND)
-    batch.head[LINK_SINCE] = now_ns - round(link_age_s * SECOND)
+    # What becomes of a link is told by a batch, and that is a sign of life.
+    batch.head[LINK_SINCE] = min(now_ns - round(link_age_s * SECOND), beat_ns)
     until_ns = steady_until(batch, policy, beat_ns=beat_ns, now_ns=now_ns)
     then_ns = now_ns + round(later_s * SECOND)
     if until_ns < now_ns:  # the writer is silent: any moment it may be heard of again
