@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import secrets
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.event.propagation import Notifiers
-from edge_opcua.opcua.services.service import Caller, Reply, Service, caller
+from edge_opcua.opcua.services.service import Caller, Reply, Service
 from edge_opcua.opcua.services.shares import Shares, crowded
 from edge_opcua.opcua.services.slices import SLICE, Encoded, answer, begin
 from edge_opcua.opcua.services.subscription.conditions import Conditions
@@ -29,6 +28,7 @@ from edge_opcua.opcua.services.subscription.messages import acknowledgements
 from edge_opcua.opcua.services.subscription.monitoring import Monitoring
 from edge_opcua.opcua.services.subscription.sampling import Sampling
 from edge_opcua.opcua.services.subscription.schedule import Schedule, safely
+from edge_opcua.opcua.services.subscription.servermethods import ServerMethods
 from edge_opcua.opcua.services.subscription.subscription import Act, Cycle, State, Subscription
 
 DEFAULT_PUBLISHING_MS: Final = 1000.0
@@ -523,28 +523,6 @@ class Subscriptions:
         except ServiceError:
             return None
 
-    # --- methods of the Server object (Part 5 §9.1, §9.2) --------------------------------------------
-
-    def bind_methods(self) -> None:
-        """Give the methods on subscriptions something to do, once the nodes are there."""
-        self.conditions.bind_methods()
-        ids = ua.ObjectIds
-        self._aspace.add_method_callback(ua.NodeId(ids.Server_GetMonitoredItems), self._get_monitored_items)
-        self._aspace.add_method_callback(ua.NodeId(ids.Server_ResendData), self._resend_data)
-
-    async def _get_monitored_items(self, _: ua.NodeId, number: ua.Variant) -> list[ua.Variant]:
-        items = self._called_for(number).items.values()
-        kind = ua.VariantType.UInt32
-        return [
-            ua.Variant([item.number for item in items], kind, is_array=True),
-            ua.Variant([item.handle for item in items], kind, is_array=True),
-        ]
-
-    async def _resend_data(self, _: ua.NodeId, number: ua.Variant) -> list[ua.Variant]:
-        for _pause in self._resend(caller(), self._called_for(number).number):
-            await asyncio.sleep(0)
-        return []
-
     def _resend(self, session: Caller, number: int) -> Generator[None, None, None]:
         """Queue the present values, as long as the subscription is still this session's."""
         items = tuple(self.subscriptions[number].items.values())
@@ -557,16 +535,12 @@ class Subscriptions:
             part = items[start : start + SLICE]
             self.monitoring.resend(item for item in part if found.items.get(item.number) is item)
 
-    def _called_for(self, number: ua.Variant) -> Subscription:
-        found = self.subscriptions.get(number.Value)
-        if found is None:
-            raise ua.UaStatusCodeError(ua.StatusCodes.BadSubscriptionIdInvalid)
-        if found.session_id != caller().session_id:
-            raise ua.UaStatusCodeError(ua.StatusCodes.BadUserAccessDenied)
-        found.cycle.touch()
-        return found
+    # --- methods, events, and what asyncua's own code calls ------------------------------------------
 
-    # --- events, and what asyncua's own code calls ---------------------------------------------------
+    def bind_methods(self) -> None:
+        """Give the methods on subscriptions something to do, once the nodes are there."""
+        self.conditions.bind_methods()
+        ServerMethods(self._aspace, self.subscriptions, self._resend).bind()
 
     def deliver(self, event: Any, notifiers: Sequence[ua.NodeId]) -> None:
         """Hand an event to every item on one of these nodes, to each once."""
