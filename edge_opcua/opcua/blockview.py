@@ -62,6 +62,11 @@ class BlockView:
         self._rows_of = _rows_of_columns(reader)
         self._steady_ns = -math.inf
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody is to be told of changes."""
+        return any(binding.slot.datachange_callbacks for binding in self._bindings)
+
     def take(self, batch: TagBatch) -> Iterable[Binding]:
         """Show a new batch; returns the bindings whose value or status changed, if anybody watches one."""
         status = self.reader.effective(batch)
@@ -70,8 +75,8 @@ class BlockView:
         if before is None:
             self.batch = before = TagBatch(batch.layout)
         else:
-            watched = any(binding.slot.datachange_callbacks for binding in self._bindings)
-            changed = (self._differing(before, batch) | (status != self.status)) if watched else None
+            other = self._differing(before, batch) | (status != self.status) if self.is_watched else None
+            changed = other
         before.copy_from(batch)
         self._note(status)
         return () if changed is None else self._chosen(changed)

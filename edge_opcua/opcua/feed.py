@@ -39,6 +39,7 @@ class Feed:
         self._clock = clock
         self._space = space
         self._assess_at_ns = 0
+        self._assess_tags_ns = 0
         self._taken_ns = 0
         views = {
             name: BlockView(bus.reader(name), bindings, clock) for name, bindings in space.bindings.items()
@@ -66,6 +67,16 @@ class Feed:
     def notified(self) -> int:
         """Values handed to subscriptions since start."""
         return self.counts.notified + sum(block.handed for block in self._space.tags.blocks)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody follows values one by one: only a tick brings those."""
+        return (
+            any(block.is_watched for block in self._space.tags.blocks)
+            or any(view.is_watched for view in self._blocks)
+            or any(inference.view.is_watched for inference in self._inferences)
+            or any(link.view.is_watched for link in self._links)
+        )
 
     async def start(self) -> None:
         """Show what the bus holds now; results from before are shown, but are no events."""
@@ -99,15 +110,18 @@ class Feed:
         await self._follow_links(assess=assess)
 
     def take_tags(self) -> None:
-        """Take over what is new of the tags, right before it is published: no change waits for two ticks."""
+        """Take over what is new of the tags, right before it is published or read: it waits for no tick."""
         now_ns = self._clock.monotonic_ns()
         if now_ns - self._taken_ns < FRESH_NS:
             return
         self._taken_ns = now_ns
+        assess = now_ns >= self._assess_tags_ns
+        if assess:
+            self._assess_tags_ns = now_ns + ASSESS_NS
         rows = 0
         for tags in self._tags:
-            if tags.behind:
-                rows += tags.tick(assess=False)
+            if assess or tags.behind:
+                rows += tags.tick(assess=assess)
                 if rows >= TURN_ROWS:
                     return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -43,6 +44,10 @@ _log = structlog.get_logger(__name__)
 PRODUCT: Final = "edge_opcua"
 PRODUCT_URI: Final = "http://edge-opcua.org/"
 MANUFACTURER: Final = "edge_opcua project"
+# To wake up costs more than what there is to do then. Tags are taken when they are published or read; as
+# long as nobody waits for anything else, a tick has this long.
+IDLE_TICK_S: Final = 0.1
+LOOK_S: Final = 0.2
 
 
 class PlantServer:
@@ -228,6 +233,7 @@ class PlantServer:
         self._repository = repository
         await self._feed.start()
         core.subscription_service.before_publishing(self._feed.take_tags)
+        core.attribute_service.before_reading(self._feed.take_tags)
 
     def _connect(self, server: SecureServer, space: PlantSpace, repository: ModelRepositoryNode) -> None:
         core = server.iserver
@@ -266,11 +272,19 @@ class PlantServer:
 
     async def _tick_until(self, stopping: asyncio.Event) -> None:
         assert self._feed is not None, "made by _prepare"
-        period_s = self._config.opcua.publish_ms / 1000
+        tick_s = self._config.opcua.publish_ms / 1000
+        looked_s, period_s = -math.inf, tick_s
         while not stopping.is_set():
             started_s = self._clock.monotonic_s()
             await self._feed.tick()
+            if started_s - looked_s >= LOOK_S:
+                looked_s = started_s
+                period_s = tick_s if self._is_awaited(self._feed) else max(tick_s, IDLE_TICK_S)
             await self._clock.sleep(max(0.001, period_s - (self._clock.monotonic_s() - started_s)))
+
+    def _is_awaited(self, feed: Feed) -> bool:
+        """Whether anybody waits for what only ticks bring: events, and values that are no columns."""
+        return feed.is_watched or len(self._running().iserver.subscription_service.monitoring.audience) > 0
 
     def _running(self) -> SecureServer:
         if self._server is None:

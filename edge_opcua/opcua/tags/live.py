@@ -310,6 +310,11 @@ class LiveBlock:
         if not watchers:
             self._watchers.pop(row, None)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody follows single rows."""
+        return bool(self._watchers)
+
     def watchers(self) -> Iterator[Watcher]:
         """Return who follows single rows."""
         for watchers in self._watchers.values():

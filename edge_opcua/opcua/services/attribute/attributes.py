@@ -8,7 +8,7 @@ best effort), and its SourceTimestamp says how old that is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.attribute.personal import COMPUTED, Personal
 from edge_opcua.opcua.services.attribute.ranges import parse
-from edge_opcua.opcua.services.attribute.reading import Reading
+from edge_opcua.opcua.services.attribute.reading import Reading, nothing
 from edge_opcua.opcua.services.attribute.writing import Writing
 from edge_opcua.opcua.services.audit import Audit, unheard
 from edge_opcua.opcua.services.service import Caller, Service, WriteHandler
@@ -93,6 +93,7 @@ class Attributes(AttributeService):
         self._clock = clock or SystemClock()
         self._writing = Writing(aspace, access, limits, clock=self._clock, audit=audit)
         self.reading = Reading(aspace.tags, access, limits, self._clock, self._read_one)
+        self._refresh: Callable[[], None] = nothing
         self._personal = Personal(aspace, access, whole_only=self._writing)
 
     def services(self) -> Mapping[str, Service]:
@@ -112,6 +113,10 @@ class Attributes(AttributeService):
             ),
         }
 
+    def before_reading(self, refresh: Callable[[], None]) -> None:
+        """Call something before each Read: what is new then is what is read."""
+        self._refresh = self.reading.refresh = refresh
+
     # --- reading: what comes in is answered by Reading; this is the slow, obvious way -----------------
 
     def _read_one(self, caller: Caller, item: ua.ReadValueId, timestamps: int) -> ua.DataValue:
@@ -122,6 +127,7 @@ class Attributes(AttributeService):
             raise ServiceError(ua.StatusCodes.BadMaxAgeInvalid)
         if not _SOURCE <= params.TimestampsToReturn <= _NEITHER:
             raise ServiceError(ua.StatusCodes.BadTimestampsToReturnInvalid)
+        self._refresh()
         return begin(self._read_all(caller, params))
 
     def _read_all(self, caller: Caller, params: _ReadParameters) -> Generator[None, None, Any]:

@@ -6,7 +6,7 @@ No request is decoded as a whole; what is wrong with one that has no list is sai
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from asyncua import ua
@@ -35,6 +35,10 @@ _FIRST, _LAST = int(ua.TimestampsToReturn.Source), int(ua.TimestampsToReturn.Nei
 _ELEMENT_BYTES: Final = 500
 
 
+def nothing() -> None:
+    """Refresh nothing: what is here is as new as it gets."""
+
+
 class Reading:
     """Answers Read requests from their bytes.
 
@@ -44,6 +48,10 @@ class Reading:
         limits: Largest list, longest string, largest answer, and how much is kept.
         clock: For stamps.
         read_one: Reads what is no column of a block.
+
+    Attributes:
+        refresh: Called before each Read: what is new then is what is read.
+        plans: How lists that come again are answered.
     """
 
     def __init__(
@@ -57,6 +65,7 @@ class Reading:
         self._most = min(most, limits.array_length, limits.unfolded_bytes // _ELEMENT_BYTES)
         self._rights = Rights(access, tags)
         self._layout = Layout(tags)
+        self.refresh: Callable[[], None] = nothing
         self.plans: PlanStore[AnyPlan] = PlanStore(limits.plan_bytes)
 
     def raw(self, caller: Caller, whole: bytes, at: int, reply: Reply) -> bool | Rest[Any]:
@@ -71,6 +80,7 @@ class Reading:
         Raises:
             ServiceError: The request as a whole is refused.
         """
+        self.refresh()
         body = whole[at + _MAX_AGE.size :]
         plan = self.plans.find(body)
         if plan is not None:

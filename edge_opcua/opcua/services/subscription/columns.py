@@ -99,7 +99,8 @@ class ColumnGroup:
 
     Attributes:
         key: See above.
-        every: Whether any of them wants each batch: one that comes with the next would overwrite it.
+        every: Whether any of them wants each batch: one that comes with the next would overwrite it, and
+            what exceeds a deadband in between would never be seen.
         queues: What waits to be sent.
     """
 
@@ -107,7 +108,7 @@ class ColumnGroup:
         self, subscription: Holder, key: Key, rights: Rights, ended: Callable[[ColumnGroup], None]
     ) -> None:
         self.key = key
-        self.every = False
+        self.every = key.compared
         self.queues = ColumnQueues()
         self._subscription = subscription
         self._block = key.block
@@ -233,7 +234,7 @@ class ColumnGroup:
 
     def _note_depth(self, more: int) -> None:
         self._deep += more
-        self.every = self._deep > 0
+        self.every = self.key.compared or self._deep > 0
 
     def tag(self, place: int) -> int:
         """Return the number of an item's tag."""
