@@ -15,7 +15,6 @@ from asyncua import ua
 
 from edge_opcua.bench.opcua import profile
 from edge_opcua.bench.opcua.remote import say
-from edge_opcua.bench.opcua.values import EVENTS_PERIOD_S
 from edge_opcua.config.handover import unpacked
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.logs import configure_logging
@@ -49,18 +48,30 @@ _EVENT: Final = ua.NodeId(ua.ObjectIds.BaseEventType)
 
 
 class _Bench(PlantServer):
-    """The server, and events from within it."""
+    """The server, and events from within it: with its tick, as results come."""
 
     async def emit_for(self, order: dict[str, Any]) -> dict[str, Any]:
         """Emit events at a rate for a time; their Message is their number."""
-        server = self._running()
-        count, period_s = 0, EVENTS_PERIOD_S
-        began_s = time.perf_counter()
-        while (passed_s := time.perf_counter() - began_s) < order["seconds"]:
+        server, feed = self._running(), self._feed
+        assert feed is not None, "the server runs"
+        ticks, ended = feed.tick, asyncio.Event()
+        count, began_s = 0, time.perf_counter()
+
+        async def tick() -> None:
+            nonlocal count
+            await ticks()
+            passed_s = time.perf_counter() - began_s
             while count < passed_s * order["hz"]:
                 await server.emit(_event(count))
                 count += 1
-            await asyncio.sleep(period_s)
+            if passed_s >= order["seconds"]:
+                ended.set()
+
+        feed.tick = tick  # type: ignore[method-assign]
+        try:
+            await ended.wait()
+        finally:
+            feed.tick = ticks  # type: ignore[method-assign]
         return {"cycles": count, "seconds": time.perf_counter() - began_s}
 
 

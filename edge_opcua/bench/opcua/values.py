@@ -26,7 +26,7 @@ BITS: Final = {
     Scalar.DOUBLE: 53,
 }
 MODULUS: Final = {kind: 1 << bits for kind, bits in BITS.items()}
-# How often a server under test raises its events: as often as ours hands out results.
+# How often a peer raises its events: as often as ours does, whose events come with its tick.
 EVENTS_PERIOD_S: Final = 0.02
 STEP: Final = 7  # odd, so that neighbours differ in every type, Boolean too
 
