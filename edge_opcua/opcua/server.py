@@ -265,16 +265,18 @@ class PlantServer:
         async with asyncio.TaskGroup() as tasks:
             auditing = tasks.create_task(self._object.audit.run(), name="opcua.audit")
             watching = tasks.create_task(self._certificates.run(), name="opcua.certificates")
-            await self._tick_until(stopping)
+            ticking = tasks.create_task(self._tick(), name="opcua.ticks")
+            await stopping.wait()
+            ticking.cancel()
             self.say_farewell()
             auditing.cancel()
             watching.cancel()
 
-    async def _tick_until(self, stopping: asyncio.Event) -> None:
+    async def _tick(self) -> None:
         assert self._feed is not None, "made by _prepare"
         tick_s = self._config.opcua.publish_ms / 1000
         looked_s, period_s = -math.inf, tick_s
-        while not stopping.is_set():
+        while True:
             started_s = self._clock.monotonic_s()
             await self._feed.tick()
             if started_s - looked_s >= LOOK_S:
