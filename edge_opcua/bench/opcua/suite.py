@@ -45,7 +45,7 @@ _ALWAYS: Final = 10_000.0  # values per second that every server is asked for
 
 
 def run() -> Iterator[Figure]:
-    """Measure everything once; about four minutes."""
+    """Measure everything once; about five minutes."""
     yield from measure(DEFAULT)
 
 
