@@ -14,6 +14,7 @@ from edge_opcua.core.control import SUPERVISOR, Reply, Request
 from edge_opcua.core.process import Child
 from edge_opcua.core.supervise import supervise
 from edge_opcua.core.values import BAD_NODE_ID_UNKNOWN, BAD_NOT_SUPPORTED, is_bad, status_name
+from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.poller import Device, build_device
 from edge_opcua.writeback.executor import Executor, build_executor
 
@@ -26,8 +27,9 @@ TELL_S = 0.1
 
 async def run(child: Child, config: EdgeConfig) -> None:
     """Poll and write until the process shall stop; then release the outputs while the links still work."""
+    lines = Lines()
     with paused():
-        devices = {cfg.name: build_device(cfg, child.bus, child.clock) for cfg in config.devices}
+        devices = {cfg.name: build_device(cfg, child.bus, child.clock, lines) for cfg in config.devices}
     executors = [
         build_executor(
             config,

@@ -25,7 +25,7 @@ from edge_opcua.core.values import (
 from edge_opcua.drivers.codec import NumberCodec
 from edge_opcua.drivers.group import Read
 from edge_opcua.drivers.planner import Place, ReadPlan, Shape, plan_reads
-from edge_opcua.drivers.wire import Fault, FaultKind
+from edge_opcua.drivers.wire import Fault, FaultKind, content
 from edge_opcua.errors import DeviceError
 
 _ATTEMPTS: Final = 3
@@ -135,11 +135,12 @@ class Capture:
 
     async def _read(self, plan: ReadPlan, read: Read) -> npt.NDArray[np.uint8]:
         image = np.zeros(plan.image_bytes, np.uint8)
-        for request in plan.requests:
-            for fragment, answer in zip(request.fragments, await read(request), strict=True):
+        for request, answers in zip(plan.requests, await read(plan.requests), strict=True):
+            for fragment, answer in zip(request.fragments, answers, strict=True):
                 if isinstance(answer, Fault):
                     raise _Refused(answer)
-                image[fragment.image_at : fragment.image_at + len(answer)] = np.frombuffer(answer, np.uint8)
+                at, wire = fragment.image_at, content(answer)
+                image[at : at + len(wire)] = np.frombuffer(wire, np.uint8)
         return image
 
     def _publish(self, head: Mapping[str, Any], image: npt.NDArray[np.uint8], took_ms: float) -> None:

@@ -31,9 +31,9 @@ from edge_opcua.drivers.planner import (
     plan_reads,
     span,
 )
-from edge_opcua.drivers.wire import Fault, FaultKind
+from edge_opcua.drivers.wire import Fault, FaultKind, Reading, content
 
-Read: TypeAlias = Callable[[Request], Awaitable[Sequence[bytes | Fault]]]
+Read: TypeAlias = Callable[[Sequence[Request]], Awaitable[Sequence[Sequence[Reading]]]]
 
 _SHOWN: Final = 8
 _log = structlog.get_logger(__name__)
@@ -85,13 +85,14 @@ class PollGroup:
         """
         started_ns = self._clock.utc_ns()
         faults: list[tuple[Fragment, Fault]] = []
-        for request in self._plan.requests:
-            for fragment, answer in zip(request.fragments, await read(request), strict=True):
+        requests = self._plan.requests
+        for request, answers in zip(requests, await read(requests), strict=True):
+            for fragment, answer in zip(request.fragments, answers, strict=True):
                 if isinstance(answer, Fault):
                     faults.append((fragment, answer))
-                else:
-                    at = fragment.image_at
-                    self._image[at : at + len(answer)] = np.frombuffer(answer, np.uint8)
+                    continue
+                at, wire = fragment.image_at, content(answer)
+                self._image[at : at + len(wire)] = np.frombuffer(wire, np.uint8)
         ended_ns = self._clock.utc_ns()
         known_bad = len(self._holes.bad)
         for fragment, fault in faults:
@@ -129,7 +130,7 @@ class PollGroup:
         first = self._places[right[0]]
         self._holes.cuts.add((first.space, first.start))
         for part in (left, right):
-            (answer,) = await read(Request((span(part, self._places),)))
+            ((answer,),) = await read((Request((span(part, self._places),)),))
             if isinstance(answer, Fault) and answer.kind in (FaultKind.ADDRESS, FaultKind.DENIED):
                 await self._divide(part, answer, read)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,13 +30,14 @@ from edge_opcua.drivers.capture import Capture
 from edge_opcua.drivers.decode import Row
 from edge_opcua.drivers.diagnostics import LinkBlock
 from edge_opcua.drivers.group import PollGroup, Read
+from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.linkstate import Event, LinkStatus, State, happen, retry_pause_s
 from edge_opcua.drivers.options import link_policy
 from edge_opcua.drivers.outbox import Outbox, WriteJob
 from edge_opcua.drivers.plan import capture_places, load_driver, rows_of
 from edge_opcua.drivers.planner import Place, Request, Shape, plan_reads
 from edge_opcua.drivers.setpoint import Setpoint, judge_read_back, prepare
-from edge_opcua.drivers.wire import Driver, Fault
+from edge_opcua.drivers.wire import Driver, Fault, Reading, content
 from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError, WriteRejectedError
 from edge_opcua.plugins import Plugins
 
@@ -87,6 +89,7 @@ class Device:
         driver: Class of its protocol.
         bus: The tag bus, on which it owns its blocks.
         clock: Clock for stamps and times.
+        lines: Physical lines that it shares with other devices.
         draw: Random numbers in 0..1 for the pauses between attempts.
     """
 
@@ -96,6 +99,7 @@ class Device:
         driver: type[Driver],
         bus: Bus,
         clock: Clock,
+        lines: Lines,
         *,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -104,7 +108,7 @@ class Device:
         self._clock = clock
         self._draw = draw
         self._policy = link_policy(cfg, driver.options(cfg))
-        self._wire = driver.wire(cfg, clock)
+        self._wire = driver.wire(cfg, clock, lines)
         self._status = LinkStatus()
         self._open = False
         self._outbox = Outbox()
@@ -292,13 +296,16 @@ class Device:
         except TimeoutError:
             return
 
-    async def _read(self, request: Request) -> Sequence[bytes | Fault]:
-        """Send one read request; writes that wait go first."""
-        await self._serve_writes()
-        started_ns = self._clock.monotonic_ns()
-        answers = await self._wire.read(request)
-        self._link.took((self._clock.monotonic_ns() - started_ns) / 1e6)
-        for answer in answers:
+    async def _read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
+        """Send read requests, as many at once as the wire takes; writes that wait go in between."""
+        answers: list[Sequence[Reading]] = []
+        depth = self._wire.depth
+        for first in range(0, len(requests), depth):
+            await self._serve_writes()
+            started_ns = self._clock.monotonic_ns()
+            answers += await self._wire.read(requests[first : first + depth])
+            self._link.took((self._clock.monotonic_ns() - started_ns) / 1e6)
+        for answer in itertools.chain.from_iterable(answers):
             if isinstance(answer, Fault):
                 self._link.last_error = answer.reason
         return answers
@@ -348,10 +355,12 @@ class Device:
         plan = plan_reads([place], self._wire.shape)
         wire = bytearray(plan.image_bytes)
         for request in plan.requests:
-            for fragment, answer in zip(request.fragments, await self._wire.read(request), strict=True):
+            (answers,) = await self._wire.read((request,))
+            for fragment, answer in zip(request.fragments, answers, strict=True):
                 if isinstance(answer, Fault):
                     return answer
-                wire[fragment.image_at : fragment.image_at + len(answer)] = answer
+                held = content(answer)
+                wire[fragment.image_at : fragment.image_at + len(held)] = held
         return bytes(wire)
 
     def _fail(self, event: Event, error: DeviceError) -> None:
@@ -400,10 +409,12 @@ class Device:
         self._link.publish(self._status.state, self._wire.traffic, good=total - bad, bad=bad, changed=changed)
 
 
-def build_device(cfg: DeviceConfig, bus: Bus, clock: Clock, *, plugins: Plugins | None = None) -> Device:
+def build_device(
+    cfg: DeviceConfig, bus: Bus, clock: Clock, lines: Lines, *, plugins: Plugins | None = None
+) -> Device:
     """Return a device that is ready to run; connects to nothing.
 
     Raises:
         ConfigError: The driver, the URL, an option or an address is unusable.
     """
-    return Device(cfg, load_driver(cfg.driver, plugins), bus, clock)
+    return Device(cfg, load_driver(cfg.driver, plugins), bus, clock, lines)

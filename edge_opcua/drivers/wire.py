@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeAlias
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
+from edge_opcua.core.values import GOOD
+from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.options import DriverOptions
 from edge_opcua.drivers.planner import Place, Request, Shape
 
@@ -20,6 +22,7 @@ class FaultKind(Enum):
     DENIED = "denied"  # none of it may be read
     DEVICE = "device"  # the device has a fault of its own
     BUSY = "busy"  # ask again later
+    ABSENT = "absent"  # the unit does not answer, but the line to it lives: the others are asked as before
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,30 @@ class Fault:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """The answer of a device that says itself how good a value is and when it was taken.
+
+    Args:
+        wire: Bytes of the value, as the codec of its place reads them; what they say counts unless Bad.
+        status: StatusCode of the source.
+        source_ns: Its source time, ns UTC; 0 if it gives none.
+    """
+
+    wire: bytes
+    status: int = GOOD
+    source_ns: int = 0
+
+
+Reading: TypeAlias = bytes | Stamped | Fault
+"""What came for one fragment."""
+
+
+def content(answer: bytes | Stamped) -> bytes:
+    """Return the bytes of an answer that is no refusal."""
+    return answer.wire if isinstance(answer, Stamped) else answer
+
+
 @dataclass(slots=True)
 class Traffic:
     """What went over a wire since it was made."""
@@ -45,9 +72,14 @@ class Traffic:
 
 
 class Wire(Protocol):
-    """One connection to one device. Not reentrant: the poller sends one request at a time."""
+    """One connection to one device. Not reentrant: the poller makes one call at a time."""
 
     traffic: Traffic
+
+    @property
+    def depth(self) -> int:
+        """How many requests may usefully be given to one :meth:`read`; it has them on the way together."""
+        ...
 
     @property
     def shape(self) -> Shape:
@@ -62,8 +94,8 @@ class Wire(Protocol):
         """Drop the connection; never fails and never waits long."""
         ...
 
-    async def read(self, request: Request) -> Sequence[bytes | Fault]:
-        """Send one request and return the bytes, or the refusal, of each fragment.
+    async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
+        """Send some requests and return, for each, the bytes or the refusal of each of its fragments.
 
         Raises:
             DeviceTimeoutError: No answer in time.
@@ -112,6 +144,6 @@ class Driver(Protocol):
         ...
 
     @classmethod
-    def wire(cls, cfg: DeviceConfig, clock: Clock) -> Wire:
-        """Return a connection, not yet open."""
+    def wire(cls, cfg: DeviceConfig, clock: Clock, lines: Lines) -> Wire:
+        """Return a connection, not yet open; what it shares with other devices comes from ``lines``."""
         ...

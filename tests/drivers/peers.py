@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,13 +12,15 @@ from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.values import BAD_WAITING_FOR_INITIAL_DATA
+from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import ModbusDriver
 from edge_opcua.drivers.modbus.wire import ModbusWire
 from edge_opcua.drivers.plan import plan_device
+from edge_opcua.drivers.planner import Request
 from edge_opcua.drivers.poller import Device
 from edge_opcua.drivers.s7 import S7Driver
 from edge_opcua.drivers.s7.wire import S7Wire
-from edge_opcua.drivers.wire import Driver
+from edge_opcua.drivers.wire import Driver, Reading, Wire
 from edge_opcua.sim.proxy import Link
 
 # Quick enough for tests, slow enough for a busy computer.
@@ -167,6 +169,12 @@ class ModbusPeer:
         self.registers[start : start + len(raw) // 2] = struct.unpack(f">{len(raw) // 2}H", raw)
 
 
+async def read(wire: Wire, request: Request) -> Sequence[Reading]:
+    """Send one request."""
+    (answers,) = await wire.read((request,))
+    return answers
+
+
 class Bench:
     """A device on a bus of its own."""
 
@@ -175,7 +183,7 @@ class Bench:
         self.plan = plan_device(cfg, plugins=Known())
         self.bus = Bus.create(self.plan.blocks)
         self.clock = SystemClock()
-        self.device = Device(cfg, DRIVERS[cfg.driver], self.bus, self.clock, draw=lambda: 0.0)
+        self.device = Device(cfg, DRIVERS[cfg.driver], self.bus, self.clock, Lines(), draw=lambda: 0.0)
 
     def reader(self, part: str) -> BlockReader:
         return self.bus.reader(f"{self.cfg.name}.{part}", from_newest=False)
@@ -200,7 +208,9 @@ class Bench:
         """Return the same bench after its io process was started again."""
         again = Bench.__new__(Bench)
         again.__dict__ = dict(self.__dict__)
-        again.device = Device(self.cfg, DRIVERS[self.cfg.driver], self.bus, self.clock, draw=lambda: 0.0)
+        again.device = Device(
+            self.cfg, DRIVERS[self.cfg.driver], self.bus, self.clock, Lines(), draw=lambda: 0.0
+        )
         return again
 
     async def until(self, condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:

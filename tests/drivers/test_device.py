@@ -29,6 +29,7 @@ from edge_opcua.core.values import (
     UNCERTAIN_SUBSTITUTE,
     Link,
 )
+from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.poller import Device, build_device
 from edge_opcua.sim.proxy import Link as Cable
 from edge_opcua.sim.proxy import Mode
@@ -257,7 +258,7 @@ async def test_a_restarted_process_goes_on_from_the_last_values() -> None:
             await bench.until(lambda: good(bench))
         assert bench.statuses("fast")["speed"] == UNCERTAIN_NO_COMMUNICATION_LAST_USABLE
         peer.silent = True
-        build_device(bench.cfg, bench.bus, bench.clock, plugins=Known())
+        build_device(bench.cfg, bench.bus, bench.clock, Lines(), plugins=Known())
         assert bench.values("fast")["speed"] == 12
         bench.bus.close()
 

@@ -26,7 +26,7 @@ from edge_opcua.drivers.modbus.wire import ModbusWire
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.drivers.wire import Fault, FaultKind
 from edge_opcua.errors import ConfigError, DeviceError, DeviceRefusedError, DeviceTimeoutError
-from tests.drivers.peers import ModbusPeer
+from tests.drivers.peers import ModbusPeer, read
 
 TIMEOUT_S = 0.3
 
@@ -63,11 +63,11 @@ async def test_every_area_is_read_with_its_own_function(peer: ModbusPeer) -> Non
     peer.coils[3:6] = [True, False, True]
     peer.discretes[9] = True
     async with wired(peer.port) as wire:
-        assert await wire.read(one("hr", 10, 3)) == (b"\0\1\0\2\xff\xff",)
-        assert await wire.read(one("ir", 10, 2, unit=7)) == (b"\0\3\0\4",)
-        assert await wire.read(one("co", 3, 3)) == (b"\1\0\1",)
-        assert await wire.read(one("di", 0, 10)) == (b"\0" * 9 + b"\1",)
-        assert (await wire.read(one("hr", 0, 125)))[0] == struct.pack(">125H", *peer.registers[:125])
+        assert await read(wire, one("hr", 10, 3)) == (b"\0\1\0\2\xff\xff",)
+        assert await read(wire, one("ir", 10, 2, unit=7)) == (b"\0\3\0\4",)
+        assert await read(wire, one("co", 3, 3)) == (b"\1\0\1",)
+        assert await read(wire, one("di", 0, 10)) == (b"\0" * 9 + b"\1",)
+        assert (await read(wire, one("hr", 0, 125)))[0] == struct.pack(">125H", *peer.registers[:125])
     assert [ask[:2] for ask in peer.asked[:4]] == [(1, 3), (7, 4), (1, 1), (1, 2)]
 
 
@@ -90,7 +90,7 @@ async def test_a_value_is_written_with_the_right_function(
     peer.registers[7] = 0x0404
     async with wired(peer.port) as wire:
         await wire.write(place, place.codec.encode(value))
-        (answer,) = await wire.read(one(place.area, place.start, place.size))
+        (answer,) = await read(wire, one(place.area, place.start, place.size))
     assert isinstance(answer, bytes)
     assert place.codec.decode(answer) == value
     assert peer.asked[0][1] == function
@@ -146,11 +146,11 @@ async def test_what_does_not_fit_one_request_is_not_written_in_halves(
 async def test_a_refusal_is_an_answer_not_a_lost_link(peer: ModbusPeer, code: int, kind: FaultKind) -> None:
     peer.refusals = [code]
     async with wired(peer.port) as wire:
-        (fault,) = await wire.read(one("hr", 0, 1))
+        (fault,) = await read(wire, one("hr", 0, 1))
         assert isinstance(fault, Fault)
         assert fault.kind is kind
         assert f"exception {code}" in fault.reason
-        assert await wire.read(one("hr", 0, 1)) == (b"\0\0",)
+        assert await read(wire, one("hr", 0, 1)) == (b"\0\0",)
     assert peer.connections == 1
 
 
@@ -160,9 +160,9 @@ async def test_a_busy_device_is_asked_again_and_never_read_as_zero(peer: ModbusP
     peer.registers[0] = 77
     peer.refusals = [code, code]
     async with wired(peer.port) as wire:
-        assert await wire.read(one("hr", 0, 1)) == (b"\0\x4d",)
+        assert await read(wire, one("hr", 0, 1)) == (b"\0\x4d",)
         peer.refusals = [code] * 4
-        (fault,) = await wire.read(one("hr", 0, 1))
+        (fault,) = await read(wire, one("hr", 0, 1))
     assert isinstance(fault, Fault)
     assert fault.kind is FaultKind.BUSY
 
@@ -172,7 +172,7 @@ async def test_a_gateway_that_does_not_reach_the_unit_is_a_lost_link(peer: Modbu
     peer.refusals = [code]
     async with wired(peer.port) as wire:
         with pytest.raises(DeviceError, match="gateway"):
-            await wire.read(one("hr", 0, 1))
+            await read(wire, one("hr", 0, 1))
 
 
 @pytest.mark.parametrize(
@@ -229,19 +229,19 @@ async def test_a_lie_costs_the_connection_and_is_never_a_value(peer: ModbusPeer,
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         with pytest.raises(DeviceError):
-            await wire.read(one("hr", 0, 2))
+            await read(wire, one("hr", 0, 2))
         assert loop.time() - started_s < TIMEOUT_S  # found out, not waited for
         peer.distort = None
         with pytest.raises(DeviceError):  # nothing is believed of this connection any more
-            await wire.read(one("hr", 0, 2))
+            await read(wire, one("hr", 0, 2))
         await wire.open()
-        assert await wire.read(one("hr", 0, 2)) == (b"\xde\xad\xbe\xef",)
+        assert await read(wire, one("hr", 0, 2)) == (b"\xde\xad\xbe\xef",)
 
 
 async def test_an_answer_may_come_in_pieces(peer: ModbusPeer) -> None:
     peer.distort = lambda _, frame: (frame[:3], frame[3:8], frame[8:])
     async with wired(peer.port) as wire:
-        assert await wire.read(one("hr", 0, 2)) == (bytes(4),)
+        assert await read(wire, one("hr", 0, 2)) == (bytes(4),)
 
 
 async def test_a_write_is_believed_only_if_the_device_repeats_it(peer: ModbusPeer) -> None:
@@ -261,13 +261,13 @@ async def test_what_comes_unasked_is_not_taken_for_the_next_answer(peer: ModbusP
 
     peer.distort = twice
     async with wired(peer.port) as wire:
-        await wire.read(one("hr", 0, 1))
+        await read(wire, one("hr", 0, 1))
         following = int.from_bytes(sent[0][:2], "big") + 1
         for writer in peer._writers:
             writer.write(following.to_bytes(2, "big") + sent[0][2:])
         await asyncio.sleep(0.02)
         with pytest.raises(DeviceError, match="nobody had asked"):
-            await wire.read(one("hr", 0, 1))
+            await read(wire, one("hr", 0, 1))
 
 
 async def test_a_silent_device_is_given_up_after_its_deadline(peer: ModbusPeer) -> None:
@@ -276,7 +276,7 @@ async def test_a_silent_device_is_given_up_after_its_deadline(peer: ModbusPeer) 
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         with pytest.raises(DeviceTimeoutError):
-            await wire.read(one("hr", 0, 1))
+            await read(wire, one("hr", 0, 1))
         assert loop.time() - started_s < 3 * TIMEOUT_S
     assert wire.traffic.errors == 1
 
@@ -287,13 +287,13 @@ async def test_cancellation_passes_through(peer: ModbusPeer) -> None:
     async with wired(peer.port) as wire:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await wire.read(one("hr", 0, 1))
+                await read(wire, one("hr", 0, 1))
 
 
 async def test_a_cancellation_in_the_turn_of_the_answer_is_not_lost(peer: ModbusPeer) -> None:
     # asyncio.wait_for of Python 3.11 returns the answer then and forgets the cancellation.
     async with wired(peer.port) as wire:
-        reading = asyncio.get_running_loop().create_task(wire.read(one("hr", 0, 1)))
+        reading = asyncio.get_running_loop().create_task(read(wire, one("hr", 0, 1)))
         complete = wire._check_body
 
         def cancel_when_complete(*args: Any, **more: Any) -> None:
@@ -310,7 +310,7 @@ async def test_nobody_there_is_an_error_at_once() -> None:
     with pytest.raises(DeviceError):
         await wire.open()
     with pytest.raises(DeviceError, match="not connected"):
-        await wire.read(one("hr", 0, 1))
+        await read(wire, one("hr", 0, 1))
     await wire.close()
 
 
@@ -341,14 +341,14 @@ async def test_it_understands_a_server_it_does_not_come_from() -> None:
     try:
         listener: Any = server.transport
         async with wired(listener.sockets[0].getsockname()[1]) as wire:
-            assert await wire.read(one("hr", 3, 100)) == (struct.pack(">100H", *range(3, 103)),)
-            (fault,) = await wire.read(one("hr", 199, 2))
+            assert await read(wire, one("hr", 3, 100)) == (struct.pack(">100H", *range(3, 103)),)
+            (fault,) = await read(wire, one("hr", 199, 2))
             assert isinstance(fault, Fault)
             place = modbus.parse("1/hr:5:LREAL")
             await wire.write(place, place.codec.encode(-1.25))
-            assert await wire.read(one("hr", 5, 4)) == (struct.pack(">d", -1.25),)
+            assert await read(wire, one("hr", 5, 4)) == (struct.pack(">d", -1.25),)
             bit = modbus.parse("1/hr:100.3:BOOL")
             await wire.write(bit, bit.codec.encode(True))
-            assert await wire.read(one("hr", 100, 1)) == (struct.pack(">H", 100 | 8),)
+            assert await read(wire, one("hr", 100, 1)) == (struct.pack(">H", 100 | 8),)
     finally:
         await server.shutdown()  # type: ignore[no-untyped-call]

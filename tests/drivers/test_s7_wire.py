@@ -29,7 +29,7 @@ from edge_opcua.errors import ConfigError, DeviceError, DeviceRefusedError, Devi
 from edge_opcua.sim import s7server
 from edge_opcua.sim.proxy import Mode
 from edge_opcua.sim.s7server import DataBlock, S7Server
-from tests.drivers.peers import Bench, config, proxied
+from tests.drivers.peers import Bench, config, proxied, read
 
 TIMEOUT_S = 0.3
 SCAN_S = 0.005
@@ -86,7 +86,7 @@ def blocks(*spans: tuple[int, int, int]) -> Request:
 async def test_several_blocks_come_in_one_round_trip(plc: tuple[Plc, int]) -> None:
     async with wired(plc[1]) as wire:
         before = wire.traffic.requests
-        assert await wire.read(blocks((10, 3, 5), (12, 0, 7), (10, 60, 4))) == [
+        assert await read(wire, blocks((10, 3, 5), (12, 0, 7), (10, 60, 4))) == [
             bytes(range(3, 8)),
             bytes(range(7)),
             bytes(range(60, 64)),
@@ -99,7 +99,7 @@ async def test_the_pdu_size_that_the_plc_grants_is_kept(plc: tuple[Plc, int], pd
     async with wired(plc[1], pdu=pdu) as wire:
         most = wire.shape.max_units(("DB", 12))
         assert most == pdu - 18
-        (answer,) = await wire.read(blocks((12, 0, most)))
+        (answer,) = await read(wire, blocks((12, 0, most)))
         assert answer == bytes(i % 251 for i in range(most))
 
 
@@ -110,8 +110,8 @@ async def test_a_plc_that_grants_less_is_obeyed(plc: tuple[Plc, int]) -> None:
 
 async def test_one_missing_block_does_not_cost_the_others(plc: tuple[Plc, int]) -> None:
     async with wired(plc[1]) as wire:
-        first, missing, beyond, last = await wire.read(
-            blocks((10, 0, 2), (99, 0, 2), (10, 60, 9), (12, 1, 1))
+        first, missing, beyond, last = await read(
+            wire, blocks((10, 0, 2), (99, 0, 2), (10, 60, 9), (12, 1, 1))
         )
     assert (first, last) == (b"\0\1", b"\1")
     assert isinstance(missing, Fault)
@@ -134,7 +134,7 @@ async def test_a_value_is_written_and_read_again(plc: tuple[Plc, int], address: 
     place = s7.parse(address)
     async with wired(plc[1]) as wire:
         await wire.write(place, place.codec.encode(value))
-        (answer,) = await wire.read(blocks((place.db, place.start, place.size)))
+        (answer,) = await read(wire, blocks((place.db, place.start, place.size)))
         assert isinstance(answer, bytes)
         assert place.codec.decode(answer) == value
 
@@ -171,7 +171,7 @@ async def test_a_slot_without_cpu_is_a_lost_link(plc: tuple[Plc, int]) -> None:
     with pytest.raises(DeviceError):
         await wire.open()
     with pytest.raises(DeviceError, match="not connected"):
-        await wire.read(blocks((10, 0, 1)))
+        await read(wire, blocks((10, 0, 1)))
 
 
 async def test_nobody_there_is_an_error_at_once() -> None:
@@ -187,7 +187,7 @@ async def test_a_frozen_plc_is_given_up_after_its_deadline(plc: tuple[Plc, int],
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         with pytest.raises(DeviceTimeoutError):
-            await wire.read(blocks((10, 0, 4)))
+            await read(wire, blocks((10, 0, 4)))
         assert loop.time() - started_s < 3 * TIMEOUT_S
 
 
@@ -254,7 +254,7 @@ LIES: dict[str, Callable[[bytes], bytes]] = {
 async def test_a_lie_is_never_a_value(plc: tuple[Plc, int], lie: str) -> None:
     async with relayed(plc[1], LIES[lie]) as port, wired(port) as wire:
         with pytest.raises(DeviceError):
-            await wire.read(blocks((10, 0, 4)))
+            await read(wire, blocks((10, 0, 4)))
 
 
 async def test_a_plc_that_forbids_put_get_is_explained(plc: tuple[Plc, int]) -> None:
@@ -263,7 +263,7 @@ async def test_a_plc_that_forbids_put_get_is_explained(plc: tuple[Plc, int]) -> 
         return b"\x03\0" + (7 + len(pdu)).to_bytes(2, "big") + b"\x02\xf0\x80" + pdu
 
     async with relayed(plc[1], deny) as port, wired(port) as wire:
-        answers = await wire.read(blocks((10, 0, 4), (11, 0, 4)))
+        answers = await read(wire, blocks((10, 0, 4), (11, 0, 4)))
         assert len(answers) == 2
         for answer in answers:
             assert isinstance(answer, Fault)
@@ -277,10 +277,10 @@ async def test_cancellation_leaves_at_once_and_the_next_connection_works(plc: tu
         await cable.set(Mode.parse("freeze"))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await wire.read(blocks((10, 0, 4)))
+                await read(wire, blocks((10, 0, 4)))
         await cable.set(Mode.parse("pass"))
         await wire.open()
-        assert await wire.read(blocks((10, 0, 2))) == [b"\0\1"]
+        assert await read(wire, blocks((10, 0, 2))) == [b"\0\1"]
 
 
 def free_port() -> int:
@@ -305,15 +305,15 @@ def snap7_server() -> Any:
 async def test_it_understands_the_server_of_python_snap7(snap7_server: int) -> None:
     async with wired(snap7_server) as wire:
         flags = Fragment(("M", 0), 3, 2)
-        answers = await wire.read(
-            Request((*blocks((1, 5, 3), (2, 49, 1), (3, 0, 1), (2, 49, 5)).fragments, flags))
+        answers = await read(
+            wire, Request((*blocks((1, 5, 3), (2, 49, 1), (3, 0, 1), (2, 49, 5)).fragments, flags))
         )
         assert answers[:2] == [b"\5\6\7", b"\x31"]
         kinds = [answer.kind for answer in answers if isinstance(answer, Fault)]
         assert kinds == [FaultKind.DENIED, FaultKind.ADDRESS]
         assert answers[4] == bytes((103, 104))
         await wire.write_bytes("DB1", 100, b"\xaa\xbb")
-        assert await wire.read(blocks((1, 99, 4))) == [b"\x63\xaa\xbb\x66"]
+        assert await read(wire, blocks((1, 99, 4))) == [b"\x63\xaa\xbb\x66"]
 
 
 TAGS = {

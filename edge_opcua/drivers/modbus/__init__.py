@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
+from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus.address import ModbusAddress, parse
 from edge_opcua.drivers.modbus.settings import ModbusOptions, ModbusShape, parse_url
 from edge_opcua.drivers.options import DriverOptions, checked
@@ -45,7 +46,7 @@ class ModbusDriver:
         return ModbusShape(options.max_registers, options.max_bits, options.max_gap)
 
     @classmethod
-    def wire(cls, cfg: DeviceConfig, clock: Clock) -> Wire:
+    def wire(cls, cfg: DeviceConfig, clock: Clock, lines: Lines) -> Wire:  # noqa: ARG003
         """Return a connection, not yet open."""
         from edge_opcua.drivers.modbus.wire import ModbusWire  # so that `check` need not load the library
 

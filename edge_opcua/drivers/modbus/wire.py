@@ -45,7 +45,7 @@ from edge_opcua.drivers.codec import BitCodec
 from edge_opcua.drivers.modbus.address import BITS, ModbusAddress
 from edge_opcua.drivers.modbus.settings import Endpoint, ModbusOptions, ModbusShape
 from edge_opcua.drivers.planner import Fragment, Place, Request
-from edge_opcua.drivers.wire import Fault, FaultKind, Traffic
+from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Traffic
 from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError
 
 _READS: Final[dict[str, type[ModbusPDU]]] = {
@@ -164,16 +164,23 @@ class ModbusWire:
         if transport is not None:
             transport.abort()
 
-    async def read(self, request: Request) -> Sequence[bytes | Fault]:
+    @property
+    def depth(self) -> int:
+        """One request at a time."""
+        return 1
+
+    async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """See :class:`edge_opcua.drivers.wire.Wire`; a busy device is asked again within the deadline."""
-        (fragment,) = request.fragments
+        return [(await self._read_busy(fragment),) for request in requests for fragment in request.fragments]
+
+    async def _read_busy(self, fragment: Fragment) -> bytes | Fault:
         for attempt in range(self._options.busy_retries + 1):
             answer = await self._read_once(fragment)
             if not isinstance(answer, Fault) or answer.kind is not FaultKind.BUSY:
-                return (answer,)
+                return answer
             if attempt < self._options.busy_retries:
                 await self._clock.sleep(self._options.busy_wait_ms / 1000)
-        return (answer,)
+        return answer
 
     async def _read_once(self, fragment: Fragment) -> bytes | Fault:
         unit, area = cast("tuple[int, str]", fragment.space)

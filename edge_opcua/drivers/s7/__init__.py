@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
+from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.options import DriverOptions, checked
 from edge_opcua.drivers.s7.address import S7Address, parse
 from edge_opcua.drivers.s7.settings import S7Options, S7Shape, parse_url
@@ -45,7 +46,7 @@ class S7Driver:
         return S7Shape(options.pdu, options.max_gap)
 
     @classmethod
-    def wire(cls, cfg: DeviceConfig, clock: Clock) -> Wire:  # noqa: ARG003 - nothing here needs a clock
+    def wire(cls, cfg: DeviceConfig, clock: Clock, lines: Lines) -> Wire:  # noqa: ARG003
         """Return a connection, not yet open."""
         from edge_opcua.drivers.s7.wire import S7Wire  # so that `check` need not load the library
 

@@ -23,7 +23,7 @@ from edge_opcua.drivers.planner import Fragment, Place, Request
 from edge_opcua.drivers.s7.address import S7Address
 from edge_opcua.drivers.s7.frames import HeaderRefusedError, parse_read, parse_setup, parse_write
 from edge_opcua.drivers.s7.settings import WRITE_BYTES, Endpoint, S7Options, S7Shape
-from edge_opcua.drivers.wire import Fault, FaultKind, Traffic
+from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Traffic
 from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError
 
 _AREAS: Final = {"DB": S7Area.DB, "M": S7Area.MK, "I": S7Area.PE, "Q": S7Area.PA}
@@ -87,8 +87,16 @@ class S7Wire:
                 peer.close()
         self._worker.close()
 
-    async def read(self, request: Request) -> Sequence[bytes | Fault]:
+    @property
+    def depth(self) -> int:
+        """One request at a time."""
+        return 1
+
+    async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """See :class:`edge_opcua.drivers.wire.Wire`; a request refused as a whole is asked block by block."""
+        return [await self._read_request(request) for request in requests]
+
+    async def _read_request(self, request: Request) -> Sequence[bytes | Fault]:
         try:
             return await self._read_items(request.fragments)
         except HeaderRefusedError as exc:
@@ -99,7 +107,7 @@ class S7Wire:
                 return (Fault(kind, f"{code} read of {_name(request.fragments[0])}: {exc}"),)
         answers: list[bytes | Fault] = []
         for fragment in request.fragments:
-            answers.extend(await self.read(Request((fragment,))))
+            answers.extend(await self._read_request(Request((fragment,))))
         return answers
 
     async def _read_items(self, fragments: Sequence[Fragment]) -> list[bytes | Fault]:
