@@ -1,12 +1,8 @@
 """The tag bus: blocks of columns in shared memory, one writer each, any number of readers.
 
-Layout of the memfd (version 2, native byte order, every part aligned to 64 bytes)::
-
-    preamble   magic, layout version, length of the declaration, id of this bus
-    declaration (JSON: the blocks and the eventfd numbers)
-    per block: its rows as columns, read where they lie
-    per block: head   [newest, beat_ns, epoch, writer_pid]           counters, uint64
-               slot 0 … slot depth, each one batch image
+Its memory is a memfd, and one more for each change of what the bus holds
+(:mod:`edge_opcua.core.segment`, which says how it is laid out). The segment in force names every block of the
+bus and where it lies; blocks that do not change stay where they are, and so do their readers and writers.
 
 A batch image is its head followed by the columns. A writer fills a private image, copies
 it into the slot and publishes ``newest`` last. A reader copies the slot and then verifies sequence and
@@ -16,17 +12,11 @@ what catches a writer that was overtaken or killed in mid-copy.
 
 from __future__ import annotations
 
-import dataclasses
-import fcntl
-import json
-import mmap
 import os
 import secrets
-import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -42,21 +32,12 @@ from edge_opcua.core.batch import (
     STAMP,
     BlockLayout,
     TagBatch,
-    aligned,
 )
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.quality import effective, steady_until
-from edge_opcua.core.values import (
-    BlockSpec,
-    Link,
-    Policy,
-    TagSpecs,
-)
+from edge_opcua.core.segment import Segment
+from edge_opcua.core.values import BlockSpec, Link
 from edge_opcua.errors import BusError
-
-_MAGIC: Final = b"EDGEBUS\0"
-_LAYOUT_VERSION: Final = 2
-_PREAMBLE: Final = struct.Struct("=8sIIQ")
 
 # Counters of a block's head, as indices of a uint64 view.
 _NEWEST, _BEAT, _EPOCH, _PID = range(4)
@@ -69,15 +50,16 @@ class BlockWriter:
     touches only what it read. A new writer starts from the last good batch of the former one.
     """
 
-    def __init__(self, bus: Bus, layout: BlockLayout, offset: int) -> None:
-        self._clock = bus.clock
+    def __init__(self, segment: Segment, block: str, clock: Clock) -> None:
+        layout, offset = segment.layouts[block], segment.offsets[block]
+        self._clock = clock
         self._layout = layout
-        self._memory = bus.memory
-        self._head = bus.memory[offset : offset + BLOCK_HEAD_BYTES].cast("Q")
+        self._memory = segment.memory
+        self._head = segment.memory[offset : offset + BLOCK_HEAD_BYTES].cast("Q")
         self._slots_at = offset + BLOCK_HEAD_BYTES
-        self._wakes = bus.wake_fds(layout.spec.name)
+        self._wakes = segment.wake_fds(block)
         self.batch = TagBatch(layout)
-        last = BlockReader(bus, layout, offset).latest()
+        last = BlockReader(segment, block, clock).latest()
         if last is not None:
             self.batch.copy_from(last)
         self._head[_EPOCH] += 1
@@ -132,13 +114,14 @@ class BlockReader:
         lost: Batches overwritten before this reader came to them.
     """
 
-    def __init__(self, bus: Bus, layout: BlockLayout, offset: int) -> None:
-        self._clock = bus.clock
+    def __init__(self, segment: Segment, block: str, clock: Clock) -> None:
+        layout, offset = segment.layouts[block], segment.offsets[block]
+        self._clock = clock
         self._layout = layout
-        self._memory = bus.memory
-        self._head = bus.memory[offset : offset + BLOCK_HEAD_BYTES].cast("Q")
+        self._memory = segment.memory
+        self._head = segment.memory[offset : offset + BLOCK_HEAD_BYTES].cast("Q")
         self._slots_at = offset + BLOCK_HEAD_BYTES
-        self._wakes = bus.wake_fds(layout.spec.name)
+        self._wakes = segment.wake_fds(block)
         self._batch = TagBatch(layout)
         self.spec = layout.spec
         self.cursor = 0
@@ -234,52 +217,29 @@ class Bus:
     """The shared memory of one server; made by the supervisor, attached by its children.
 
     Args:
-        fd: File descriptor of the memfd; the bus owns it.
+        segments: Its pieces; the one with the highest number is in force.
         clock: Clock for stamps and ages.
 
     Attributes:
         id: Number of this bus; sequences count within one, so who stores a cursor stores the id with it.
+        blocks: Every block by name.
+        homes: Number of the segment in which each block lies; another one is another block.
+        front: The segment in force.
+
+    Raises:
+        BusError: A segment is missing.
     """
 
-    id: int
+    blocks: Mapping[str, BlockSpec]
+    homes: Mapping[str, int]
+    front: Segment
 
-    def __init__(self, fd: int, *, clock: Clock | None = None) -> None:
+    def __init__(self, segments: Sequence[Segment], *, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or SystemClock()
-        self.fd = fd
-        size = os.fstat(fd).st_size
-        if size < _PREAMBLE.size:
-            raise BusError(f"descriptor {fd} holds {size} bytes: not a tag bus")
-        self._map = mmap.mmap(fd, size)
-        self.memory = memoryview(self._map)
-        magic, version, declaration_bytes, self.id = _PREAMBLE.unpack_from(self._map)
-        if magic != _MAGIC:
-            raise BusError(f"descriptor {fd} is not a tag bus")
-        if version != _LAYOUT_VERSION:
-            raise BusError(f"the tag bus has layout version {version}, this program speaks {_LAYOUT_VERSION}")
-        declared = json.loads(bytes(self.memory[_PREAMBLE.size : _PREAMBLE.size + declaration_bytes]))
-        self._wake_fds: dict[str, tuple[int, ...]] = {
-            name: tuple(fds) for name, fds in declared["wakes"].items()
-        }
-        self._layouts: dict[str, BlockLayout] = {}
-        self._offsets: dict[str, int] = {}
-        offset = aligned(_PREAMBLE.size + declaration_bytes)
-        specs = []
-        for raw in declared["blocks"]:
-            end = offset + raw["rows_bytes"]
-            if end > size:
-                raise BusError(f"the tag bus holds {size} bytes, its blocks need more")
-            specs.append(_spec_from_json(raw, TagSpecs.from_buffer(self.memory[offset:end])))
-            offset = aligned(end)
-        for spec in specs:
-            layout = BlockLayout(spec)
-            self._layouts[layout.spec.name] = layout
-            self._offsets[layout.spec.name] = offset
-            offset += layout.block_bytes
-        if offset > size:
-            raise BusError(f"the tag bus holds {size} bytes, its blocks need {offset}")
-        self.blocks: Mapping[str, BlockSpec] = MappingProxyType(
-            {name: layout.spec for name, layout in self._layouts.items()}
-        )
+        self._segments = {segment.number: segment for segment in segments}
+        self.id = segments[0].bus_id
+        self._last = max(self._segments)
+        self.switch(self._segments[self._last])
 
     @classmethod
     def create(cls, specs: Sequence[BlockSpec], *, clock: Clock | None = None) -> Bus:
@@ -289,73 +249,134 @@ class Bus:
             BusError: Two blocks have the same name.
             ValueError: Two rows of a block have the same name.
         """
-        for spec in specs:
-            spec.check_names()
-        names = [spec.name for spec in specs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise BusError(f"two blocks are called {twice[0]}")
-        wakes = {
-            spec.name: [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(spec.wakes)]
-            for spec in specs
-            if spec.wakes
-        }
-        rows = [spec.columns.to_bytes() for spec in specs]
-        blocks = [_spec_to_json(spec, len(part)) for spec, part in zip(specs, rows, strict=True)]
-        declaration = json.dumps({"blocks": blocks, "wakes": wakes}).encode()
-        preamble = _PREAMBLE.pack(_MAGIC, _LAYOUT_VERSION, len(declaration), secrets.randbits(63))
-        declared = b"".join(map(_padded, (preamble + declaration, *rows)))
-        size = len(declared) + sum(memory_bytes(spec) for spec in specs)
-        fd = os.memfd_create("edge_opcua.bus", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, size)
-        with memoryview(declared) as rest:
-            at = 0
-            while at < len(rest):  # one call writes 2 GB at most
-                at += os.pwrite(fd, rest[at:], at)
-        # Nobody can shorten the memory under the others: that would kill them with SIGBUS.
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        return cls(fd, clock=clock)
+        _check(specs)
+        return cls([Segment.create(specs, bus_id=secrets.randbits(63), number=0)], clock=clock)
 
     @classmethod
-    def attach(cls, fd: int, *, clock: Clock | None = None) -> Bus:
-        """Open a bus that another process made and passed on."""
-        return cls(fd, clock=clock)
+    def attach(cls, *fds: int, clock: Clock | None = None) -> Bus:
+        """Open a bus that another process made and passed on, all of its segments."""
+        return cls([Segment(fd) for fd in fds], clock=clock)
+
+    # --- being changed -------------------------------------------------------------------------------
+
+    def extend(self, specs: Sequence[BlockSpec]) -> Segment:
+        """Make the segment with which the bus will hold the given blocks and no others; not in force yet.
+
+        Blocks that are there already, with the same rows, stay where they are.
+
+        Raises:
+            BusError: Two blocks have the same name.
+            ValueError: Two rows of a block have the same name.
+            OSError: There is no memory or no descriptor left.
+        """
+        _check(specs)
+        kept: dict[int, list[str]] = {}
+        others = []
+        for spec in specs:
+            home = self.homes.get(spec.name)
+            if home is not None and self._segments[home].holds(spec):
+                kept.setdefault(home, []).append(spec.name)
+            else:
+                others.append(spec)
+        self._last += 1
+        return Segment.create(others, bus_id=self.id, number=self._last, kept=kept)
+
+    def take(self, segment: Segment) -> None:
+        """Know a segment that another process made, or that was made here; it is not in force yet."""
+        if segment.bus_id != self.id:
+            raise BusError("this segment is of another tag bus")
+        self._segments[segment.number] = segment
+
+    def switch(self, segment: Segment) -> None:
+        """Let a segment be in force: from now on the bus holds what it says.
+
+        Readers and writers of blocks that are no longer there work on, and nobody hears of them.
+
+        Raises:
+            BusError: A segment that it refers to is not here; all stays as it was.
+        """
+        homes = dict.fromkeys(segment.layouts, segment.number)
+        for number, names in segment.kept.items():
+            if number not in self._segments:
+                raise BusError(f"segment {number} of the tag bus is missing")
+            homes.update(dict.fromkeys(names, number))
+        self._segments[segment.number] = segment
+        self.front = segment
+        self.homes = MappingProxyType(homes)
+        self.blocks = MappingProxyType(
+            {name: self._segments[number].layouts[name].spec for name, number in homes.items()}
+        )
+
+    def retire(self, *, free: bool = False) -> None:
+        """Let go of all that is not in force.
+
+        Args:
+            free: Whether nobody else uses it either: then its memory goes back to the system at once.
+        """
+        used = {self.front.number, *self.homes.values()}
+        for number in sorted(set(self._segments) - used):
+            self._segments.pop(number).close()
+        for number in used if free else ():
+            segment = self._segments[number]
+            segment.forget(name for name in segment.layouts if self.homes.get(name) != number)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All segments that are known, oldest first."""
+        return tuple(self._segments[number] for number in sorted(self._segments))
+
+    # --- being used ----------------------------------------------------------------------------------
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """Descriptors of the segments, for :meth:`attach` in a child that inherits :attr:`pass_fds`."""
+        return tuple(segment.fd for segment in self.segments)
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the only segment of a bus that was never changed."""
+        return self.front.fd
+
+    @property
+    def memory(self) -> memoryview:
+        """Memory of the segment in force."""
+        return self.front.memory
 
     @property
     def pass_fds(self) -> tuple[int, ...]:
         """Descriptors a child must inherit under the same numbers."""
-        return (self.fd, *(fd for fds in self._wake_fds.values() for fd in fds))
+        return tuple(fd for segment in self.segments for fd in segment.fds)
 
     def wake_fds(self, block: str) -> tuple[int, ...]:
         """Return the eventfds of a block's deadline readers."""
-        return self._wake_fds.get(block, ())
+        home = self.homes.get(block)
+        return () if home is None else self._segments[home].wake_fds(block)
 
     def layout(self, block: str) -> BlockLayout:
         """Return where the rows of a block lie; BusError if there is none of this name."""
-        try:
-            return self._layouts[block]
-        except KeyError:
-            raise BusError(f"the tag bus has no block {block}") from None
+        return self._home(block).layouts[block]
 
     def writer(self, block: str) -> BlockWriter:
         """Become the writer of a block, of which the caller is the only one; its epoch grows by one."""
-        layout = self.layout(block)
-        return BlockWriter(self, layout, self._offsets[block])
+        return BlockWriter(self._home(block), block, self.clock)
 
     def reader(self, block: str, *, from_newest: bool = True) -> BlockReader:
         """Return a new reader; its cursor stands at the newest batch, or at the oldest one kept."""
-        layout = self.layout(block)
-        reader = BlockReader(self, layout, self._offsets[block])
+        reader = BlockReader(self._home(block), block, self.clock)
         newest = reader.newest
-        reader.cursor = newest if from_newest else max(0, newest - layout.spec.depth)
+        reader.cursor = newest if from_newest else max(0, newest - reader.spec.depth)
         return reader
 
     def close(self) -> None:
         """Close the descriptors; the memory goes with the last process that maps it."""
-        for fd in self.pass_fds:
-            os.close(fd)
-        self._wake_fds = {}
-        self.fd = -1
+        for segment in self.segments:
+            segment.close()
+
+    def _home(self, block: str) -> Segment:
+        try:
+            return self._segments[self.homes[block]]
+        except KeyError:
+            raise BusError(f"the tag bus has no block {block}") from None
 
 
 def memory_bytes(spec: BlockSpec) -> int:
@@ -363,25 +384,10 @@ def memory_bytes(spec: BlockSpec) -> int:
     return BlockLayout(spec).block_bytes
 
 
-def _spec_to_json(spec: BlockSpec, rows_bytes: int) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "depth": spec.depth,
-        "wakes": spec.wakes,
-        "policy": dataclasses.asdict(spec.policy),
-        "rows_bytes": rows_bytes,
-    }
-
-
-def _spec_from_json(raw: Mapping[str, Any], tags: TagSpecs) -> BlockSpec:
-    return BlockSpec(
-        name=raw["name"],
-        depth=raw["depth"],
-        wakes=raw["wakes"],
-        policy=Policy(**raw["policy"]),
-        tags=tags,
-    )
-
-
-def _padded(part: bytes) -> bytes:
-    return part + bytes(aligned(len(part)) - len(part))
+def _check(specs: Sequence[BlockSpec]) -> None:
+    for spec in specs:
+        spec.check_names()
+    names = [spec.name for spec in specs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BusError(f"two blocks are called {twice[0]}")

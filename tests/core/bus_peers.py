@@ -64,7 +64,7 @@ def read(bus: Bus, for_s: float) -> dict[str, int]:
             delivered += 1
             torn += not uniform(batch)
         # The same copy without the check, to see that there is something to check.
-        at = bus._offsets["b"] + 64 + (reader.newest + 1) % bus.layout("b").slot_count * raw.view.nbytes
+        at = bus.front.offsets["b"] + 64 + (reader.newest + 1) % bus.layout("b").slot_count * raw.view.nbytes
         raw.view[:] = bus.memory[at : at + raw.view.nbytes]
         raw_copies += 1
         raw_torn += not uniform(raw)
@@ -115,7 +115,7 @@ def kill(bus: Bus, times: int) -> dict[str, object]:
         newest = reader.latest()
         assert newest is not None
         assert newest.sequence == reader.newest == reader.cursor
-        at = bus._offsets["b"] + 64 + (reader.newest + 1) % bus.layout("b").slot_count * raw.view.nbytes
+        at = bus.front.offsets["b"] + 64 + (reader.newest + 1) % bus.layout("b").slot_count * raw.view.nbytes
         raw.view[:] = bus.memory[at : at + raw.view.nbytes]
         half_written += not uniform(raw)
         if turn % 10 == 0:

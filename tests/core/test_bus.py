@@ -167,7 +167,7 @@ def test_latest_gives_the_newest_batch_and_leaves_the_cursor() -> None:
 
 def slot(bus: Bus, sequence: int, block: str = "a.fast") -> slice:
     layout = bus.layout(block)
-    at = bus._offsets[block] + 64 + (sequence % layout.slot_count) * layout.image_bytes
+    at = bus.front.offsets[block] + 64 + (sequence % layout.slot_count) * layout.image_bytes
     return slice(at, at + layout.image_bytes)
 
 
@@ -230,7 +230,7 @@ class Overtaking(BlockReader):
 def test_a_reader_that_is_overtaken_while_it_copies_counts_and_goes_on() -> None:
     bus = make()
     writer = bus.writer("a.fast")
-    reader = Overtaking(bus, bus.layout("a.fast"), bus._offsets["a.fast"])
+    reader = Overtaking(bus.front, "a.fast", bus.clock)
     reader.writer, reader.times = writer, 3
     publish(writer, 2)
     assert numbers(reader) == [8, 9, 10, 11]
@@ -366,11 +366,11 @@ def test_what_is_not_a_bus_is_refused() -> None:
     )
     os.write(small, b"x")
     os.write(other, b"x" * 4096)
-    os.write(old, struct.pack("=8sIIQ", b"EDGEBUS\0", 99, 0, 0) + bytes(100))
+    os.write(old, struct.pack("=8sIIQQ", b"EDGEBUS\0", 99, 0, 0, 0) + bytes(100))
     rows = TagSpecs.of([TagSpec("x", Scalar.DOUBLE)]).to_bytes()
     block = {"name": "b", "depth": 9, "wakes": 0, "policy": {}, "rows_bytes": len(rows)}
-    declaration = json.dumps({"wakes": {}, "blocks": [block]}).encode()
-    head = struct.pack("=8sIIQ", b"EDGEBUS\0", 2, len(declaration), 0) + declaration
+    declaration = json.dumps({"wakes": {}, "kept": {}, "blocks": [block]}).encode()
+    head = struct.pack("=8sIIQQ", b"EDGEBUS\0", 3, len(declaration), 0, 0) + declaration
     head += bytes(aligned(len(head)) - len(head))
     os.write(short, head + rows + bytes(64))
     os.write(cut, head)
