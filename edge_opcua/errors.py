@@ -68,7 +68,16 @@ class DeviceError(EdgeError):
 
 
 class DeviceTimeoutError(DeviceError):
-    """The device did not answer in time; a write may still land."""
+    """The device did not answer in time; a write may still land.
+
+    Args:
+        message: Who did not answer, and how long it was waited for.
+        again: Whether a read may be sent again over the same connection.
+    """
+
+    def __init__(self, message: str = "", *, again: bool = False) -> None:
+        super().__init__(message)
+        self.again = again
 
 
 class DeviceRefusedError(DeviceError):

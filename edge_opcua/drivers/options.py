@@ -18,8 +18,26 @@ class DriverOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_gap: Annotated[int, Field(ge=0, le=1000)] = Field(
-        default=16, description="Unwanted registers or bytes that are read along to save a request."
+    max_gap: Annotated[int, Field(ge=0, le=1000)] | None = Field(
+        default=None,
+        description="Unwanted registers or bytes that are read along to save a request; if not set, as many "
+        "as cost less time than the request, which is measured.",
+    )
+    no_read: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        default=(),
+        max_length=1000,
+        description='What is never read along between two tags, e.g. `["hr:100-119", "hr:300"]` or '
+        '`["DB10.DBB20-40"]`: what reading clears, or what a device answers slowly.',
+    )
+    refused_again_s: Annotated[float, Field(ge=0)] = Field(
+        default=60.0,
+        description="Time a new connection must hold before tags that the device had refused are tried "
+        "again, one at a time; after that once a day.",
+    )
+    read_retries: Annotated[int, Field(ge=0, le=5)] = Field(
+        default=1,
+        description="How often a read without an answer is sent again over the same connection while its "
+        "values are not stale yet. Writes never are.",
     )
     ring_s: Annotated[float, Field(ge=1, le=600)] = Field(
         default=5.0, description="Seconds of polls that the bus keeps; captures at least 30 s."

@@ -1,10 +1,18 @@
-"""Which requests read a set of addresses: few, none larger than the protocol allows, no tag torn; pure."""
+"""Which requests read a set of addresses: few, none larger than the protocol allows, no tag torn; pure.
+
+Unwanted units between two tags are read along where that costs less than another request (the cost model)::
+
+    cost of a plan = sum over its stretches of   overhead + size x wire bytes / byte rate
+
+:func:`_cheapest` finds the plan of least cost, not just a good one.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge_opcua.core.ports import Address
 from edge_opcua.drivers.codec import Codec
@@ -60,24 +68,44 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What goes over the wire in one round trip."""
+    """What goes over the wire in one round trip.
+
+    Args:
+        fragments: What is read.
+        deadline_s: Longest wait for the answer where it is shorter than the wire's own, e.g. to find out
+            whether a lost unit is there again; None: the wire's own.
+    """
 
     fragments: tuple[Fragment, ...]
+    deadline_s: float | None = None
 
 
 class Shape(Protocol):
-    """The limits of a protocol on one connection."""
+    """The limits of a protocol on one connection, and what its line carries."""
+
+    @property
+    def byte_rate(self) -> float:
+        """Bytes per second that the line carries: ``ETHERNET_BYTE_RATE``, or what a serial line does."""
+        ...
 
     def unit_bytes(self, space: Hashable) -> int:
         """Return how many bytes of the image one unit takes."""
+        ...
+
+    def wire_bytes(self, space: Hashable) -> float:
+        """Return how many bytes of an answer one unit takes; 1/8 for bits."""
+        ...
+
+    def station(self, space: Hashable) -> Hashable:
+        """Return which of several units on the connection has that space; None where there is only one."""
         ...
 
     def max_units(self, space: Hashable) -> int:
         """Return how many units one fragment may have."""
         ...
 
-    def max_gap(self, space: Hashable) -> int:
-        """Return how many unwanted units may be read to save a fragment."""
+    def max_gap(self, space: Hashable) -> int | None:
+        """Return how many unwanted units may be read to save a fragment; None: what the cost model says."""
         ...
 
     def fits(self, fragments: Sequence[Fragment], more: Fragment) -> bool:
@@ -113,24 +141,63 @@ class Holes:
     cuts: set[tuple[Hashable, int]] = field(default_factory=set)
 
 
-def plan_reads(places: Sequence[Place], shape: Shape, holes: Holes | None = None) -> ReadPlan:
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Units of one space that are not to be read along.
+
+    Args:
+        space: Where.
+        start: First unit.
+        end: The unit behind the last.
+    """
+
+    space: Hashable
+    start: int
+    end: int
+
+
+ETHERNET_BYTE_RATE: Final = 10e6
+# Before anything was measured: what most PLCs take to answer, and the bytes around an answer.
+_GUESS_S: Final = 0.002
+_FRAME_BYTES: Final = 20
+
+
+def guessed_overhead_s(shape: Shape) -> float:
+    """Return what a request costs apart from the units it reads, before that was measured, seconds."""
+    return _GUESS_S + _FRAME_BYTES / shape.byte_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What decides which unwanted units are read along.
+
+    Args:
+        overhead_s: What a request costs apart from the units it reads, seconds; None: not measured yet.
+        no_read: What must not be read along.
+    """
+
+    overhead_s: float | None = None
+    no_read: tuple[Stretch, ...] = ()
+
+
+def plan_reads(
+    places: Sequence[Place], shape: Shape, holes: Holes | None = None, terms: Terms | None = None
+) -> ReadPlan:
     """Plan the requests for all rows that are not known to be bad.
 
     Args:
         places: Address of each row.
         shape: Limits of the protocol.
         holes: What is known to be unreadable.
+        terms: What decides about gaps.
     """
     known = holes or Holes()
-    wanted = sorted(
-        (row for row in range(len(places)) if row not in known.bad),
-        key=lambda row: (repr(places[row].space), places[row].start, -places[row].size),
-    )
     fragments: list[Fragment] = []
     image_at = [-1] * len(places)
     end_of_image = 0
-    for start, size, rows in _stretches(places, wanted, shape, known.cuts):
-        space = places[rows[0]].space
+    for stretch, rows in _stretches(places, shape, known, terms or Terms()):
+        space, start = stretch.space, stretch.start
+        size = stretch.end - start
         unit_bytes = shape.unit_bytes(space)
         for row in rows:
             image_at[row] = end_of_image + (places[row].start - start) * unit_bytes
@@ -155,33 +222,107 @@ def pack(fragments: Sequence[Fragment], shape: Shape) -> Iterator[Request]:
         yield Request(tuple(current))
 
 
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A row on its way into the plan: first unit, the unit behind its last, number."""
+
+    start: int
+    end: int
+    row: int
+
+
 def _stretches(
-    places: Sequence[Place], wanted: Sequence[int], shape: Shape, cuts: set[tuple[Hashable, int]]
-) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """Yield start, size and rows of what is read in one piece; larger than a fragment only for one row."""
-    rows: list[int] = []
-    start = end = 0
-    for row in wanted:
-        place = places[row]
-        if rows and not _joins(place, places[rows[0]].space, start, end, shape, cuts):
-            yield start, end - start, tuple(rows)
-            rows = []
-        if not rows:
-            start, end = place.start, place.start
-        rows.append(row)
-        end = max(end, place.start + place.size)
-    if rows:
-        yield start, end - start, tuple(rows)
+    places: Sequence[Place], shape: Shape, known: Holes, terms: Terms
+) -> Iterator[tuple[Stretch, tuple[int, ...]]]:
+    """Yield what is read in one piece and its rows; larger than a fragment only for one row."""
+    spaces: dict[Hashable, list[_Item]] = {}
+    barriers = list(terms.no_read)
+    for row, place in enumerate(places):
+        start = place.start
+        if row in known.bad:
+            barriers.append(Stretch(place.space, start, start + place.size))
+        else:
+            spaces.setdefault(place.space, []).append(_Item(start, start + place.size, row))
+    for space in sorted(spaces, key=repr):
+        items = sorted(spaces[space], key=lambda item: (item.start, -item.end))
+        closed = sorted((each.start, each.end) for each in barriers if each.space == space)
+        cuts = {start for where, start in known.cuts if where == space}
+        limit = shape.max_units(space)
+        gap = shape.max_gap(space)
+        overhead = _NEVER if gap is not None else _overhead_units(space, shape, terms)
+        for segment in _segments(items, limit, gap, closed, cuts):
+            for members in _cheapest(segment, limit, overhead):
+                end = max(item.end for item in members)
+                yield Stretch(space, members[0].start, end), tuple(item.row for item in members)
 
 
-def _joins(
-    place: Place, space: Hashable, start: int, end: int, shape: Shape, cuts: set[tuple[Hashable, int]]
-) -> bool:
-    if place.space != space or (space, place.start) in cuts:
-        return False
-    return place.start - end <= shape.max_gap(space) and max(
-        end, place.start + place.size
-    ) - start <= shape.max_units(space)
+_NEVER: Final = 10**9  # units that nobody would read to save a request
+
+
+def _overhead_units(space: Hashable, shape: Shape, terms: Terms) -> int:
+    """Return how many units may be read in the time that another request costs."""
+    overhead_s = guessed_overhead_s(shape) if terms.overhead_s is None else terms.overhead_s
+    return min(_NEVER, round(overhead_s * shape.byte_rate / shape.wire_bytes(space)))
+
+
+def _segments(
+    items: Sequence[_Item], limit: int, gap: int | None, closed: Sequence[tuple[int, int]], cuts: set[int]
+) -> Iterator[list[_Item]]:
+    """Divide the rows of a space where no stretch may go on; a row larger than a fragment is alone."""
+    segment: list[_Item] = []
+    end = 0
+    for item in items:
+        if item.end - item.start > limit:
+            if segment:
+                yield segment
+                segment = []
+            yield [item]
+            continue
+        too_far = gap is not None and item.start - end > gap
+        if segment and (too_far or item.start in cuts or _is_closed(end, item.start, closed)):
+            yield segment
+            segment = []
+        end = max(end, item.end) if segment else item.end
+        segment.append(item)
+    if segment:
+        yield segment
+
+
+def _is_closed(start: int, end: int, closed: Sequence[tuple[int, int]]) -> bool:
+    return start < end and any(first < end and start < behind for first, behind in closed)
+
+
+def _cheapest(items: Sequence[_Item], limit: int, overhead: int) -> Iterator[Sequence[_Item]]:
+    """Divide rows into stretches of least cost: dynamic programming from the right, a window minimum.
+
+    Args:
+        items: Rows by first unit, none larger than ``limit``.
+        limit: Most units of a stretch.
+        overhead: What a stretch costs apart from its units, counted in units.
+    """
+    count = len(items)
+    ends = [items[0].end] * count
+    for i in range(1, count):
+        ends[i] = max(ends[i - 1], items[i].end)
+    # Cheapest from row i on: overhead - start[i] + the least of  end[k] + cost[k + 1]  over last rows k.
+    cost = [0] * (count + 1)
+    behind = [0] * count
+    window: deque[tuple[int, int]] = deque()
+    for i in range(count - 1, -1, -1):
+        start = items[i].start
+        last = ends[i] + cost[i + 1]
+        while window and window[0][0] > last:
+            window.popleft()
+        window.appendleft((last, i))
+        while len(window) > 1 and ends[window[-1][1]] - start > limit:  # one row alone may be larger
+            window.pop()
+        least, k = window[-1]
+        cost[i] = overhead - start + least
+        behind[i] = k + 1
+    at = 0
+    while at < count:
+        yield items[at : behind[at]]
+        at = behind[at]
 
 
 def _step(size: int, max_units: int, element_size: int) -> int:

@@ -23,6 +23,7 @@ class FaultKind(Enum):
     DEVICE = "device"  # the device has a fault of its own
     BUSY = "busy"  # ask again later
     ABSENT = "absent"  # the unit does not answer, but the line to it lives: the others are asked as before
+    MISSED = "missed"  # the same once, or not asked: the unit is not given up; never said by a wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,11 @@ class Wire(Protocol):
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """Send some requests and return, for each, the bytes or the refusal of each of its fragments.
 
+        A request with ``deadline_s`` is given up after that, if it is shorter than the wire's own deadline.
+
         Raises:
-            DeviceTimeoutError: No answer in time.
+            DeviceTimeoutError: No answer in time; with ``again`` the connection stands and would not take a
+                late answer for that to another request, so that the poller may ask once more.
             DeviceError: The connection broke or spoke nonsense; it must be closed.
         """
         ...

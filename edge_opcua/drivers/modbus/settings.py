@@ -12,20 +12,13 @@ from pydantic import Field
 
 from edge_opcua.drivers.modbus.address import BITS
 from edge_opcua.drivers.options import DriverOptions
-from edge_opcua.drivers.planner import Fragment
+from edge_opcua.drivers.planner import ETHERNET_BYTE_RATE, Fragment
 from edge_opcua.errors import ConfigError
 
 
 class ModbusOptions(DriverOptions):
-    """Settings of a Modbus device.
+    """Settings of a Modbus device."""
 
-    On Ethernet an unwanted register costs less than a thousandth of a request, so gaps up to the limit of
-    a request are read along; what turns out to be unreadable is learned and left out.
-    """
-
-    max_gap: Annotated[int, Field(ge=0, le=1000)] = Field(
-        default=125, description="Unwanted registers that are read along to save a request."
-    )
     order: Literal["ABCD", "BADC", "CDAB", "DCBA"] = Field(
         default="ABCD", description="Byte order of numbers whose address names none; A is the highest byte."
     )
@@ -62,23 +55,35 @@ class ModbusShape:
     Args:
         max_registers: Registers per request.
         max_bits: Bits per request.
-        gap: Unwanted registers worth reading.
+        gap: Unwanted registers worth reading; None: as the cost model says.
+        byte_rate: Bytes per second that the line carries.
     """
 
     max_registers: int = 125
     max_bits: int = 2000
-    gap: int = 125
+    gap: int | None = None
+    byte_rate: float = ETHERNET_BYTE_RATE
 
     def unit_bytes(self, space: Hashable) -> int:
         """Return 2 for registers, 1 for bits (each is unpacked to a byte)."""
         return 1 if cast("tuple[int, str]", space)[1] in BITS else 2
 
+    def wire_bytes(self, space: Hashable) -> float:
+        """Return 2 for registers, 1/8 for bits."""
+        return 0.125 if cast("tuple[int, str]", space)[1] in BITS else 2.0
+
+    def station(self, space: Hashable) -> Hashable:
+        """Return the unit."""
+        return cast("tuple[int, str]", space)[0]
+
     def max_units(self, space: Hashable) -> int:
         """Return how many registers or bits one request may have."""
         return self.max_bits if cast("tuple[int, str]", space)[1] in BITS else self.max_registers
 
-    def max_gap(self, space: Hashable) -> int:
+    def max_gap(self, space: Hashable) -> int | None:
         """Return the unwanted registers, or sixteen times as many bits."""
+        if self.gap is None:
+            return None
         return self.gap * 16 if cast("tuple[int, str]", space)[1] in BITS else self.gap
 
     def fits(self, fragments: Sequence[Fragment], more: Fragment) -> bool:  # noqa: ARG002 - of the Protocol

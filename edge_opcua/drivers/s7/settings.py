@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field
 
 from edge_opcua.drivers.options import DriverOptions
-from edge_opcua.drivers.planner import Fragment
+from edge_opcua.drivers.planner import ETHERNET_BYTE_RATE, Fragment
 from edge_opcua.errors import ConfigError
 
 MAX_ITEMS: Final = 20
@@ -51,23 +51,36 @@ class S7Shape:
 
     Args:
         pdu: Negotiated PDU size, bytes.
-        gap: Unwanted bytes worth reading.
+        gap: Unwanted bytes worth reading; None: as many as another block takes of an answer.
     """
 
     pdu: int = 240
-    gap: int = 16
+    gap: int | None = None
+
+    @property
+    def byte_rate(self) -> float:
+        """Return that of Ethernet."""
+        return ETHERNET_BYTE_RATE
 
     def unit_bytes(self, space: Hashable) -> int:  # noqa: ARG002 - of the Protocol
         """Return 1: everything counts bytes."""
         return 1
+
+    def wire_bytes(self, space: Hashable) -> float:  # noqa: ARG002 - of the Protocol
+        """Return 1: everything counts bytes."""
+        return 1.0
+
+    def station(self, space: Hashable) -> Hashable:  # noqa: ARG002 - of the Protocol
+        """Return None: a connection leads to one PLC."""
+        return None
 
     def max_units(self, space: Hashable) -> int:  # noqa: ARG002 - of the Protocol
         """Return the bytes of the largest block that fits an answer alone."""
         return self.pdu - _ANSWER_BYTES - _ITEM_BYTES
 
     def max_gap(self, space: Hashable) -> int:  # noqa: ARG002 - of the Protocol
-        """Return the unwanted bytes worth reading."""
-        return self.gap
+        """Return the unwanted bytes worth reading: up to 20 blocks share an answer, and so do their gaps."""
+        return max(_ITEM_BYTES + _ADDRESS_BYTES, self.pdu // MAX_ITEMS) if self.gap is None else self.gap
 
     def fits(self, fragments: Sequence[Fragment], more: Fragment) -> bool:
         """Return whether request and answer with one more block still fit the PDU."""
