@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -83,7 +83,8 @@ class PlantEvent(Event):
         super().add_property(name, val, datatype)
 
 
-Emit = Callable[[PlantEvent], Awaitable[None]]
+# Delivers events that came at once, in their order.
+Emit = Callable[[Sequence[PlantEvent]], None]
 
 
 def job_event(job: Job, source: ua.NodeId, time: dt.datetime | None) -> PlantEvent:

@@ -29,7 +29,7 @@ class Feed:
     Args:
         bus: The tag bus.
         space: Where values go.
-        emit: Delivers an event.
+        emit: Delivers events.
         find_model: Looks a model up by name and version.
         clock: Clock of the bus.
     """

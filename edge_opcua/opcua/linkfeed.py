@@ -58,7 +58,7 @@ class LinkFeed:
         if worth_telling:
             if self._usable is not None or not usable:
                 change = LinkChange(self._nodes.device, state, self._state or "CONNECTING", usable, error)
-                await self._emit(link_event(change, self._nodes.node, utc(self._clock.utc_ns())))
+                self._emit((link_event(change, self._nodes.node, utc(self._clock.utc_ns())),))
             self._usable = usable
         self._state = state
         self.health = self._health(state, usable=usable)

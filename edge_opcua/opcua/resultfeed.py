@@ -13,7 +13,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.blockview import BlockView, FeedCounts, notify_all
 from edge_opcua.opcua.events import Emit
 from edge_opcua.opcua.models import ModelInfo
-from edge_opcua.opcua.results import ResultContext, ResultEvents
+from edge_opcua.opcua.results import ResultContext, ResultEvent, ResultEvents
 from edge_opcua.opcua.slots import assign_now
 from edge_opcua.opcua.space import InferenceNodes, PlantSpace
 
@@ -56,20 +56,21 @@ class InferenceFeed:
         await self.describe()
 
     async def tick(self, *, assess: bool) -> None:
-        """Hand out every new result, in order."""
-        seen = False
+        """Hand out every new result, in order: values one by one, then the events of all of them at once."""
+        events: list[ResultEvent] = []
         for batch in self.view.reader.poll():
-            seen = True
             publish_ms = (self._clock.monotonic_ns() - batch.stamp_ns) / 1e6
             changed = list(self.view.take(batch))
             await self.describe()
             notify_all(self.view, changed, self._counts)
             await self._assign(self._nodes.latency_publish, publish_ms, ua.VariantType.Double)
-            await self._emit(self._events.event(batch, self.view.status, self._context(publish_ms)))
+            events.append(self._events.event(batch, self.view.status, self._context(publish_ms)))
             self._published += 1
             self._counts.results += 1
             await self._assign(self._nodes.published, self._published, ua.VariantType.UInt64)
-        if assess and not seen:
+        if events:
+            self._emit(events)
+        elif assess:
             notify_all(self.view, self.view.reassess(), self._counts)
         if self.view.reader.lost > self._lost:
             await self._count_lost()

@@ -229,7 +229,7 @@ class PlantServer:
         self._connect(server, space, repository)
         assert self._push is not None, "made by _connect"
         await self._push.install()
-        self._feed = Feed(self._bus, space, server.emit, repository.find, self._clock)
+        self._feed = Feed(self._bus, space, server.emit_all, repository.find, self._clock)
         self._repository = repository
         await self._feed.start()
         core.subscription_service.before_publishing(self._feed.take_tags)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from edge_opcua.opcua.events import BASE_TYPES, PlantEvent
 from edge_opcua.opcua.services.event import encoded
-from edge_opcua.opcua.services.event.encoded import EncodedEvent, FieldTypes, plan
+from edge_opcua.opcua.services.event.encoded import EncodedEvents, FieldTypes, alike, plan
 from edge_opcua.opcua.services.event.filters import Selection, compile_filter
 from edge_opcua.opcua.services.event.stamps import ID_BYTES, Stamps
 from edge_opcua.testing import ManualClock
@@ -30,7 +30,8 @@ BASE = ua.NodeId(ua.ObjectIds.BaseEventType)
 OVERFLOW = ua.NodeId(ua.ObjectIds.EventQueueOverflowEventType)
 NAMES = ("EventId", "EventType", "SourceNode", "Time", "LocalTime", "Message", "Severity", "Shape")
 # What the codec raises at a value that is not of its type.
-UNENCODABLE = (ua.UaError, TypeError, ValueError, AttributeError, OverflowError, struct.error)
+UNENCODABLE = (ua.UaError, TypeError, ValueError, AttributeError, OverflowError, KeyError, struct.error)
+EMPTY = ("EventId", "Time", "ReceiveTime", "SourceNode")
 RANGES = (None, "0", "0:1", "1:3", "7")
 
 
@@ -120,9 +121,9 @@ def test_any_event_has_the_bytes_of_the_codec(
             made.data_types = FieldTypes(made.data_types)
         if expected is None:
             with pytest.raises(UNENCODABLE):
-                chosen.encoded(EncodedEvent(made))
+                chosen.encoded(EncodedEvents([made]))
         else:
-            assert chosen.encoded(EncodedEvent(made)) == expected, again
+            assert chosen.encoded(EncodedEvents([made])) == [expected], again
 
 
 @settings(max_examples=60, deadline=None)
@@ -131,21 +132,78 @@ def test_filters_that_share_an_event_each_get_their_own_fields(
     plant: Plant, fields: dict[str, Any], filters: list[list[tuple[str, str | None]]]
 ) -> None:
     made = event(fields)
-    shared = EncodedEvent(made, shared=True)
+    shared = EncodedEvents([made])
     for wanted in filters:
         chosen = selection(plant, wanted)
         expected = general(chosen, made)
         if expected is not None:
-            assert chosen.encoded(shared) == expected
+            assert chosen.encoded(shared) == [expected]
+
+
+@settings(max_examples=100, deadline=None)
+@given(fields=events, wanted=clauses, data=st.data())
+def test_events_that_are_encoded_together_have_the_bytes_that_each_has_alone(
+    plant: Plant, fields: dict[str, Any], wanted: list[tuple[str, str | None]], data: st.DataObject
+) -> None:
+    chosen = selection(plant, wanted)
+    together = [event(fields)]
+    types = together[0].data_types = FieldTypes(together[0].data_types)
+    for _ in range(data.draw(st.integers(1, 4))):  # a field is the same one, or another value of any type
+        other = {
+            name: (types[name], data.draw(st.one_of(st.just(fields[name]), values))[1]) for name in fields
+        }
+        together.append(event(other))
+        together[-1].data_types = types
+    expected = [general(chosen, made) for made in together]
+    if None in expected:
+        with pytest.raises(UNENCODABLE):
+            chosen.encoded(EncodedEvents(together))
+    else:
+        shared = EncodedEvents(together)
+        assert chosen.encoded(shared) == expected
+        backwards = selection(plant, wanted[::-1])
+        assert backwards.encoded(shared) == [general(backwards, made) for made in together]
+
+
+def test_equal_node_ids_that_are_encoded_in_different_ways_stay_different(plant: Plant) -> None:
+    # Part 6 §5.2.2.9: what is common to all is told by identity, not by equality.
+    chosen = selection(plant, [("SourceNode", None)])
+    nodes = [ua.NodeId(5), ua.TwoByteNodeId(5), ua.NodeId(5)]
+    together = [event({"SourceNode": (K.NodeId, node)}) for node in nodes]
+    assert chosen.encoded(EncodedEvents(together)) == [general(chosen, made) for made in together]
+
+
+def test_events_are_cut_where_type_source_emitter_or_types_of_fields_change() -> None:
+    def made(
+        kind: ua.NodeId, source: str, *, emitter: str = "", types: FieldTypes = BASE_TYPES
+    ) -> PlantEvent:
+        event = PlantEvent(
+            kind, (ua.NodeId(source, 2), source), message="m", severity=5, time=None, types=types
+        )
+        event.emitting_node = ua.NodeId(emitter or source, 2)
+        return event
+
+    others = FieldTypes({**BASE_TYPES, "Shape": K.Int32})
+    runs = [
+        [made(BASE, "a"), made(BASE, "a")],
+        [made(OVERFLOW, "a")],
+        [made(OVERFLOW, "b")],
+        [made(OVERFLOW, "b", emitter="c")],
+        [made(BASE, "a", types=others), made(BASE, "a", types=others)],
+        [made(BASE, "a")],
+    ]
+    found = alike([event for run in runs for event in run])
+    assert [list(run) for run in found] == runs
+    assert [list(run) for run in alike(runs[1])] == [runs[1]]
 
 
 def test_an_event_that_gets_a_field_of_its_own_leaves_the_types_of_the_others_alone(plant: Plant) -> None:
     chosen = selection(plant, [("Severity", None), ("Shape", None)])
     for _ in range(2):
         made = PlantEvent(OVERFLOW, (BASE, "x"), message="m", severity=5, time=None)
-        assert chosen.encoded(EncodedEvent(made)) == b"\x02\0\0\0\x05\x05\0\0"
+        assert chosen.encoded(EncodedEvents([made])) == [b"\x02\0\0\0\x05\x05\0\0"]
         made.add_property("Shape", True, K.Boolean)
-        assert chosen.encoded(EncodedEvent(made)) == b"\x02\0\0\0\x05\x05\0\x01\x01"
+        assert chosen.encoded(EncodedEvents([made])) == [b"\x02\0\0\0\x05\x05\0\x01\x01"]
         assert "Shape" not in BASE_TYPES
 
 
@@ -163,11 +221,10 @@ def test_an_event_without_a_field_has_null_in_its_place(plant: Plant) -> None:
     # Part 4 §7.22.3: BaseEventType has no fields of its subtypes.
     chosen = selection(plant, [("Message", None), ("Severity", None)], kind=OVERFLOW)
     made = event({"Message": (K.String, "m"), "Severity": (K.UInt16, 5)}, kind=BASE)
-    assert chosen.encoded(EncodedEvent(made)) == b"\x02\0\0\0\0\0" == chosen.nulls()
+    assert chosen.encoded(EncodedEvents([made])) == [b"\x02\0\0\0\0\0"] == [chosen.nulls()]
     made = event({"Message": (K.String, "m"), "Severity": (K.UInt16, 5)})
-    assert (
-        chosen.encoded(EncodedEvent(made)) == b"\x02\0\0\0\x0c\x01\0\0\0m\x05\x05\0" == general(chosen, made)
-    )
+    expected = b"\x02\0\0\0\x0c\x01\0\0\0m\x05\x05\0"
+    assert chosen.encoded(EncodedEvents([made])) == [expected] == [general(chosen, made)]
 
 
 def test_an_event_without_stamps_gets_them_and_one_with_them_keeps_them() -> None:
@@ -179,16 +236,20 @@ def test_an_event_without_stamps_gets_them_and_one_with_them_keeps_them() -> Non
         made = event({"EventId": (K.ByteString, None), "Time": (K.DateTime, None)})
         made.add_property("ReceiveTime", None, K.DateTime)
         made.add_property("SourceNode", None, K.NodeId)
-        filling.fill(made)
+        filling.fill([made])
         assert len(made.EventId) == ID_BYTES
         ids.add(made.EventId)
     assert len(ids) == 600
     assert made.SourceNode == made.emitting_node
     assert made.Time == made.ReceiveTime
     assert round(made.Time.timestamp() * 1e6) == clock.utc_ns() // 1000
+    at_once = [event(dict.fromkeys(EMPTY, (K.Null, None))) for _ in range(300)]
+    filling.fill(at_once)
+    assert len({each.EventId for each in at_once} | ids) == 900
+    assert {each.Time for each in at_once} == {at_once[0].ReceiveTime}
     before, own = dt.datetime(2026, 1, 1, tzinfo=dt.UTC), uuid.uuid4().bytes
     made.Time, made.EventId, made.ReceiveTime = before, own, None
-    filling.fill(made)
+    filling.fill([made])
     assert (made.Time, made.EventId) == (before, own)
     assert made.ReceiveTime is not None
 
@@ -197,5 +258,5 @@ def test_long_node_ids_are_encoded_and_not_kept(plant: Plant) -> None:
     chosen = selection(plant, [("SourceNode", None)])
     for letter in ("x", b"x"):
         made = event({"SourceNode": (K.NodeId, ua.NodeId(letter * 5000, 2))})
-        assert chosen.encoded(EncodedEvent(made)) == general(chosen, made)
+        assert chosen.encoded(EncodedEvents([made])) == [general(chosen, made)]
         assert max(len(kept) for kept in encoded._node_ids.values()) < 5000

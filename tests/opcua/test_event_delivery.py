@@ -65,7 +65,7 @@ def wanted(*where: tuple[Any, list[Any]], select: list[Any] | None = None) -> ua
     )
 
 
-async def emit(plant: Plant, kind: ua.NodeId, source: ua.NodeId, message: str, **fields: Any) -> Any:
+async def an_event(plant: Plant, kind: ua.NodeId, source: ua.NodeId, message: str, **fields: Any) -> Any:
     event = await get_event_obj_from_type_node(plant.server.get_node(kind))
     event.emitting_node = event.SourceNode = source
     event.Message = ua.LocalizedText(message)
@@ -73,6 +73,11 @@ async def emit(plant: Plant, kind: ua.NodeId, source: ua.NodeId, message: str, *
         if name == "NodeId":
             event.add_property(name, value, ua.VariantType.NodeId)
         setattr(event, name, value)
+    return event
+
+
+async def emit(plant: Plant, kind: ua.NodeId, source: ua.NodeId, message: str, **fields: Any) -> Any:
+    event = await an_event(plant, kind, source, message, **fields)
     await plant.server.emit(event)
     return event
 
@@ -172,6 +177,11 @@ async def test_a_refresh_repeats_retained_conditions_between_marks_no_filter_kee
     await emit(plant, OFF_NORMAL, machine, "calm", Retain=True, NodeId=ua.NodeId("calm", 2), Severity=10)
     await emit(plant, OFF_NORMAL, machine, "over", Retain=True, NodeId=gone, Severity=700)
     await emit(plant, OFF_NORMAL, machine, "over", Retain=False, NodeId=gone, Severity=700)
+    come_and_gone = [
+        await an_event(plant, OFF_NORMAL, machine, "at once", Retain=retain, NodeId=gone, Severity=700)
+        for retain in (True, False)
+    ]
+    plant.server.emit_all(come_and_gone)
     event.Message.Text = "what it says later"
     inbox, untouched = Inbox(), Inbox()
     async with plant.client() as client:

@@ -47,12 +47,16 @@ def listen(
 
 def emit(plant: Plant, node: ua.NodeId, message: Any, source: ua.NodeId | None = None) -> None:
     """As the server does: to the node that emits, and those above."""
+    plant.service.deliver([an_event(node, message, source)])
+
+
+def an_event(node: ua.NodeId, message: Any, source: ua.NodeId | None = None) -> BaseEvent:
     event = BaseEvent()
     event.EventType, event.SourceNode, event.emitting_node = KIND, source or node, node
     event.Message = ua.LocalizedText(message) if isinstance(message, str) else message
     event.SourceName = "press"
     event.Severity = 5
-    plant.service.deliver(event, plant.service.notifiers.above(node))
+    return event
 
 
 def heard(plant: Plant, number: int) -> list[tuple[int, list[Any]]]:
@@ -148,3 +152,72 @@ def test_a_message_takes_as_many_events_as_fit(plant: Plant) -> None:
     assert [fields for _, fields in heard(plant, number)] == [["0"], ["1"], ["2"]]
     assert [fields for _, fields in heard(plant, number)] == [["3"], ["4"]]
     assert plant.found(number).counts.event_notifications == 5
+
+
+# --- events that come at once ---------------------------------------------------------------------------
+
+
+def test_of_events_at_once_the_one_that_cannot_be_encoded_comes_with_null_fields(plant: Plant) -> None:
+    node = plant.notifier("machine")
+    number, _ = listen(plant, node, "SourceName", "Message")
+    with capture_logs() as logs:
+        plant.service.deliver([an_event(node, message) for message in ("a", 17, "b")])
+    assert [line["event"] for line in logs] == ["event.not_encoded"]
+    assert heard(plant, number) == [(1, ["press", "a"]), (1, [None, None]), (1, ["press", "b"])]
+
+
+def test_of_events_at_once_each_item_gets_those_that_pass_its_filter_in_their_order(plant: Plant) -> None:
+    node = plant.notifier("machine")
+    of_press = clauses("Message")
+    of_press.WhereClause.Elements = [
+        ua.ContentFilterElement(
+            ua.FilterOperator.Equals,
+            [clauses("SourceName").SelectClauses[0], ua.LiteralOperand(ua.Variant("press"))],
+        )
+    ]
+    wanted = {"filter": of_press, "attribute": ua.AttributeIds.EventNotifier, "queue": 9}
+    number, everything = plant.subscribe(), FakeSession("everything")
+    assert plant.monitor(number, node, **wanted).StatusCode.is_good()
+    listen(plant, node, "Message", session=everything, queue=9)
+    events = [an_event(node, text) for text in "abcd"]
+    events[1].SourceName = "saw"
+    none = [an_event(node, text) for text in "ef"]
+    for event in none:
+        event.SourceName = "saw"
+    reply = plant.publish(everything)
+    plant.service.deliver(events)
+    plant.service.deliver(none)
+    assert [fields for _, fields in heard(plant, number)] == [["a"], ["c"], ["d"]]
+    (body,) = notifications(reply.message)
+    assert [each.EventFields[0].Value.Text for each in body.Events] == list("abcdef")
+
+
+def test_of_events_at_once_everybody_gets_those_that_he_may_receive(plant: Plant) -> None:
+    # Part 3 §8.55: asked for each source among them.
+    node, secret = plant.notifier("machine"), plant.notifier("secret")
+    plant.access.mark(Kind.SECURITY, [secret])
+    number, _ = listen(plant, node, "Message", queue=9)
+    sources = (node, secret, node, secret)
+    plant.service.deliver([an_event(node, str(i), source) for i, source in enumerate(sources)])
+    assert [fields for _, fields in heard(plant, number)] == [["0"], ["2"]]
+
+
+@pytest.mark.parametrize("discard_oldest", [True, False])
+@pytest.mark.parametrize("size", [1, 3, 4, 9])
+def test_a_queue_keeps_of_events_at_once_what_it_keeps_of_them_one_by_one(
+    plant: Plant, size: int, *, discard_oldest: bool
+) -> None:
+    # Part 4 §7.22.3: one notice, however many are lost at once.
+    node = plant.notifier("machine")
+    found = []
+    for at_once in (1, 2, 5):
+        number, _ = listen(plant, node, "Message", queue=size, discard_oldest=discard_oldest)
+        events = [an_event(node, str(i)) for i in range(10)]
+        for start in range(0, 10, at_once):
+            plant.service.deliver(events[start : start + at_once])
+        got = heard(plant, number)
+        counts = plant.found(number).counts
+        found.append((got, counts.event_queue_overflows, counts.event_notifications))
+        plant.service.delete(plant.session, ua.DeleteSubscriptionsParameters([number]))
+    assert found[0] == found[1] == found[2]
+    assert (found[0][1], found[0][2]) == (10 - size, size + 1)

@@ -550,7 +550,7 @@ def test_lost_events_are_told_by_an_event(plant: Plant, *, discard_oldest: bool,
     assert made.StatusCode.is_good()
     assert made.RevisedQueueSize == 2
     for message in ("a", "b", "c"):
-        plant.service.monitoring.deliver(an_event(node, message), [node, node])
+        plant.service.monitoring.deliver([an_event(node, message)], [node, node])
     overflow = ua.NodeId(ua.ObjectIds.EventQueueOverflowEventType)
     found = ["lost" if kind == overflow else message.Text for kind, message, _ in heard(plant, number)]
     assert found == expected
@@ -566,9 +566,9 @@ def test_event_items_have_modes_too(plant: Plant) -> None:
     made = plant.monitor(number, node, queue=0, **wanted)
     assert made.RevisedQueueSize == plant.limits.queue
     plant.set_mode(number, DISABLED, made.MonitoredItemId)
-    plant.service.monitoring.deliver(an_event(node, "nobody listens"), [node])
+    plant.service.monitoring.deliver([an_event(node, "nobody listens")], [node])
     plant.set_mode(number, SAMPLING, made.MonitoredItemId)
-    plant.service.monitoring.deliver(an_event(node, "kept"), [node])
+    plant.service.monitoring.deliver([an_event(node, "kept")], [node])
     plant.set_mode(number, REPORTING, made.MonitoredItemId)
     assert [fields[0].Text for fields in heard(plant, number)] == ["kept"]
     plant.service.delete(plant.session, ua.DeleteSubscriptionsParameters([number]))
@@ -585,8 +585,8 @@ def test_an_event_goes_only_to_those_who_may_receive_it(plant: Plant) -> None:
     plant.monitor(
         number, node, attribute=ua.AttributeIds.EventNotifier, filter=event_filter("Message"), queue=5
     )
-    plant.service.monitoring.deliver(an_event(secret, "secret"), [node])
-    plant.service.monitoring.deliver(an_event(node, "open"), [node])
+    plant.service.monitoring.deliver([an_event(secret, "secret")], [node])
+    plant.service.monitoring.deliver([an_event(node, "open")], [node])
     assert [fields[0].Text for fields in heard(plant, number)] == ["open"]
 
 
@@ -616,7 +616,7 @@ def test_what_was_queued_for_one_user_is_not_sent_to_the_next_who_may_see_less(p
     )
     assert plant.next(number).changes == [(1, 1.0, 0)]
     plant.write(secret, 2.0)
-    plant.service.monitoring.deliver(an_event(secret, "secret"), [machine])
+    plant.service.monitoring.deliver([an_event(secret, "secret")], [machine])
     assert plant.found(number).cycle.more
     plant.session.roles = frozenset({Role.OBSERVER})
     plant.service.rights_shrank(plant.session)
@@ -638,7 +638,7 @@ def test_nothing_waits_any_more_when_all_of_it_was_taken_back(plant: Plant) -> N
         number, machine, attribute=ua.AttributeIds.EventNotifier, filter=event_filter("Message"), queue=5
     )
     for text in ("a", "b", "c"):
-        plant.service.monitoring.deliver(an_event(machine, text), [machine])
+        plant.service.monitoring.deliver([an_event(machine, text)], [machine])
     plant.next(number)
     plant.service.rights_shrank(plant.session)
     assert not plant.found(number).cycle.more

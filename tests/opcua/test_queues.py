@@ -73,7 +73,7 @@ def drained(queue: EventQueue[str]) -> list[str]:
 def overflown(*, discard_oldest: bool) -> EventQueue[str]:
     queue: EventQueue[str] = EventQueue(2, discard_oldest=discard_oldest)
     for event in ("a", "b", "c"):
-        if queue.push(event):
+        if queue.push([event]):
             queue.tell("lost")
     return queue
 
@@ -90,12 +90,12 @@ def test_lost_events_are_told_last_if_the_newest_gave_way() -> None:
 def test_the_next_notice_is_made_after_the_last_was_sent() -> None:
     # §7.22.3: only then a new one.
     queue = overflown(discard_oldest=True)
-    assert queue.push("d")
+    assert queue.push(["d"]) == 1
     queue.tell("lost again")
     assert len(queue) == 3
     assert queue.pop() == "lost"
     assert not queue.told
-    assert queue.push("e")
+    assert queue.push(["e"]) == 1
     queue.tell("lost again")
     assert drained(queue) == ["lost again", "d", "e"]
 

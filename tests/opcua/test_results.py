@@ -12,7 +12,7 @@ from edge_opcua.core.batch import BlockLayout, TagBatch
 from edge_opcua.core.values import GOOD, Verdict
 from edge_opcua.opcua.results import ResultContext, ResultEvent, ResultEvents
 from edge_opcua.opcua.rows import RESULT_ROWS
-from edge_opcua.opcua.services.event.encoded import EncodedEvent, plan
+from edge_opcua.opcua.services.event.encoded import EncodedEvents, plan
 from edge_opcua.opcua.values import utc
 from tests.opcua.plant import result_block
 
@@ -76,7 +76,7 @@ def test_a_bad_row_is_null(row: str) -> None:
     # Part 4 §7.11.1.
     made = event(row)
     assert getattr(made, RESULT_ROWS[row]) is None
-    assert EncodedEvent(made)[plan((RESULT_ROWS[row],))] == b"\x01\0\0\0\0"
+    assert EncodedEvents([made]).rows(plan((RESULT_ROWS[row],))) == [b"\x01\0\0\0\0"]
 
 
 def test_a_bad_verdict_is_not_decidable() -> None:

@@ -159,6 +159,28 @@ async def test_an_event_without_given_notifiers_climbs_to_all_above_it(plant: Pl
         await until(lambda: len(inbox.events) == 4)
 
 
+async def test_events_that_are_emitted_at_once_come_in_their_order_each_to_its_own_notifiers(
+    plant: Plant,
+) -> None:
+    on_machine, on_server = Inbox(), Inbox()
+    async with plant.client() as client, plant.client(OTHER) as other:
+        one = await client.create_subscription(10, on_machine)
+        await one.subscribe_events(plant.machine, evfilter=event_filter())
+        two = await other.create_subscription(10, on_server)
+        select = [operand("Message"), operand("EventId"), operand("SourceNode"), operand("Time")]
+        await two.subscribe_events(SERVER, evfilter=event_filter(select=select))
+        events = [await an_event(plant, SYSTEM_EVENT, message) for message in "abcd"]
+        events[1].emitting_node = SERVER
+        plant.server.emit_all(events)
+        await until(lambda: len(on_server.events) == 4 and len(on_machine.events) == 3)
+        assert [event[0].Text for event in on_server.events] == list("abcd")
+        assert len({event[1] for event in on_server.events}) == 4
+        machine = plant.machine.nodeid
+        assert [event[2] for event in on_server.events] == [machine, SERVER, machine, machine]
+        assert len({event[3] for event in on_server.events}) == 1
+        assert [event[0].Text for event in on_machine.events] == list("acd")
+
+
 @pytest.mark.parametrize(
     ("kind", "passing"),
     [

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -48,7 +49,7 @@ _EVENT: Final = ua.NodeId(ua.ObjectIds.BaseEventType)
 
 
 class _Bench(PlantServer):
-    """The server, and events from within it: with its tick, as results come."""
+    """The server, and events from within it: those of a tick at once, as results come."""
 
     async def emit_for(self, order: dict[str, Any]) -> dict[str, Any]:
         """Emit events at a rate for a time; their Message is their number."""
@@ -61,9 +62,10 @@ class _Bench(PlantServer):
             nonlocal count
             await ticks()
             passed_s = time.perf_counter() - began_s
-            while count < passed_s * order["hz"]:
-                await server.emit(_event(count))
-                count += 1
+            due = max(count, math.ceil(passed_s * order["hz"]))
+            if due > count:
+                server.emit_all([_event(number) for number in range(count, due)])
+                count = due
             if passed_s >= order["seconds"]:
                 ended.set()
 

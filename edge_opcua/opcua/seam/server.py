@@ -218,13 +218,13 @@ class SecureServer(Server):
             event: asyncua's event object; EventId, Time, ReceiveTime and SourceNode are filled if empty.
             notifiers: The nodes it is seen on; None: its emitting node and all notifiers above that.
         """
-        subscriptions = self.iserver.subscription_service
-        self._stamps.fill(event)
-        if notifiers is None:
-            chosen = subscriptions.notifiers.above(event.emitting_node)
-        else:
-            chosen = [*notifiers, SERVER]
-        subscriptions.deliver(event, chosen)
+        self.emit_all((event,), notifiers)
+
+    def emit_all(self, events: Sequence[Any], notifiers: Iterable[ua.NodeId] | None = None) -> None:
+        """Deliver events that came at once, in their order, as :meth:`emit` does; that is cheaper."""
+        self._stamps.fill(events)
+        chosen = None if notifiers is None else [*notifiers, SERVER]
+        self.iserver.subscription_service.deliver(events, chosen)
 
     def sessions(self) -> list[SessionSummary]:
         """Return who is connected, for ``edge-opcua status``."""

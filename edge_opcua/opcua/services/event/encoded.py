@@ -1,17 +1,19 @@
-"""The fields of one event as bytes: each encoded once, however many items want it (Part 6 §5.2.2.16).
+"""The fields of events as bytes: each encoded once, however many items want it (Part 6 §5.2.2.16).
 
-Most events say most things over and over: their type, their source, its name, a severity. Those are encoded
-once and kept; what is new in every event (its id, its time, its message) is put together without the codec.
-Everything else goes through the codec, and whatever the way, the bytes are the codec's.
+Events that come together say most things over and over: their type, their source, its name, a severity. They
+are encoded field by field: what all of them have in common once, what is new in each (its id, its message)
+without the codec. Everything else goes through the codec, and whatever the way, the bytes are the codec's.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, Final
+from itertools import groupby, repeat
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from asyncua import ua
@@ -22,7 +24,7 @@ from edge_opcua.opcua.services.event.fields import cut, typed_variant
 from edge_opcua.opcua.services.variants import NULL, SCALARS, variant
 from edge_opcua.opcua.types import is_long
 
-__all__ = ["EncodedEvent", "FieldTypes", "Key", "Plan", "plan"]
+__all__ = ["EncodedEvents", "FieldTypes", "Key", "Plan", "alike", "plan"]
 
 Kind = ua.VariantType
 # The name of a field, empty for one that the event does not have; or a part of one.
@@ -43,6 +45,7 @@ _COUNTED: Final = struct.Struct("<Bi")
 _DATE_TIME, _STRING, _BYTES = int(Kind.DateTime), int(Kind.String), int(Kind.ByteString)
 _NODE_ID_KIND: Final = bytes([Kind.NodeId])
 _LOCALE, _TEXT = 1, 2
+_WHAT_IS_ALIKE: Final = attrgetter("emitting_node", "EventType", "SourceNode", "data_types")
 
 _node_ids: dict[tuple[ua.NodeIdType, int, Any], bytes] = {}
 _strings: dict[str, bytes] = {}
@@ -55,6 +58,26 @@ class FieldTypes(dict[str, ua.VariantType]):
     __slots__ = ()
 
 
+class FieldEncoder(NamedTuple):
+    """How a field of events with certain types is encoded.
+
+    Args:
+        key: The field.
+        name: Its name.
+        part: Which part of it, None for all of it.
+        kind: Its type, None if the events do not have it.
+        of_class: Values of this class are encoded by ``encode``, others by the codec.
+        encode: Returns a Variant.
+    """
+
+    key: Key
+    name: str
+    part: NumericRange | None
+    kind: Any
+    of_class: type
+    encode: Callable[[Any], bytes]
+
+
 class Plan:
     """What is put together of an event for a filter; filters that select the same have the same one.
 
@@ -62,21 +85,27 @@ class Plan:
         keys: The fields in their order.
     """
 
-    __slots__ = ("__weakref__", "head", "keys", "plain", "steps", "types")
+    __slots__ = ("__weakref__", "_encoders", "_types", "head", "keys")
 
     def __init__(self, keys: tuple[Key, ...]) -> None:
         self.keys = keys
         self.head = _COUNT.pack(len(keys))
-        self.plain = all(isinstance(key, str) for key in keys)
-        self.types: Any = None
-        self.steps: tuple[tuple[str, type, Callable[[Any], bytes]], ...] = ()
+        self._types: Any = None
+        self._encoders: tuple[FieldEncoder, ...] = ()
 
-    def learn(self, types: FieldTypes) -> None:
-        """Work out how each field is encoded in events with these types: the next ones have the same."""
-        self.types = types
-        self.steps = tuple(
-            (key, *_BY_KIND.get(types.get(key), _NO_WAY)) for key in self.keys if isinstance(key, str)
-        )
+    def encoders(self, types: Mapping[str, Any]) -> tuple[FieldEncoder, ...]:
+        """Return how each field is encoded in events with these types."""
+        if types is not self._types:
+            self._encoders = tuple(_encoder(key, types) for key in self.keys)
+            self._types = types if isinstance(types, FieldTypes) else None  # others may be changed
+        return self._encoders
+
+
+def _encoder(key: Key, types: Mapping[str, Any]) -> FieldEncoder:
+    name, part = key if isinstance(key, tuple) else (key, None)
+    kind = types.get(name)
+    of_class, encode = _NO_WAY if part is not None else _BY_KIND.get(kind, _NO_WAY)
+    return FieldEncoder(key, name, part, kind, of_class, encode)
 
 
 def plan(keys: tuple[Key, ...]) -> Plan:
@@ -90,58 +119,85 @@ def plan(keys: tuple[Key, ...]) -> Plan:
 _plans: WeakValueDictionary[tuple[Key, ...], Plan] = WeakValueDictionary()
 
 
-class EncodedEvent(dict[Key | Plan, bytes]):
-    """An event and its fields, encoded when the first item wants them; lives only while it is handed out.
+def alike(events: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Cut events into runs of the same emitting node, EventType, SourceNode and types of fields, in order."""
+    if len(events) == 1:
+        return (events,)
+    return [tuple(run) for _, run in groupby(events, _WHAT_IS_ALIKE)]
+
+
+class EncodedEvents:
+    """Events that are alike, field by field encoded when the first item wants it; handed out and gone.
 
     Args:
-        event: asyncua's event object.
-        shared: Whether more than one item may want it, so that each field is kept for the next.
+        events: asyncua's event objects, at least one: see :func:`alike`.
 
     Attributes:
-        event: The event.
+        events: The events.
     """
 
-    __slots__ = ("_shared", "event")
+    __slots__ = ("_columns", "_rows", "events")
 
-    def __init__(self, event: Any, *, shared: bool = False) -> None:
-        self.event = event
-        self._shared = shared
+    def __init__(self, events: Sequence[Any]) -> None:
+        self.events = events
+        self._columns: dict[Key, Iterable[bytes]] = {}
+        self._rows: dict[Plan, list[bytes]] = {}
 
-    def __missing__(self, wanted: Plan) -> bytes:
-        """Put an EventFieldList together, without its handle.
+    def rows(self, wanted: Plan) -> list[bytes]:
+        """Return an EventFieldList for each event, without its handle.
 
         Raises:
             Exception: Whatever the codec raises at a value that is not of its type.
         """
-        event, kinds, shared = self.event, self.event.data_types, self._shared
-        parts = [wanted.head]
-        if not shared and wanted.plain and kinds.__class__ is FieldTypes:
-            if kinds is not wanted.types:
-                wanted.learn(kinds)
-            for name, of_class, encode in wanted.steps:
-                value = getattr(event, name, None)
-                parts.append(encode(value) if value.__class__ is of_class else self._field(name))
-            return b"".join(parts)
-        for key in wanted.keys:
-            found = self.get(key) if shared else None
-            if found is None:
-                value = getattr(event, key, None) if wanted.plain else None  # type: ignore[arg-type]  # they are names
-                known = _ENCODERS.get((kinds.get(key), value.__class__))
-                found = self._field(key) if known is None else known(value)
-                if shared:
-                    self[key] = found
-            parts.append(found)
-        found = self[wanted] = b"".join(parts)
+        found = self._rows.get(wanted)
+        if found is None:
+            encoders = wanted.encoders(self.events[0].data_types)
+            put_together = self._one if len(self.events) == 1 else self._many
+            found = self._rows[wanted] = put_together(wanted.head, encoders)
         return found
 
-    def _field(self, key: Key) -> bytes:
-        """Return what cannot be encoded at once: a structure, an array, a part of something, nothing."""
-        name, part = key if isinstance(key, tuple) else (key, None)
-        kind, value = self.event.data_types.get(name), getattr(self.event, name, None)
-        if kind is None or value is None:
-            return NULL
-        whole = typed_variant(kind, value)
-        return variant(whole if part is None else cut(part, whole))
+    def _many(self, head: bytes, encoders: Sequence[FieldEncoder]) -> list[bytes]:
+        events, columns = self.events, self._columns
+        parts: list[Iterable[bytes]] = [repeat(head, len(events))]
+        for one in encoders:
+            column = columns.get(one.key)
+            if column is None:
+                column = columns[one.key] = _column(events, one)
+            parts.append(column)
+        return list(map(b"".join, zip(*parts, strict=False)))
+
+    def _one(self, head: bytes, encoders: Sequence[FieldEncoder]) -> list[bytes]:
+        """Do what :meth:`_many` does for a single event, in half of the time; keep what the codec made."""
+        (event,), columns = self.events, self._columns
+        parts = [head]
+        for key, name, part, kind, of_class, encode in encoders:
+            value = getattr(event, name, None)
+            if value.__class__ is of_class:
+                parts.append(encode(value))
+                continue
+            column = columns.get(key)
+            if column is None:
+                column = columns[key] = (_general(kind, value, part),)
+            parts += column
+        return [b"".join(parts)]
+
+
+def _column(events: Sequence[Any], encoder: FieldEncoder) -> Iterable[bytes]:
+    """Return a field of each event; one that all have in common is repeated without end."""
+    _, name, part, kind, of_class, encode = encoder
+    values = [getattr(event, name, None) for event in events]
+    first = values[0]
+    if first is values[-1] and len(set(map(id, values))) == 1:
+        return repeat(encode(first) if first.__class__ is of_class else _general(kind, first, part))
+    return [encode(value) if value.__class__ is of_class else _general(kind, value, part) for value in values]
+
+
+def _general(kind: Any, value: Any, part: NumericRange | None) -> bytes:
+    """Return what the codec makes of a structure, an array, a part of something, nothing."""
+    if kind is None or value is None:
+        return NULL
+    whole = typed_variant(kind, value)
+    return variant(whole if part is None else cut(part, whole))
 
 
 def _date_time(value: dt.datetime) -> bytes:
@@ -217,23 +273,22 @@ def _zone(offset_min: int, daylight_saving: bool) -> bytes:  # noqa: FBT001 - th
     return variant(ua.Variant(zone, Kind.ExtensionObject))
 
 
-def _scalars() -> dict[tuple[Any, type], Callable[[Any], bytes]]:
-    """Return the encoders of numbers; a value of another class than its type's goes through the codec."""
+def _scalars() -> dict[Any, tuple[type, Callable[[Any], bytes]]]:
     classes = {Kind.Boolean: bool, Kind.Float: float, Kind.Double: float}
     return {
-        (kind, classes.get(kind, int)): partial(packer.pack, int(kind)) for kind, packer in SCALARS.items()
+        kind: (classes.get(kind, int), partial(packer.pack, int(kind))) for kind, packer in SCALARS.items()
     }
 
 
-_ENCODERS: Final[dict[tuple[Any, type], Callable[[Any], bytes]]] = {
+# How values of a type are encoded; one of another class than the type's goes through the codec.
+_BY_KIND: Final[dict[Any, tuple[type, Callable[[Any], bytes]]]] = {
     **_scalars(),
-    (Kind.ByteString, bytes): _bytes,
-    (Kind.DateTime, dt.datetime): _date_time,
-    (Kind.ExtensionObject, ua.TimeZoneDataType): _time_zone,
-    (Kind.LocalizedText, ua.LocalizedText): _localized,
-    (Kind.NodeId, ua.NodeId): _node_id,
-    (Kind.String, str): _string,
+    Kind.ByteString: (bytes, _bytes),
+    Kind.DateTime: (dt.datetime, _date_time),
+    Kind.ExtensionObject: (ua.TimeZoneDataType, _time_zone),
+    Kind.LocalizedText: (ua.LocalizedText, _localized),
+    Kind.NodeId: (ua.NodeId, _node_id),
+    Kind.String: (str, _string),
 }
-_BY_KIND: Final = {kind: (of_class, encode) for (kind, of_class), encode in _ENCODERS.items()}
 # No value is of this class: every one is encoded by the codec.
 _NO_WAY: Final[tuple[type, Callable[[Any], bytes]]] = (FieldTypes, _bytes)

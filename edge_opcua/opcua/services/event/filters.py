@@ -14,7 +14,7 @@ from asyncua.server.address_space import AddressSpace
 from edge_opcua.opcua.access import Access, Permission
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.services.event.encoded import EncodedEvent, Key, Plan, plan
+from edge_opcua.opcua.services.event.encoded import EncodedEvents, Key, Plan, plan
 from edge_opcua.opcua.services.event.eventtypes import EventTypes
 from edge_opcua.opcua.services.event.fields import NULL_FIELD, Fields, Names, read_field
 from edge_opcua.opcua.services.event.where import Where, compile_where
@@ -69,17 +69,17 @@ class Selection:
             _log.debug("filter.failed", event_type=event.EventType.to_string(), error=repr(exc))
             return False
 
-    def encoded(self, event: EncodedEvent) -> bytes:
-        """Return the wanted fields as they are sent: an EventFieldList without its handle.
+    def encoded(self, events: EncodedEvents) -> list[bytes]:
+        """Return the wanted fields of each event as they are sent: EventFieldLists without their handle.
 
         Raises:
             Exception: Whatever the codec raises at a value that is not of its type.
         """
-        event_type = event.event.EventType
+        event_type = events.events[0].EventType
         if event_type is not self._last_type:  # most events are of the type of the one before
             self._last_plan = self._plan(event_type)
             self._last_type = event_type
-        return event[self._last_plan]
+        return events.rows(self._last_plan)
 
     def nulls(self) -> bytes:
         """Return as many null fields as are wanted, instead of those of an event that cannot be encoded."""

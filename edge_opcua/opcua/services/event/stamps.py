@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from edge_opcua.core.clock import Clock
@@ -28,20 +28,22 @@ class Stamps:
         self._clock = clock
         self._ids = _ids()
 
-    def fill(self, event: Any) -> None:
-        """Fill EventId, Time, ReceiveTime and SourceNode in where they are empty.
+    def fill(self, events: Sequence[Any]) -> None:
+        """Fill EventId, Time, ReceiveTime and SourceNode in where they are empty; all get the same time.
 
         Args:
-            event: asyncua's event object.
+            events: asyncua's event objects, emitted at once.
         """
-        if not event.EventId:
-            event.EventId = next(self._ids)
-        if not event.Time or not event.ReceiveTime:
-            now = _EPOCH + dt.timedelta(microseconds=self._clock.utc_ns() // _NS_PER_US)
-            event.Time = event.Time or now
-            event.ReceiveTime = event.ReceiveTime or now
-        if not event.SourceNode:
-            event.SourceNode = event.emitting_node
+        now = _EPOCH + dt.timedelta(microseconds=self._clock.utc_ns() // _NS_PER_US)
+        for event in events:
+            if not event.EventId:
+                event.EventId = next(self._ids)
+            if not event.Time:
+                event.Time = now
+            if not event.ReceiveTime:
+                event.ReceiveTime = now
+            if not event.SourceNode:
+                event.SourceNode = event.emitting_node
 
 
 def _ids() -> Iterator[bytes]:

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import secrets
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from asyncua import ua
@@ -14,7 +14,7 @@ from asyncua.common.event_objects import RefreshEndEvent, RefreshStartEvent
 from asyncua.server.address_space import AddressSpace
 
 from edge_opcua.core.clock import Clock
-from edge_opcua.opcua.services.event.encoded import EncodedEvent
+from edge_opcua.opcua.services.event.encoded import EncodedEvents
 from edge_opcua.opcua.services.service import caller
 from edge_opcua.opcua.services.subscription.eventitems import EventItem
 from edge_opcua.opcua.types import SERVER
@@ -69,7 +69,7 @@ class Conditions:
         aspace: AddressSpace,
         find: Callable[[int], Subscription | None],
         may: Callable[[Subscription, Any], bool],
-        overflow: Callable[[], EncodedEvent],
+        overflow: Callable[[], EncodedEvents],
         clock: Clock,
     ) -> None:
         self._aspace = aspace
@@ -88,14 +88,20 @@ class Conditions:
         self._aspace.add_method_callback(ua.NodeId(ids.ConditionType_ConditionRefresh), self._call)
         self._aspace.add_method_callback(ua.NodeId(ids.ConditionType_ConditionRefresh2), self._call)
 
-    def note(self, event: Any, notifiers: Iterable[ua.NodeId]) -> None:
-        """Keep the last word of a condition as long as it is retained; other events are let by."""
-        if "Retain" not in event.data_types:
+    def note(self, events: Sequence[Any], notifiers: Iterable[ua.NodeId]) -> None:
+        """Keep the last word of a condition as long as it is retained; other events are let by.
+
+        Args:
+            events: Events that are alike.
+            notifiers: The nodes they are seen on.
+        """
+        if "Retain" not in events[0].data_types:
             return
-        branch = tuple(getattr(event, name, None) for name in _BRANCH)
-        self._retained.pop(branch, None)
-        if event.Retain and len(self._retained) < MAX_RETAINED:
-            self._retained[branch] = (copy.deepcopy(event), frozenset(notifiers))
+        for event in events:
+            branch = tuple(getattr(event, name, None) for name in _BRANCH)
+            self._retained.pop(branch, None)
+            if event.Retain and len(self._retained) < MAX_RETAINED:
+                self._retained[branch] = (copy.deepcopy(event), frozenset(notifiers))
 
     def in_progress(self, subscription: Subscription) -> bool:
         """Whether a client has not yet been sent the end of its last refresh."""
@@ -120,11 +126,11 @@ class Conditions:
             each.enter(each.encoded(start), self._overflow)
             for event, notifiers in tuple(self._retained.values()):
                 if each.node_id in notifiers and self._may(subscription, event):
-                    each.offer(EncodedEvent(event), self._overflow)
-            mark = Mark(each.encoded(end))
+                    each.offer(EncodedEvents((event,)), self._overflow)
+            mark = Mark(*each.encoded(end))
             if each.mode == ua.MonitoringMode.Reporting:
                 marks.append(weakref.ref(mark.wait))
-            each.enter(mark, self._overflow)
+            each.enter((mark,), self._overflow)
             work += len(each.selection) + len(self._retained)
             if work >= WORK_PER_SLICE:
                 work = 0
@@ -157,7 +163,7 @@ class Conditions:
         await self.refresh(subscription, only)
         return []
 
-    def _mark(self, event: Any) -> EncodedEvent:
+    def _mark(self, event: Any) -> EncodedEvents:
         """Fill in the event that stands before or behind a refresh."""
         event.EventId = secrets.token_bytes(16)
         event.SourceNode = SERVER
@@ -165,7 +171,7 @@ class Conditions:
         event.Time = event.ReceiveTime = utc(self._clock.utc_ns())
         event.Severity = REFRESH_SEVERITY
         event.Message = ua.LocalizedText("refresh", "en")
-        return EncodedEvent(event)
+        return EncodedEvents((event,))
 
 
 def _event_items(subscription: Subscription) -> list[EventItem]:

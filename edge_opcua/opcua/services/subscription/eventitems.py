@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from asyncua import ua
 
+from edge_opcua.opcua.services.event.encoded import EncodedEvents
 from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.opcua.services.subscription.items import ELEMENTS_PER_PLACE, Holder, Mode, QueuedItem
 from edge_opcua.opcua.services.subscription.queues import EventQueue
 
 if TYPE_CHECKING:
-    from edge_opcua.opcua.services.event.encoded import EncodedEvent
     from edge_opcua.opcua.services.event.filters import Selection
 
 _HANDLE: Final = struct.Struct("<I")
@@ -95,36 +95,44 @@ class EventItem(QueuedItem):
         """One for each field that is selected, as far as they are many."""
         return 1 + len(self.selection) // ELEMENTS_PER_PLACE
 
-    def offer(self, event: EncodedEvent, overflow: Callable[[], EncodedEvent]) -> None:
-        """Queue an event that passes the filter.
+    def offer(self, events: EncodedEvents, overflow: Callable[[], EncodedEvents]) -> None:
+        """Queue the events that pass the filter.
 
         Args:
-            event: The event; what is encoded of it is shared by the items that get it now.
+            events: Events that are alike; what is encoded of them is shared by the items that get them now.
             overflow: Makes the event that tells of a lost one.
         """
-        selection = self.selection
-        if selection.every or selection.matches(event.event):
-            self.enter(self.encoded(event), overflow)
+        if not self.selection.every:
+            passing = [event for event in events.events if self.selection.matches(event)]
+            if not passing:
+                return
+            if len(passing) < len(events.events):
+                events = EncodedEvents(passing)
+        self.enter(self.encoded(events), overflow)
 
-    def encoded(self, event: EncodedEvent) -> bytes:
-        """Return the fields of an event that the filter selects, as they are sent."""
+    def encoded(self, events: EncodedEvents) -> list[bytes]:
+        """Return the fields that the filter selects, as they are sent, of each event."""
         try:
-            return self.selection.encoded(event)
+            return self.selection.encoded(events)
         except Exception as exc:  # noqa: BLE001 - boundary: an event's field of no type
+            if len(events.events) > 1:
+                return [row for event in events.events for row in self.encoded(EncodedEvents((event,)))]
             _log.error("event.not_encoded", node=str(self.node_id), error=repr(exc))
-            return self.selection.nulls()
+            return [self.selection.nulls()]
 
-    def enter(self, fields: bytes, overflow: Callable[[], EncodedEvent]) -> None:
-        """Queue the fields of an event, whatever the where clause says.
+    def enter(self, fields: Sequence[bytes], overflow: Callable[[], EncodedEvents]) -> None:
+        """Queue the fields of events, whatever the where clause says.
 
         Args:
             fields: From :meth:`encoded`; what is queued stays as the filter of its time had it (§5.13.3).
             overflow: Makes the event that tells of a lost one.
         """
-        if self.queue.push(fields):
-            self.subscription.counts.event_queue_overflows += 1
+        lost = self.queue.push(fields)
+        if lost:
+            self.subscription.counts.event_queue_overflows += lost
             if not self.queue.told:
-                self.queue.tell(self.encoded(overflow()))
+                (notice,) = self.encoded(overflow())
+                self.queue.tell(notice)
         self._noticed()
 
     def begin(self, mode: ua.MonitoringMode) -> None:

@@ -19,7 +19,7 @@ from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.services.attribute.rights import Rights
-from edge_opcua.opcua.services.event.encoded import EncodedEvent
+from edge_opcua.opcua.services.event.encoded import EncodedEvents
 from edge_opcua.opcua.services.event.eventtypes import EventTypes
 from edge_opcua.opcua.services.event.filters import Receivers, Selection, compile_filter
 from edge_opcua.opcua.services.service import Caller, Reply, Service
@@ -429,18 +429,18 @@ class Monitoring:
 
     # --- events --------------------------------------------------------------------------------------
 
-    def deliver(self, event: Any, notifiers: Sequence[ua.NodeId]) -> None:
-        """Hand an event to every item on one of these nodes, to each once."""
+    def deliver(self, events: Sequence[Any], notifiers: Sequence[ua.NodeId]) -> None:
+        """Hand events that are alike, in their order, to every item on one of these nodes, to each once."""
         listeners = self.audience.of(notifiers)
         if not listeners:
             return
-        shared = EncodedEvent(event, shared=len(listeners) > 1)
+        shared = EncodedEvents(events)
         allowed: dict[Any, bool] = {}
         for item in listeners:
             roles = item.subscription.owner.roles
             may = allowed.get(roles)
             if may is None:
-                may = allowed[roles] = self._receivers.may(roles, event)
+                may = allowed[roles] = self._receivers.may(roles, events[0])
             if may:
                 item.offer(shared, self.overflow_event)
 
@@ -448,7 +448,7 @@ class Monitoring:
         """Whether the owner of a subscription may get an event (Part 3 §8.55)."""
         return self._receivers.may(subscription.owner.roles, event)
 
-    def overflow_event(self) -> EncodedEvent:
+    def overflow_event(self) -> EncodedEvents:
         """Return the event that tells of lost ones (Part 4 §7.22.3)."""
         event = EventQueueOverflowEvent()
         event.EventId = secrets.token_bytes(16)
@@ -457,7 +457,7 @@ class Monitoring:
         event.Time = event.ReceiveTime = utc(self._clock.utc_ns())
         event.Message = ua.LocalizedText("events were lost: the queue of this item is too short")
         event.Severity = _OVERFLOW_SEVERITY
-        return EncodedEvent(event)
+        return EncodedEvents((event,))
 
 
 def _tell(result: ua.MonitoredItemCreateResult, made: Item | int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 # InfoType DataValue (0x0400) and its Overflow bit (0x0080), Part 4 §7.39.
@@ -113,17 +113,22 @@ class EventQueue(Generic[T]):
         """Whether a notice of overflow waits to be sent."""
         return self._first is not None or self._last is not None
 
-    def push(self, event: T) -> bool:
-        """Append an event; returns whether one was discarded, so that a notice is due if none waits."""
-        if len(self._events) < self.size:
-            self._events.append(event)
-            return False
+    def push(self, events: Sequence[T]) -> int:
+        """Append events; returns how many were discarded: if any, a notice is due if none waits."""
+        queued = self._events
+        room = self.size - len(queued)
+        if len(events) <= room:
+            queued.extend(events)
+            return 0
+        lost = len(events) - room
         if self.discard_oldest:
-            self._events.popleft()
-            self._events.append(event)
+            queued.extend(events)
+            for _ in range(lost):
+                queued.popleft()
         else:
-            self._events[-1] = event
-        return True
+            queued.extend(events[:room])
+            queued[-1] = events[-1]
+        return lost
 
     def tell(self, notice: T) -> None:
         """Enter the notice of overflow, unless one waits already."""

@@ -17,6 +17,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.access import Access
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.limits import ServerLimits
+from edge_opcua.opcua.services.event.encoded import alike
 from edge_opcua.opcua.services.event.propagation import Notifiers
 from edge_opcua.opcua.services.service import Caller, Reply, Service
 from edge_opcua.opcua.services.shares import Shares, crowded
@@ -542,14 +543,22 @@ class Subscriptions:
         self.conditions.bind_methods()
         ServerMethods(self._aspace, self.subscriptions, self._resend).bind()
 
-    def deliver(self, event: Any, notifiers: Sequence[ua.NodeId]) -> None:
-        """Hand an event to every item on one of these nodes, to each once."""
-        self.conditions.note(event, notifiers)
-        self.monitoring.deliver(event, notifiers)
+    def deliver(self, events: Sequence[Any], notifiers: Sequence[ua.NodeId] | None = None) -> None:
+        """Hand events, in their order, to every item that sees them, to each once.
+
+        Args:
+            events: asyncua's event objects with their stamps.
+            notifiers: The nodes they are seen on; None: the emitting node of each and every notifier above it
+                (Part 3 §7.17).
+        """
+        for run in alike(events):
+            seen_on = self.notifiers.above(run[0].emitting_node) if notifiers is None else notifiers
+            self.conditions.note(run, seen_on)
+            self.monitoring.deliver(run, seen_on)
 
     async def trigger_event(self, event: Any, subscription_id: int | None = None) -> None:  # noqa: ARG002 - asyncua's generator
-        """Deliver an event to its emitting node and every notifier above it (Part 3 §7.17)."""
-        self.deliver(event, self.notifiers.above(event.emitting_node))
+        """Deliver an event to its emitting node and every notifier above it."""
+        self.deliver((event,))
 
     async def delete_subscriptions(self, ids: Sequence[int]) -> list[ua.StatusCode]:
         """End subscriptions: asyncua's internal session, which has none, calls it at its end."""
