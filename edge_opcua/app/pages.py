@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.bus import BlockReader
 from edge_opcua.core.clock import Clock
+from edge_opcua.core.ticks import to_text
 from edge_opcua.core.values import (
     UNCERTAIN_SUBSTITUTE,
+    Scalar,
     TagSpec,
     Value,
     Verdict,
@@ -126,7 +130,7 @@ def _read(batch: TagBatch, tag: TagSpec, row: int, status: int, now_ns: int) -> 
     else:
         value = batch.value(row)
     return {
-        "value": plain_value(value),
+        "value": plain_value(value, tag.type),
         "status": status,
         "quality": status_name(status),
         "good": is_good(status),
@@ -135,8 +139,10 @@ def _read(batch: TagBatch, tag: TagSpec, row: int, status: int, now_ns: int) -> 
     }
 
 
-def plain_value(value: Value) -> Any:
-    """Return a value as JSON has it: None for what is no number."""
+def plain_value(value: Value, kind: Scalar | None = None) -> Any:
+    """Return a value as JSON has it: None for what is no number, ISO 8601 for a time."""
+    if kind is Scalar.DATETIME and value is not None:
+        return [to_text(each) for each in value] if isinstance(value, np.ndarray) else to_text(int(value))
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int, str)):

@@ -140,7 +140,7 @@ def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
             continue
         seen.add(reference)
         tag = _tag(draft, place, reference)
-        if tag and (tag.length or tag.type is Scalar.STRING):
+        if tag and (tag.length or tag.type in (Scalar.STRING, Scalar.DATETIME)):
             draft.report(
                 place, Problem("C117", f"{quoted(reference)} is not a number; a model cannot take it")
             )

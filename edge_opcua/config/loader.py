@@ -283,7 +283,7 @@ class _Loader:
         samples = self._address(plugin, (*path, "samples"), text) if text else None
         if samples is None:
             return None
-        if not samples.length or samples.scalar in {Scalar.STRING, Scalar.BOOLEAN}:
+        if not samples.length or not samples.scalar.is_number:
             message = f"{quoted(text)} is {_type_text(samples)}; an array of numbers is needed"
             self._draft.report((*path, "samples"), Problem("C117", message, help="write e.g. INT[2000]"))
             return None

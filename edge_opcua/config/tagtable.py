@@ -14,6 +14,7 @@ from edge_opcua.config.cells import SEPARATOR_NAMES, SHEET_FAULT, Cell, Sheet, S
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
 from edge_opcua.config.syntax import UnreadableError, read_bytes
 from edge_opcua.config.tags import TAG_PATTERN, TagConfig, TagValue
+from edge_opcua.core import ticks
 from edge_opcua.core.ports import Address
 from edge_opcua.core.values import Scalar
 from edge_opcua.errors import AddressError
@@ -33,17 +34,19 @@ COLUMNS: Final[dict[str, str]] = {
     "group": "Poll group of the device; the first one if empty.",
     "scale": "Engineering value = raw value x scale + offset; a scaled value is a DOUBLE. 1 if empty.",
     "offset": "See `scale`. 0 if empty.",
-    "deadband": "Change below which a new value is not reported. Kept; without effect in this version.",
+    "deadband": "Change below which a value stays as it was last shown, in engineering units. 0 if empty.",
+    "clamp": "`true`: a value outside `low`..`high` is shown as the limit (GoodClamped), not as Uncertain.",
+    "max_age_s": "Age in seconds at which a value not refreshed becomes Uncertain, if its group allows more.",
     "access": "`r` (read, the default) or `rw` (clients with the right role may write).",
     "historize": "`true` if history is kept of it. Kept; without effect in this version.",
     "node_id": "Identifier of its OPC UA node, where an older name has to live on.",
     "substitute": "Value shown as Uncertain (substitute) after `hold_s` without a link; none: Bad.",
-    "initial": "Value a simulated device starts with. Kept; without effect in this version.",
+    "initial": "Value a simulated device starts with.",
     "true_name": "What `true` means, e.g. `closed`; clients see it. `TRUE` if empty.",
     "false_name": "What `false` means, e.g. `open`. `FALSE` if empty.",
     "states": "What the numbers of a state mean, e.g. `0=Stopped; 2=Idle; 4=Execute`; clients see the texts.",
 }
-WITHOUT_EFFECT: Final = ("deadband", "historize", "initial")
+WITHOUT_EFFECT: Final = ("historize",)
 REQUIRED: Final = ("name", "address")
 
 _NAME: Final = re.compile(TAG_PATTERN)
@@ -65,7 +68,11 @@ _RANGES: Final[dict[Scalar, tuple[int, int]]] = {
     Scalar.INT64: (-(2**63), 2**63 - 1),
     Scalar.UINT64: (0, 2**64 - 1),
 }
-_UNORDERED: Final = frozenset({Scalar.BOOLEAN, Scalar.STRING})
+_KIND_WORDS: Final = {
+    Scalar.BOOLEAN: "true or false",
+    Scalar.STRING: "text",
+    Scalar.DATETIME: "a time",
+}
 
 ParseAddress = Callable[[str], Address]
 
@@ -292,6 +299,8 @@ class _Row:
             "low": low,
             "high": high,
             "deadband": self._deadband(),
+            "clamp": self._truth("clamp"),
+            "max_age_s": self._max_age(),
             "access": self._access(address),
             "historize": self._truth("historize"),
             "node_id": self._node_id(name),
@@ -302,10 +311,12 @@ class _Row:
         if low is not None and high is not None and low >= high:
             self._wrong("T227", "high", f"range {low:g}..{high:g}: low must be below high")
             low = high = None
+        if values["clamp"] and low is None and high is None:
+            self._wrong("T234", "clamp", "clamp = true without low or high has nothing to clamp to")
         if address is None:
             return
         self._check_linear(address, scale)
-        is_plain = (scale, offset) == (1.0, 0.0) or address.scalar in _UNORDERED
+        is_plain = (scale, offset) == (1.0, 0.0) or not address.scalar.is_number
         scalar = address.scalar if is_plain else Scalar.DOUBLE
         values["substitute"] = self._value("substitute", address, scalar, low, high)
         values["initial"] = self._value("initial", address, scalar, low, high)
@@ -421,6 +432,13 @@ class _Row:
             return 0.0
         return deadband
 
+    def _max_age(self) -> float | None:
+        max_age_s: float | None = self._number("max_age_s", None)
+        if max_age_s is not None and max_age_s <= 0:
+            self._wrong("T235", "max_age_s", f"max_age_s {max_age_s:g} is not more than 0")
+            return None
+        return max_age_s
+
     def _group(self) -> str:
         text = self._text("group")
         if not text:
@@ -470,13 +488,13 @@ class _Row:
         for column in ("true_name", "false_name"):
             if self._text(column) and address.scalar is not Scalar.BOOLEAN:
                 self._wrong("T226", column, f"{column} is for BOOL; {address.canonical} is none")
-        if address.scalar not in _UNORDERED:
+        if address.scalar.is_number:
             if scale == 0:
                 self._wrong("T226", "scale", "scale 0 would make every value the same")
             return
-        for column in ("scale", "offset", "low", "high", "deadband"):
+        for column in ("scale", "offset", "low", "high", "deadband", "clamp"):
             if self._text(column):
-                kind = "text" if address.scalar is Scalar.STRING else "true or false"
+                kind = _KIND_WORDS[address.scalar]
                 self._wrong("T226", column, f"{column} is for numbers; {address.canonical} is {kind}")
 
     def _states(self, address: Address | None) -> tuple[tuple[int, str], ...]:
@@ -511,7 +529,7 @@ class _Row:
         value, rule = _as_value(text, scalar, address.length, comma=self._separator != ",")
         if value is None:
             self._wrong("T228", column, f"{column} {quoted(text)} is not {rule}")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        elif scalar.is_number and isinstance(value, int | float):
             below, above = low is not None and value < low, high is not None and value > high
             if below or above:
                 limits = f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
@@ -526,6 +544,8 @@ def _as_value(text: str, scalar: Scalar, length: int, *, comma: bool) -> tuple[T
         return (text if fits else None), f"a text of at most {length} bytes"
     if scalar is Scalar.BOOLEAN:
         return _TRUTH.get(text.casefold()), "true or false"
+    if scalar is Scalar.DATETIME:
+        return _as_time(text), "a time such as 2026-03-01T12:00:00Z"
     plain = text.replace(",", ".") if comma and _COMMA_NUMBER.fullmatch(text) else text
     if scalar in _RANGES:
         low, high = _RANGES[scalar]
@@ -536,3 +556,11 @@ def _as_value(text: str, scalar: Scalar, length: int, *, comma: bool) -> tuple[T
     real = float(plain) if _NUMBER.fullmatch(plain) else math.inf
     limit = 3.4028234663852886e38 if scalar is Scalar.FLOAT else math.inf
     return (real if math.isfinite(real) and abs(real) <= limit else None), "a number"
+
+
+def _as_time(text: str) -> int | None:
+    """Return the ticks of an ISO 8601 time, or None."""
+    try:
+        return ticks.from_text(text)
+    except ValueError:
+        return None

@@ -32,11 +32,17 @@ class Scalar(enum.IntEnum):
     FLOAT = 10
     DOUBLE = 11
     STRING = 12
+    DATETIME = 13
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """The numpy type of one element; a STRING is held as UTF-8 bytes."""
+        """The numpy type of one element: UTF-8 bytes of a STRING, ticks of a DATETIME (:mod:`core.ticks`)."""
         return _DTYPES[self]
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it can have a range, a unit, a scale or a deadband."""
+        return self not in _NO_NUMBERS
 
 
 _DTYPES: dict[Scalar, np.dtype[np.generic]] = {
@@ -52,7 +58,9 @@ _DTYPES: dict[Scalar, np.dtype[np.generic]] = {
     Scalar.FLOAT: np.dtype(np.float32),
     Scalar.DOUBLE: np.dtype(np.float64),
     Scalar.STRING: np.dtype(np.uint8),
+    Scalar.DATETIME: np.dtype(np.int64),
 }
+_NO_NUMBERS = frozenset({Scalar.BOOLEAN, Scalar.STRING, Scalar.DATETIME})
 
 
 class Link(enum.IntEnum):

@@ -21,9 +21,7 @@ CAPTURE_RING_S: Final = 30.0
 LINK_RING: Final = 32
 _MIN_RING: Final = 8
 
-_WHOLE: Final = tuple(
-    scalar for scalar in Scalar if scalar.dtype.kind in "iu" and scalar is not Scalar.STRING
-)
+_WHOLE: Final = tuple(scalar for scalar in Scalar if scalar.dtype.kind in "iu" and scalar.is_number)
 
 LINK_TAGS: Final = (
     TagSpec("state", Scalar.INT32),
@@ -157,7 +155,7 @@ def capture_places(
             kind = "a BOOL" if name == "ready" else "a whole number"
             raise AddressError(f"{cfg.name}/{capture.name}: {name} has to be {kind}", code="T218")
     samples = driver.place(capture.samples, cfg)
-    if samples.length == 0 or samples.scalar in (Scalar.BOOLEAN, Scalar.STRING):
+    if samples.length == 0 or not samples.scalar.is_number:
         raise AddressError(
             f"{cfg.name}/{capture.name}: samples have to be an array of numbers",
             hint="write e.g. 1/hr:100:INT[2000]",

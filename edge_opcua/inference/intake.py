@@ -159,7 +159,7 @@ class _Input:
         self.tag = tag
         self.row = layout.rows[tag.tag]
         self._scalar, self._place = layout.place(self.row)
-        if self._place < 0 or self._scalar is Scalar.STRING:
+        if self._place < 0 or self._scalar in (Scalar.STRING, Scalar.DATETIME):
             raise ModelError(f"{tag.reference} is not a number, a model cannot look at it", code="M504")
         self._substitute = layout.spec.tags[self.row].substitute
 

@@ -16,7 +16,6 @@ from edge_opcua.opcua.nodes import ARRAY, SCALAR
 from edge_opcua.opcua.units import engineering_unit
 from edge_opcua.opcua.values import SharedDataValue
 
-_NOT_NUMBERS: Final = (Scalar.BOOLEAN, Scalar.STRING)
 STATE_TEXT: Final = "ValueAsText"
 TRUE_TEXT: Final = "TRUE"
 FALSE_TEXT: Final = "FALSE"
@@ -41,7 +40,7 @@ def item_type(tag: TagConfig) -> ua.NodeId:
     kind = ua.ObjectIds.DataItemType
     if tag.type is Scalar.BOOLEAN and not tag.length:
         kind = ua.ObjectIds.TwoStateDiscreteType
-    elif tag.type in _NOT_NUMBERS:
+    elif not tag.type.is_number:
         kind = ua.ObjectIds.DataItemType
     elif tag.states:
         kind = ua.ObjectIds.MultiStateValueDiscreteType
@@ -98,7 +97,7 @@ def _has_unit(of: TagConfig | Facts) -> bool:
 
 
 def _is_analog(of: TagConfig | Facts) -> bool:
-    return not of.states and of.type not in _NOT_NUMBERS
+    return not of.states and of.type.is_number
 
 
 def _is_scaled(tag: TagConfig | Facts) -> bool:

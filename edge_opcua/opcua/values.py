@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from asyncua import ua
 
-from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.batch import SCALARS, TagBatch
+from edge_opcua.core.ticks import from_utc, to_utc
 from edge_opcua.core.values import UNCERTAIN_SUBSTITUTE, Scalar, is_bad
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -59,9 +60,24 @@ def data_value(
 
 def shown_value(batch: TagBatch, row: int, status: int) -> Any:
     """Return what a client reads for a row whose status is not Bad: its value, or its substitute."""
+    kind = SCALARS[batch.layout.kinds[row]]
     if status == UNCERTAIN_SUBSTITUTE and int(batch.status[row]) != UNCERTAIN_SUBSTITUTE:
         substitute = batch.layout.spec.tags[row].substitute
         if substitute is not None:
-            return substitute
+            return as_sent(substitute, kind)
     value = batch.value(row)
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    return as_sent(value.tolist() if isinstance(value, np.ndarray) else value, kind)
+
+
+def as_sent(value: Any, kind: Scalar) -> Any:
+    """Return a value of the bus as asyncua takes it: times are datetimes there."""
+    if kind is not Scalar.DATETIME:
+        return value
+    return [to_utc(each) for each in value] if isinstance(value, list) else to_utc(value)
+
+
+def as_held(value: Any, kind: Scalar) -> Any:
+    """Undo :func:`as_sent` for what a client wrote."""
+    if kind is not Scalar.DATETIME:
+        return value
+    return [from_utc(each) for each in value] if isinstance(value, list) else from_utc(value)

@@ -20,7 +20,7 @@ from edge_opcua.core.values import (
 )
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.tags.setpoints import Setpoint
-from edge_opcua.opcua.values import status_code
+from edge_opcua.opcua.values import as_held, status_code
 
 if TYPE_CHECKING:
     from edge_opcua.opcua.services.service import Caller
@@ -48,7 +48,7 @@ def check(setpoint: Setpoint, value: ua.Variant | None) -> int:
         return BAD_OUT_OF_RANGE
     if setpoint.type is Scalar.STRING:
         return 0 if len(str(value.Value).encode()) <= setpoint.length else BAD_OUT_OF_RANGE
-    if setpoint.type is Scalar.BOOLEAN:
+    if not setpoint.type.is_number:
         return 0
     return 0 if all(_in_range(setpoint, element) for element in elements) else BAD_OUT_OF_RANGE
 
@@ -92,7 +92,7 @@ class SetpointWrites:
         if refused:
             _log.info("write.refused", tag=setpoint.tag, user=session.who, status=status_name(refused))
             return status_code(refused)
-        reply = await self._write(setpoint.tag, value.Value.Value, session.who)
+        reply = await self._write(setpoint.tag, as_held(value.Value.Value, setpoint.type), session.who)
         if reply.body.get("recorded"):
             self._recorded.add((session.session_id, node_id))
         if reply.status:

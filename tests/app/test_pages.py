@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
-from edge_opcua.app.pages import ELEMENTS, ROWS, RowPages
+from edge_opcua.app.pages import ELEMENTS, ROWS, RowPages, plain_value
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, GroupConfig, SiteConfig
 from edge_opcua.config.tags import TagConfig, TagRows
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.messages import MAX_FRAME_BYTES
+from edge_opcua.core.ticks import EPOCH_TICKS
 from edge_opcua.core.values import BAD_SENSOR_FAILURE, GOOD, BlockSpec, Scalar
 from edge_opcua.testing import ManualClock
 
@@ -89,3 +91,9 @@ def test_only_what_is_bad_is_sent_if_only_that_is_wanted(bus: Bus) -> None:
     ((row, *others),) = pages(bus, only_bad=True)
     assert (row["id"], row["value"], row["good"]) == (f"d/t{N - 1}", None, False)
     assert [other["id"] for other in others] in ([], ["d/w0", "d/w1", "d/w2"])
+
+
+def test_a_time_is_shown_as_iso_8601() -> None:
+    assert plain_value(EPOCH_TICKS, Scalar.DATETIME) == "1970-01-01T00:00:00Z"
+    assert plain_value(np.array([EPOCH_TICKS]), Scalar.DATETIME) == ["1970-01-01T00:00:00Z"]
+    assert plain_value(None, Scalar.DATETIME) is None

@@ -22,6 +22,7 @@ TYPES = {
     "ULINT": Scalar.UINT64,
     "REAL": Scalar.FLOAT,
     "STRING": Scalar.STRING,
+    "DT": Scalar.DATETIME,
 }
 
 

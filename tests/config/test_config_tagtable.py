@@ -180,6 +180,11 @@ def test_a_header_with_a_strange_and_a_double_column(tmp_path: Path) -> None:
             "a,r1:STRING[3],,,,,,,,,,,,äöü",
             ("T228", 2, 27, 'substitute "äöü" is not a text of at most 3 bytes'),
         ),
+        ("a,r1:DT,,1", ("T226", 2, 10, "low is for numbers; r1:DT is a time")),
+        (
+            "a,r1:DT,,,,,,,,,,,,1.3.2026",
+            ("T228", 2, 20, 'substitute "1.3.2026" is not a time such as 2026-03-01T12:00:00Z'),
+        ),
         ("a,r1:REAL,m,,,,,,,,,,,,1e39", ("T228", 2, 24, 'initial "1e39" is not a number')),
         ("a,r1:INT,,,,,,,,,,,,,,,,,9", ("T231", 2, 26, "19 cells, the first row has 18")),
         ("a,r1:INT,,,,,,,,,,,,,,,,0=x;y", ("T233", 2, 25, '"y" is not a state')),
@@ -193,6 +198,11 @@ def test_a_wrong_cell_is_reported_at_its_place(
     tmp_path: Path, row: str, expected: tuple[str, int, int, str]
 ) -> None:
     assert row_problems(tmp_path, row) == [expected]
+
+
+def test_a_substitute_of_a_time_is_iso_8601(tmp_path: Path) -> None:
+    tables = read(tmp_path, "name,address,substitute\na,r1:DT,1601-01-02\nb,r2:DT,1601-01-02T01:00+01:00\n")
+    assert [tag.substitute for tag in tables.tags] == [864_000_000_000] * 2
 
 
 def test_what_has_no_effect_yet_is_said_once(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ _RANGES = {
     Scalar.UINT32: (0, 2**32 - 1),
     Scalar.INT64: (-(2**63), 2**63 - 1),
     Scalar.UINT64: (0, 2**64 - 1),
+    Scalar.DATETIME: (0, 2**63 - 1),
 }
 
 

@@ -34,7 +34,7 @@ PER_BLOCK = 2 * len(SCALARS) + 2
 def block_of(name: str) -> BlockSpec:
     """Two rows of every scalar type, one with a substitute, then a text and an array."""
     rows = [TagSpec(f"{kind.name}0", kind) for kind in SCALARS]
-    rows += [TagSpec(f"{kind.name}1", kind, 0, 1) for kind in SCALARS]
+    rows += [TagSpec(f"{kind.name}1", kind, 0, 10) for kind in SCALARS]  # times are whole microseconds
     rows += [TagSpec("text", Scalar.STRING, 20), TagSpec("array", Scalar.INT32, 3)]
     return BlockSpec(name, tuple(rows), 4)
 
@@ -76,7 +76,8 @@ class Tags:
             elif tag.length:
                 batch.set_array(row, [int(value)] * 2)
             else:
-                batch.set(row, bool(value) if tag.type is Scalar.BOOLEAN else tag.type.dtype.type(value))
+                shown = 10 * value if tag.type is Scalar.DATETIME else value
+                batch.set(row, bool(shown) if tag.type is Scalar.BOOLEAN else tag.type.dtype.type(shown))
         batch.status[:] = status
         batch.source_ns[:] = stamps.get("source_ns", 10**18)
         batch.server_ns[:] = stamps.get("server_ns", 10**18 + 5_000)

@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from edge_opcua.core.ticks import EPOCH_TICKS, LATEST
 from edge_opcua.core.values import (
     BAD_DEVICE_FAILURE,
     BAD_NO_COMMUNICATION,
@@ -66,6 +67,8 @@ def value_of(scalar: Scalar) -> st.SearchStrategy[Any]:
         return st.booleans()
     if scalar.dtype.kind == "f":
         return FLOATS
+    if scalar is Scalar.DATETIME:  # whole microseconds from 1601 to 9999
+        return st.sampled_from([0, 10, 20, EPOCH_TICKS, LATEST - 10])
     info = np.iinfo(scalar.dtype)  # type: ignore[type-var, unused-ignore]
     ends = [info.min, info.min + 1, info.max - 1, info.max]
     return st.one_of(st.integers(max(-3, int(info.min)), 3), st.sampled_from([int(each) for each in ends]))
@@ -164,7 +167,7 @@ class Columns(RuleBasedStateMachine):
         given = dict(shape)
         if shape["filter"] is not None:
             trigger, band = shape["filter"]
-            if SCALARS[row] is Scalar.BOOLEAN if row < len(SCALARS) else False:
+            if row < len(SCALARS) and not SCALARS[row].is_number:
                 shape["filter"] = trigger, band = trigger, 0.0
             kind = ua.DeadbandType.Absolute if band else ua.DeadbandType.None_
             given["filter"] = deadband(band, kind, trigger)

@@ -209,6 +209,7 @@ def test_a_percentage_is_one_of_the_range_of_the_tag(plant: TagPlant) -> None:
     [
         (Scalar.DOUBLE, deadband(10.0, ua.DeadbandType.Percent), CODES.BadMonitoredItemFilterUnsupported),
         (Scalar.BOOLEAN, deadband(1.0), CODES.BadFilterNotAllowed),
+        (Scalar.DATETIME, deadband(1.0), CODES.BadFilterNotAllowed),
         (Scalar.DOUBLE, deadband(-1.0), CODES.BadDeadbandFilterInvalid),
         (Scalar.DOUBLE, deadband(math.nan), CODES.BadDeadbandFilterInvalid),
         (Scalar.DOUBLE, ua.EventFilter(), CODES.BadFilterNotAllowed),

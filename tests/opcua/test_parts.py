@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_opcua.core.bus import Bus
+from edge_opcua.core.ticks import from_utc
 from edge_opcua.core.values import (
     BAD_OUT_OF_RANGE,
     BAD_SENSOR_FAILURE,
@@ -30,10 +32,11 @@ from edge_opcua.opcua.models import Job
 from edge_opcua.opcua.space import public_url
 from edge_opcua.opcua.tags.setpoints import Setpoint
 from edge_opcua.opcua.units import UNECE_URI, engineering_unit, unit_id
-from edge_opcua.opcua.values import data_value, shown_value, utc
+from edge_opcua.opcua.values import as_held, data_value, shown_value, utc
 from edge_opcua.opcua.writes import check
 
 DOUBLE = ua.VariantType.Double
+NOON = dt.datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=dt.UTC)
 
 
 def test_a_known_unit_has_its_unece_code_and_an_unknown_one_its_text() -> None:
@@ -86,6 +89,25 @@ def test_a_substitute_stands_in_only_when_the_reader_says_so() -> None:
     bus.close()
 
 
+def test_a_time_is_held_as_ticks_and_sent_as_a_time() -> None:
+    # Part 6 §5.2.2.5: 100 ns since 1601; the one, an array of them, and the substitute.
+    rows = (
+        TagSpec("t", Scalar.DATETIME, substitute=from_utc(NOON)),
+        TagSpec("many", Scalar.DATETIME, 3),
+    )
+    bus = Bus.create([BlockSpec("b", rows, 2)])
+    batch = bus.writer("b").batch
+    batch.set(0, 10)
+    batch.set(1, [0, from_utc(NOON)])
+    batch.status[:] = GOOD
+    first = dt.datetime(1601, 1, 1, tzinfo=dt.UTC)
+    assert shown_value(batch, 0, GOOD) == first + dt.timedelta(microseconds=1)
+    assert shown_value(batch, 0, UNCERTAIN_SUBSTITUTE) == NOON
+    assert shown_value(batch, 1, GOOD) == [first, NOON]
+    assert as_held([NOON, NOON], Scalar.DATETIME) == [from_utc(NOON)] * 2
+    bus.close()
+
+
 def setpoint(
     kind: Scalar, *, length: int = 0, low: float | None = None, high: float | None = None
 ) -> Setpoint:
@@ -107,6 +129,9 @@ def setpoint(
         (setpoint(Scalar.STRING, length=4), "äbcd", ua.VariantType.String, BAD_OUT_OF_RANGE),
         (setpoint(Scalar.STRING, length=4), None, ua.VariantType.String, BAD_TYPE_MISMATCH),
         (setpoint(Scalar.BOOLEAN), True, ua.VariantType.Boolean, GOOD),
+        (setpoint(Scalar.DATETIME), NOON, ua.VariantType.DateTime, GOOD),
+        (setpoint(Scalar.DATETIME, length=2), [NOON] * 2, ua.VariantType.DateTime, GOOD),
+        (setpoint(Scalar.DATETIME), 7, ua.VariantType.Int64, BAD_TYPE_MISMATCH),
         (setpoint(Scalar.INT16, length=3, high=5), [1, 2, 3], ua.VariantType.Int16, GOOD),
         (setpoint(Scalar.INT16, length=3, high=5), [1, 2, 6], ua.VariantType.Int16, BAD_OUT_OF_RANGE),
         (setpoint(Scalar.INT16, length=3), [1, 2], ua.VariantType.Int16, BAD_OUT_OF_RANGE),

@@ -14,6 +14,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge_opcua.core.ticks import LATEST
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
     BAD_WAITING_FOR_INITIAL_DATA,
@@ -110,6 +111,10 @@ def change(tags: Tags, seed: int) -> None:
         column[:] = np.frombuffer(chosen.randbytes(len(column)), np.uint8)
         if kind is Scalar.BOOLEAN:
             column &= 1
+        elif kind is Scalar.DATETIME:  # whole microseconds from 1601 to 9999
+            times = column.view(np.int64)
+            times %= LATEST
+            times -= times % 10
     tags.show(index, chosen.choices(STATUSES, k=PER_BLOCK) if chosen.random() < 0.5 else None)
 
 

@@ -13,6 +13,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 
 from edge_opcua.core.batch import BlockLayout, TagBatch
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.ticks import to_utc
 from edge_opcua.core.values import BAD_DEVICE_FAILURE, GOOD, Scalar
 from edge_opcua.opcua.access import AccessRule, Permission
 from edge_opcua.opcua.limits import OperationLimits, ServerLimits
@@ -49,8 +50,9 @@ class Site:
             if tag.type is Scalar.STRING:
                 batch.set_text(row, f"text {value}")
             else:
+                number = 10 * value if tag.type is Scalar.DATETIME else value
                 batch.set(
-                    row, [value] if tag.length else bool(value) if tag.type is Scalar.BOOLEAN else value
+                    row, [number] if tag.length else bool(number) if tag.type is Scalar.BOOLEAN else number
                 )
         batch.status[:] = status
         batch.source_ns[:] = batch.server_ns[:] = 1_770_000_000_000_000_000 + value * 1_000_000
@@ -176,4 +178,4 @@ async def test_a_client_that_polls_sees_each_change(site: Site) -> None:
         numbers = [node for node in nodes if "00" not in str(node.nodeid.Identifier)]
         for value in (7, 8, 9, 9, 10):
             site.show(value)
-            assert set(await client.read_values(numbers)) <= {value, float(value), True}
+            assert set(await client.read_values(numbers)) <= {value, float(value), True, to_utc(10 * value)}

@@ -12,9 +12,10 @@ from asyncua.ua.ua_binary import Primitives, struct_to_binary, variant_to_binary
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_opcua.core.ticks import LATEST
 from edge_opcua.core.values import Scalar
 from edge_opcua.opcua.tags import records
-from edge_opcua.opcua.values import VARIANT_OF, utc
+from edge_opcua.opcua.values import VARIANT_OF, as_sent, utc
 
 SCALARS = [scalar for scalar in Scalar if scalar is not Scalar.STRING]
 
@@ -26,6 +27,8 @@ def value_of(scalar: Scalar) -> st.SearchStrategy[Any]:
         return st.booleans()
     if dtype.kind == "f":
         return st.floats(width=dtype.itemsize * 8)  # type: ignore[arg-type]
+    if scalar is Scalar.DATETIME:
+        return st.integers(0, LATEST // 10 - 1).map(lambda us: 10 * us)  # whole microseconds
     width = 8 * dtype.itemsize
     least, most = (0, 2**width - 1) if dtype.kind == "u" else (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
     return st.integers(least, most) | st.sampled_from([least, most, 0])
@@ -62,7 +65,7 @@ def encoded(row: tuple[Scalar, Any, int, int, int, int]) -> bytes:
     scalar, value, mask, status, source_ns, server_ns = row
     parts = [bytes([mask])]
     if mask & records.VALUE:
-        parts.append(variant_to_binary(ua.Variant(value, VARIANT_OF[scalar])))
+        parts.append(variant_to_binary(ua.Variant(as_sent(value, scalar), VARIANT_OF[scalar])))
     if mask & records.STATUS:
         parts.append(struct_to_binary(ua.StatusCode(ua.UInt32(status))))
     for bit, time_ns in ((records.SOURCE, source_ns), (records.SERVER, server_ns)):

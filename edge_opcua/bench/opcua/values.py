@@ -10,7 +10,7 @@ import numpy.typing as npt
 from edge_opcua.core.values import Array, Scalar
 
 # Every scalar type in turn: item 0 is a Boolean, item 1 an SByte, …, item 10 a Double, item 11 a Boolean.
-KINDS: Final = tuple(kind for kind in Scalar if kind is not Scalar.STRING)
+KINDS: Final = tuple(kind for kind in Scalar if kind.is_number or kind is Scalar.BOOLEAN)
 # How many bits of the sequence number a type can carry: the integers that it holds exactly.
 BITS: Final = {
     Scalar.BOOLEAN: 1,

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from edge_opcua.core.ticks import EPOCH_TICKS, TICKS_PER_US
 from edge_opcua.core.values import Array, Scalar
 
 if sys.byteorder != "little":  # pragma: no cover - no such machine is supported
@@ -24,7 +25,7 @@ if sys.byteorder != "little":  # pragma: no cover - no such machine is supported
 VALUE, STATUS, SOURCE, SERVER = 1, 2, 4, 8
 WHOLE: Final = VALUE | STATUS | SOURCE | SERVER
 _MASKS: Final = 16
-_KINDS: Final = int(Scalar.STRING) + 1
+_KINDS: Final = int(max(Scalar)) + 1
 
 BODY: Final = np.dtype(
     [
@@ -42,10 +43,8 @@ NOTIFICATION: Final = np.dtype([("handle", "<u4"), ("body", BODY)])
 Records = npt.NDArray[Any]
 
 # DateTime: 100 ns since 1601; stamps are made of whole microseconds, as everywhere in this server.
-_EPOCH_TICKS: Final = 116_444_736_000_000_000
 _NS_PER_US: Final = 1000
-_TICKS_PER_US: Final = 10
-_SIGNED: Final = [int(each) for each in (Scalar.SBYTE, Scalar.INT16, Scalar.INT32, Scalar.INT64)]
+_SIGNED: Final = [int(each) for each in Scalar if each.dtype.kind == "i"]
 _WIDTHS: Final = np.array([0, *(each.dtype.itemsize for each in Scalar)])
 _BITS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _SIGN: Final = np.uint64(1 << 63)
@@ -59,20 +58,20 @@ _BAD: Final = 0x80000000
 def ticks(time_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return times, ns UTC, as DateTimes; 0 (no time is known) stays 0."""
     found = time_ns // _NS_PER_US
-    found *= _TICKS_PER_US
-    found += _EPOCH_TICKS
+    found *= TICKS_PER_US
+    found += EPOCH_TICKS
     found[time_ns == 0] = 0
     return found
 
 
 def tick(time_ns: int) -> int:
     """Return one time as a DateTime, as :func:`ticks` does."""
-    return time_ns // _NS_PER_US * _TICKS_PER_US + _EPOCH_TICKS if time_ns else 0
+    return time_ns // _NS_PER_US * TICKS_PER_US + EPOCH_TICKS if time_ns else 0
 
 
 def nanoseconds(date_time: int) -> int:
     """Undo :func:`tick`, as far as a microsecond."""
-    return (date_time - _EPOCH_TICKS) * (_NS_PER_US // _TICKS_PER_US) if date_time else 0
+    return (date_time - EPOCH_TICKS) * (_NS_PER_US // TICKS_PER_US) if date_time else 0
 
 
 def record(kind: int, value: bytes, status: int, source_ns: int, server_ns: int) -> bytes:

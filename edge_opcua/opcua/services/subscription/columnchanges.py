@@ -22,7 +22,7 @@ Last = tuple[int, int, int]
 
 _LARGEST: Final = 2**64 - 1
 _TOO_LARGE: Final = 2.0**64
-_NO_NUMBERS: Final = [int(Scalar.BOOLEAN), int(Scalar.STRING)]
+_NO_NUMBERS: Final = [int(each) for each in Scalar if not each.is_number]
 _FLOATS: Final = [int(Scalar.FLOAT), int(Scalar.DOUBLE)]
 
 

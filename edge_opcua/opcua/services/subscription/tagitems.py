@@ -11,7 +11,7 @@ from edge_opcua.opcua.services.subscription.columns import ColumnGroup
 from edge_opcua.opcua.services.subscription.items import Item, Mode
 from edge_opcua.opcua.tags import records
 from edge_opcua.opcua.tags.records import Records
-from edge_opcua.opcua.values import VARIANT_OF, SharedDataValue, data_value
+from edge_opcua.opcua.values import VARIANT_OF, SharedDataValue, as_sent, data_value
 
 
 class TagItem(Item):
@@ -78,7 +78,8 @@ def decoded(values: Records) -> list[tuple[SharedDataValue, bool]]:
         shown = None
         scalar = Scalar(int(value["kind"]))
         if mask & records.VALUE:
-            shown = records.narrowed(np.array([value["value"]], np.uint64), scalar)[0].item()
+            raw = records.narrowed(np.array([value["value"]], np.uint64), scalar)[0].item()
+            shown = as_sent(raw, scalar)
         status = int(value["status"])
         made = data_value(shown, VARIANT_OF[scalar], status, source_ns, server_ns)
         found.append((made, bool(mask & FLAGGED)))
@@ -88,5 +89,5 @@ def decoded(values: Records) -> list[tuple[SharedDataValue, bool]]:
 def notified(last: tuple[int, int, int], scalar: Scalar) -> SharedDataValue:
     """Return what was last notified, as far as the next change is compared with it."""
     number, status, source = last
-    value = records.from_canonical(number, scalar)
+    value = as_sent(records.from_canonical(number, scalar), scalar)
     return data_value(value, VARIANT_OF[scalar], status, records.nanoseconds(source), 0)

@@ -24,7 +24,7 @@ from edge_opcua.opcua.services.subscription.taglist import COLUMN_MODES, Wanted
 from edge_opcua.opcua.tags.live import LiveBlock
 
 _VALUE: Final = int(ua.AttributeIds.Value)
-_NO_NUMBERS: Final = (int(Scalar.BOOLEAN), int(Scalar.STRING))
+_NO_NUMBERS: Final = tuple(int(each) for each in Scalar if not each.is_number)
 # DataChangeTrigger, and deadband in engineering units.
 Filter = tuple[ua.DataChangeTrigger, float]
 
