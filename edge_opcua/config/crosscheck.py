@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
 from edge_opcua.config.locate import Path
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
-from edge_opcua.config.schema import CaptureConfig, OutputConfig, PipelineConfig, TagConfig
+from edge_opcua.config.schema import CaptureConfig, DeviceConfig, OutputConfig, PipelineConfig, TagConfig
 from edge_opcua.core.values import Scalar
 from edge_opcua.errors import AddressError
 
@@ -73,6 +73,7 @@ def _device(draft: Draft, device: DeviceDraft) -> None:
     config = device.config
     if config is None:
         return
+    _triggers(draft, device, config)
     used = {tag.group for tag in device.tables.tags}
     is_known = device.is_complete and 0 < len(device.tables.names) == len(device.tables.tags)
     for index, group in enumerate(config.groups):
@@ -88,6 +89,9 @@ def _device(draft: Draft, device: DeviceDraft) -> None:
             draft.report(
                 (*device.path, "stale_after_s"), Problem("C119", message, Severity.WARNING, help=help_text)
             )
+    if config.simulate:
+        message = f"device {quoted(device.name)} is simulated: its values are made up"
+        draft.report((*device.path, "simulate"), Problem("D386", message, Severity.WARNING))
     if device.is_complete and not device.tables.names and not config.captures:
         message = f"device {quoted(device.name)} has neither tags nor captures; nothing will be read"
         draft.report(device.path, Problem("C123", message, Severity.WARNING), at_key=True)
@@ -98,6 +102,26 @@ def _device(draft: Draft, device: DeviceDraft) -> None:
         if capture.scale == 0:
             message = "scale 0 would make every sample the same"
             draft.report((*device.path, "captures", index, "scale"), Problem("C103", message))
+
+
+def _triggers(draft: Draft, device: DeviceDraft, config: DeviceConfig) -> None:
+    """A trigger is a tag that is seen by the poll of another group."""
+    for index, group in enumerate(config.groups):
+        if group.trigger is None:
+            continue
+        path = (*device.path, "groups", index, "trigger")
+        tag = device.tag(group.trigger)
+        if group.trigger not in device.tables.names and device.is_complete:
+            message = f"device {quoted(device.name)} has no tag"
+            _unknown_part(draft, path, message, "", group.trigger, device.tables.names)
+        elif tag is not None and tag.group == group.name:
+            message = (
+                f"{quoted(group.trigger)} belongs to the group itself, so it is seen only when that is polled"
+            )
+            draft.report(path, Problem("C126", message, help="name a tag of another group"))
+        elif tag is not None and tag.length:
+            message = f"{quoted(group.trigger)} is not a single value ({tag.address})"
+            draft.report(path, Problem("C126", message))
 
 
 def split_url(url: str) -> SplitResult | None:
@@ -292,7 +316,7 @@ def _unknown_part(
     names = list(known)
     suggestion = nearest(name, names)
     help_text = "" if suggestion else f"it has {alternatives(names) or 'none'}"
-    suggested = f"{device}/{suggestion}" if suggestion else ""
+    suggested = f"{device}/{suggestion}" if suggestion and device else suggestion
     draft.report(path, Problem("C112", f"{message} {quoted(name)}", suggestion=suggested, help=help_text))
 
 

@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from edge_opcua.config.tags import DEFAULT_GROUP, TagRows
+from edge_opcua.config.tags import DEFAULT_GROUP, TagName, TagRows
 from edge_opcua.config.tags import TagConfig as TagConfig
 from edge_opcua.core.values import Policy
 
@@ -216,10 +224,39 @@ class GroupConfig(BaseModel):
     model_config = STRICT
 
     name: Name = Field(description="Name that the `group` column of the tag table refers to.")
-    period_ms: Milliseconds = Field(description="Time from one poll of the group to the next.")
+    trigger: TagName | None = Field(
+        default=None,
+        description="Tag of the same device: the group is polled each time its value changes, besides the "
+        "period or instead of it.",
+    )
+    on_request: bool = Field(
+        default=False,
+        description="Whether the group needs no period: it is polled when the link comes up and then only "
+        "when a client asks for it.",
+    )
+    period_ms: Annotated[int, Field(ge=0, le=3_600_000)] = Field(
+        default=0,
+        validate_default=True,
+        json_schema_extra={"minimum": 1},
+        description="Time from one poll of the group to the next; only with `trigger` or `on_request` it "
+        "may be left out: then the group is not polled by time.",
+    )
     phase_ms: Annotated[int, Field(ge=0, le=3_600_000)] = Field(
         default=0, description="Delay of the first poll, so that groups of one device do not fall together."
     )
+
+    @field_validator("period_ms")
+    @classmethod
+    def _period_or_demand(cls, value: int, info: ValidationInfo) -> int:
+        if value or info.data.get("trigger") or info.data.get("on_request"):
+            return value
+        help_text = "or give the group a trigger, or on_request = true"
+        raise PydanticCustomError("C103", "0 is out of range 1..3600000", {"help": help_text})
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether it is never polled by time."""
+        return not self.period_ms
 
 
 class CaptureConfig(BaseModel):
@@ -263,6 +300,11 @@ class DeviceConfig(BaseModel):
     url: str = Field(description="Where the device is, e.g. `s7://192.168.0.10?rack=0&slot=1`.")
     tags: TagRows = Field(
         default=TagRows.of(()), description="Tag table (CSV), or a list of them; relative to this file."
+    )
+    simulate: bool = Field(
+        default=False,
+        description="Whether the device is simulated: nothing is connected to, values are made up, and "
+        "every one of them is marked UncertainSimulatedValue.",
     )
     timeout_ms: Milliseconds = Field(
         default=1000, description="Deadline of one request; a device that takes longer is lost."
@@ -313,7 +355,9 @@ class DeviceConfig(BaseModel):
         return f"{self.name}.link"
 
     def policy(self, group: str) -> Policy:
-        """Return when the values of a group stop being trusted."""
+        """Return when the values of a group stop being trusted; what is read on demand never grows stale."""
+        if self.group(group).on_demand:
+            return Policy(stale_after_s=math.inf, hold_s=self.hold_s)
         stale_s = self.stale_after_s
         if stale_s is None:
             stale_s = max(1.0, 3 * self.group(group).period_ms / 1000)

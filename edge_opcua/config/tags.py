@@ -38,6 +38,8 @@ class TagConfig:
     scale: float = 1.0
     offset: float = 0.0
     deadband: float = 0.0
+    clamp: bool = False
+    max_age_s: float | None = None
     access: Access = "r"
     historize: bool = False
     node_id: str | None = None

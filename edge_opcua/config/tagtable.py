@@ -35,8 +35,6 @@ COLUMNS: Final[dict[str, str]] = {
     "scale": "Engineering value = raw value x scale + offset; a scaled value is a DOUBLE. 1 if empty.",
     "offset": "See `scale`. 0 if empty.",
     "deadband": "Change below which a value stays as it was last shown, in engineering units. 0 if empty.",
-    "clamp": "`true`: a value outside `low`..`high` is shown as the limit (GoodClamped), not as Uncertain.",
-    "max_age_s": "Age in seconds at which a value not refreshed becomes Uncertain, if its group allows more.",
     "access": "`r` (read, the default) or `rw` (clients with the right role may write).",
     "historize": "`true` if history is kept of it. Kept; without effect in this version.",
     "node_id": "Identifier of its OPC UA node, where an older name has to live on.",
@@ -45,6 +43,8 @@ COLUMNS: Final[dict[str, str]] = {
     "true_name": "What `true` means, e.g. `closed`; clients see it. `TRUE` if empty.",
     "false_name": "What `false` means, e.g. `open`. `FALSE` if empty.",
     "states": "What the numbers of a state mean, e.g. `0=Stopped; 2=Idle; 4=Execute`; clients see the texts.",
+    "clamp": "`true`: a value outside `low`..`high` is shown as the limit (GoodClamped), not as Uncertain.",
+    "max_age_s": "Age in seconds at which a value not refreshed becomes Uncertain, if its group allows more.",
 }
 WITHOUT_EFFECT: Final = ("historize",)
 REQUIRED: Final = ("name", "address")

@@ -15,6 +15,7 @@ from edge_opcua.core.values import (
     BAD_CONFIGURATION_ERROR,
     BAD_SENSOR_FAILURE,
     GOOD,
+    GOOD_CLAMPED,
     LIMIT_HIGH,
     LIMIT_LOW,
     UNCERTAIN_EU_EXCEEDED,
@@ -25,8 +26,11 @@ from edge_opcua.drivers.planner import Place
 
 _BELOW = np.uint32(UNCERTAIN_EU_EXCEEDED | LIMIT_LOW)
 _ABOVE = np.uint32(UNCERTAIN_EU_EXCEEDED | LIMIT_HIGH)
+_AT_LOW = np.uint32(GOOD_CLAMPED | LIMIT_LOW)
+_AT_HIGH = np.uint32(GOOD_CLAMPED | LIMIT_HIGH)
 _SENSOR = np.uint32(BAD_SENSOR_FAILURE)
 _FAULTY = np.uint32(BAD_CONFIGURATION_ERROR)
+_NEVER_SHOWN = np.uint32(0xFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Row:
         offset: See ``scale``.
         low: Lower end of the range; None for none.
         high: Upper end of the range; None for none.
+        deadband: Change below which the value stays as it was last shown.
+        clamp: Whether a value outside the range is shown as the limit.
     """
 
     place: Place
@@ -46,6 +52,8 @@ class Row:
     offset: float = 0.0
     low: float | None = None
     high: float | None = None
+    deadband: float = 0.0
+    clamp: bool = False
 
     @property
     def scaled(self) -> bool:
@@ -72,6 +80,8 @@ class _Run:
         offset: Summand per row, or None.
         low: Lower end per row, -inf for none; None if no row of the run has a range.
         high: Upper end per row.
+        clamp: Whether the rows are shown as the limit outside their range.
+        deadband: Least change per row; None if no row of the run has one.
     """
 
     column: Scalar
@@ -83,6 +93,8 @@ class _Run:
     offset: npt.NDArray[np.float64] | None
     low: npt.NDArray[np.float64] | None
     high: npt.NDArray[np.float64] | None
+    clamp: bool
+    deadband: npt.NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,7 @@ class _NumberArray:
     scale: float
     offset: float
     scaled: bool
+    deadband: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +152,9 @@ class Decoder:
         self._arrays: list[_NumberArray] = []
         self._bit_arrays: list[_BitArray] = []
         self._texts: list[_Text] = []
-        self._row_count = len(rows)
-        runs: dict[tuple[Scalar, str, bool, bool], list[int]] = {}
+        # What each row was when it was last shown; a deadband counts from a value of the same status.
+        self._shown = np.full(len(rows), _NEVER_SHOWN, np.uint32)
+        runs: dict[tuple[Scalar, str, bool, bool, bool, bool], list[int]] = {}
         bits: list[int] = []
         for index, row in enumerate(rows):
             at = image_at[index]
@@ -157,9 +171,11 @@ class Decoder:
             elif codec.count:
                 raw = codec.type.raw
                 gather = codec.offsets() + at
-                self._arrays.append(_NumberArray(index, gather, raw, row.scale, row.offset, row.scaled))
+                array = _NumberArray(index, gather, raw, row.scale, row.offset, row.scaled, row.deadband)
+                self._arrays.append(array)
             else:
-                key = (layout.place(index)[0], codec.type.raw.str, row.scaled, row.bounded)
+                kind = (row.scaled, row.bounded, row.clamp, row.deadband > 0)
+                key = (layout.place(index)[0], codec.type.raw.str, *kind)
                 runs.setdefault(key, []).append(index)
         self._runs = [_run(members, rows, image_at, layout) for members in runs.values()]
         if bits:
@@ -176,14 +192,14 @@ class Decoder:
             Statuses of all rows as the values alone say them (Good, range, NaN, no string), shape
             ``(n_rows,)``; Good for rows that are not read.
         """
-        status = np.full(self._row_count, GOOD, np.uint32)
+        status = np.full(self._shown.size, GOOD, np.uint32)
         for run in self._runs:
-            _decode_run(run, image, batch, status)
+            _decode_run(run, image, batch, status, self._shown)
         if self._bits is not None:
             column = batch.column(Scalar.BOOLEAN)
             column[self._bits.target] = (image[self._bits.at] & self._bits.mask) != 0
         for array in self._arrays:
-            _decode_array(array, image, batch, status)
+            _decode_array(array, image, batch, status, self._shown)
         for bit_array in self._bit_arrays:
             batch.set_array(bit_array.row, (image[bit_array.at] & bit_array.mask) != 0)
         for text in self._texts:
@@ -192,36 +208,72 @@ class Decoder:
                 status[text.row] = _FAULTY
             else:
                 batch.set_text(text.row, decoded)
+        self._shown = status.copy()
         return status
+
+    def forget(self, rows: npt.NDArray[np.intp]) -> None:
+        """Let the next value of these rows pass whatever their deadband: they show something else now."""
+        self._shown[rows] = _NEVER_SHOWN
 
 
 def _decode_run(
-    run: _Run, image: npt.NDArray[np.uint8], batch: TagBatch, status: npt.NDArray[np.uint32]
+    run: _Run,
+    image: npt.NDArray[np.uint8],
+    batch: TagBatch,
+    status: npt.NDArray[np.uint32],
+    shown: npt.NDArray[np.uint32],
 ) -> None:
     values: npt.NDArray[Any] = image[run.gather].view(run.raw)[:, 0]
     if run.scale is not None and run.offset is not None:
         with np.errstate(all="ignore"):  # a device may send any bits, signalling NaN among them
             values = values * run.scale + run.offset
-    batch.column(run.column)[run.target] = values
+    _judge(run, values, status)
+    column = batch.column(run.column)
+    if run.deadband is not None:
+        before = column[run.target]
+        with np.errstate(all="ignore"):  # NaN and infinity differ from everything by enough
+            moved = np.abs(values.astype(np.float64) - before.astype(np.float64))
+        steady = (moved < run.deadband) & (shown[run.rows] == status[run.rows])
+        values[steady] = before[steady]
+    column[run.target] = values
+
+
+def _judge(run: _Run, values: npt.NDArray[Any], status: npt.NDArray[np.uint32]) -> None:
+    """Set the statuses of a run, and the values of the rows that are clamped."""
     if values.dtype.kind == "f":
         # NaN compares as neither below nor above, so the order of these lines does not matter.
         status[run.rows[np.isnan(values)]] = _SENSOR
     if run.low is not None and run.high is not None:
         with np.errstate(invalid="ignore"):  # a signalling NaN is widened before it is compared
-            status[run.rows[np.less(values, run.low)]] = _BELOW
-            status[run.rows[np.greater(values, run.high)]] = _ABOVE
+            below, above = np.less(values, run.low), np.greater(values, run.high)
+        status[run.rows[below]] = _BELOW
+        status[run.rows[above]] = _ABOVE
+        if run.clamp:
+            for outside, limit, clamped in ((below, run.low, _AT_LOW), (above, run.high, _AT_HIGH)):
+                status[run.rows[outside]] = clamped
+                values[outside] = limit[outside]
 
 
 def _decode_array(
-    array: _NumberArray, image: npt.NDArray[np.uint8], batch: TagBatch, status: npt.NDArray[np.uint32]
+    array: _NumberArray,
+    image: npt.NDArray[np.uint8],
+    batch: TagBatch,
+    status: npt.NDArray[np.uint32],
+    shown: npt.NDArray[np.uint32],
 ) -> None:
     values: npt.NDArray[Any] = image[array.gather].view(array.raw)[:, 0]
     if array.scaled:
         with np.errstate(all="ignore"):
             values = values * np.float64(array.scale) + np.float64(array.offset)
-    batch.set_array(array.row, values)
     if values.dtype.kind == "f" and bool(np.isnan(values).any()):
         status[array.row] = _SENSOR
+    if array.deadband and shown[array.row] == status[array.row]:
+        before = batch.array(array.row)
+        with np.errstate(all="ignore"):
+            moved = np.abs(values.astype(np.float64) - before.astype(np.float64))
+        if bool((moved < array.deadband).all()):
+            return
+    batch.set_array(array.row, values)
 
 
 def _run(members: Sequence[int], rows: Sequence[Row], image_at: Sequence[int], layout: BlockLayout) -> _Run:
@@ -229,6 +281,10 @@ def _run(members: Sequence[int], rows: Sequence[Row], image_at: Sequence[int], l
     assert isinstance(first, NumberCodec)
     gather = np.concatenate([_number_offsets(rows[i]) + image_at[i] for i in members])
     scaled, bounded = rows[members[0]].scaled, rows[members[0]].bounded
+    low = np.array([_bound(rows[i].low, -math.inf) for i in members])
+    high = np.array([_bound(rows[i].high, math.inf) for i in members])
+    if first.type.raw.kind in "iu" and not scaled:  # the limits that such a number can have
+        low, high = np.ceil(low), np.floor(high)
     return _Run(
         column=layout.place(members[0])[0],
         raw=first.type.raw,
@@ -237,8 +293,10 @@ def _run(members: Sequence[int], rows: Sequence[Row], image_at: Sequence[int], l
         rows=np.array(members, np.intp),
         scale=np.array([rows[i].scale for i in members], np.float64) if scaled else None,
         offset=np.array([rows[i].offset for i in members], np.float64) if scaled else None,
-        low=np.array([_bound(rows[i].low, -math.inf) for i in members]) if bounded else None,
-        high=np.array([_bound(rows[i].high, math.inf) for i in members]) if bounded else None,
+        low=low if bounded else None,
+        high=high if bounded else None,
+        clamp=rows[members[0]].clamp,
+        deadband=np.array([rows[i].deadband for i in members]) if rows[members[0]].deadband > 0 else None,
     )
 
 

@@ -93,7 +93,8 @@ def load_driver(name: str, plugins: Plugins | None = None) -> type[Driver]:
 def rows_of(cfg: DeviceConfig, group: str, driver: type[Driver]) -> tuple[Row, ...]:
     """Return the rows of a group's block, in the order of the tag table."""
     tags = cfg.tags_of(group)
-    columns = zip(*map(tags.column, ("address", "scale", "offset", "low", "high")), strict=True)
+    names = ("address", "scale", "offset", "low", "high", "deadband", "clamp")
+    columns = zip(*map(tags.column, names), strict=True)
     return tuple(Row(driver.place(address, cfg), *rest) for address, *rest in columns)
 
 
