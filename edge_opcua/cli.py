@@ -175,50 +175,113 @@ def _add_check(commands: Any) -> None:
     check.add_argument(
         "--security", action="store_true", help="print who can do what from where, and what to mend"
     )
+    check.add_argument("--live", action="store_true", help="read every tag once, and write nothing")
     check.add_argument("--json", action="store_true", help="one JSON object instead of text")
     _add_common(check)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of every command; the reference page is made from it."""
-    parser = argparse.ArgumentParser(
-        prog="edge-opcua",
-        description="PLC data in, model verdicts out, over OPC UA.",
-        epilog="Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration, "
-        "3 refused, 4 the server is not running, 130 interrupted.",
-    )
-    parser.add_argument("--version", action="version", version=f"edge-opcua {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
+def _add_run(commands: Any) -> None:
     run = commands.add_parser("run", help="run the server until it is told to stop")
     _add_config(run)
     _add_common(run)
     run.add_argument("--end-with-parent", action="store_true", help="end when the starting process does")
 
-    _add_check(commands)
 
+def _add_probe(commands: Any) -> None:
+    probe = commands.add_parser(
+        "probe",
+        help="find out what a device is and how its values are to be read; never writes",
+        allow_abbrev=False,
+    )
+    probe.add_argument(
+        "target",
+        metavar="URL|HOST|RANGE",
+        help="modbus://192.168.0.20/1; a host alone: the ports 502, 102, 44818 and 4840 are tried;"
+        " 192.168.0.0/24 or 192.168.0.10-20: needs --scan",
+    )
+    probe.add_argument(
+        "--read",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="read this too, e.g. hr:100x2 for two registers in every byte order; can be given again",
+    )
+    probe.add_argument(
+        "--units", type=_units, default=None, metavar="A-B", help="look for these units behind a gateway"
+    )
+    probe.add_argument(
+        "--timeout", type=_seconds, default=1.0, metavar="S", help="deadline of one step (default 1)"
+    )
+    probe.add_argument("--scan", action="store_true", help="a range is meant; at most 10 packets a second")
+    probe.add_argument("--yes", action="store_true", help="do not ask before a scan")
+    probe.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def _add_init(commands: Any) -> None:
+    init = commands.add_parser("init", help="write a commented configuration from what devices say")
+    init.add_argument("file", type=Path, metavar="FILE", help="the configuration; its tag tables: tags/*.csv")
+    init.add_argument(
+        "--device",
+        action="append",
+        required=True,
+        metavar="[NAME=]URL",
+        help="a device, e.g. vib=modbus://192.168.0.20/1; can be given again",
+    )
+    init.add_argument("--name", default="", metavar="NAME", help="name of the machine; else that of FILE")
+    init.add_argument(
+        "--timeout", type=_seconds, default=1.0, metavar="S", help="deadline of one step (default 1)"
+    )
+    init.add_argument("--force", action="store_true", help="overwrite files that are there")
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.01 <= number <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.01 to 600")
+    return number
+
+
+def _units(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    numbers = [int(part) if part.isascii() and part.isdigit() else -1 for part in (first, last or first)]
+    if not 0 <= numbers[0] <= numbers[1] <= 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of units; write e.g. 1-32")
+    return numbers[0], numbers[1]
+
+
+def _add_identity(commands: Any) -> None:
     identity = commands.add_parser("identity", help="names promised to clients: show them, agree to new ones")
     identity.add_argument("action", choices=("show", "accept"), help="accept: take the new names of FILE")
     _add_config(identity)
     _add_common(identity)
     identity.add_argument("--json", action="store_true", help="one JSON object instead of text (show)")
 
-    _add_exports(commands)
 
+def _add_explain(commands: Any) -> None:
     explain = commands.add_parser("explain", help="explain an error code")
     explain.add_argument("code", metavar="CODE")
 
+
+def _add_doctor(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="say what runs on this machine, and why not")
     _add_common(doctor)
     doctor.add_argument("--json", action="store_true", help="one JSON object instead of text")
     doctor.add_argument("--nagios", action="store_true", help="one line and the exit code of a Nagios plugin")
     doctor.add_argument("--port", type=int, default=4840, help="OPC UA port to test (default 4840)")
 
+
+def _add_console(commands: Any) -> None:
     status = commands.add_parser("status", help="what the running server does")
     _add_common(status)
     status.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
-    watch = commands.add_parser("watch", help="live values of the running server")
+    watch = commands.add_parser(
+        "watch", help="live values of the running server; without one, of the devices of FILE"
+    )
+    _add_config(watch)
     _add_common(watch)
     watch.add_argument("--bad", action="store_true", help="only what is not Good")
     watch.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
@@ -226,6 +289,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--for", type=float, default=None, dest="for_s", metavar="S", help="end after S seconds"
     )
 
+
+def _add_trust(commands: Any) -> None:
     trust = commands.add_parser("trust", help="list the clients that knocked, and trust one of them")
     _add_common(trust)
     trust.add_argument("selector", nargs="?", metavar="N|THUMBPRINT", help="whom to trust")
@@ -240,10 +305,8 @@ def build_parser() -> argparse.ArgumentParser:
     trust.add_argument("--remove", action="store_true", help="no longer trust it")
     trust.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
-    _add_users(commands)
-    _add_records(commands)
-    _add_certs(commands)
 
+def _add_trials(commands: Any) -> None:
     bench = commands.add_parser("bench", help="measure, against a peer or a floor")
     bench.add_argument("name", nargs="?", metavar="NAME", help="which benchmark; none lists them")
     bench.add_argument(
@@ -257,7 +320,41 @@ def build_parser() -> argparse.ArgumentParser:
 
     sim = commands.add_parser("sim", help="the simulated press cell alone, on real protocols")
     sim.add_argument("arguments", nargs=argparse.REMAINDER, help="see edge-opcua sim --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command; the reference page is made from it."""
+    parser = argparse.ArgumentParser(
+        prog="edge-opcua",
+        description="PLC data in, model verdicts out, over OPC UA.",
+        epilog="Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong use or configuration, "
+        "3 refused, 4 the server is not running, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"edge-opcua {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    for add in _FAMILIES:
+        add(commands)
     return parser
+
+
+# In the order of --help: run it, commission it, look at it, let people in, measure it.
+_FAMILIES: tuple[Callable[[Any], None], ...] = (
+    _add_run,
+    _add_check,
+    _add_probe,
+    _add_init,
+    _add_identity,
+    _add_exports,
+    _add_explain,
+    _add_doctor,
+    _add_console,
+    _add_trust,
+    _add_users,
+    _add_records,
+    _add_certs,
+    _add_trials,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -267,10 +364,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _call("edge_opcua.sim.cell", "main", arguments[1:])
     parser = build_parser()
     args = parser.parse_args(arguments)
-    if args.command == "trust" and args.remove and args.selector is None:
-        parser.error("trust --remove needs a thumbprint; edge-opcua trust --list shows them")
-    if args.command == "trust" and args.list and (args.selector or args.remove or args.role):
-        parser.error("trust --list shows who is trusted and changes nothing: it takes neither N nor --role")
+    fault = _contradiction(args)
+    if fault:
+        parser.error(fault)
     state = getattr(args, "state", None) or default_state_dir()
     try:
         return _COMMANDS[args.command](args, state)
@@ -284,6 +380,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _contradiction(args: argparse.Namespace) -> str:
+    """Return what is wrong with options that argparse takes one by one; "" for nothing."""
+    if args.command == "trust" and args.remove and args.selector is None:
+        return "trust --remove needs a thumbprint; edge-opcua trust --list shows them"
+    if args.command == "trust" and args.list and (args.selector or args.remove or args.role):
+        return "trust --list shows who is trusted and changes nothing: it takes neither N nor --role"
+    if args.command == "check" and args.live and args.security:
+        return "check --live and check --security are two things; ask for one"
+    return ""
+
+
 def _config(args: argparse.Namespace) -> Path:
     return find_config(args.file or args.config)
 
@@ -291,6 +398,22 @@ def _config(args: argparse.Namespace) -> Path:
 def _call(module: str, function: str, *arguments: object, **named: object) -> int:
     """Import a command's module only when it is wanted, so that ``--help`` stays quick."""
     code: int = getattr(import_module(module), function)(*arguments, **named)
+    return code
+
+
+def _check(args: argparse.Namespace, state: Path) -> int:
+    config = _config(args)
+    if args.security:
+        return _call("edge_opcua.app.command.security", "command", config, state, as_json=args.json)
+    if args.live:
+        return _call("edge_opcua.app.command.live", "check_live", config, state, as_json=args.json)
+    return _call("edge_opcua.app.command.run", "check", config, as_json=args.json, state_dir=state)
+
+
+def _probe(args: argparse.Namespace, _: Path) -> int:
+    module = import_module("edge_opcua.app.command.probe")
+    options = module.ProbeOptions(args.read, args.units, args.timeout, args.json, args.scan, args.yes)
+    code: int = module.probe(args.target, options)
     return code
 
 
@@ -336,10 +459,16 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     "run": lambda args, state: _call(
         "edge_opcua.app.command.run", "run", _config(args), state, end_with_parent=args.end_with_parent
     ),
-    "check": lambda args, state: (
-        _call("edge_opcua.app.command.security", "command", _config(args), state, as_json=args.json)
-        if args.security
-        else _call("edge_opcua.app.command.run", "check", _config(args), as_json=args.json, state_dir=state)
+    "check": _check,
+    "probe": _probe,
+    "init": lambda args, _: _call(
+        "edge_opcua.app.command.init",
+        "init",
+        args.file,
+        args.device,
+        machine=args.name,
+        timeout_s=args.timeout,
+        force=args.force,
     ),
     "identity": lambda args, state: (
         _call("edge_opcua.app.command.identity", "accept", _config(args), state)
@@ -362,7 +491,13 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     "explain": lambda args, _: _call("edge_opcua.app.command.run", "explain", args.code),
     "status": lambda args, state: _call("edge_opcua.app.command.console", "status", state, as_json=args.json),
     "watch": lambda args, state: _call(
-        "edge_opcua.app.command.console", "watch", state, bad=args.bad, as_json=args.json, for_s=args.for_s
+        "edge_opcua.app.command.console",
+        "watch",
+        state,
+        args.file or args.config,
+        bad=args.bad,
+        as_json=args.json,
+        for_s=args.for_s,
     ),
     "trust": lambda args, state: _call(
         "edge_opcua.app.command.certificates",

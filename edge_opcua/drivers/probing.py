@@ -77,6 +77,7 @@ Prober: TypeAlias = Callable[[Target], AsyncIterator[Finding]]
 """What a driver's package offers as ``probe.probe``: an async generator that connects once, looks, closes.
 
 It yields each finding as soon as it is known, never writes, and closes also when its caller has seen enough.
+An address to be read that does not follow the grammar is an AddressError before it connects.
 """
 
 # Where the scheme of a URL is not the name of its driver.

@@ -1,4 +1,7 @@
-"""``status`` and ``watch``: what the running server says of itself, for a person or as JSON."""
+"""``status`` and ``watch``: what the running server says of itself, for a person or as JSON.
+
+Without a server ``watch FILE`` polls the devices itself.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,26 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from edge_opcua.app.command.selfwatch import OwnPolling
+from edge_opcua.config.loader import load
+from edge_opcua.config.report import problems_text
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import Reply, ask
+from edge_opcua.core.localsocket import connect_unix
+from edge_opcua.core.logs import configure_logging
 from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.core.values import is_good, status_name
+from edge_opcua.errors import ControlError
 from edge_opcua.security.trust import TrustList
 
 NOT_RUNNING = 4
+WRONG_USE = 2
 ANSWER_S = 3.0
 REFRESH_S = 0.5
 _CLEAR = "\x1b[H\x1b[J"
@@ -36,10 +47,56 @@ def status(state_dir: Path, *, as_json: bool) -> int:
     return 1 if body["faults"] else 0
 
 
-def watch(state_dir: Path, *, bad: bool, as_json: bool, for_s: float | None) -> int:
-    """Show live values until interrupted or for ``for_s`` seconds; off a terminal, one line per change."""
-    _look_at(StateDir(state_dir).control_socket)
-    return asyncio.run(_watch(state_dir, bad=bad, as_json=as_json, for_s=for_s))
+def watch(state_dir: Path, file: Path | None, *, bad: bool, as_json: bool, for_s: float | None) -> int:
+    """Show live values until interrupted or for ``for_s`` seconds; off a terminal, one line per change.
+
+    Args:
+        state_dir: State directory; the server that runs there is asked.
+        file: Configuration whose devices are polled by this command if no server runs.
+        bad: Only what is not Good.
+        as_json: JSON Lines.
+        for_s: How long, seconds; None: until interrupted.
+
+    Returns:
+        0; 2 if the file is wrong, 4 if no server runs and no file was named.
+    """
+    socket = StateDir(state_dir).control_socket
+    _look_at(socket)
+    shown = Shown(bad, as_json, for_s)
+    if file is None or server_answers(socket):
+        return asyncio.run(_watch(lambda: _snapshot(state_dir, bad=bad), shown))
+    return _watch_file(file, state_dir, shown)
+
+
+def server_answers(socket: Path) -> bool:
+    """Return whether a server listens on a control socket."""
+    try:
+        connect_unix(socket).close()
+    except ControlError:
+        return False
+    return True
+
+
+def _watch_file(file: Path, state_dir: Path, shown: Shown) -> int:
+    loaded = load(file)
+    if loaded.config is None:
+        sys.stderr.write(f"{problems_text(loaded)}\n")
+        return WRONG_USE
+    configure_logging()
+    polling = OwnPolling(loaded.config, SystemClock())
+    sys.stderr.write(
+        f"no server runs on {state_dir}: {file} is polled from here; nothing is served or written\n"
+    )
+    sys.stderr.flush()
+
+    async def work() -> int:
+        async def take() -> dict[str, Any]:
+            return polling.snapshot(bad=shown.bad)
+
+        async with polling.running():
+            return await _watch(take, shown)
+
+    return asyncio.run(work())
 
 
 def _look_at(place: Path) -> None:
@@ -59,7 +116,8 @@ async def _ask(state_dir: Path, kind: str, body: dict[str, Any] | None = None) -
         return reply
     sys.stderr.write(
         f"no server runs on the state directory {state_dir} ({reply.reason})\n"
-        "help: start one with edge-opcua run FILE, or name its directory with --state DIR\n"
+        "help: start one with edge-opcua run FILE, or name its directory with --state DIR;"
+        " edge-opcua watch FILE polls by itself\n"
     )
     return None
 
@@ -176,21 +234,36 @@ def _process_text(row: Mapping[str, Any]) -> str:
     return f"{row['role']} {row['pid'] or 'restarting'}{restarts}"
 
 
-async def _watch(state_dir: Path, *, bad: bool, as_json: bool, for_s: float | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How ``watch`` shows values.
+
+    Args:
+        bad: Only what is not Good.
+        as_json: JSON Lines.
+        for_s: How long, seconds; None: until interrupted.
+    """
+
+    bad: bool
+    as_json: bool
+    for_s: float | None
+
+
+async def _watch(take: Callable[[], Awaitable[dict[str, Any] | None]], shown: Shown) -> int:
     clock = SystemClock()
-    ends_s = None if for_s is None else clock.monotonic_s() + for_s
-    live = sys.stdout.isatty() and not as_json
+    ends_s = None if shown.for_s is None else clock.monotonic_s() + shown.for_s
+    live = sys.stdout.isatty() and not shown.as_json
     seen: dict[str, tuple[object, object]] = {}
     while ends_s is None or clock.monotonic_s() < ends_s:
         started_s = clock.monotonic_s()
-        body = await _snapshot(state_dir, bad=bad)
+        body = await take()
         if body is None:
             return NOT_RUNNING
         if live:
             width = shutil.get_terminal_size().columns
             sys.stdout.write(_CLEAR + "\n".join(watch_table(body, body["rows"], width)) + "\n")
         else:
-            _print_changes(body["rows"], seen, as_json=as_json)
+            _print_changes(body["rows"], seen, as_json=shown.as_json)
         sys.stdout.flush()
         # A large plant takes seconds to be read; the server shall have time for others.
         await clock.sleep(max(REFRESH_S, clock.monotonic_s() - started_s))
