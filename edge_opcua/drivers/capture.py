@@ -22,7 +22,7 @@ from edge_opcua.core.values import (
     UNCERTAIN_EU_EXCEEDED,
     Link,
 )
-from edge_opcua.drivers.codec import NumberCodec
+from edge_opcua.drivers.codec import NumberCodec, raw_values
 from edge_opcua.drivers.group import Read
 from edge_opcua.drivers.planner import Place, ReadPlan, Shape, plan_reads
 from edge_opcua.drivers.wire import Fault, FaultKind, content
@@ -146,7 +146,7 @@ class Capture:
     def _publish(self, head: Mapping[str, Any], image: npt.NDArray[np.uint8], took_ms: float) -> None:
         codec = self._samples.codec
         assert isinstance(codec, NumberCodec)
-        raw = image[codec.offsets()].view(codec.type.raw)[:, 0]
+        raw, _ = raw_values(image[codec.offsets()], codec.type)
         with np.errstate(all="ignore"):  # a device may send any bits, signalling NaN among them
             waveform = raw.astype(np.float64) * self._cfg.scale + self._cfg.offset
             samples = waveform.astype(np.float32)

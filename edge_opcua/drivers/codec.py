@@ -19,7 +19,7 @@ _FLOATS: Final = (Scalar.FLOAT, Scalar.DOUBLE)
 
 @dataclass(frozen=True, slots=True)
 class NumberCodec:
-    """A number, or an array of them.
+    """A number or a time, or an array of them.
 
     Args:
         type: Elementary type.
@@ -51,10 +51,26 @@ class NumberCodec:
         """
         elements = self._elements(value)
         image = np.zeros(self.size_bytes, np.uint8)
-        image[self.offsets()] = elements.view(np.uint8).reshape(elements.size, self.type.size_bytes)
+        image[self.offsets()] = self._raw(elements)
         return image.tobytes()
 
-    def _elements(self, value: Any) -> npt.NDArray[Any]:
+    def _raw(self, elements: list[Any]) -> npt.NDArray[np.uint8]:
+        """Return the bytes of each element, least significant first, shape ``(elements, size_bytes)``."""
+        if self.type.form is None:
+            flat = np.array(elements, self.type.raw).view(np.uint8)
+            return flat.reshape(len(elements), self.type.size_bytes)
+        coded = np.frombuffer(b"".join(map(self._coded, elements)), np.uint8)
+        return coded.reshape(len(elements), self.type.size_bytes)[:, ::-1]
+
+    def _coded(self, element: int) -> bytes:
+        """Return a date or time as its type has it, most significant byte first."""
+        assert self.type.form is not None, "only asked of such types"
+        try:
+            return self.type.form.encode(element)
+        except ValueError as exc:
+            raise WriteRejectedError(str(exc), status=BAD_OUT_OF_RANGE) from exc
+
+    def _elements(self, value: Any) -> list[Any]:
         given = _array(value)
         wanted = (self.count,) if self.count else ()
         if given.shape != wanted:
@@ -62,14 +78,28 @@ class NumberCodec:
                 f"{self.count or 1} elements are wanted, {given.size} were given", status=BAD_TYPE_MISMATCH
             )
         flat: list[Any] = given.reshape(-1).tolist()
-        checked = [fit_number(item, self.type.scalar) for item in flat]
-        return np.array(checked, self.type.raw)
+        return [fit_number(item, self.type.scalar) for item in flat]
 
     def decode(self, wire: bytes) -> Any:
-        """Return the raw value: a Python number, or a list of them."""
-        image = np.frombuffer(wire, np.uint8)
-        elements = image[self.offsets()].view(self.type.raw).reshape(-1)
+        """Return the raw value: a Python number (ticks of a time), a list of them, or None for no time."""
+        elements, wrong = raw_values(np.frombuffer(wire, np.uint8)[self.offsets()], self.type)
+        if wrong is not None and wrong.any():
+            return None
         return elements.tolist() if self.count else elements[0].item()
+
+
+def raw_values(
+    gathered: npt.NDArray[np.uint8], iec: IecType
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """Return the elements of gathered bytes, and which are none (None: all are some).
+
+    Args:
+        gathered: Bytes of each element, least significant first, shape ``(n, size_bytes)``.
+        iec: Their type.
+    """
+    if iec.form is None:
+        return gathered.view(iec.raw)[:, 0], None
+    return iec.form.decode(gathered[:, ::-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +192,54 @@ class TextCodec:
             return text.decode("latin-1")
 
 
-Codec: TypeAlias = NumberCodec | BitCodec | TextCodec
+@dataclass(frozen=True, slots=True)
+class WideTextCodec:
+    """A string of UTF-16 characters behind two words: the greatest and the present length (S7's WSTRING).
+
+    Args:
+        type: Always WSTRING.
+        count: Most characters, in units of UTF-16.
+    """
+
+    type: IecType
+    count: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes on the wire."""
+        return 4 + 2 * self.count
+
+    def encode(self, value: Any) -> bytes:
+        """Return the wire bytes of a text; the rest is filled with NUL.
+
+        Raises:
+            WriteRejectedError: No text, too long, or half a character.
+        """
+        if not isinstance(value, str):
+            raise WriteRejectedError(f"{value!r} is not a text", status=BAD_TYPE_MISMATCH)
+        try:
+            text = value.encode("utf-16-be")
+        except UnicodeEncodeError as exc:
+            raise WriteRejectedError(
+                f"the device cannot hold {value[exc.start]!r}", status=BAD_OUT_OF_RANGE
+            ) from exc
+        length = len(text) // 2
+        if length > self.count:
+            raise WriteRejectedError(
+                f"{length} characters do not fit WSTRING[{self.count}]", status=BAD_OUT_OF_RANGE
+            )
+        head = self.count.to_bytes(2, "big") + length.to_bytes(2, "big")
+        return (head + text).ljust(self.size_bytes, b"\0")
+
+    def decode(self, wire: bytes) -> str | None:
+        """Return the text, or None if the bytes are not such a string: a length beyond the declared one."""
+        greatest, length = int.from_bytes(wire[:2], "big"), int.from_bytes(wire[2:4], "big")
+        if length > greatest or length > self.count:
+            return None
+        return bytes(wire[4 : 4 + 2 * length]).decode("utf-16-be", "replace")
+
+
+Codec: TypeAlias = NumberCodec | BitCodec | TextCodec | WideTextCodec
 
 
 def _array(value: Any) -> npt.NDArray[Any]:

@@ -21,8 +21,10 @@ from edge_opcua.core.values import (
     UNCERTAIN_EU_EXCEEDED,
     Scalar,
 )
-from edge_opcua.drivers.codec import BitCodec, NumberCodec, TextCodec
+from edge_opcua.drivers.codec import BitCodec, NumberCodec, TextCodec, WideTextCodec, raw_values
+from edge_opcua.drivers.iec import IecType
 from edge_opcua.drivers.planner import Place
+from edge_opcua.drivers.times import TimeForm
 
 _BELOW = np.uint32(UNCERTAIN_EU_EXCEEDED | LIMIT_LOW)
 _ABOVE = np.uint32(UNCERTAIN_EU_EXCEEDED | LIMIT_HIGH)
@@ -72,7 +74,7 @@ class _Run:
 
     Args:
         column: Column they go into.
-        raw: Little-endian type of the gathered bytes.
+        type: Type of the rows, or of one of them if all are on the wire alike.
         gather: Image byte of each byte of each row, shape ``(k, itemsize)``.
         target: Places in the column.
         rows: Rows of the block.
@@ -85,7 +87,7 @@ class _Run:
     """
 
     column: Scalar
-    raw: np.dtype[np.generic]
+    type: IecType
     gather: npt.NDArray[np.intp]
     target: slice | npt.NDArray[np.intp]
     rows: npt.NDArray[np.intp]
@@ -112,7 +114,7 @@ class _NumberArray:
 
     row: int
     gather: npt.NDArray[np.intp]
-    raw: np.dtype[np.generic]
+    type: IecType
     scale: float
     offset: float
     scaled: bool
@@ -134,7 +136,7 @@ class _Text:
 
     row: int
     at: int
-    codec: TextCodec
+    codec: TextCodec | WideTextCodec
 
 
 class Decoder:
@@ -154,14 +156,14 @@ class Decoder:
         self._texts: list[_Text] = []
         # What each row was when it was last shown; a deadband counts from a value of the same status.
         self._shown = np.full(len(rows), _NEVER_SHOWN, np.uint32)
-        runs: dict[tuple[Scalar, str, bool, bool, bool, bool], list[int]] = {}
+        runs: dict[tuple[Scalar, str, TimeForm | None, bool, bool, bool, bool], list[int]] = {}
         bits: list[int] = []
         for index, row in enumerate(rows):
             at = image_at[index]
             if at < 0:
                 continue
             codec = row.place.codec
-            if isinstance(codec, TextCodec):
+            if isinstance(codec, TextCodec | WideTextCodec):
                 self._texts.append(_Text(index, at, codec))
             elif isinstance(codec, BitCodec):
                 if codec.count:
@@ -169,13 +171,12 @@ class Decoder:
                 else:
                     bits.append(index)
             elif codec.count:
-                raw = codec.type.raw
-                gather = codec.offsets() + at
-                array = _NumberArray(index, gather, raw, row.scale, row.offset, row.scaled, row.deadband)
+                iec, gather = codec.type, codec.offsets() + at
+                array = _NumberArray(index, gather, iec, row.scale, row.offset, row.scaled, row.deadband)
                 self._arrays.append(array)
             else:
                 kind = (row.scaled, row.bounded, row.clamp, row.deadband > 0)
-                key = (layout.place(index)[0], codec.type.raw.str, *kind)
+                key = (layout.place(index)[0], codec.type.raw.str, codec.type.form, *kind)
                 runs.setdefault(key, []).append(index)
         self._runs = [_run(members, rows, image_at, layout) for members in runs.values()]
         if bits:
@@ -223,11 +224,13 @@ def _decode_run(
     status: npt.NDArray[np.uint32],
     shown: npt.NDArray[np.uint32],
 ) -> None:
-    values: npt.NDArray[Any] = image[run.gather].view(run.raw)[:, 0]
+    values, wrong = raw_values(image[run.gather], run.type)
     if run.scale is not None and run.offset is not None:
         with np.errstate(all="ignore"):  # a device may send any bits, signalling NaN among them
             values = values * run.scale + run.offset
     _judge(run, values, status)
+    if wrong is not None:
+        status[run.rows[wrong]] = _SENSOR
     column = batch.column(run.column)
     if run.deadband is not None:
         before = column[run.target]
@@ -261,11 +264,12 @@ def _decode_array(
     status: npt.NDArray[np.uint32],
     shown: npt.NDArray[np.uint32],
 ) -> None:
-    values: npt.NDArray[Any] = image[array.gather].view(array.raw)[:, 0]
+    values, wrong = raw_values(image[array.gather], array.type)
     if array.scaled:
         with np.errstate(all="ignore"):
             values = values * np.float64(array.scale) + np.float64(array.offset)
-    if values.dtype.kind == "f" and bool(np.isnan(values).any()):
+    is_faulty = wrong is not None and bool(wrong.any())
+    if is_faulty or (values.dtype.kind == "f" and bool(np.isnan(values).any())):
         status[array.row] = _SENSOR
     if array.deadband and shown[array.row] == status[array.row]:
         before = batch.array(array.row)
@@ -287,7 +291,7 @@ def _run(members: Sequence[int], rows: Sequence[Row], image_at: Sequence[int], l
         low, high = np.ceil(low), np.floor(high)
     return _Run(
         column=layout.place(members[0])[0],
-        raw=first.type.raw,
+        type=first.type,
         gather=gather,
         target=_as_slice([layout.place(i)[1] for i in members]),
         rows=np.array(members, np.intp),

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from edge_opcua.core.values import Scalar
+from edge_opcua.drivers import times
 from edge_opcua.errors import AddressError
 
 
@@ -20,16 +21,18 @@ class IecType:
     Args:
         name: IEC name, e.g. ``DINT``.
         scalar: Type of the value on the bus, unscaled.
-        size_bytes: Bytes of one element on the wire; 0 for BOOL and STRING.
+        size_bytes: Bytes of one element on the wire; 0 for BOOL and texts.
+        form: How a date or time is coded; None for what is on the wire as it is on the bus.
     """
 
     name: str
     scalar: Scalar
     size_bytes: int
+    form: times.TimeForm | None = None
 
     @property
     def raw(self) -> np.dtype[np.generic]:
-        """Little-endian numpy type of one element after its bytes were put in order."""
+        """Little-endian numpy type of one element after its bytes were put in order, and decoded."""
         return self.scalar.dtype.newbyteorder("<")
 
 
@@ -38,10 +41,10 @@ def _numbers() -> dict[str, IecType]:
         Scalar.SBYTE: ("SINT",),
         Scalar.BYTE: ("USINT", "BYTE"),
         Scalar.INT16: ("INT",),
-        Scalar.UINT16: ("UINT", "WORD", "DATE"),
+        Scalar.UINT16: ("UINT", "WORD"),
         Scalar.INT32: ("DINT", "TIME"),
         Scalar.UINT32: ("UDINT", "DWORD", "TOD"),
-        Scalar.INT64: ("LINT", "LTIME", "LDT"),
+        Scalar.INT64: ("LINT", "LTIME"),
         Scalar.UINT64: ("ULINT", "LWORD", "LTOD"),
         Scalar.FLOAT: ("REAL",),
         Scalar.DOUBLE: ("LREAL",),
@@ -55,11 +58,36 @@ def _numbers() -> dict[str, IecType]:
 
 BOOL: Final = IecType("BOOL", Scalar.BOOLEAN, 0)
 STRING: Final = IecType("STRING", Scalar.STRING, 0)
-# DATE, TIME, TOD, LTIME, LTOD and LDT arrive as the integers they are (days, ms, ns).
-TYPES: Final[dict[str, IecType]] = {"BOOL": BOOL, "STRING": STRING, **_numbers()}
+WSTRING: Final = IecType("WSTRING", Scalar.STRING, 0)
+TEXTS: Final = (STRING, WSTRING)
+# A DateTime as OPC UA has it; no address can name it, since people who write DATETIME mean DT.
+DATETIME: Final = IecType("DATETIME", Scalar.DATETIME, 8)
+_TIMES: Final = (
+    IecType("S5TIME", Scalar.INT32, 2, times.S5TIME),
+    IecType("DATE", Scalar.DATETIME, 2, times.DATE),
+    IecType("DT", Scalar.DATETIME, 8, times.DATE_AND_TIME),
+    IecType("DTL", Scalar.DATETIME, 12, times.DTL),
+    IecType("LDT", Scalar.DATETIME, 8, times.LDT),
+)
+# Durations and times of day are integers: TIME, TOD and S5TIME ms, LTIME and LTOD ns.
+TYPES: Final[dict[str, IecType]] = {
+    "BOOL": BOOL,
+    "STRING": STRING,
+    "WSTRING": WSTRING,
+    **_numbers(),
+    **{iec.name: iec for iec in _TIMES},
+}
+# The long names of the standard.
+_ALIASES: Final = {
+    "DATE_AND_TIME": "DT",
+    "DATE_AND_LTIME": "LDT",
+    "TIME_OF_DAY": "TOD",
+    "LTIME_OF_DAY": "LTOD",
+}
 
 MAX_ELEMENTS: Final = 65_536
 MAX_STRING: Final = 254
+MAX_WSTRING: Final = 16_382
 
 # What people who come from elsewhere write.
 _FOREIGN: Final = {
@@ -84,7 +112,8 @@ _FOREIGN: Final = {
     "SINGLE": "REAL",
     "DOUBLE": "LREAL",
     "FLOAT64": "LREAL",
-    "TIME_OF_DAY": "TOD",
+    "DATETIME": "DT",
+    "WCHAR": "WSTRING[1]",
 }
 _TYPE: Final = re.compile(r"(?P<name>[A-Z][A-Z0-9_]*?)(?:\[(?P<length>\d{1,9})\])?(?:X(?P<times>\d{1,9}))?")
 
@@ -103,7 +132,9 @@ class TypeText:
 
     @property
     def length(self) -> int:
-        """0 for a scalar, elements of an array, UTF-8 bytes of a string (2 for each character)."""
+        """0 for a scalar, elements of an array, UTF-8 bytes of a string (2 or 3 for each character)."""
+        if self.type is WSTRING:
+            return 3 * self.count
         return 2 * self.count if self.type is STRING else self.count
 
     def __str__(self) -> str:
@@ -111,7 +142,7 @@ class TypeText:
 
 
 # Most addresses end in one of these as it stands; they share what it means.
-_PLAIN: Final = {name: TypeText(iec, 0) for name, iec in TYPES.items() if iec is not STRING}
+_PLAIN: Final = {name: TypeText(iec, 0) for name, iec in TYPES.items() if iec not in TEXTS}
 
 
 def parse_type(text: str, *, address: str) -> TypeText:
@@ -133,7 +164,7 @@ def parse_type(text: str, *, address: str) -> TypeText:
             f'"{text}" in {address} is not a type', hint="write e.g. REAL, INT[8] or STRING[20]", code="T214"
         )
     name = match["name"]
-    iec = TYPES.get(name)
+    iec = TYPES.get(_ALIASES.get(name, name))
     if iec is None:
         raise AddressError(f"{name} in {address} is not a type", hint=_advise(name), code="T214")
     if match["length"] and match["times"]:
@@ -141,23 +172,26 @@ def parse_type(text: str, *, address: str) -> TypeText:
             f"{address} has two lengths", hint="arrays of strings or of arrays do not exist here", code="T216"
         )
     count = int(match["length"] or match["times"] or 0)
-    if iec is STRING:
-        _check_string(match["length"], match["times"], address)
+    if iec in TEXTS:
+        _check_string(iec, match["length"], match["times"], address)
     elif match["length"] or match["times"]:
         _check_array(count, address)
     return TypeText(iec, count)
 
 
-def _check_string(length: str | None, times: str | None, address: str) -> None:
+def _check_string(iec: IecType, length: str | None, times: str | None, address: str) -> None:
     if times:
         raise AddressError(
             f"{address}: arrays of strings do not exist here", hint="write one tag per string", code="T216"
         )
     if not length:
-        raise AddressError(f"STRING in {address} has no length", hint="write e.g. STRING[20]", code="T216")
-    if not 1 <= int(length) <= MAX_STRING:
         raise AddressError(
-            f"STRING[{length}] in {address}: the length must lie in 1..{MAX_STRING}", code="T216"
+            f"{iec.name} in {address} has no length", hint=f"write e.g. {iec.name}[20]", code="T216"
+        )
+    most = MAX_STRING if iec is STRING else MAX_WSTRING
+    if not 1 <= int(length) <= most:
+        raise AddressError(
+            f"{iec.name}[{length}] in {address}: the length must lie in 1..{most}", code="T216"
         )
 
 

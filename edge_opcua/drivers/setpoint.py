@@ -7,15 +7,17 @@ from typing import Any
 
 from edge_opcua.config.schema import TagConfig
 from edge_opcua.core.ports import WriteOutcome
+from edge_opcua.core.ticks import to_text
 from edge_opcua.core.values import (
     BAD_INVALID_STATE,
     BAD_OUT_OF_RANGE,
     BAD_TIMEOUT,
     GOOD,
     GOOD_CLAMPED,
+    Scalar,
     is_bad,
 )
-from edge_opcua.drivers.codec import BitCodec, NumberCodec, unscaled
+from edge_opcua.drivers.codec import BitCodec, Codec, NumberCodec, unscaled
 from edge_opcua.drivers.decode import Row
 from edge_opcua.drivers.group import PollGroup
 from edge_opcua.drivers.planner import Place
@@ -98,13 +100,20 @@ def judge_read_back(setpoint: Setpoint, encoded: bytes, answer: bytes | Fault) -
     batch = setpoint.group.writer.batch
     before = None if is_bad(int(batch.status[setpoint.index])) else batch.value(setpoint.index)
     if before is not None and _same(before, held, setpoint.row):
-        return WriteOutcome(BAD_INVALID_STATE, f"the device kept {held}")
-    return WriteOutcome(GOOD_CLAMPED, f"the device holds {held}")
+        return WriteOutcome(BAD_INVALID_STATE, f"the device kept {_shown(held, codec)}")
+    return WriteOutcome(GOOD_CLAMPED, f"the device holds {_shown(held, codec)}")
+
+
+def _shown(held: Any, codec: Codec) -> Any:
+    """Return a value for people."""
+    return to_text(held) if codec.type.scalar is Scalar.DATETIME and isinstance(held, int) else held
 
 
 def _same(before: Any, held: Any, row: Row) -> bool:
     if isinstance(held, list) or not isinstance(held, int | float):
         return bool(before == held) if isinstance(before, str) else False
+    if isinstance(before, int) and isinstance(held, int) and not row.scaled:
+        return before == held
     return abs(float(before) - (held * row.scale + row.offset)) <= 1e-6 * max(1.0, abs(float(before)))
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from edge_opcua.core.values import Scalar
 from edge_opcua.drivers.codec import BitCodec, Codec, NumberCodec, TextCodec
-from edge_opcua.drivers.iec import BOOL, STRING, TypeText, parse_type
+from edge_opcua.drivers.iec import BOOL, STRING, WSTRING, TypeText, parse_type
 from edge_opcua.errors import AddressError
 
 REGISTERS: Final = ("hr", "ir")
@@ -110,9 +110,16 @@ class ModbusAddress:
             return 1
         return max(1, self.type.type.size_bytes // 2)
 
-    def at_device(self, *, unit: int, order: str) -> ModbusAddress:
-        """Return the address with the device's unit and byte order where it names none of its own."""
-        own = self.order or ("" if self.type.type is BOOL or self.type.type is STRING else order)
+    def at_device(self, *, unit: int, order: str, order64: str | None = None) -> ModbusAddress:
+        """Return the address with the device's unit and byte order where it names none of its own.
+
+        Args:
+            unit: Unit of the device.
+            order: Its byte order, of four letters.
+            order64: Its byte order of 64-bit numbers, of eight letters; None if ``order`` holds for them.
+        """
+        usual = order64 if order64 and self.type.type.size_bytes == 8 else order
+        own = self.order or ("" if self.type.type is BOOL or self.type.type is STRING else usual)
         return replace(self, unit=unit if self.unit is None else self.unit, order=own)
 
     @property
@@ -273,6 +280,10 @@ def _type(text: str | None, area: str, bit: int | None, start: int, address: str
             code="T213",
         )
     kind = parse_type(text, address=address)
+    if kind.type is WSTRING:
+        raise AddressError(
+            f"{address}: WSTRING is a type of S7", hint=f"write STRING[{kind.count}]", code="T218"
+        )
     if area in BITS and kind.type is not BOOL:
         raise AddressError(
             f"{address}: a {AREA_WORDS[area]} is a single bit and cannot hold {kind}",

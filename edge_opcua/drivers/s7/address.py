@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Final
 
 from edge_opcua.core.values import Scalar
-from edge_opcua.drivers.codec import BitCodec, Codec, NumberCodec, TextCodec
-from edge_opcua.drivers.iec import BOOL, STRING, TypeText, parse_type
+from edge_opcua.drivers.codec import BitCodec, Codec, NumberCodec, TextCodec, WideTextCodec
+from edge_opcua.drivers.iec import BOOL, STRING, WSTRING, TypeText, parse_type
 from edge_opcua.errors import AddressError
 
 # Inputs and outputs also by their German letters (Eingang, Ausgang), as exported by older projects.
@@ -105,6 +105,8 @@ def _codec(kind: TypeText, bit: int | None) -> Codec:
         return BitCodec(iec, count, bits, positions[-1] // 8 + 1)
     if iec is STRING:
         return TextCodec(iec, count, tuple(range(2, 2 + count)), 2 + count, counted=True)
+    if iec is WSTRING:
+        return WideTextCodec(iec, count)
     return NumberCodec(iec, count, tuple(reversed(range(iec.size_bytes))), iec.size_bytes)
 
 
