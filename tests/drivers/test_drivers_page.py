@@ -47,7 +47,7 @@ def default_text(value: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("heading", "name"), [("## Modbus TCP (`modbus`)", "modbus"), ("## S7 (`s7`)", "s7")]
+    ("heading", "name"), [("## Modbus (`modbus`)", "modbus"), ("## S7 (`s7`)", "s7")]
 )
 def test_every_setting_is_there_as_the_code_says_it(heading: str, name: str) -> None:
     _, *listed = rows(heading)

@@ -21,7 +21,8 @@ from edge_opcua.core.values import (
     BAD_OUT_OF_RANGE,
 )
 from edge_opcua.drivers.modbus import address as modbus
-from edge_opcua.drivers.modbus.settings import Endpoint, ModbusOptions, ModbusShape, parse_url
+from edge_opcua.drivers.modbus.endpoint import Endpoint, parse_url
+from edge_opcua.drivers.modbus.settings import ModbusOptions, ModbusShape
 from edge_opcua.drivers.modbus.wire import ModbusWire
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.drivers.wire import Fault, FaultKind
@@ -294,13 +295,13 @@ async def test_a_cancellation_in_the_turn_of_the_answer_is_not_lost(peer: Modbus
     # asyncio.wait_for of Python 3.11 returns the answer then and forgets the cancellation.
     async with wired(peer.port) as wire:
         reading = asyncio.get_running_loop().create_task(read(wire, one("hr", 0, 1)))
-        complete = wire._check_body
+        received = wire.line.received
 
-        def cancel_when_complete(*args: Any, **more: Any) -> None:
-            complete(*args, **more)
+        def cancel_behind(chunk: bytes) -> None:
+            received(chunk)
             reading.cancel()
 
-        wire._check_body = cancel_when_complete  # type: ignore[method-assign]
+        wire.line.received = cancel_behind  # type: ignore[method-assign]
         await asyncio.wait({reading})
         assert reading.cancelled()
 

@@ -73,7 +73,8 @@ class ModbusAddress:
     @property
     def writable(self) -> bool:
         """Whether the value can be written; half a register cannot, without touching the other half."""
-        return self.area in WRITABLE and (self.area in BITS or self.type.type.size_bytes != 1)
+        halves = self.type.type.size_bytes == 1 or self.order in ("H", "L")
+        return self.area in WRITABLE and (self.area in BITS or not halves)
 
     @property
     def canonical(self) -> str:
@@ -137,6 +138,9 @@ def _codec(of_bits: bool, bit: int | None, kind: TypeText, order: str) -> Codec:
         return BitCodec(iec, count, bits, len(bits))
     if bit is not None:
         return _register_bits(bit, count)
+    if iec is STRING and order in ("H", "L"):  # one character per register
+        half = 1 if order == "L" else 0
+        return TextCodec(iec, count, tuple(2 * i + half for i in range(count)), 2 * count, counted=False)
     if iec is STRING:
         size_bytes = 2 * ((count + 1) // 2)
         swap = 1 if order == "LH" else 0
@@ -169,7 +173,7 @@ def expand_order(order: str, size_bytes: int) -> str:
     if len(order) == size_bytes:
         return order
     words = [chr(ord("A") + i) + chr(ord("A") + i + 1) for i in range(0, size_bytes, 2)]
-    if order in ("BADC", "DCBA", "BA"):
+    if order in ("BADC", "DCBA"):
         words = [word[::-1] for word in words]
     if order in ("CDAB", "DCBA"):
         words.reverse()
@@ -325,9 +329,7 @@ def _order(order: str, kind: TypeText, address: str) -> str:
         return ""
     if kind.type is BOOL:
         raise AddressError(f"{address}: a bit has no byte order", hint="leave ;order away", code="T217")
-    if kind.type is STRING:
-        allowed = {"HL", "LH"}
-    elif kind.type.size_bytes == 1:
+    if kind.type is STRING or kind.type.size_bytes == 1:
         allowed = {"H", "L", "HL", "LH"}
     else:
         return _number_order(order, kind, address)
