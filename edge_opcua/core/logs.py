@@ -8,6 +8,8 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import structlog
@@ -129,3 +131,17 @@ def configure_logging(
     )
     logging.basicConfig(handlers=[foreign], level=logging.WARNING, force=True)
     return sink
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Log nothing: for commands that say all there is to say by themselves, in words for a person."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    highest = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(highest)
+        structlog.configure(**before)

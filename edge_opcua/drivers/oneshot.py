@@ -14,8 +14,8 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.drivers.decode import Row
 from edge_opcua.drivers.group import PollGroup
 from edge_opcua.drivers.lines import Lines
-from edge_opcua.drivers.plan import rows_of
-from edge_opcua.drivers.planner import Fragment, Place, Request, Shape
+from edge_opcua.drivers.plan import capture_places, rows_of
+from edge_opcua.drivers.planner import Fragment, Place, Request, Shape, plan_reads
 from edge_opcua.drivers.wire import Driver, Fault, Reading, Wire, content
 
 _GOODBYE_S: Final = 1.0
@@ -48,16 +48,18 @@ class Readings:
     Args:
         connected_ms: Time it took to connect, ms.
         groups: What was read.
+        captures: By capture, what the device said instead of its sequence and state.
     """
 
     connected_ms: float = 0.0
     groups: list[GroupReading] = field(default_factory=list)
+    captures: dict[str, Fault] = field(default_factory=dict)
 
 
 async def read_once(
     cfg: DeviceConfig, driver: type[Driver], bus: Bus, clock: Clock, lines: Lines
 ) -> Readings:
-    """Connect, read every poll group once, and close.
+    """Connect, read every poll group and the head of every capture once, and close.
 
     Args:
         cfg: The device.
@@ -81,6 +83,10 @@ async def read_once(
                 places = cfg.tags.rows_where("group", group.name).tolist()
                 polled = PollGroup(rows, bus.writer(cfg.block_name(group.name)), clock)
                 readings.groups.append(await _read_group(polled, rows, places, wire))
+        for capture in cfg.captures:
+            fault = await _fault_of(list(capture_places(cfg, capture, driver)[0].values()), wire)
+            if fault is not None:
+                readings.captures[capture.name] = fault
     finally:
         async with asyncio.timeout(_GOODBYE_S):
             await wire.close()
@@ -101,6 +107,16 @@ async def _read_group(
         if wired:
             bytes_of[row] = wired
     return GroupReading(rows, tags, group.writer.batch, dict(heard.faults), bytes_of)
+
+
+async def _fault_of(places: Sequence[Place], wire: Wire) -> Fault | None:
+    """Read some places and return the first refusal."""
+    for request in plan_reads(places, wire.shape).requests:
+        (answers,) = await wire.read((request,))
+        for answer in answers:
+            if isinstance(answer, Fault):
+                return answer
+    return None
 
 
 class _Heard:

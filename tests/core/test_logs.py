@@ -112,3 +112,13 @@ def test_a_process_writes_json_to_a_pipe_and_its_last_words_too() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=10, check=True
     )
     assert json.loads(done.stderr)["event"] == "process.ended"
+
+
+def test_a_command_that_says_everything_itself_logs_nothing_meanwhile() -> None:
+    before = structlog.get_config()
+    with structlog.testing.capture_logs() as events, logs.silenced():
+        structlog.get_logger("x").warning("driver.lost")
+        assert not logging.getLogger("foreign").isEnabledFor(logging.ERROR)
+    assert events == []
+    assert logging.getLogger("foreign").isEnabledFor(logging.ERROR)
+    assert structlog.get_config() == before

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.app.command.inittext import configuration_text, table_text
+from edge_opcua.app.command.inittext import configuration_text, one_line, table_text
 from edge_opcua.app.command.look import Looked, look, prober_at
 from edge_opcua.app.command.run import WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text
 from edge_opcua.config.schema import NAME_PATTERN
 from edge_opcua.config.tags import TAG_PATTERN
+from edge_opcua.core.logs import silenced
 from edge_opcua.core.ports import DriverPlugin
 from edge_opcua.drivers.probing import Prober, Target, driver_of
 from edge_opcua.errors import AddressError, ConfigError
@@ -91,7 +92,8 @@ def init(
     if present and not force:
         complain(f"{', '.join(present)}: already there; nothing was written\n      help: --force overwrites")
         return WRONG_USE
-    asyncio.run(_look_at_all(new, probers, timeout_s))
+    with silenced():
+        asyncio.run(_look_at_all(new, probers, timeout_s))
     for device in new:
         _take_tags(device, (plugins or InstalledPlugins()).load(DRIVERS, device.driver))
         say(_said(device))
@@ -186,11 +188,11 @@ def _said(device: NewDevice) -> str:
         return f"{device.name}   {device.driver}   cannot be looked at before it has tags"
     failure = looked.failure
     if failure is not None and not looked.answers:
-        text = f"warn[{failure.code}] {failure.text}; it is written down as it is"
+        text = f"warn[{failure.code}] {one_line(failure.text)}; it is written down as it is"
         return f"{text}\n      help: {failure.help}" if failure.help else text
     tags = f"   {len(device.tags)} tags found" if device.tags else ""
     out = f", {device.left_out} of types that are not read" if device.left_out else ""
-    return f"{device.name}   {looked.identity or 'answers, and gives no name'}{tags}{out}"
+    return f"{device.name}   {one_line(looked.identity) or 'answers, and gives no name'}{tags}{out}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -111,10 +111,10 @@ def _device_lines(device: Device) -> list[str]:
 
 def _seen(looked: Looked) -> str:
     if looked.identity:
-        return _one_line(looked.identity)
+        return one_line(looked.identity)
     failure = looked.failure
     if failure is not None and not looked.answers:
-        return f"It was silent when this was written: {failure.code} {_one_line(failure.text)}"
+        return f"It was silent when this was written: {failure.code} {one_line(failure.text)}"
     return "It answers, and gives no name." if looked.findings else "It was not looked at."
 
 
@@ -133,5 +133,6 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return a text of a device without what a line or a terminal could be broken by."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -7,14 +7,15 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from edge_opcua.app.build import Plan, plan
 from edge_opcua.app.command.console import server_answers
-from edge_opcua.app.command.look import Looked, failed_by, host_of, look, prober_at
+from edge_opcua.app.command.inittext import one_line
+from edge_opcua.app.command.look import Looked, failed_by, host_of, look, prober_at, told
 from edge_opcua.app.command.run import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.app.command.serverlive import read_from_server
 from edge_opcua.app.command.tagfaults import TagReading, problems_of
@@ -26,6 +27,7 @@ from edge_opcua.config.report import fold, problems_text, render, summary, wants
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.logs import silenced
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import is_bad, status_name
 from edge_opcua.drivers.lines import Lines
@@ -50,6 +52,7 @@ class DeviceReading:
         identity: Name plate, or "".
         failure: Why it could not be read.
         tags: Its tags, in the order of the table.
+        captures: By capture, what the device said instead of its state.
     """
 
     device: DeviceConfig
@@ -58,6 +61,7 @@ class DeviceReading:
     identity: str = ""
     failure: Finding | None = None
     tags: list[TagReading] = field(default_factory=list)
+    captures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def good(self) -> int:
@@ -107,6 +111,11 @@ def _where(config: EdgeConfig) -> str:
 
 def _read(config: EdgeConfig, planned: Plan) -> list[DeviceReading]:
     codes()  # their file is not to be read in the loop
+    with silenced():
+        return _read_on_a_bus(config, planned)
+
+
+def _read_on_a_bus(config: EdgeConfig, planned: Plan) -> list[DeviceReading]:
     drivers = {device.name: load_driver(device.driver) for device in config.devices}
     probers = {device.name: found for device in config.devices if (found := _prober(device)) is not None}
     bus = Bus.create([block for device in planned.devices for block in device.blocks])
@@ -135,6 +144,9 @@ async def _read_all(
 
     async def one(reading: DeviceReading) -> None:
         cfg = reading.device
+        if cfg.simulate:
+            reading.note = "simulated, not asked"
+            return
         try:
             async with asyncio.timeout(_SLOWEST_S):
                 readings = await read_once(cfg, drivers[cfg.name], bus, clock, lines)
@@ -145,13 +157,14 @@ async def _read_all(
         else:
             reading.connected_ms = readings.connected_ms
             reading.tags = tag_readings(readings)
+            reading.captures = {name: fault.reason for name, fault in readings.captures.items()}
 
     async with asyncio.TaskGroup() as tasks:
         for each in found.values():
             tasks.create_task(one(each), name=f"live.{each.device.name}")
     hosts: dict[str, list[DeviceReading]] = {}
     for each in found.values():
-        if each.failure is None and each.device.name in probers:
+        if each.connected_ms is not None and each.device.name in probers:
             hosts.setdefault(host_of(each.device.url), []).append(each)
     async with asyncio.TaskGroup() as tasks:
         for readings in hosts.values():
@@ -200,7 +213,7 @@ def _tags_of_group(group: GroupReading) -> list[TagReading]:
 
 
 def _report(loaded: Loaded, found: Sequence[DeviceReading], *, as_json: bool, from_server: bool) -> int:
-    problems = [problem for reading in found if (problem := _device_problem(loaded, reading))]
+    problems = [problem for reading in found for problem in _device_problems(loaded, reading)]
     for reading in found:
         problems += problems_of(reading.device, reading.tags, load_driver(reading.device.driver))
     refused = any(problem.is_error for problem in problems)
@@ -223,20 +236,25 @@ def _next(loaded: Loaded, problems: Sequence[Problem]) -> str:
     return f"  Run it: edge-opcua run {loaded.path}"
 
 
-def _device_problem(loaded: Loaded, reading: DeviceReading) -> Problem | None:
-    if reading.failure is None:
-        return None
+def _device_problems(loaded: Loaded, reading: DeviceReading) -> Iterator[Problem]:
+    """Yield what is wrong with a device as a whole and with its captures, at their places in the file."""
     assert loaded.config is not None
-    index = loaded.config.devices.index(reading.device)
-    return loaded.document.at(
-        Problem(
-            reading.failure.code,
-            reading.failure.text,
-            place=loaded.document.places.value(("devices", index, "url")),
-            where=f"devices[{reading.device.name}]",
-            help=reading.failure.help,
+    name = reading.device.name
+    index = [device.name for device in loaded.config.devices].index(name)
+    places = loaded.document.places
+    failure = reading.failure
+    if failure is not None:
+        place = places.value(("devices", index, "url"))
+        problem = Problem(
+            failure.code, failure.text, place=place, where=f"devices[{name}]", help=failure.help
         )
-    )
+        yield loaded.document.at(problem)
+    for number, capture in enumerate(reading.device.captures):
+        if capture.name in reading.captures:
+            code, text, step = told(reading.captures[capture.name], "D340")
+            place = places.value(("devices", index, "captures", number, "sequence"))
+            where = f"devices[{name}].captures[{capture.name}]"
+            yield loaded.document.at(Problem(code, text, place=place, where=where, help=step))
 
 
 def device_lines(found: Sequence[DeviceReading]) -> list[str]:
@@ -253,10 +271,12 @@ def device_lines(found: Sequence[DeviceReading]) -> list[str]:
 
 def _device_cells(reading: DeviceReading) -> tuple[str, str, str, str]:
     total = len(reading.device.tags)
+    if reading.device.simulate:
+        return reading.device.name, reading.note, "", f"{total} tags"
     if reading.failure is not None:
         return reading.device.name, reading.note or "silent", "", f"none of {total} tags"
     state = reading.note or f"connected {reading.connected_ms or 0:.0f} ms"
-    return reading.device.name, state, reading.identity, f"{reading.good} of {total} tags good"
+    return reading.device.name, state, one_line(reading.identity), f"{reading.good} of {total} tags good"
 
 
 def _as_json(

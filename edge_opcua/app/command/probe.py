@@ -22,6 +22,7 @@ from edge_opcua.app.command.probetext import (
 from edge_opcua.app.command.run import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.app.command.scan import PACKETS_PER_S, PORTS, addresses_of, scan
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.logs import silenced
 from edge_opcua.drivers.probing import Candidate, Finding, Prober, Target
 from edge_opcua.errors import AddressError, ConfigError
 from edge_opcua.plugins import Plugins
@@ -110,7 +111,8 @@ def _probe_url(url: str, options: ProbeOptions, plugins: Plugins | None) -> int:
     target = Target(url, options.reads, options.timeout_s, units=units)
     looked = Looked(url, driver)
     quiet = options.as_json
-    ping = asyncio.run(_look_at(looked, prober, target, None if quiet else _steps()))
+    with silenced():
+        ping = asyncio.run(_look_at(looked, prober, target, None if quiet else _steps()))
     if quiet:
         say(json.dumps(_as_json(url, ping, [looked])))
     else:
@@ -180,7 +182,8 @@ def _probe_host(host: str, options: ProbeOptions, plugins: Plugins | None, usual
                 raise
             complain(f"note: {one.word} is left out: {exc}")
     steps = None if options.as_json else _steps()
-    ping, devices = asyncio.run(_look_around(host, probers, steps))
+    with silenced():
+        ping, devices = asyncio.run(_look_around(host, probers, steps))
     answering = [looked for looked in devices if looked.answers]
     if steps is None:
         say(json.dumps(_as_json(host, ping, devices)))

@@ -67,7 +67,8 @@ class Steps:
         self._column = 0
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
+        # What a device calls itself may hold anything, also what moves a cursor.
+        self._stream.write("".join(c if c.isprintable() or c == "\n" else " " for c in text))
         self._stream.flush()
 
 
