@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -40,18 +41,18 @@ NO_ROUTE: Final = Reason(
 )
 FAILED: Final = Reason("D316", "cannot be used", "see the message of the operating system")
 
-NO_PORT: Final = Reason("D300", "is not there", "plug the adapter in; look with: ls -l /dev/serial/by-id")
+NO_PORT: Final = Reason("D300", "is not there", "plug the adapter in; look with ls -l /dev/serial/by-id")
 NO_RIGHT: Final = Reason("D301", "may not be opened", "add the service's user to the group dialout")
-TAKEN: Final = Reason("D302", "is used by another program", "find it with: fuser -v, and stop it")
+TAKEN: Final = Reason("D302", "is used by another program", "find it with fuser -v, and stop it")
 UNFIT: Final = Reason("D303", "does not take these settings", "check baud, parity and rs485 with the adapter")
-UNPLUGGED: Final = Reason("D304", "went away", "look at the plug of the adapter and at: dmesg")
+UNPLUGGED: Final = Reason("D304", "went away", "look at the plug of the adapter and at dmesg")
 
 UNTRUSTED: Final = Reason(
     "D305", "shows a certificate not trusted here", "compare ca with the device's issuer"
 )
 MISNAMED: Final = Reason("D306", "shows a certificate for another name", "write that name as server_name")
 UNWELCOME: Final = Reason("D307", "does not take our certificate", "let the device trust its issuer")
-NO_TLS: Final = Reason("D308", "does not speak TLS 1.2 or newer", "check the port: 802 is TLS, 502 is plain")
+NO_TLS: Final = Reason("D308", "does not speak TLS 1.2 or newer", "check the port; 802 is TLS, 502 is plain")
 UNREADABLE: Final = Reason("D309", "cannot be used as key or certificate", "check path, owner and chmod 600")
 
 _SOCKET: Final[dict[int, Reason]] = {
@@ -121,3 +122,14 @@ def of_serial(exc: OSError) -> Reason:
 def _unforeseen(exc: OSError) -> Reason:
     said = exc.strerror or str(exc) or type(exc).__name__
     return Reason(FAILED.code, f"{FAILED.sentence} ({said})", FAILED.step)
+
+
+_TOLD: Final = re.compile(r"(?P<code>D3\d\d) (?P<sentence>.+): (?P<step>.+)", re.DOTALL)
+
+
+def parts_of(told: str) -> tuple[str, str, str]:
+    """Return code, sentence and step of an error's text; what has no code is an answer not understood."""
+    match = _TOLD.fullmatch(told)
+    if match is None:
+        return GARBLED.code, told, GARBLED.step
+    return match["code"], match["sentence"], match["step"]

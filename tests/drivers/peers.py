@@ -60,6 +60,8 @@ class ModbusPeer:
         holes: Register and bit addresses that do not exist.
         refusals: Exception codes for the next requests, one each; 0 lets one pass.
         silent: Whether requests are swallowed.
+        mute: Units that do not answer, while the others do.
+        identity: Vendor, product and revision for function 43/14; without them it is not known.
         asked: Every request: unit, function, address, count or value.
         distort: Misbehaviour.
         before: Called before each answer; may change registers.
@@ -73,6 +75,8 @@ class ModbusPeer:
         self.holes: set[int] = set()
         self.refusals: list[int] = []
         self.silent = False
+        self.mute: set[int] = set()
+        self.identity: tuple[str, ...] = ()
         self.asked: list[tuple[int, int, int, int]] = []
         self.distort: Distort | None = None
         self.before: Callable[[int, int, int], Awaitable[None] | None] | None = None
@@ -102,7 +106,7 @@ class ModbusPeer:
                 head = await reader.readexactly(7)
                 transaction, _, length, unit = struct.unpack(">HHHB", head)
                 body = await reader.readexactly(length - 1)
-                if self.silent:
+                if self.silent or unit in self.mute:
                     continue
                 answer = await self._answer(unit, body)
                 frame = struct.pack(">HHHB", transaction, 0, len(answer) + 1, unit) + answer
@@ -122,6 +126,8 @@ class ModbusPeer:
 
     async def _answer(self, unit: int, body: bytes) -> bytes:
         function = body[0]
+        if function == 43:
+            return self._identify(unit, body)
         start, value = struct.unpack_from(">HH", body, 1)
         self.asked.append((unit, function, start, value))
         if self.before is not None:
@@ -144,6 +150,13 @@ class ModbusPeer:
             words = (self.registers if function == 3 else self.inputs)[start : start + value]
             return bytes((function, 2 * value)) + struct.pack(f">{value}H", *words)
         return self._write(function, start, value, body)
+
+    def _identify(self, unit: int, body: bytes) -> bytes:
+        self.asked.append((unit, 43, body[1], body[2]))
+        if not self.identity:
+            return bytes((0xAB, 1))
+        objects = b"".join(bytes((i, len(text))) + text.encode() for i, text in enumerate(self.identity))
+        return bytes((43, 14, 1, 1, 0, 0, len(self.identity))) + objects
 
     def _write(self, function: int, start: int, value: int, body: bytes) -> bytes:
         if function == 5:

@@ -88,7 +88,7 @@ EXCEPTIONS: Final[dict[int, Refusal]] = {
         BAD_DEVICE_FAILURE,
         "D347",
         "negative acknowledge",
-        "the device cannot do this now: look at its mode switch and diagnosis",
+        "look at its mode switch and diagnosis",
     ),
     8: _refusal(
         FaultKind.DEVICE,
@@ -130,7 +130,7 @@ CHECKSUM: Final = Reason(
 )
 ECHO: Final = Reason("D355", "line does not bring back what was sent", "check A and B; set echo to false")
 DEAD: Final = Reason(
-    "D356", "line has fallen silent: no unit answers", "look at the gateway, its plug and A/B"
+    "D356", "line has fallen silent, no unit answers", "look at the gateway, its plug and A/B"
 )
 
 
