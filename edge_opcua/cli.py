@@ -37,13 +37,65 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", type=Path, default=None, metavar="FILE", help="the same as FILE")
 
 
+def _add_import(tags: argparse.ArgumentParser) -> None:
+    tags.add_argument(
+        "--policy",
+        choices=("abort", "skip", "rename", "replace"),
+        default="skip",
+        help="what becomes of names that are there already; abort: nothing is written if a row is left out (import)",
+    )
+    tags.add_argument(
+        "--db",
+        action="append",
+        default=[],
+        metavar="NUMBER|NAME=NUMBER",
+        help="which number a data block has, where its source does not say (import)",
+    )
+    tags.add_argument("--dry-run", action="store_true", help="write nothing (import)")
+    tags.add_argument("--json", action="store_true", help="one JSON object instead of text (import)")
+
+
 def _add_exports(commands: Any) -> None:
-    tags = commands.add_parser("tags", help="tag lists for other products")
-    tags.add_argument("action", choices=("export",), help="write the list")
-    _add_config(tags)
-    tags.add_argument("--format", choices=("ignition", "kepware", "csv"), default="csv", help="default: csv")
-    tags.add_argument("--out", type=Path, default=None, metavar="FILE", help="file; else standard output")
-    tags.add_argument("--device", default="", metavar="NAME", help="only what belongs to this device")
+    tags = commands.add_parser("tags", help="tag lists of and for other products")
+    tags.add_argument(
+        "action",
+        choices=("import", "export"),
+        help="import: another product's list becomes the tag table of a device; export: write a list for it",
+    )
+    tags.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="the list (import), the configuration (export)",
+    )
+    tags.add_argument("-c", "--config", type=Path, default=None, metavar="FILE", help="the configuration")
+    tags.add_argument(
+        "--format",
+        choices=("auto", "kepware", "ignition", "tia", "rockwell", "neuron", "csv"),
+        default="auto",
+        help="whose list; auto: what the file looks like (import), csv (export)",
+    )
+    tags.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="file; else the device's table, or standard output",
+    )
+    tags.add_argument(
+        "--device", default="", metavar="NAME", help="for which device, or only what belongs to it"
+    )
+    _add_import(tags)
+    tags.add_argument(
+        "--as",
+        dest="as_what",
+        choices=("clients", "device"),
+        default="clients",
+        help="clients: what an OPC UA client needs to read this server; device: what another product needs to"
+        " read the device itself (export)",
+    )
     tags.add_argument(
         "--server-name", default="", metavar="NAME", help='Ignition\'s OPC connection ("edge_opcua MACHINE")'
     )
@@ -423,6 +475,36 @@ def _records(args: argparse.Namespace, state: Path) -> int:
     )
 
 
+def _tags(args: argparse.Namespace) -> int:
+    if args.action == "import":
+        module = import_module("edge_opcua.app.command.tags")
+        options = module.ImportOptions(
+            args.format, args.policy, args.out, args.db, dry_run=args.dry_run, as_json=args.json
+        )
+        code: int = module.import_tags(args.file, find_config(args.config), args.device, options)
+        return code
+    form = "csv" if args.format == "auto" else args.format
+    if args.as_what == "device":
+        return _call(
+            "edge_opcua.app.command.tags",
+            "export_device_tags",
+            _config(args),
+            product=form,
+            device=args.device,
+            out=args.out,
+        )
+    return _call(
+        "edge_opcua.app.command.export",
+        "export_tags",
+        _config(args),
+        form=form,
+        out=args.out,
+        device=args.device,
+        server_name=args.server_name,
+        path_style=args.path,
+    )
+
+
 def _users(args: argparse.Namespace, state: Path) -> int:
     module = import_module("edge_opcua.app.command.users")
     options = module.UserOptions(args.name, args.role, args.password_file, args.certificate, args.json)
@@ -475,16 +557,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         if args.action == "accept"
         else _call("edge_opcua.app.command.identity", "show", state, as_json=args.json)
     ),
-    "tags": lambda args, _: _call(
-        "edge_opcua.app.command.export",
-        "export_tags",
-        _config(args),
-        form=args.format,
-        out=args.out,
-        device=args.device,
-        server_name=args.server_name,
-        path_style=args.path,
-    ),
+    "tags": lambda args, _: _tags(args),
     "nodesets": lambda args, _: _call(
         "edge_opcua.app.command.export", "export_nodesets", _config(args), out=args.out
     ),

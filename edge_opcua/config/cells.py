@@ -100,7 +100,7 @@ class Sheet:
 
     def rows(self) -> Iterator[SheetRow]:
         """Yield its rows, blank ones and comment lines left out; the first is the header."""
-        return (row for row in self._all_rows() if not _is_empty(row.texts))
+        return (row for row in self.every_row() if not _is_empty(row.texts))
 
     def row_at(self, line: int) -> SheetRow:
         """Return the row that begins in a line."""
@@ -117,7 +117,8 @@ class Sheet:
         lengths = (len(line) + 1 for line in self.text.split("\n"))
         return list(itertools.accumulate(lengths, initial=0))
 
-    def _all_rows(self) -> Iterator[SheetRow]:
+    def every_row(self) -> Iterator[SheetRow]:
+        """Yield its rows with the blank ones and the comment lines."""
         text, separator = self.text, self.separator
         at, line = self.start, self.first_line
         while at < len(text):

@@ -104,7 +104,7 @@ def _kind(problem: Problem) -> tuple[object, ...]:
 
 
 def _is_table(problem: Problem) -> bool:
-    return problem.file.endswith(".csv")
+    return problem.file.endswith(".csv") or (problem.code.startswith("T") and not problem.where)
 
 
 def render(part: Sequence[Problem], *, color: bool = False) -> str:

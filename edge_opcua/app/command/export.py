@@ -47,6 +47,11 @@ def export_tags(
     Returns:
         0; 2 if the configuration is wrong, has no such device, or the file cannot be written.
     """
+    if form not in _DEFAULT_STYLE:
+        complain(
+            f"{form} reads no OPC UA servers; with --as device it gets the tags of a device (--device NAME)"
+        )
+        return WRONG_USE
     config = _sound(config_file)
     if config is None:
         return WRONG_USE
