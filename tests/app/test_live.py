@@ -2,87 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_opcua.app.command.live import check_live
 from edge_opcua.app.command.tagfaults import number_text
 from edge_opcua.cli import main
-from edge_opcua.core.control import Hub, Reply, Request
-from edge_opcua.core.statedir import StateDir
-from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, BAD_NOT_SUPPORTED, GOOD
+from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, GOOD
+from tests.app.plants import configuration, meter, server
 from tests.drivers.peers import ModbusPeer
 
 WRITES = {5, 6, 15, 16, 22, 23}
-TABLE = """\
-name,address,unit,low,high,scale
-rms_x,hr:100:REAL,mm/s,0,50,
-rms_y,hr:102:REAL;order=CDAB,mm/s,0,50,
-tenth,hr:104:DINT,mm,0,50,0.01
-temp_2,hr:340:INT,°C,,,
-temp_3,hr:341:INT,°C,,,
-count,hr:10:UINT,,,,
-none,hr:106:REAL,,,,
-"""
-
-
-class Device:
-    """A device on a thread of its own, as a command meets it."""
-
-    def __init__(self) -> None:
-        self.peer = ModbusPeer()
-        self.peer.put(100, "HH", 0x47AE, 0x41BB)  # 23.41, low word first
-        self.peer.put(102, "HH", 0x47AE, 0x41BB)
-        self.peer.put(104, "HH", 2341, 0)  # 2341 the same way
-        self.peer.put(106, "HH", 0x7FC0, 0x41BB)  # NaN as it stands, 23.97 low word first
-        self.peer.put(10, "H", 7)
-        self.peer.holes = {340, 341}
-
-    @contextmanager
-    def serving(self) -> Iterator[ModbusPeer]:
-        started, loop = threading.Event(), asyncio.new_event_loop()
-        stop = asyncio.Event()
-
-        async def serve() -> None:
-            async with self.peer.serving():
-                started.set()
-                await stop.wait()
-
-        thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-        thread.start()
-        try:
-            assert started.wait(5.0)
-            yield self.peer
-        finally:
-            loop.call_soon_threadsafe(stop.set)
-            thread.join(5.0)
-            loop.close()
 
 
 @pytest.fixture
 def device() -> Iterator[ModbusPeer]:
-    with Device().serving() as peer:
+    with meter() as peer:
         yield peer
-
-
-def configuration(folder: Path, *urls: str, table: str = TABLE) -> Path:
-    (folder / "tags").mkdir()
-    lines = ["version = 1", '[site]\nname = "plant"\nmachine = "Meter"']
-    for number, url in enumerate(urls):
-        (folder / "tags" / f"d{number}.csv").write_text(table)
-        lines.append(
-            f'[[devices]]\nname = "d{number}"\ndriver = "modbus"\nurl = "{url}"\n'
-            f'tags = "tags/d{number}.csv"\ntimeout_ms = 300\noptions = {{ max_gap = 8 }}'
-        )
-    file = folder / "meter.toml"
-    file.write_text("\n".join(lines) + "\n")
-    return file
 
 
 def live(file: Path, state: Path, *, as_json: bool = False) -> int:
@@ -123,7 +63,7 @@ def test_nothing_is_written_and_one_connection_is_made_at_a_time(device: ModbusP
 def test_a_silent_device_does_not_hide_the_others(
     device: ModbusPeer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Device().serving() as silent:
+    with meter() as silent:
         silent.silent = True
         urls = (f"modbus://127.0.0.1:{silent.port}/1", f"modbus://127.0.0.1:{device.port}/1")
         file = configuration(tmp_path, *urls, table="name,address\ncount,hr:10:UINT\n")
@@ -210,7 +150,7 @@ def test_a_wrong_configuration_is_told_before_anything_is_asked(
     assert device.asked == []
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {
         "id": "d0/rms_x",
         "value": 89219.4609375,
@@ -225,48 +165,6 @@ ROWS = [
 ]
 
 
-@contextmanager
-def server(state_dir: Path, link: dict[str, str]) -> Iterator[list[str]]:
-    """Answer ``snapshot`` as a running server does."""
-    StateDir(state_dir).create()
-    asked: list[str] = []
-
-    async def handle(request: Request) -> Reply:
-        asked.append(request.kind)
-        if request.kind != "snapshot":
-            return Reply(BAD_NOT_SUPPORTED, "", {})
-        first = int(request.body["from"])
-        following = first + 3 if first + 3 < len(ROWS) else None
-        return Reply(GOOD, "", {"rows": ROWS[first : first + 3], "next": following, "links": [link]})
-
-    started, loop = threading.Event(), asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        hub = Hub(handle)
-        async with asyncio.TaskGroup() as tasks:
-            work = [
-                tasks.create_task(hub.run()),
-                tasks.create_task(hub.serve_unix(StateDir(state_dir).control_socket)),
-            ]
-            while not StateDir(state_dir).control_socket.exists():
-                await asyncio.sleep(0.005)
-            started.set()
-            await stop.wait()
-            for task in work:
-                task.cancel()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert started.wait(5.0)
-        yield asked
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(5.0)
-        loop.close()
-
-
 def test_beside_a_running_server_its_values_are_taken_and_no_device_is_asked(
     device: ModbusPeer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,7 +174,7 @@ def test_beside_a_running_server_its_values_are_taken_and_no_device_is_asked(
         "state_text": "ONLINE",
         "last_error": "D341 unit 1 hr:340 illegal data address: check",
     }
-    with server(tmp_path / "state", link) as asked:
+    with server(tmp_path / "state", ROWS, link) as asked:
         assert live(file, tmp_path / "state") == 1
     assert asked == ["snapshot", "snapshot"]
     assert (device.connections, device.asked) == (0, [])
@@ -300,7 +198,7 @@ def test_a_lost_link_of_the_server_is_told_with_its_reason(
         "state_text": "OFFLINE",
         "last_error": "D311 127.0.0.1:5 refuses the connection: check it",
     }
-    with server(tmp_path / "state", link):
+    with server(tmp_path / "state", ROWS, link):
         assert live(file, tmp_path / "state") == 1
     out = capsys.readouterr().out
     assert out.startswith("d0   in the server: OFFLINE   none of 7 tags\n")

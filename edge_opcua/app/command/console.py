@@ -31,6 +31,7 @@ NOT_RUNNING = 4
 WRONG_USE = 2
 ANSWER_S = 3.0
 REFRESH_S = 0.5
+FIRST_S = 2.0
 _CLEAR = "\x1b[H\x1b[J"
 
 
@@ -94,6 +95,7 @@ def _watch_file(file: Path, state_dir: Path, shown: Shown) -> int:
             return polling.snapshot(bad=shown.bad)
 
         async with polling.running():
+            await polling.first_values(FIRST_S)
             return await _watch(take, shown)
 
     return asyncio.run(work())

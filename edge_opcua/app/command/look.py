@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from edge_opcua.config.codes import codes
 from edge_opcua.drivers.probing import Finding, Prober, Target, driver_of, prober_of
+from edge_opcua.drivers.reasons import parts_of
 from edge_opcua.errors import DeviceError, DeviceTimeoutError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
 
@@ -127,11 +128,12 @@ def told(text: str, fallback: str) -> tuple[str, str, str]:
     the fallback, one without a step the remedy of its code's page.
     """
     named = _CODE.match(text)
-    code, said = (named[1], text[named.end() :]) if named else (fallback, text)
-    sentence, mark, step = said.rpartition(": ")
-    if named and mark and " " in sentence:
+    if named is None:
+        return fallback, text, remedy(fallback)
+    code, sentence, step = parts_of(text)
+    if code == named[1] and step:
         return code, sentence, step
-    return code, said, remedy(code)
+    return named[1], text[named.end() :], remedy(named[1])
 
 
 def remedy(code: str) -> str:

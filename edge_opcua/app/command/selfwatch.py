@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from edge_opcua.app.build import plan
 from edge_opcua.app.view import BusView
@@ -13,8 +13,11 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.supervise import supervise
+from edge_opcua.core.values import BAD_WAITING_FOR_INITIAL_DATA
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.poller import Device, build_device
+
+_LOOK_S: Final = 0.05
 
 
 class OwnPolling:
@@ -54,6 +57,15 @@ class OwnPolling:
                         task.cancel()
         finally:
             self._bus.close()
+
+    async def first_values(self, within_s: float) -> None:
+        """Wait until each device has answered or failed, so that the first thing shown is worth a look."""
+        ends_s = self._clock.monotonic_s() + within_s
+        while self._clock.monotonic_s() < ends_s:
+            rows, _ = self._view.pages.page(0, only_bad=True)
+            if not any(row["status"] in (None, BAD_WAITING_FOR_INITIAL_DATA) for row in rows):
+                return
+            await self._clock.sleep(_LOOK_S)
 
     def snapshot(self, *, bad: bool) -> dict[str, Any]:
         """Return every row, as a running server answers ``snapshot`` page by page."""

@@ -1,0 +1,71 @@
+"""``watch``: attaches to the server that runs, and polls by itself only if none does and a file is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge_opcua.cli import main
+from edge_opcua.core.values import GOOD
+from tests.app.plants import configuration, meter, server
+
+ROW = {"id": "d0/count", "value": 3, "unit": "", "status": GOOD, "age_s": 0.1, "source_ns": 10**18}
+
+
+def test_without_a_server_the_devices_of_the_file_are_polled_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with meter() as peer:
+        file = configuration(tmp_path, f"modbus://127.0.0.1:{peer.port}/1")
+        assert main(["watch", str(file), "--json", "--for", "1.2", "--state", str(tmp_path / "state")]) == 0
+    out, err = capsys.readouterr()
+    assert f"no server runs on {tmp_path / 'state'}: {file} is polled from here" in err
+    rows = {row["id"]: row for row in map(json.loads, out.splitlines())}  # the last of each
+    assert (rows["d0/count"]["value"], rows["d0/count"]["quality"]) == (7, "Good")
+    assert rows["d0/rms_y"]["value"] == pytest.approx(23.41)
+    assert rows["d0/temp_2"]["quality"] == "BadConfigurationError"
+    assert {function for _, function, _, _ in peer.asked} == {3}
+
+
+def test_bad_only_is_what_is_not_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with meter() as peer:
+        file = configuration(tmp_path, f"modbus://127.0.0.1:{peer.port}/1")
+        options = ["--bad", "--for", "1.2", "--state", str(tmp_path / "state")]
+        assert main(["watch", "-c", str(file), *options]) == 0
+    last = capsys.readouterr().out
+    assert "d0/temp_2  -  °C  BadConfigurationError" in last
+    assert "d0/count  7" not in last
+
+
+def test_beside_a_running_server_no_device_gets_a_second_connection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with meter() as peer:
+        file = configuration(tmp_path, f"modbus://127.0.0.1:{peer.port}/1")
+        with server(tmp_path / "state", [ROW], {"device": "d0"}):
+            assert main(["watch", str(file), "--for", "0.1", "--state", str(tmp_path / "state")]) == 0
+        assert peer.connections == 0
+    out, err = capsys.readouterr()
+    assert "d0/count  3" in out
+    assert err == ""
+
+
+def test_without_server_and_file_the_exit_code_is_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["watch", "--state", str(tmp_path / "state")]) == 4
+    assert "edge-opcua watch FILE polls by itself" in capsys.readouterr().err
+
+
+def test_a_wrong_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = configuration(tmp_path, "modbus://h/1", table="name,address\nx,hx:1\n")
+    assert main(["watch", str(file), "--state", str(tmp_path / "state")]) == 2
+    assert "error[T211]" in capsys.readouterr().err
+
+
+def test_a_silent_device_is_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = configuration(tmp_path, "modbus://127.0.0.1:1/1", table="name,address\nx,hr:1:INT\n")
+    assert main(["watch", str(file), "--for", "1.0", "--state", str(tmp_path / "state")]) == 0
+    assert "d0/x  -    BadNoCommunication" in capsys.readouterr().out
