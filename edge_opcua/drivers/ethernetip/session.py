@@ -11,6 +11,7 @@ from typing import Final
 from edge_opcua.drivers.ethernetip.cip import Reply, object_path, parse_reply, service
 from edge_opcua.drivers.ethernetip.reasons import ENCAPSULATION, connection_refusal
 from edge_opcua.drivers.ethernetip.settings import LARGE_BYTES, SMALL_BYTES, Endpoint, Hop
+from edge_opcua.drivers.reasons import CLOSED, SILENT, of_socket
 from edge_opcua.drivers.wire import Traffic
 from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError
 
@@ -34,7 +35,8 @@ _FORWARD_CLOSE: Final = 0x4E
 _NOT_SUPPORTED: Final = 0x08
 _INVALID_SIZE: Final = (0x01, 0x0109)
 _VENDOR: Final = 0xFFFF  # reserved by ODVA: no vendor's
-_TICKS: Final = b"\x0a\x0e"  # 14 ticks of 1024 ms on the way
+_TICK_EXPONENT: Final = 5
+_TICK_S: Final = 0.032
 _MULTIPLIER: Final = 3  # the device gives a connection up after 32 intervals
 _CLASS_3_SERVER: Final = 0xA3
 _POINT_TO_POINT_VARIABLE: Final = 0x4200
@@ -64,6 +66,9 @@ class Session(asyncio.Protocol):
         self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._deadline_s = timeout_s
+        # Whoever passes a request on gives up before we do, so that we hear which hop was silent.
+        ticks = min(255, max(1, int(0.75 * timeout_s / _TICK_S)))
+        self._ticks = bytes((_TICK_EXPONENT, ticks))
         self._traffic = traffic
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
@@ -91,9 +96,9 @@ class Session(asyncio.Protocol):
             async with asyncio.timeout(self._timeout_s):
                 await loop.create_connection(lambda: self, self._endpoint.host, self._endpoint.port)
         except TimeoutError as exc:
-            raise DeviceTimeoutError(f"{self.where} does not accept a connection in time") from exc
+            raise DeviceTimeoutError(SILENT.of(self.where)) from exc
         except OSError as exc:
-            raise DeviceError(f"{self.where}: {exc}") from exc
+            raise DeviceError(of_socket(exc).of(self.where)) from exc
 
     async def register(self) -> None:
         """Open the session; DeviceError if the device does not."""
@@ -135,7 +140,7 @@ class Session(asyncio.Protocol):
         half = struct.pack(form, interval_us, parameters)
         path = route_path(self._endpoint.route) + _ROUTER
         payload = (
-            _TICKS + struct.pack("<II", 0, to_us) + triad + bytes((_MULTIPLIER, 0, 0, 0))
+            self._ticks + struct.pack("<II", 0, to_us) + triad + bytes((_MULTIPLIER, 0, 0, 0))
             + half + half + bytes((_CLASS_3_SERVER, len(path) // 2)) + path
         )  # fmt: skip
         code = _LARGE_FORWARD_OPEN if large else _FORWARD_OPEN
@@ -161,7 +166,7 @@ class Session(asyncio.Protocol):
         frames = b""
         if self._connection is not None:
             path = route_path(self._endpoint.route) + _ROUTER
-            payload = _TICKS + self._connection.triad + bytes((len(path) // 2, 0)) + path
+            payload = self._ticks + self._connection.triad + bytes((len(path) // 2, 0)) + path
             request = service(_FORWARD_CLOSE, _CONNECTION_MANAGER, payload)
             frames += self._frame(SEND_RR, _RR.pack(0, 0, 2, 0, 0, 0xB2, len(request)) + request)
             self._connection = None
@@ -195,7 +200,7 @@ class Session(asyncio.Protocol):
         if not route:
             return await self.ask_device(request)
         path = route_path(route)
-        embedded = _TICKS + struct.pack("<H", len(request)) + request + b"\0" * (len(request) % 2)
+        embedded = self._ticks + struct.pack("<H", len(request)) + request + b"\0" * (len(request) % 2)
         embedded += bytes((len(path) // 2, 0)) + path
         return await self.ask_device(
             service(_UNCONNECTED_SEND, _CONNECTION_MANAGER, embedded), inner=request[0]
@@ -248,7 +253,8 @@ class Session(asyncio.Protocol):
                 answer: bytes = await waiting
         except TimeoutError as exc:
             self._traffic.errors += 1
-            raise DeviceTimeoutError(f"{self.where} did not answer in {self._deadline_s:g} s") from exc
+            late = f"{SILENT.code} {self.where} did not answer in {self._deadline_s:g} s: {SILENT.step}"
+            raise DeviceTimeoutError(late) from exc
         except DeviceError:
             self._traffic.errors += 1
             raise
@@ -286,7 +292,7 @@ class Session(asyncio.Protocol):
         length = int.from_bytes(self._buffer[2:4], "little")
         if length > _MAX_LENGTH or self._buffer[1]:
             head = self._buffer[:8].hex(" ")
-            self._break(f"D360 {self.where} does not speak EtherNet/IP (frame starts {head})")
+            self._break(f"D360 {self.where} does not speak EtherNet/IP: its frame starts {head}")
             return
         missing = _HEADER.size + length - len(self._buffer)
         if missing > 0:
@@ -301,7 +307,8 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See :class:`asyncio.Protocol`."""
-        self._break(f"{self.where} closed the connection" + (f": {exc}" if exc else ""))
+        reason = of_socket(exc) if isinstance(exc, OSError) else CLOSED
+        self._break(reason.of(self.where))
 
     def _break(self, reason: str) -> None:
         """Fail the request that waits, now; nothing more is believed of this connection."""

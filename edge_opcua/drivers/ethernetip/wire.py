@@ -97,6 +97,11 @@ class EipWire:
             if exc.code != "D367":  # what knows no connections is asked without
                 raise
 
+    def attach(self, session: Session) -> None:
+        """Use a session that is open already, as it is; :meth:`close` closes it."""
+        self._session = session
+        self.shape = replace(self.shape, limit=session.size or UNCONNECTED_BYTES)
+
     async def close(self) -> None:
         """Drop the connection at once; the device's farewell is not waited for."""
         session, self._session = self._session, None
