@@ -42,7 +42,7 @@ def _add_import(tags: argparse.ArgumentParser) -> None:
         "--policy",
         choices=("abort", "skip", "rename", "replace"),
         default="skip",
-        help="what becomes of names that are there already; abort: nothing is written if a row is left out (import)",
+        help="what becomes of names that are there already; abort: write nothing if a row is left out (import)",
     )
     tags.add_argument(
         "--db",
