@@ -51,7 +51,7 @@ def test_the_result_is_short_commented_and_accepted_by_check(
     assert '# ACME "VIB-4" 2.1\nname = "vib"' in text
     assert 'machine = "Press"' in text
     table = (tmp_path / "tags" / "vib.csv").read_text().splitlines()
-    assert table[0] == "name,address,unit,low,high,description"
+    assert table[0] == "name,address,unit,low,high,scale,description"
     assert set(table[0].split(",")) <= set(COLUMNS)
     assert table[1].startswith("#rms_x,hr:100:REAL")
     assert main(["check", str(file), "--state", str(tmp_path / "state")]) == 0

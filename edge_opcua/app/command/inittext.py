@@ -9,14 +9,16 @@ from typing import Final, Protocol
 from edge_opcua.app.command.look import Looked
 from edge_opcua.app.command.probetext import csv_line
 
-_HEADER: Final = ("name", "address", "unit", "low", "high", "description")
+_HEADER: Final = ("name", "address", "unit", "low", "high", "scale", "description")
 _EXAMPLES: Final = {
-    "modbus": (("rms_x", "hr:100:REAL;order=CDAB", "mm/s", "0", "50", "two registers from hr:100 on"),),
+    "modbus": (("rms_x", "hr:100:REAL;order=CDAB", "mm/s", "0", "50", "", "two registers from hr:100 on"),),
     "s7": (
-        ("die_temp", "DB10.DBD16:REAL", "°C", "0", "120", "as TIA Portal shows it, with the type behind"),
+        ("die_temp", "DB10.DBD16:REAL", "°C", "0", "120", "", "as TIA Portal shows it, with the type behind"),
     ),
-    "ethernet-ip": (("speed", "Program:MainProgram.Speed:REAL", "1/min", "", "", "a tag of the controller"),),
-    "opcua": (("speed", "ns=3;s=Speed:REAL", "1/min", "", "", "a node of the server"),),
+    "ethernet-ip": (
+        ("speed", "Program:MainProgram.Speed:REAL", "1/min", "", "", "", "a tag of the controller"),
+    ),
+    "opcua": (("speed", "ns=3;s=Speed:REAL", "1/min", "", "", "", "a node of the server"),),
 }
 _HINTS: Final = {
     "modbus": 'options = { order = "CDAB" }   # byte order of every number of the device that names none',
@@ -122,7 +124,9 @@ def table_text(device: Device) -> str:
     """Return the tag table: what was found, or its header and an example that is a comment."""
     lines = [csv_line(_HEADER)]
     if device.tags:
-        lines += [csv_line((tag.name, tag.address, tag.unit, "", "", tag.description)) for tag in device.tags]
+        lines += [
+            csv_line((tag.name, tag.address, tag.unit, "", "", "", tag.description)) for tag in device.tags
+        ]
     else:
         lines += [f"#{csv_line(example)}" for example in _EXAMPLES.get(device.driver, ())]
     return "\n".join(lines) + "\n"

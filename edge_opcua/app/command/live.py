@@ -22,7 +22,7 @@ from edge_opcua.app.command.tagfaults import TagReading, problems_of
 from edge_opcua.app.pages import plain_value
 from edge_opcua.config.codes import codes
 from edge_opcua.config.loader import Loaded, load
-from edge_opcua.config.problem import Problem, Severity
+from edge_opcua.config.problem import Problem
 from edge_opcua.config.report import fold, problems_text, render, summary, wants_color
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.bus import Bus
@@ -230,9 +230,9 @@ def _report(loaded: Loaded, found: Sequence[DeviceReading], *, as_json: bool, fr
 
 
 def _next(loaded: Loaded, problems: Sequence[Problem]) -> str:
-    first = next((problem for problem in problems if problem.severity is not Severity.NOTICE), None)
-    if first is not None:
-        return f"  What a code means: edge-opcua explain {first.code}"
+    if problems:
+        worst = max(problems, key=lambda problem: problem.severity)  # the first of those
+        return f"  What a code means: edge-opcua explain {worst.code}"
     return f"  Run it: edge-opcua run {loaded.path}"
 
 

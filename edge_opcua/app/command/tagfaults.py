@@ -26,6 +26,7 @@ from edge_opcua.errors import AddressError, ConfigError, WriteRejectedError
 
 _ORDERS: Final = ("ABCD", "CDAB", "BADC", "DCBA")
 _ORDER_SETTING: Final = re.compile(r"\s*;\s*order\s*=[^;]*")
+_WHERE: Final = re.compile(r"(?:unit \d+ )?(\S+?):? ")
 _INFO_BITS: Final = 0xFFFF0000
 
 
@@ -90,8 +91,8 @@ def _judge(device: DeviceConfig, tag: TagReading, driver: type[Driver]) -> tuple
 
 def _without_address(sentence: str, address: str) -> str:
     """Leave out where the fault lies if the address says so already."""
-    head, mark, rest = sentence.partition(": ")
-    return rest if mark and head in address else sentence
+    where = _WHERE.match(sentence)
+    return sentence[where.end() :] if where and where[1] in address else sentence
 
 
 def _fitting(device: DeviceConfig, tag: TagReading, driver: type[Driver]) -> str:
