@@ -32,6 +32,16 @@ from edge_opcua.errors import AddressError
         ("E0.7", "I0.7:BOOL", Scalar.BOOLEAN, 0, 1),
         ("AB4:BYTE", "QB4:BYTE", Scalar.BYTE, 0, 1),
         ("MD0:TIME", "MD0:TIME", Scalar.INT32, 0, 4),
+        ("DB1.DBB0:DTL", "DB1.DBB0:DTL", Scalar.DATETIME, 0, 12),
+        ("DB1.DBB0:DATE_AND_TIME[2]", "DB1.DBB0:DT[2]", Scalar.DATETIME, 2, 16),
+        ("DB1.DBW2:DATE", "DB1.DBW2:DATE", Scalar.DATETIME, 0, 2),
+        ("DB1.DBW2:S5TIME", "DB1.DBW2:S5TIME", Scalar.INT32, 0, 2),
+        ("DB1.DBB4:WSTRING[10]", "DB1.DBB4:WSTRING[10]", Scalar.STRING, 30, 24),
+        # LOGO! and S7-200: variable memory is data block 1.
+        ("VW10:INT", "DB1.DBW10:INT", Scalar.INT16, 0, 2),
+        ("V12.3", "DB1.DBX12.3:BOOL", Scalar.BOOLEAN, 0, 1),
+        ("vd8:REAL", "DB1.DBD8:REAL", Scalar.FLOAT, 0, 4),
+        ("VB0:USINT[4]", "DB1.DBB0:USINT[4]", Scalar.BYTE, 4, 4),
     ],
 )
 def test_an_address_is_understood(text: str, canonical: str, scalar: Scalar, length: int, size: int) -> None:
@@ -59,6 +69,8 @@ def test_an_address_is_understood(text: str, canonical: str, scalar: Scalar, len
         ("MW10:REAL", "T218", "write MD10:REAL"),
         ("DB10.DBW16.0:BOOL", "T218", "DBX"),
         ("DB0.DBW0:INT", "T216", ""),
+        ("VW0:REAL", "T218", "write VD0:REAL"),
+        ("DB1.DBB0:DATETIME", "T214", "did you mean DT?"),
         ("DB99999.DBW0:INT", "T216", ""),
         ("DB1.DBW65535:INT", "T216", ""),
         ("DB1.DBQ0:INT", "T211", "DBX a bit"),

@@ -7,9 +7,19 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from snap7.s7protocol import S7Protocol
 
 from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, BAD_DEVICE_FAILURE, BAD_USER_ACCESS_DENIED
-from edge_opcua.drivers.s7.frames import HeaderRefusedError, parse_read, parse_setup, parse_write
+from edge_opcua.drivers.s7 import reasons
+from edge_opcua.drivers.s7.frames import (
+    HeaderRefusedError,
+    parse_read,
+    parse_setup,
+    parse_system,
+    parse_write,
+    read_request,
+    sequence_of,
+)
 from edge_opcua.drivers.wire import Fault, FaultKind
 from edge_opcua.errors import DeviceError, DeviceRefusedError
 
@@ -61,7 +71,9 @@ def test_one_refused_item_does_not_cost_the_others() -> None:
         (0x01, FaultKind.DEVICE, "D344"),
         (0x03, FaultKind.DENIED, "D331"),
         (0x05, FaultKind.ADDRESS, "D332"),
-        (0x06, FaultKind.ADDRESS, "D340"),
+        (0x06, FaultKind.ADDRESS, "D334"),
+        (0x07, FaultKind.ADDRESS, "D334"),
+        (0x0A, FaultKind.DENIED, "D331"),
         (0x77, FaultKind.DEVICE, "D340"),
     ],
 )
@@ -76,8 +88,27 @@ def test_a_refusal_says_what_to_do(code: int, kind: FaultKind, stable: str) -> N
 def test_access_denied_in_the_header_names_put_get() -> None:
     with pytest.raises(HeaderRefusedError) as caught:
         read(answer(b"", b"", error=(0x81, 0x04)), 10)
-    assert caught.value.denied
-    assert "PUT/GET" in str(caught.value)
+    fault = caught.value.fault("read of DB1")
+    assert fault.kind is FaultKind.DENIED
+    assert fault.reason.startswith("D331 read of DB1: access denied")
+    assert "PUT/GET" in fault.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "stable"),
+    [
+        ((0x83, 0x01), FaultKind.BUSY, "D335"),
+        ((0x85, 0x00), FaultKind.DEVICE, "D337"),
+        ((0x87, 0x02), FaultKind.DENIED, "D331"),
+        ((0xD2, 0x41), FaultKind.DENIED, "D336"),
+        ((0x99, 0x00), FaultKind.DEVICE, "D340"),
+    ],
+)
+def test_a_refused_request_says_what_to_do(error: tuple[int, int], kind: FaultKind, stable: str) -> None:
+    with pytest.raises(HeaderRefusedError) as caught:
+        read(answer(b"", b"", error=error), 10)
+    fault = caught.value.fault("read of M")
+    assert (fault.kind, fault.reason[:4]) == (kind, stable)
 
 
 BROKEN = {
@@ -107,13 +138,16 @@ def test_no_bytes_at_all_do_harm(garbage: bytes) -> None:
         lambda: read(garbage, 2),
         lambda: parse_setup(garbage, 1),
         lambda: parse_write(garbage, 1, "DB1"),
+        lambda: parse_system(garbage, 1),
     ):
         with pytest.raises(DeviceError):
             parse()
 
 
 def test_the_pdu_size_is_agreed() -> None:
-    assert parse_setup(answer(struct.pack(">BBHHH", 0xF0, 0, 1, 1, 240), b""), NUMBER) == 240
+    assert parse_setup(answer(struct.pack(">BBHHH", 0xF0, 0, 3, 1, 240), b""), NUMBER) == (240, 3)
+    assert parse_setup(answer(struct.pack(">BBHHH", 0xF0, 0, 0, 0, 960), b""), NUMBER) == (960, 1)
+    assert parse_setup(answer(struct.pack(">BBHHH", 0xF0, 0, 99, 9, 480), b""), NUMBER) == (480, 8)
     with pytest.raises(DeviceError):
         parse_setup(answer(struct.pack(">BBHHH", 0xF0, 0, 1, 1, 20), b""), NUMBER)
     with pytest.raises(DeviceError):
@@ -127,7 +161,7 @@ def test_the_pdu_size_is_agreed() -> None:
         (answer(b"\x05\x01", b"\x05"), BAD_CONFIGURATION_ERROR, "D332"),
         (answer(b"\x05\x01", b"\x55"), BAD_DEVICE_FAILURE, "D340"),
         (answer(b"", b"", error=(0x81, 0x04)), BAD_USER_ACCESS_DENIED, "D331"),
-        (answer(b"", b"", error=(0x85, 0x00)), BAD_DEVICE_FAILURE, "D340"),
+        (answer(b"", b"", error=(0x85, 0x00)), BAD_DEVICE_FAILURE, "D337"),
     ],
 )
 def test_a_refused_write_has_a_status_and_a_code(pdu: bytes, status: int, code: str) -> None:
@@ -140,3 +174,47 @@ def test_a_write_is_good_only_with_one_success_code() -> None:
     parse_write(answer(b"\x05\x01", b"\xff"), NUMBER, "DB11")
     with pytest.raises(DeviceError):
         parse_write(answer(b"\x05\x01", b""), NUMBER, "DB11")
+
+
+def test_a_request_is_that_of_the_library() -> None:
+    # python-snap7 is the other opinion on the twelve bytes of an address.
+    protocol = S7Protocol()
+    items = [(0x84, 10, 3, 5), (0x83, 0, 65_535, 1), (0x81, 0, 0, 200)]
+    theirs = protocol.build_multi_read_request(items)
+    assert read_request(protocol.sequence, items) == theirs
+    assert sequence_of(theirs) == protocol.sequence
+    assert sequence_of(b"HTTP/1.1 400") == -1
+
+
+def system(content: bytes, *, more: int = 0, error: bytes = b"\0\0", code: int = 0xFF) -> bytes:
+    """A part of an answer to a system request: Type 8 (response), group 4 (SZL)."""
+    parameters = bytes((0, 1, 0x12, 8, 0x12, 0x84, 1, more or 1, 0, 1 if more else 0)) + error
+    data = struct.pack(">BBH", code, 9, len(content)) + content
+    return struct.pack(">BBHHHH", 0x32, 7, 0, NUMBER, len(parameters), len(data)) + parameters + data
+
+
+def test_a_system_answer_is_its_content_and_where_it_goes_on() -> None:
+    assert parse_system(system(b"abcd"), NUMBER) == (b"abcd", 0)
+    assert parse_system(system(b"abcd", more=7), NUMBER) == (b"abcd", 7)
+
+
+@pytest.mark.parametrize(
+    ("pdu", "stable"),
+    [
+        (system(b"", error=b"\xd4\x01"), "D337"),
+        (system(b"", error=b"\xd2\x41"), "D336"),
+        (system(b"", code=0x0A), "D337"),
+        (answer(b"", b"", error=(0x81, 0x04)), "D331"),
+    ],
+)
+def test_a_cpu_that_does_not_tell_says_why(pdu: bytes, stable: str) -> None:
+    with pytest.raises(HeaderRefusedError) as caught:
+        parse_system(pdu, NUMBER)
+    assert caught.value.refusal.reason.code == stable
+
+
+def test_the_reason_of_a_refused_connection_is_told() -> None:
+    # ISO 8073 13.5.3: 2 is "session entity not attached to the TSAP", 1 congestion.
+    assert reasons.of_transport(2).code == "D320"
+    assert reasons.of_transport(1).code == "D321"
+    assert reasons.of_transport(0).code == "D320"

@@ -23,6 +23,7 @@ from edge_opcua.core.values import (
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.drivers.s7 import address as s7
 from edge_opcua.drivers.s7.settings import Endpoint, S7Options, parse_url
+from edge_opcua.drivers.s7.sysinfo import State
 from edge_opcua.drivers.s7.wire import S7Wire
 from edge_opcua.drivers.wire import Fault, FaultKind
 from edge_opcua.errors import ConfigError, DeviceError, DeviceRefusedError, DeviceTimeoutError
@@ -201,7 +202,7 @@ async def test_a_plc_that_does_not_greet_is_given_up(plc: tuple[Plc, int]) -> No
 
 @asynccontextmanager
 async def relayed(port: int, distort: Callable[[bytes], bytes]) -> AsyncIterator[int]:
-    """Forward to a port; change what comes back after the two answers of the greeting."""
+    """Forward to a port; change each frame that comes back after the two of the greeting."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -210,14 +211,15 @@ async def relayed(port: int, distort: Callable[[bytes], bytes]) -> AsyncIterator
         async def forth() -> None:
             while chunk := await reader.read(4096):
                 back.write(chunk)
+            back.transport.abort()
 
         forward = asyncio.get_running_loop().create_task(forth())
         tasks.add(forward)
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
             for count in range(1_000):
-                if not (chunk := await there.read(4096)):
-                    break
-                writer.write(chunk if count < 2 else distort(chunk))
+                head = await there.readexactly(4)
+                frame = head + await there.readexactly(int.from_bytes(head[2:], "big") - 4)
+                writer.write(frame if count < 2 else distort(frame))
                 await writer.drain()
         for end in (writer, back):
             end.transport.abort()
@@ -281,6 +283,88 @@ async def test_cancellation_leaves_at_once_and_the_next_connection_works(plc: tu
         await cable.set(Mode.parse("pass"))
         await wire.open()
         assert await read(wire, blocks((10, 0, 2))) == [b"\0\1"]
+
+
+# --- several requests at once --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wanted", "depth"), [(1, 1), (3, 3), (8, 8)])
+async def test_as_many_requests_are_on_the_way_as_plc_and_options_allow(
+    plc: tuple[Plc, int], wanted: int, depth: int
+) -> None:
+    async with wired(plc[1], parallel=wanted) as wire:
+        assert wire.depth == depth
+
+
+class Together:
+    """Holds answers back until there are some, then sends them the other way round."""
+
+    def __init__(self, count: int, *, twice: bool = False) -> None:
+        self.count = count
+        self.twice = twice
+        self.held: list[bytes] = []
+
+    def __call__(self, frame: bytes) -> bytes:
+        if frame[8] == 7:  # what the CPU says of its mode, before anything is read
+            return frame
+        self.held.append(frame)
+        if len(self.held) < self.count:
+            return b""
+        answers, self.held = self.held[::-1], []
+        return b"".join([answers[0], *answers] if self.twice else answers)
+
+
+async def test_answers_belong_to_the_request_whose_number_they_have(plc: tuple[Plc, int]) -> None:
+    requests = [blocks((10, at, 3), (12, at, 1)) for at in range(0, 24, 3)]
+    async with relayed(plc[1], Together(8)) as port, wired(port) as wire:
+        answers = await wire.read(requests)
+    assert [found for found, _ in answers] == [bytes(range(at, at + 3)) for at in range(0, 24, 3)]
+
+
+async def test_an_answer_that_nobody_waits_for_costs_the_connection(plc: tuple[Plc, int]) -> None:
+    async with relayed(plc[1], Together(2, twice=True)) as port, wired(port) as wire:
+        with pytest.raises(DeviceError, match="answered request"):
+            await wire.read([blocks((10, 0, 1)), blocks((10, 1, 1))])
+
+
+async def test_one_refused_request_does_not_cost_those_beside_it(plc: tuple[Plc, int]) -> None:
+    async with wired(plc[1], pdu=240) as wire:
+        good, too_large, last = await wire.read(
+            [blocks((10, 0, 2)), blocks((12, 0, 200), (12, 300, 200)), blocks((10, 2, 2))]
+        )
+        assert (good, last) == ([b"\0\1"], [b"\2\3"])
+        # Together they do not fit an answer (0x85/0x00); asked one by one they do.
+        assert [len(each) for each in too_large if isinstance(each, bytes)] == [200, 200]
+
+
+# --- what a PLC says of itself, or does not --------------------------------------------------------------
+
+
+async def test_a_plc_that_is_silent_about_its_mode_is_read_all_the_same(plc: tuple[Plc, int]) -> None:
+    def swallow(frame: bytes) -> bytes:
+        return b"" if frame[8] == 7 else frame
+
+    async with relayed(plc[1], swallow) as port, wired(port) as wire:
+        assert await read(wire, blocks((10, 0, 2))) == [b"\0\1"]
+        assert wire.state is State.UNKNOWN
+
+
+async def test_a_refused_connection_says_which_part_was_refused(plc: tuple[Plc, int]) -> None:
+    wire = S7Wire("plc", Endpoint("127.0.0.1", plc[1], 0, 7), S7Options(), TIMEOUT_S)
+    with pytest.raises(DeviceError, match=r"D320 .*slot"):
+        await wire.open()
+    nobody = S7Wire("plc", Endpoint("127.0.0.1", 1, 0, 1), S7Options(), TIMEOUT_S)
+    with pytest.raises(DeviceError, match="D311"):
+        await nobody.open()
+
+
+async def test_a_tsap_takes_the_place_of_rack_and_slot(plc: tuple[Plc, int]) -> None:
+    there = parse_url(f"s7://127.0.0.1:{plc[1]}?tsap=10.00,03.01")
+    wire = S7Wire("logo", there, S7Options(), TIMEOUT_S)
+    await wire.open()
+    assert await read(wire, blocks((10, 0, 2))) == [b"\0\1"]
+    await wire.close()
+    assert wire.traffic.requests == 2  # a LOGO! is not asked for its mode
 
 
 def free_port() -> int:
@@ -377,8 +461,30 @@ def test_a_url_names_host_rack_and_slot(url: str, endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "tsaps"),
+    [
+        ("s7://10.0.0.1", (0x0100, 0x0101)),
+        ("s7://10.0.0.1?device=logo", (0x0100, 0x0200)),
+        ("s7://10.0.0.1?device=LOGO", (0x0100, 0x0200)),
+        ("s7://10.0.0.1?device=s7-200", (0x1000, 0x1001)),
+        ("s7://10.0.0.1?device=s7-200-smart", (0x0100, 0x0101)),
+        ("s7://10.0.0.1?tsap=0x1000,0x2000", (0x1000, 0x2000)),
+        ("s7://10.0.0.1?tsap=10.00,20.00", (0x1000, 0x2000)),
+        ("s7://10.0.0.1?rack=1&slot=2", (0x0100, 0x0122)),
+    ],
+)
+def test_a_url_names_the_transport_selectors(url: str, tsaps: tuple[int, int]) -> None:
+    endpoint = parse_url(url)
+    assert (endpoint.local_tsap, endpoint.remote_tsap) == tsaps
+
+
+@pytest.mark.parametrize(
     "url",
-    ["10.0.0.1", "modbus://h", "s7://", "s7://h?rack=9", "s7://h?slot=99", "s7://h?cpu=1", "s7://h?slot=x"],
+    [
+        *("10.0.0.1", "modbus://h", "s7://", "s7://h?rack=9", "s7://h?slot=99", "s7://h?cpu=1"),
+        *("s7://h?slot=x", "s7://h?device=logo2", "s7://h?tsap=0x0100", "s7://h?tsap=1,2"),
+        *("s7://h?device=logo&slot=1", "s7://h?device=logo&tsap=0100,0200"),
+    ],
 )
 def test_another_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="s7://"):

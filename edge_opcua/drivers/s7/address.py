@@ -24,9 +24,14 @@ _DB: Final = re.compile(
 _OTHER: Final = re.compile(
     r"%?(?P<area>[IEQAM])(?P<width>[XBWD]?)(?P<byte>\d{1,6})(?:\.(?P<bit>\d+))?(?::(?P<type>.*))?"
 )
+# The variable memory of a LOGO! or an S7-200, which S7 communication shows as data block 1.
+_VARIABLE: Final = re.compile(r"%?V(?P<width>[XBWD]?)(?P<byte>\d{1,6})(?:\.(?P<bit>\d+))?(?::(?P<type>.*))?")
 _TIMER: Final = re.compile(r"%?[TCZ]\d+(?::.*)?")
-_SYNTAX_HINT: Final = "write e.g. DB10.DBD16:REAL, DB10.DBX10.3:BOOL, DB10.DBB38:STRING[16] or MW10:INT"
+_SYNTAX_HINT: Final = (
+    "write e.g. DB10.DBD16:REAL, DB10.DBX10.3:BOOL, DB10.DBB38:STRING[16], MW10:INT or VW4:INT (LOGO!)"
+)
 _FITTING: Final = {1: "BYTE, USINT, SINT", 2: "INT, UINT, WORD", 4: "REAL, DINT, UDINT, DWORD"}
+_VARIABLE_BLOCK: Final = 1
 _LETTER: Final = {1: "B", 2: "W", 4: "D"}
 
 
@@ -119,7 +124,7 @@ def parse(text: str) -> S7Address:
     """
     clean = text.strip()
     upper = clean.upper().replace(" ", "")
-    match = _DB.fullmatch(upper) or _OTHER.fullmatch(upper)
+    match = _DB.fullmatch(upper) or _OTHER.fullmatch(upper) or _VARIABLE.fullmatch(upper)
     if match is None:
         if _TIMER.fullmatch(upper):
             raise AddressError(
@@ -129,8 +134,8 @@ def parse(text: str) -> S7Address:
             )
         raise AddressError(f'"{text}" is not an S7 address', hint=_SYNTAX_HINT, code="T211")
     groups = match.groupdict()
-    area = "DB" if "db" in groups else _AREAS[groups["area"]]
-    db = int(groups.get("db") or 0)
+    area = _AREAS[groups["area"]] if "area" in groups else "DB"
+    db = 0 if area != "DB" else int(groups.get("db") or _VARIABLE_BLOCK)
     if area == "DB" and not 1 <= db <= _HIGHEST:
         raise AddressError(f"DB{db} in {clean}: data blocks are DB1..DB{_HIGHEST}", code="T216")
     start = int(groups["byte"])

@@ -1,4 +1,4 @@
-"""Answers of an S7 PLC, checked to the last byte and taken apart per item; pure.
+"""Requests to read, and answers of an S7 PLC, checked to the last byte and taken apart per item; pure.
 
 python-snap7 raises for the first item that was refused and gives nothing of the others, and takes the short
 answer to a refused single item for a truncated one, which hides the PLC's reason.
@@ -10,43 +10,29 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from edge_opcua.core.values import (
-    BAD_CONFIGURATION_ERROR,
-    BAD_DEVICE_FAILURE,
-    BAD_OUT_OF_RANGE,
-    BAD_USER_ACCESS_DENIED,
-)
-from edge_opcua.drivers.wire import Fault, FaultKind
+from edge_opcua.drivers.s7 import reasons
+from edge_opcua.drivers.s7.reasons import Refusal
+from edge_opcua.drivers.wire import Fault
 from edge_opcua.errors import DeviceError, DeviceRefusedError
 
+_REQUEST: Final = struct.Struct(">BBHHHHBB")
+_ADDRESS: Final = struct.Struct(">4sHHI")
+_BYTES: Final = b"\x12\x0a\x10\x02"  # variable specification of ten bytes, S7ANY, counted in bytes
 _HEADER: Final = struct.Struct(">BBHHHHBB")
+_SHORT: Final = struct.Struct(">BBHHHH")
 _ITEM: Final = struct.Struct(">BBH")
 _PROTOCOL: Final = 0x32
+_JOB: Final = 1
 _ACK: Final = 2
 _ACK_DATA: Final = 3
+_USERDATA: Final = 7
 _READ: Final = 0x04
 _WRITE: Final = 0x05
 _SETUP: Final = 0xF0
 _OK: Final = 0xFF
 _IN_BITS: Final = (0x03, 0x04, 0x05)
-_DENIED_HEADER: Final = (0x81, 0x04)
-
-DENIED: Final = 'access denied: PUT/GET is off in the CPU, or the block has "optimized block access"'
-
-_ITEM_CODES: Final[dict[int, tuple[FaultKind, int, str]]] = {
-    0x01: (FaultKind.DEVICE, BAD_DEVICE_FAILURE, "hardware error"),
-    0x03: (FaultKind.DENIED, BAD_USER_ACCESS_DENIED, DENIED),
-    0x05: (FaultKind.ADDRESS, BAD_CONFIGURATION_ERROR, "address out of range"),
-    0x06: (FaultKind.ADDRESS, BAD_CONFIGURATION_ERROR, "type not supported"),
-    0x07: (FaultKind.ADDRESS, BAD_OUT_OF_RANGE, "type inconsistent"),
-    0x0A: (
-        FaultKind.DENIED,
-        BAD_CONFIGURATION_ERROR,
-        'block does not exist, or has "optimized block access"',
-    ),
-}
-
-_STABLE: Final = {0x01: "D344", 0x03: "D331", 0x05: "D332", 0x0A: "D331"}
+_SYSTEM_BYTES: Final = 12
+_MOST_JOBS: Final = 8
 
 
 class HeaderRefusedError(DeviceError):
@@ -58,13 +44,35 @@ class HeaderRefusedError(DeviceError):
     """
 
     def __init__(self, error_class: int, error_code: int) -> None:
-        self.denied = (error_class, error_code) == _DENIED_HEADER
-        self.reason = DENIED if self.denied else "refused"
-        super().__init__(f"{self.reason} ({error_class:#04x}/{error_code:#04x})")
+        self.refusal: Refusal = reasons.of_header(error_class, error_code)
+        self.number = f"{error_class:#04x}/{error_code:#04x}"
+        super().__init__(f"{self.refusal.reason.sentence} ({self.number})")
+
+    def fault(self, what: str) -> Fault:
+        """Return it as the answer to a read."""
+        return self.refusal.fault(what, self.number)
 
 
-def parse_setup(pdu: bytes, sequence: int) -> int:
-    """Return the PDU size that the PLC grants, bytes.
+def read_request(sequence: int, items: Sequence[tuple[int, int, int, int]]) -> bytes:
+    """Return a request that reads several stretches of bytes.
+
+    Args:
+        sequence: Number of the request.
+        items: Area code, data block (0 for none), first byte and bytes of each.
+    """
+    head = _REQUEST.pack(_PROTOCOL, _JOB, 0, sequence, 2 + 12 * len(items), 0, _READ, len(items))
+    return head + b"".join(
+        [_ADDRESS.pack(_BYTES, size, db, area << 24 | start << 3) for area, db, start, size in items]
+    )
+
+
+def sequence_of(pdu: bytes) -> int:
+    """Return the number of a request or an answer; -1 if it is neither."""
+    return int.from_bytes(pdu[4:6], "big") if len(pdu) >= _SHORT.size and pdu[0] == _PROTOCOL else -1
+
+
+def parse_setup(pdu: bytes, sequence: int) -> tuple[int, int]:
+    """Return the PDU size that the PLC grants, bytes, and how many requests may be on the way to it.
 
     Raises:
         DeviceError: The answer is not one to a set-up request.
@@ -72,10 +80,10 @@ def parse_setup(pdu: bytes, sequence: int) -> int:
     parameters, data = _open(pdu, sequence)
     if len(parameters) != 8 or parameters[0] != _SETUP or data:
         raise DeviceError("the PLC did not agree on a PDU size")
-    granted = int.from_bytes(parameters[6:8], "big")
+    _, _, jobs, _, granted = struct.unpack(">BBHHH", parameters)
     if not 112 <= granted <= 960:
         raise DeviceError(f"the PLC granted a PDU of {granted} bytes")
-    return granted
+    return granted, min(max(1, jobs), _MOST_JOBS)
 
 
 def parse_read(pdu: bytes, sequence: int, names: Sequence[str], sizes: Sequence[int]) -> list[bytes | Fault]:
@@ -102,7 +110,7 @@ def parse_read(pdu: bytes, sequence: int, names: Sequence[str], sizes: Sequence[
         code, kind, length = _ITEM.unpack_from(data, at)
         at += _ITEM.size
         if code != _OK:
-            answers.append(_fault(code, f"read of {name}"))
+            answers.append(reasons.of_item(code).fault(f"read of {name}", f"{code:#04x}"))
             continue
         size_bytes = length // 8 if kind in _IN_BITS else length
         if size_bytes != size or at + size > len(data):
@@ -124,15 +132,45 @@ def parse_write(pdu: bytes, sequence: int, name: str) -> None:
     try:
         parameters, data = _open(pdu, sequence)
     except HeaderRefusedError as exc:
-        status = BAD_USER_ACCESS_DENIED if exc.denied else BAD_DEVICE_FAILURE
-        code = "D331" if exc.denied else "D340"
-        raise DeviceRefusedError(f"{code} write of {name}: {exc}", status=status, code=code) from exc
+        raise _refused(exc.refusal, name, exc.number) from exc
     if parameters != bytes((_WRITE, 1)) or len(data) != 1:
         raise DeviceError("the answer is not one to a write of one item")
     if data[0] != _OK:
-        fault = _fault(data[0], f"write of {name}")
-        status = _ITEM_CODES.get(data[0], (None, BAD_DEVICE_FAILURE, ""))[1]
-        raise DeviceRefusedError(fault.reason, status=status, code=fault.reason[:4])
+        raise _refused(reasons.of_item(data[0]), name, f"{data[0]:#04x}")
+
+
+def parse_system(pdu: bytes, sequence: int) -> tuple[bytes, int]:
+    """Return a part of the answer to a system request, and the number to ask for the next; 0: there is none.
+
+    Raises:
+        HeaderRefusedError: The PLC has no such thing, or does not tell.
+        DeviceError: The answer is not one to this request.
+    """
+    if len(pdu) < _SHORT.size:
+        raise DeviceError(f"{len(pdu)} bytes are no S7 answer")
+    protocol, kind, _, number, parameter_bytes, data_bytes = _SHORT.unpack_from(pdu)
+    if protocol == _PROTOCOL and kind in (_ACK, _ACK_DATA):
+        _open(pdu, sequence)  # says why it was refused
+    if (protocol, kind, number) != (_PROTOCOL, _USERDATA, sequence):
+        raise DeviceError("the answer is not one to a system request")
+    body = pdu[_SHORT.size :]
+    if parameter_bytes != _SYSTEM_BYTES or len(body) != parameter_bytes + data_bytes:
+        raise DeviceError(f"the answer has {len(body)} bytes, its header says {parameter_bytes + data_bytes}")
+    if body[10] or body[11]:
+        raise HeaderRefusedError(body[10], body[11])
+    if data_bytes < _ITEM.size:
+        raise DeviceError("the answer to a system request is empty")
+    code, _, length = _ITEM.unpack_from(body, _SYSTEM_BYTES)
+    content = body[_SYSTEM_BYTES + _ITEM.size :]
+    if code != _OK or length > len(content):
+        raise HeaderRefusedError(0xD4, 0x01)
+    following = body[7] if body[9] else 0
+    return content[:length], following
+
+
+def _refused(refusal: Refusal, name: str, number: str) -> DeviceRefusedError:
+    text = refusal.text(f"write of {name}", number)
+    return DeviceRefusedError(text, status=refusal.status, code=refusal.reason.code)
 
 
 def _open(pdu: bytes, sequence: int) -> tuple[bytes, bytes]:
@@ -150,8 +188,3 @@ def _open(pdu: bytes, sequence: int) -> tuple[bytes, bytes]:
     if len(body) != parameter_bytes + data_bytes:
         raise DeviceError(f"the answer has {len(body)} bytes, its header says {parameter_bytes + data_bytes}")
     return body[:parameter_bytes], body[parameter_bytes:]
-
-
-def _fault(code: int, what: str) -> Fault:
-    kind, _, text = _ITEM_CODES.get(code, (FaultKind.DEVICE, 0, "unknown refusal"))
-    return Fault(kind, f"{_STABLE.get(code, 'D340')} {what}: {text} ({code:#04x})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -21,6 +22,20 @@ _ITEM_BYTES: Final = 4
 _ADDRESS_BYTES: Final = 12
 WRITE_BYTES: Final = 28
 
+_PG_TSAP: Final = 0x0100
+# Calling and called selector of devices that have no rack and slot, as their tools preset them; the
+# connection in LOGO!Soft Comfort or Micro/WIN has to name the same, the other way round.
+TSAPS: Final[dict[str, tuple[int, int]]] = {
+    "logo": (0x0100, 0x0200),
+    "s7-200": (0x1000, 0x1001),
+    "s7-200-smart": (0x0100, 0x0101),
+}
+_TSAP: Final = re.compile(r"(?:0x)?([0-9A-Fa-f]{2})\.?([0-9A-Fa-f]{2})")
+_URL_HINT: Final = (
+    "write e.g. s7://192.168.0.10?rack=0&slot=1, s7://192.168.0.3?device=logo or "
+    "s7://192.168.0.3?tsap=0x0100,0x0200"
+)
+
 
 class S7Options(DriverOptions):
     """Settings of an S7 PLC."""
@@ -28,21 +43,38 @@ class S7Options(DriverOptions):
     pdu: Annotated[int, Field(ge=112, le=960)] = Field(
         default=480, description="PDU size asked for, bytes; the PLC may grant less (S7-1200: 240)."
     )
+    parallel: Annotated[int, Field(ge=1, le=8)] = Field(
+        default=8, description="Requests on the way at once; the PLC may grant fewer."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What the URL of a device says."""
+    """What the URL of a device says.
+
+    Args:
+        host: Name or address.
+        port: TCP port.
+        rack: Rack of the CPU.
+        slot: Slot of the CPU.
+        tsap: Calling and called transport selector; None: those of a PG connection to rack and slot.
+    """
 
     host: str
     port: int
     rack: int
     slot: int
+    tsap: tuple[int, int] | None = None
+
+    @property
+    def local_tsap(self) -> int:
+        """Calling transport selector."""
+        return self.tsap[0] if self.tsap else _PG_TSAP
 
     @property
     def remote_tsap(self) -> int:
-        """Called transport selector: PG connection, rack, slot."""
-        return 0x0100 | self.rack << 5 | self.slot
+        """Called transport selector."""
+        return self.tsap[1] if self.tsap else _PG_TSAP | self.rack << 5 | self.slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +124,7 @@ class S7Shape:
 
 
 def parse_url(url: str) -> Endpoint:
-    """Read ``s7://host[:port][?rack=0&slot=1]``.
+    """Read ``s7://host[:port][?rack=0&slot=1]``, ``?device=logo`` or ``?tsap=0x0100,0x0200``.
 
     Raises:
         ConfigError: It is not such a URL.
@@ -101,10 +133,27 @@ def parse_url(url: str) -> Endpoint:
         parts = urlsplit(url)
         port = parts.port or 102
         query = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+        tsap = _tsap(query)
         rack, slot = int(query.pop("rack", "0")), int(query.pop("slot", "1"))
-    except ValueError:
-        parts, port, query, rack, slot = urlsplit(""), 0, {}, -1, -1
-    usable = parts.scheme == "s7" and bool(parts.hostname) and not query
-    if not usable or not 0 <= rack <= 7 or not 0 <= slot <= 31 or parts.hostname is None:
-        raise ConfigError(f'"{url}" is not an S7 URL; write e.g. s7://192.168.0.10?rack=0&slot=1')
-    return Endpoint(parts.hostname, port, rack, slot)
+    except (ValueError, KeyError) as exc:
+        raise ConfigError(f'"{url}" is not an S7 URL; {_URL_HINT}') from exc
+    usable = parts.scheme == "s7" and not query and 0 <= rack <= 7 and 0 <= slot <= 31
+    if not usable or not parts.hostname:
+        raise ConfigError(f'"{url}" is not an S7 URL; {_URL_HINT}')
+    return Endpoint(parts.hostname, port, rack, slot, tsap)
+
+
+def _tsap(query: dict[str, str]) -> tuple[int, int] | None:
+    """Take the selectors out of a query; ValueError or KeyError if there are none such."""
+    given = [name for name in ("tsap", "device") if name in query]
+    if not given:
+        return None
+    if len(given) > 1 or "rack" in query or "slot" in query:
+        raise ValueError("say either rack and slot, device, or tsap")
+    value = query.pop(given[0])
+    if given == ["device"]:
+        return TSAPS[value.lower()]
+    local, _, remote = (each.strip() for each in value.partition(","))
+    matches = [_TSAP.fullmatch(each) for each in (local, remote)]
+    first, second = (int(match[1] + match[2], 16) for match in matches if match is not None)
+    return first, second

@@ -1,38 +1,35 @@
-"""One S7 connection: python-snap7's transport in a thread of its own, our planning, checking and isolation.
-
-Its ``Client`` is not used: it has no time-out for connecting (5 s are fixed), gives nothing of a read of
-which one item was refused, and takes stale answers for new ones up to three times.
-"""
+"""One S7 connection as the poller uses it: blocks of bytes read side by side, each judged by itself."""
 
 from __future__ import annotations
 
-import logging
-import socket
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from snap7.connection import ISOTCPConnection
+import structlog
 from snap7.datatypes import S7Area, S7WordLen
-from snap7.error import S7Error, S7TimeoutError
-from snap7.s7protocol import S7Protocol
 
 from edge_opcua.core.values import BAD_NOT_SUPPORTED
-from edge_opcua.core.worker import Worker
 from edge_opcua.drivers.codec import BitCodec
 from edge_opcua.drivers.planner import Fragment, Place, Request
+from edge_opcua.drivers.s7 import reasons
 from edge_opcua.drivers.s7.address import S7Address
-from edge_opcua.drivers.s7.frames import HeaderRefusedError, parse_read, parse_setup, parse_write
+from edge_opcua.drivers.s7.frames import (
+    HeaderRefusedError,
+    parse_read,
+    parse_setup,
+    parse_write,
+    read_request,
+    sequence_of,
+)
 from edge_opcua.drivers.s7.settings import WRITE_BYTES, Endpoint, S7Options, S7Shape
-from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Traffic
-from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError
+from edge_opcua.drivers.s7.sysinfo import State, cpu_state
+from edge_opcua.drivers.s7.transport import Transport
+from edge_opcua.drivers.wire import Fault, Reading, Traffic
+from edge_opcua.errors import DeviceError, DeviceRefusedError
 
 _AREAS: Final = {"DB": S7Area.DB, "M": S7Area.MK, "I": S7Area.PE, "Q": S7Area.PA}
-_LOCAL_TSAP: Final = 0x0100
-# The thread gets a little longer than the socket, so that the socket's own time-out ends a call.
-_GRACE_S: Final = 0.25
-
-# What snap7 would log is said once per outage by the poller; its own lines come per request.
-logging.getLogger("snap7").setLevel(logging.CRITICAL + 1)
+_CODES: Final = {name: int(area) for name, area in _AREAS.items()}
+_log = structlog.get_logger(__name__)
 
 
 class S7Wire:
@@ -43,84 +40,101 @@ class S7Wire:
         endpoint: Where the PLC is.
         options: Settings of the device.
         timeout_s: Deadline of one request, seconds.
+
+    Attributes:
+        state: What the CPU said of itself when the connection was made.
     """
 
     def __init__(self, name: str, endpoint: Endpoint, options: S7Options, timeout_s: float) -> None:
         self.shape = S7Shape(options.pdu, options.max_gap)
         self.traffic = Traffic()
-        self._endpoint = endpoint
+        self.state = State.UNKNOWN
+        self._name = name
         self._options = options
-        self._timeout_s = timeout_s
-        self._worker = Worker(f"{name}.s7")
-        self._connection: Any = None
-        self._protocol: Any = None
+        self._transport = Transport(name, endpoint, timeout_s, self.traffic)
+        self._depth = 1
+        # A LOGO! knows no system status lists, and some gateways drop who asks.
+        self._tells_state = endpoint.tsap is None
 
     async def open(self) -> None:
         """Connect and agree on a PDU size; DeviceError if that fails or takes too long."""
-        await self.close()
-        connection = ISOTCPConnection(
-            self._endpoint.host, self._endpoint.port, _LOCAL_TSAP, self._endpoint.remote_tsap
-        )
-        self._connection = connection
-        self._protocol = S7Protocol()
+        await self._connect()
+        if not self._tells_state:
+            return
         try:
-            await self._call(connection.connect, self._timeout_s, timeout_s=2 * self._timeout_s)
-            request = self._protocol.build_setup_communication_request(1, 1, self._options.pdu)
-            granted = parse_setup(await self._round_trip(request), self._protocol.sequence)
+            state = await cpu_state(self._transport)
         except DeviceError:
-            await self.close()
+            self._tells_state = False
+            await self._connect()
+            return
+        if state is State.STOP and self.state is not State.STOP:
+            reason = reasons.STOPPED
+            _log.warning("plc.stopped", device=self._name, code=reason.code, reason=reason.of(self._name))
+        elif self.state is State.STOP and state is State.RUN:
+            _log.info("plc.runs", device=self._name)
+        self.state = state
+
+    async def _connect(self) -> None:
+        transport = self._transport
+        await transport.open()
+        wanted = self._options.parallel
+        try:
+            request = transport.requests.build_setup_communication_request(wanted, wanted, self._options.pdu)
+            granted, jobs = parse_setup(await transport.ask(request), sequence_of(request))
+        except DeviceError:
+            await transport.close()
             raise
         self.shape = S7Shape(min(granted, self._options.pdu), self._options.max_gap)
+        self._depth = min(jobs, wanted)
 
     async def close(self) -> None:
         """Drop the connection; a call that still waits for an answer ends at once."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        peer = connection.socket
-        if peer is not None:
-            try:
-                peer.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it was never connected, or the other side was faster
-            finally:
-                peer.close()
-        self._worker.close()
+        await self._transport.close()
 
     @property
     def depth(self) -> int:
-        """One request at a time."""
-        return 1
+        """As many as the PLC granted, and the options allow."""
+        return self._depth
 
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """See :class:`edge_opcua.drivers.wire.Wire`; a request refused as a whole is asked block by block."""
-        return [await self._read_request(request) for request in requests]
+        transport = self._transport
+        frames = [self._build(request.fragments) for request in requests]
+        waits = [request.deadline_s for request in requests if request.deadline_s is not None]
+        answers = await transport.ask_all(frames, min(waits, default=None))
+        return [
+            await self._judge(request, frame, answer)
+            for request, frame, answer in zip(requests, frames, answers, strict=True)
+        ]
 
-    async def _read_request(self, request: Request) -> Sequence[bytes | Fault]:
-        try:
-            return await self._read_items(request.fragments)
-        except HeaderRefusedError as exc:
-            self.traffic.errors += 1
-            if len(request.fragments) == 1:
-                kind = FaultKind.DENIED if exc.denied else FaultKind.DEVICE
-                code = "D331" if exc.denied else "D340"
-                return (Fault(kind, f"{code} read of {_name(request.fragments[0])}: {exc}"),)
-        answers: list[bytes | Fault] = []
-        for fragment in request.fragments:
-            answers.extend(await self._read_request(Request((fragment,))))
-        return answers
-
-    async def _read_items(self, fragments: Sequence[Fragment]) -> list[bytes | Fault]:
+    def _build(self, fragments: Sequence[Fragment]) -> bytes:
         items = []
         for fragment in fragments:
             area, db = cast("tuple[str, int]", fragment.space)
-            items.append((int(_AREAS[area]), db, fragment.start, fragment.size))
-        answer = await self._round_trip(self._build(self._get_protocol().build_multi_read_request, items))
-        names = [_name(fragment) for fragment in fragments]
-        sizes = [fragment.size for fragment in fragments]
-        answers = parse_read(answer, self._get_protocol().sequence, names, sizes)
-        self.traffic.errors += sum(isinstance(part, Fault) for part in answers)
-        return answers
+            items.append((_CODES[area], db, fragment.start, fragment.size))
+        return read_request(self._transport.next_sequence(), items)
+
+    async def _judge(self, request: Request, frame: bytes, answer: bytes) -> Sequence[Reading]:
+        """Return what an answer says of each block."""
+        names = [_name(fragment) for fragment in request.fragments]
+        sizes = [fragment.size for fragment in request.fragments]
+        try:
+            found = parse_read(answer, sequence_of(frame), names, sizes)
+        except HeaderRefusedError as exc:
+            self.traffic.errors += 1
+            if len(names) == 1:
+                return (exc.fault(f"read of {names[0]}"),)
+            return await self._one_by_one(request)
+        self.traffic.errors += sum(isinstance(part, Fault) for part in found)
+        return found
+
+    async def _one_by_one(self, request: Request) -> Sequence[Reading]:
+        singles = [Request((fragment,), request.deadline_s) for fragment in request.fragments]
+        found: list[Reading] = []
+        for first in range(0, len(singles), self._depth):
+            for (answer,) in await self.read(singles[first : first + self._depth]):
+                found.append(answer)
+        return found
 
     async def write(self, place: Place, encoded: bytes) -> None:
         """See :class:`edge_opcua.drivers.wire.Wire`."""
@@ -144,55 +158,10 @@ class S7Wire:
         most = self.shape.pdu - WRITE_BYTES
         if len(payload) > most:
             raise DeviceRefusedError(f"one request writes {most} bytes", status=BAD_NOT_SUPPORTED)
-        protocol = self._get_protocol()
-        request = self._build(protocol.build_write_request, _AREAS[area], db, start, width, payload)
+        build: Any = self._transport.requests.build_write_request
+        request: bytes = build(_AREAS[area], db, start, width, payload)
         name = f"DB{db}" if area == "DB" else area
-        parse_write(await self._round_trip(request), protocol.sequence, name)
-
-    def _get_protocol(self) -> Any:
-        if self._connection is None:
-            raise DeviceError(f"{self._where} is not connected")
-        return self._protocol
-
-    @staticmethod
-    def _build(build: Any, *args: Any) -> bytes:
-        """Build a request with snap7; what it cannot build is a fault of our address check."""
-        request: bytes = build(*args)
-        return request
-
-    async def _round_trip(self, request: bytes) -> bytes:
-        """Send one PDU and return the next one that comes."""
-        connection = self._connection
-
-        def exchange() -> bytes:
-            connection.send_data(request)
-            answer: bytes = connection.receive_data()
-            return answer
-
-        self.traffic.requests += 1
-        try:
-            answer: bytes = await self._call(exchange, timeout_s=self._timeout_s)
-        except DeviceError:
-            self.traffic.errors += 1
-            raise
-        self.traffic.size_bytes += len(request) + len(answer)
-        return answer
-
-    async def _call(self, fn: Any, *args: Any, timeout_s: float) -> Any:
-        """Run a blocking call of snap7; whatever goes wrong there costs the connection."""
-        try:
-            return await self._worker.call(fn, *args, timeout_s=timeout_s + _GRACE_S)
-        except (TimeoutError, S7TimeoutError) as exc:
-            raise DeviceTimeoutError(f"{self._where} did not answer in {self._timeout_s:g} s") from exc
-        except (S7Error, OSError) as exc:
-            text = str(exc)
-            if "timed out" in text:
-                raise DeviceTimeoutError(f"{self._where} did not answer in {self._timeout_s:g} s") from exc
-            raise DeviceError(f"{self._where}: {text}") from exc
-
-    @property
-    def _where(self) -> str:
-        return f"{self._endpoint.host}:{self._endpoint.port}"
+        parse_write(await self._transport.ask(request), sequence_of(request), name)
 
 
 def _name(fragment: Fragment) -> str:
