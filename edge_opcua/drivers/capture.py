@@ -20,6 +20,7 @@ from edge_opcua.core.values import (
     LIMIT_HIGH,
     LIMIT_LOW,
     UNCERTAIN_EU_EXCEEDED,
+    UNCERTAIN_SIMULATED,
     Link,
 )
 from edge_opcua.drivers.codec import NumberCodec, raw_values
@@ -50,6 +51,7 @@ class Capture:
         samples: Place of the samples, an array of numbers.
         writer: Writer of the block.
         clock: Clock for times.
+        simulated: Whether the device is simulated, so that its captures are marked.
 
     Attributes:
         missed: Captures that the device made and nobody read.
@@ -63,6 +65,8 @@ class Capture:
         samples: Place,
         writer: BlockWriter,
         clock: Clock,
+        *,
+        simulated: bool = False,
     ) -> None:
         self.writer = writer
         self.missed = 0
@@ -73,11 +77,12 @@ class Capture:
         self._places = tuple(heads.values())
         self._samples = samples
         self._clock = clock
+        self._good = UNCERTAIN_SIMULATED if simulated else GOOD
         self._head = ReadPlan((), 0, ())
         self._body = ReadPlan((), 0, ())
         batch = writer.batch
         self._row = {tag.name: row for row, tag in enumerate(batch.layout.spec.tags)}
-        known = batch.status[self._row["sequence"]] == GOOD
+        known = batch.status[self._row["sequence"]] == self._good
         self._last: int | None = int(batch.value(self._row["sequence"])) if known else None  # type: ignore[arg-type]
         self.missed = int(batch.value(self._row["missed"])) if known else 0  # type: ignore[arg-type]
 
@@ -85,6 +90,17 @@ class Capture:
     def requests(self) -> int:
         """Requests of one look at the head."""
         return len(self._head.requests)
+
+    @property
+    def refused(self) -> int:
+        """Always 0: what a device refuses here it refuses as a whole."""
+        return 0
+
+    def plan_anew(self) -> None:
+        """Leave the plan as it is: head and samples have no gaps to speak of."""
+
+    def age(self) -> None:
+        """Leave the statuses: a capture never grows old by itself."""
 
     def adopt(self, shape: Shape) -> None:
         """Plan for a new connection."""
@@ -162,8 +178,9 @@ class Capture:
         batch.set(row["stroke"], int(head.get("stroke", sequence)) & 0xFFFFFFFF)
         batch.set(row["missed"], self.missed)
         batch.set(row["read_ms"], took_ms)
-        batch.status[:] = GOOD
-        batch.status[row["waveform"]] = self._judge(waveform)
+        batch.status[:] = self._good
+        if self._good == GOOD:
+            batch.status[row["waveform"]] = self._judge(waveform)
         batch.source_ns[:] = ready_ns
         batch.server_ns[:] = server_ns
         self.writer.publish(link=Link.UP)

@@ -1,42 +1,45 @@
-"""One poll group: reads its rows, finds out which ones the device does not have, publishes its block."""
+"""One poll group: reads its rows by the plan that fits now, and publishes its block."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import structlog
 
-from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.bus import BlockWriter
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.values import (
-    BAD_CONFIGURATION_ERROR,
-    BAD_DEVICE_FAILURE,
-    UNCERTAIN_LAST_USABLE,
-    Link,
-    bad_rows,
-)
-from edge_opcua.drivers.decode import Decoder, Row
-from edge_opcua.drivers.planner import (
-    Fragment,
-    Holes,
-    Place,
-    ReadPlan,
-    Request,
-    Shape,
-    halves,
-    plan_reads,
-    span,
-)
-from edge_opcua.drivers.wire import Fault, FaultKind, Reading, content
-
-Read: TypeAlias = Callable[[Sequence[Request]], Awaitable[Sequence[Sequence[Reading]]]]
+from edge_opcua.core.values import GOOD, Link
+from edge_opcua.drivers.cost import RequestCost
+from edge_opcua.drivers.decode import Row
+from edge_opcua.drivers.planner import Fragment, ReadPlan, Request, Shape, Stretch, Terms, plan_reads
+from edge_opcua.drivers.refusals import Read as Read
+from edge_opcua.drivers.refusals import Refusals
+from edge_opcua.drivers.staging import Staging
+from edge_opcua.drivers.wire import Fault, Stamped
 
 _SHOWN: Final = 8
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """How a group is read.
+
+    Args:
+        no_read: What must not be read along between two rows.
+        refused_again_s: Time a new connection must hold before what was refused is tried again, seconds.
+        max_age_s: Age of each row at which it becomes Uncertain, seconds; empty: none has one of its own.
+        cost: What a request to this device costs.
+        mark: Status of every value that is not Bad, instead of its own; GOOD for none.
+    """
+
+    no_read: tuple[Stretch, ...] = ()
+    refused_again_s: float = 60.0
+    max_age_s: tuple[float | None, ...] = ()
+    cost: RequestCost = field(default_factory=RequestCost)
+    mark: int = GOOD
 
 
 class PollGroup:
@@ -46,19 +49,24 @@ class PollGroup:
         rows: Rows in the order of the block.
         writer: Writer of the block.
         clock: Clock for source and server times.
+        settings: How they are read.
     """
 
-    def __init__(self, rows: Sequence[Row], writer: BlockWriter, clock: Clock) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        writer: BlockWriter,
+        clock: Clock,
+        settings: GroupSettings | None = None,
+    ) -> None:
+        self._settings = settings or GroupSettings()
         self.writer = writer
-        self.last_refusal = ""
-        self._rows = tuple(rows)
-        self._places: list[Place] = [row.place for row in rows]
+        self._places = tuple(row.place for row in rows)
         self._clock = clock
-        self._holes = Holes()
         self._shape: Shape | None = None
         self._plan = ReadPlan((), 0, ())
-        self._image: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._decoder: Decoder | None = None
+        self._refusals = Refusals(self._places, self._settings.refused_again_s, clock)
+        self._staging = Staging(rows, writer, clock, self._settings.max_age_s, mark=self._settings.mark)
 
     @property
     def requests(self) -> int:
@@ -68,13 +76,23 @@ class PollGroup:
     @property
     def refused(self) -> int:
         """Rows that the device does not give."""
-        return len(self._holes.bad)
+        return len(self._refusals.holes.bad)
 
     def adopt(self, shape: Shape) -> None:
-        """Plan for a new connection; what the former one had refused is tried again."""
+        """Plan for a new connection; what the former one had refused is tried again once it has held."""
         self._shape = shape
-        self._holes = Holes()
+        self._refusals.connected()
         self._replan()
+
+    def plan_anew(self) -> None:
+        """Plan again, because requests cost another time than they did."""
+        if self._shape is not None:
+            self._replan()
+
+    def age(self) -> None:
+        """Publish the statuses of rows that have grown old since they were read."""
+        if self._staging.age():
+            self.writer.publish(link=Link.UP, refreshed=False)
 
     async def poll(self, read: Read) -> bool:
         """Read all rows and publish them; DeviceError of the wire passes, then nothing is published.
@@ -84,98 +102,73 @@ class PollGroup:
             either and another poll should follow at once.
         """
         started_ns = self._clock.utc_ns()
-        faults: list[tuple[Fragment, Fault]] = []
         requests = self._plan.requests
-        for request, answers in zip(requests, await read(requests), strict=True):
-            for fragment, answer in zip(request.fragments, answers, strict=True):
-                if isinstance(answer, Fault):
-                    faults.append((fragment, answer))
-                    continue
-                at, wire = fragment.image_at, content(answer)
-                self._image[at : at + len(wire)] = np.frombuffer(wire, np.uint8)
+        faults, stamps = self._take(requests, await read(requests))
         ended_ns = self._clock.utc_ns()
-        known_bad = len(self._holes.bad)
+        known, known_bad = self._refusals.size, self.refused
         for fragment, fault in faults:
-            await self._learn(fragment, fault, read)
-        self._store(faults, (started_ns + ended_ns) // 2, ended_ns)
+            await self._refusals.learn(fragment, fault, read)
+        self._staging.store(faults, stamps, (started_ns + ended_ns) // 2, ended_ns)
+        if self.refused > known_bad:
+            self._staging.refuse(tuple(self._refusals.holes.bad))
+            self._say_refused()
         self.writer.publish(link=Link.UP)
-        if any(fault.kind in (FaultKind.ADDRESS, FaultKind.DENIED) for _, fault in faults):
+        if self._refusals.size > known:
             self._replan()
-            if len(self._holes.bad) > known_bad:
-                self._say_refused()
             return True
+        await self._try_again(read)
         return False
+
+    def _take(
+        self, requests: Sequence[Request], answers: Sequence[Sequence[bytes | Stamped | Fault]]
+    ) -> tuple[list[tuple[Fragment, Fault]], list[tuple[Fragment, Stamped]]]:
+        faults: list[tuple[Fragment, Fault]] = []
+        stamps: list[tuple[Fragment, Stamped]] = []
+        put = self._staging.put
+        for request, each in zip(requests, answers, strict=True):
+            for fragment, answer in zip(request.fragments, each, strict=True):
+                if isinstance(answer, bytes):
+                    put(fragment.image_at, answer)
+                elif isinstance(answer, Stamped):
+                    stamps.append((fragment, answer))
+                    put(fragment.image_at, answer.wire)
+                else:
+                    faults.append((fragment, answer))
+        return faults, stamps
+
+    async def _try_again(self, read: Read) -> None:
+        """Try one row or gap again that the device had refused; the rest has been published by now."""
+        if not self._refusals.size or self._shape is None:
+            return
+        before = set(self._refusals.holes.bad)
+        if await self._refusals.try_one(read, self._shape):
+            returned = before - set(self._refusals.holes.bad)
+            if returned:
+                _log.info("driver.tags_accepted", block=self._name, tags=self._names(returned))
+            self._replan()
 
     def _replan(self) -> None:
         assert self._shape is not None
-        self._plan = plan_reads(self._places, self._shape, self._holes)
-        self._image = np.zeros(self._plan.image_bytes, np.uint8)
-        self._decoder = Decoder(self._rows, self._plan.image_at, self.writer.batch.layout)
+        terms = Terms(self._settings.cost.planned_s, self._settings.no_read)
+        plan = plan_reads(self._places, self._shape, self._refusals.holes, terms)
+        if plan != self._plan or not self._plan.image_at:
+            self._plan = plan
+            self._staging.adopt(plan)
 
-    async def _learn(self, fragment: Fragment, fault: Fault, read: Read) -> None:
-        """Find out which rows of a refused fragment are to blame."""
-        if fault.kind is FaultKind.DENIED:
-            for row in fragment.rows:
-                self._holes.bad[row] = fault.reason
-        elif fault.kind is FaultKind.ADDRESS:
-            await self._divide(fragment.rows, fault, read)
+    @property
+    def _name(self) -> str:
+        return self.writer.batch.layout.spec.name
 
-    async def _divide(self, rows: Sequence[int], fault: Fault, read: Read) -> None:
-        parts = halves(rows, self._places) if len(rows) > 1 else None
-        if parts is None:
-            for row in rows:
-                self._holes.bad[row] = fault.reason
-            return
-        left, right = parts
-        first = self._places[right[0]]
-        self._holes.cuts.add((first.space, first.start))
-        for part in (left, right):
-            ((answer,),) = await read((Request((span(part, self._places),)),))
-            if isinstance(answer, Fault) and answer.kind in (FaultKind.ADDRESS, FaultKind.DENIED):
-                await self._divide(part, answer, read)
-
-    def _store(self, faults: Sequence[tuple[Fragment, Fault]], source_ns: int, server_ns: int) -> None:
-        assert self._decoder is not None
-        batch = self.writer.batch
-        fresh = np.array([at >= 0 for at in self._plan.image_at], np.bool_)
-        for fragment, _ in faults:
-            fresh[list(fragment.rows)] = False
-        if fresh.all():
-            batch.status[:] = self._decoder.decode(self._image, batch)
-        else:
-            self._store_some(fresh, faults, batch)
-        batch.source_ns[fresh] = source_ns
-        batch.server_ns[fresh] = server_ns
-
-    def _store_some(
-        self, fresh: npt.NDArray[np.bool_], faults: Sequence[tuple[Fragment, Fault]], batch: TagBatch
-    ) -> None:
-        """Store the rows that were read; the others keep their value and get the status they deserve."""
-        assert self._decoder is not None
-        before = TagBatch(batch.layout)
-        before.copy_from(batch)
-        own = self._decoder.decode(self._image, batch)
-        for row in np.flatnonzero(~fresh).tolist():
-            batch.set(row, before.value(row))
-        batch.status[fresh] = own[fresh]
-        for fragment, fault in faults:
-            rows = np.array(fragment.rows, np.intp)
-            if fault.kind is FaultKind.DEVICE:
-                batch.status[rows] = BAD_DEVICE_FAILURE
-            elif fault.kind is FaultKind.BUSY:
-                # A busy device says nothing about the value: the last one, if there ever was one.
-                usable = rows[~bad_rows(before.status[rows])]
-                batch.status[usable] = UNCERTAIN_LAST_USABLE
-        batch.status[list(self._holes.bad)] = BAD_CONFIGURATION_ERROR
-        self.last_refusal = faults[-1][1].reason if faults else self.last_refusal
+    def _names(self, rows: set[int]) -> list[str]:
+        names = self.writer.batch.layout.spec.columns.names
+        return [names[row] for row in sorted(rows)[:_SHOWN]]
 
     def _say_refused(self) -> None:
-        tags = self.writer.batch.layout.spec.tags
-        names = [tags[row].name for row in sorted(self._holes.bad)]
+        bad = self._refusals.holes.bad
         _log.warning(
             "driver.tags_refused",
-            block=self.writer.batch.layout.spec.name,
-            tags=names[:_SHOWN],
-            count=len(names),
-            reason=next(iter(self._holes.bad.values())),
+            block=self._name,
+            tags=self._names(set(bad)),
+            count=len(bad),
+            reason=next(iter(bad.values())),
         )

@@ -113,12 +113,12 @@ class LinkStatus:
     @property
     def reads(self) -> bool:
         """Whether poll groups are read."""
-        return self.state in (State.ONLINE, State.SUSPECT, State.RECOVERING)
+        return self.state in (State.ONLINE, State.SUSPECT, State.RECOVERING, State.SIMULATED)
 
     @property
     def writes(self) -> bool:
         """Whether writes are taken: never before a new link has proved itself."""
-        return self.state in (State.ONLINE, State.SUSPECT)
+        return self.state in (State.ONLINE, State.SUSPECT, State.SIMULATED)
 
     @property
     def link(self) -> Link:

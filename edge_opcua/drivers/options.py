@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -76,6 +77,8 @@ def checked(options: type[_Options], cfg: DeviceConfig) -> _Options:
 def link_policy(cfg: DeviceConfig, options: DriverOptions) -> LinkPolicy:
     """Return when the link of a device counts as lost and as recovered."""
     stale_s = min((cfg.policy(group.name).stale_after_s for group in cfg.groups), default=_STALE_S)
+    if math.isinf(stale_s):  # nothing is polled by time
+        stale_s = _STALE_S
     return LinkPolicy(
         fail_after=options.fail_after,
         stale_after_s=stale_s,

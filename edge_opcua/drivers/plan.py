@@ -11,7 +11,8 @@ from typing import Final
 from edge_opcua.config.schema import CaptureConfig, DeviceConfig
 from edge_opcua.core.values import BlockSpec, Scalar, TagSpec
 from edge_opcua.drivers.decode import Row
-from edge_opcua.drivers.planner import Place, ReadPlan, plan_reads
+from edge_opcua.drivers.noread import check_not_closed, closed_stretches
+from edge_opcua.drivers.planner import Place, ReadPlan, Terms, plan_reads
 from edge_opcua.drivers.wire import Driver
 from edge_opcua.errors import AddressError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
@@ -20,6 +21,7 @@ CAPTURE_RING: Final = 128
 CAPTURE_RING_S: Final = 30.0
 LINK_RING: Final = 32
 _MIN_RING: Final = 8
+_DEMAND_RING: Final = 32  # a trigger may come as often as the tags that are polled by time
 
 _WHOLE: Final = tuple(scalar for scalar in Scalar if scalar.dtype.kind in "iu" and scalar.is_number)
 
@@ -35,6 +37,18 @@ LINK_TAGS: Final = (
     TagSpec("last_good_ns", Scalar.INT64),
     TagSpec("values_good", Scalar.UINT32),
     TagSpec("values_bad", Scalar.UINT32),
+    TagSpec("timeouts", Scalar.UINT64),
+    TagSpec("retries", Scalar.UINT64),
+    TagSpec("busy", Scalar.UINT64),
+    TagSpec("writes", Scalar.UINT64),
+    TagSpec("overruns", Scalar.UINT64),
+    TagSpec("refused", Scalar.UINT32),
+    TagSpec("units_lost", Scalar.UINT32),
+    TagSpec("scan_ms", Scalar.DOUBLE),
+    TagSpec("scan_max_ms", Scalar.DOUBLE),
+    TagSpec("jitter_ms", Scalar.DOUBLE),
+    TagSpec("values_per_s", Scalar.DOUBLE),
+    TagSpec("simulated", Scalar.BOOLEAN),
 )
 
 
@@ -43,7 +57,7 @@ class PeriodicReads:
     """What one poll group or capture asks of the device.
 
     Args:
-        period_ms: Time between two polls.
+        period_ms: Time between two polls; 0: only on demand.
         requests: Requests of one poll.
         tags: Tags it reads.
         extra_requests: Further requests when a capture is ready; 0 for groups.
@@ -77,7 +91,7 @@ class DevicePlan:
     @property
     def requests_per_s(self) -> float:
         """Load on the device by regular polling, without what captures add when they are ready."""
-        return sum(1000 * reads.requests / reads.period_ms for reads in self.reads.values())
+        return sum(1000 * each.requests / each.period_ms for each in self.reads.values() if each.period_ms)
 
 
 def load_driver(name: str, plugins: Plugins | None = None) -> type[Driver]:
@@ -111,6 +125,7 @@ def plan_device(cfg: DeviceConfig, *, plugins: Plugins | None = None, wakes: int
     """
     driver = load_driver(cfg.driver, plugins)
     options, shape = driver.options(cfg), driver.shape(cfg)
+    closed = closed_stretches(options.no_read, cfg, driver)
     blocks: list[BlockSpec] = []
     reads: dict[str, PeriodicReads] = {}
     for group in cfg.groups:
@@ -118,8 +133,11 @@ def plan_device(cfg: DeviceConfig, *, plugins: Plugins | None = None, wakes: int
         if not tags:
             continue
         rows = rows_of(cfg, group.name, driver)
-        plan = plan_reads([row.place for row in rows], shape)
-        depth = max(_MIN_RING, math.ceil(1000 * options.ring_s / group.period_ms) + 1)
+        check_not_closed(cfg, tags.column("name"), [row.place for row in rows], closed)
+        plan = plan_reads([row.place for row in rows], shape, None, Terms(no_read=closed))
+        depth = _DEMAND_RING
+        if not group.on_demand:
+            depth = max(_MIN_RING, math.ceil(1000 * options.ring_s / group.period_ms) + 1)
         blocks.append(BlockSpec(cfg.block_name(group.name), tags.specs, depth, cfg.policy(group.name)))
         reads[group.name] = PeriodicReads(group.period_ms, len(plan.requests), len(tags))
     for capture in cfg.captures:

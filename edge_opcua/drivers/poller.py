@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Final
 
 import structlog
 
 from edge_opcua.config.schema import DeviceConfig
-from edge_opcua.config.tags import TagRows
-from edge_opcua.core.bus import BlockWriter, Bus
+from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import WriteOutcome
 from edge_opcua.core.values import (
@@ -22,63 +19,37 @@ from edge_opcua.core.values import (
     BAD_NODE_ID_UNKNOWN,
     BAD_NOT_WRITABLE,
     BAD_TIMEOUT,
+    BAD_TOO_MANY_OPERATIONS,
     GOOD,
+    UNCERTAIN_SIMULATED,
     Link,
     bad_rows,
 )
+from edge_opcua.drivers.asking import Asking
 from edge_opcua.drivers.capture import Capture
-from edge_opcua.drivers.decode import Row
+from edge_opcua.drivers.cost import RequestCost
 from edge_opcua.drivers.diagnostics import LinkBlock
-from edge_opcua.drivers.group import PollGroup, Read
+from edge_opcua.drivers.group import GroupSettings, PollGroup
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.linkstate import Event, LinkStatus, State, happen, retry_pause_s
-from edge_opcua.drivers.options import link_policy
-from edge_opcua.drivers.outbox import Outbox, WriteJob
+from edge_opcua.drivers.noread import closed_stretches
+from edge_opcua.drivers.options import DriverOptions, link_policy
 from edge_opcua.drivers.plan import capture_places, load_driver, rows_of
-from edge_opcua.drivers.planner import Place, Request, Shape, plan_reads
-from edge_opcua.drivers.setpoint import Setpoint, judge_read_back, prepare
-from edge_opcua.drivers.wire import Driver, Fault, Reading, content
-from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError, WriteRejectedError
+from edge_opcua.drivers.planner import Place
+from edge_opcua.drivers.schedule import MOST_ASKING, Ask, Job, Trigger
+from edge_opcua.drivers.setpoint import Setpoint, prepare
+from edge_opcua.drivers.simulate import SimulatedWire
+from edge_opcua.drivers.stations import Stations
+from edge_opcua.drivers.wire import Driver, Wire
+from edge_opcua.drivers.writes import Writes
+from edge_opcua.errors import DeviceError, WriteRejectedError
 from edge_opcua.plugins import Plugins
 
 _BEAT_S: Final = 0.2
 _SUSPECT_PAUSE_S: Final = 0.1
 _GOODBYE_S: Final = 0.5
+_LONGEST_WAIT_S: Final = 60.0
 _log = structlog.get_logger(__name__)
-
-
-class Polled(Protocol):
-    """What is read periodically: a poll group or a capture."""
-
-    writer: BlockWriter
-
-    def adopt(self, shape: Shape) -> None:
-        """Plan for a new connection."""
-        ...
-
-    async def poll(self, read: Read) -> bool:
-        """Read and publish; whether to do so again at once."""
-        ...
-
-
-@dataclass(slots=True)
-class _Job:
-    """A periodic read and when it is due next (monotonic, ns)."""
-
-    polled: Polled
-    period_ns: int
-    phase_ns: int
-    due_ns: int = 0
-
-    def start(self, now_ns: int) -> None:
-        self.due_ns = now_ns + self.phase_ns
-
-    def done(self, now_ns: int, *, again: bool) -> None:
-        """Set the next time on the grid; what was missed is left out, never made up for."""
-        if again:
-            return
-        behind = max(0, now_ns - self.due_ns)
-        self.due_ns += self.period_ns * (behind // self.period_ns + 1)
 
 
 class Device:
@@ -107,38 +78,83 @@ class Device:
         self._cfg = cfg
         self._clock = clock
         self._draw = draw
-        self._policy = link_policy(cfg, driver.options(cfg))
-        self._wire = driver.wire(cfg, clock, lines)
+        options = driver.options(cfg)
+        self._policy = link_policy(cfg, options)
+        self._wire: Wire = (
+            SimulatedWire(cfg, driver, clock) if cfg.simulate else driver.wire(cfg, clock, lines)
+        )
         self._status = LinkStatus()
         self._open = False
-        self._outbox = Outbox()
-        self._link = LinkBlock(bus.writer(cfg.link_block), clock)
+        self._link = LinkBlock(bus.writer(cfg.link_block), clock, simulated=cfg.simulate)
+        self._writes = Writes(self._wire, self._link, self._read_soon)
+        self._cost = RequestCost()
         self._setpoints: dict[str, Setpoint] = {}
-        self._jobs: list[_Job] = []
+        self._jobs: list[Job] = []
+        self._stale_ns = int(1e9 * self._policy.stale_after_s)
+        spaces = {*self._add_groups(bus, driver, options), *self._add_captures(bus, driver)}
+        self._add_triggers()
+        self._stations = self._stations_of(spaces)
+        self._asking = Asking(
+            self._wire,
+            clock,
+            self._link,
+            self._cost,
+            self._stations,
+            options.read_retries,
+            self._writes.serve,
+        )
+
+    def _add_groups(self, bus: Bus, driver: type[Driver], options: DriverOptions) -> Iterator[Hashable]:
+        """Add the poll groups; yield the spaces they are read from."""
+        cfg = self._cfg
+        closed = closed_stretches(options.no_read, cfg, driver)
         for group in cfg.groups:
             tags = cfg.tags_of(group.name)
             if not tags:
                 continue
             rows = rows_of(cfg, group.name, driver)
-            polled = PollGroup(rows, bus.writer(cfg.block_name(group.name)), clock)
-            job = _Job(polled, group.period_ms * 1_000_000, group.phase_ms * 1_000_000)
-            self._jobs.append(job)
-            self._add_setpoints(tags, rows, polled)
+            settings = GroupSettings(
+                no_read=closed,
+                refused_again_s=options.refused_again_s,
+                max_age_s=tuple(tags.column("max_age_s")),
+                cost=self._cost,
+                mark=UNCERTAIN_SIMULATED if cfg.simulate else GOOD,
+            )
+            polled = PollGroup(rows, bus.writer(cfg.block_name(group.name)), self._clock, settings)
+            period_ns, phase_ns = group.period_ms * 1_000_000, group.phase_ms * 1_000_000
+            self._jobs.append(Job(group.name, polled, period_ns, phase_ns, self._stale_ns, len(rows)))
+            for row in tags.rows_where("access", "rw").tolist():
+                tag = tags[row]
+                self._setpoints[tag.name] = Setpoint(tag, rows[row], row, polled)
+            yield from (row.place.space for row in rows)
+
+    def _add_captures(self, bus: Bus, driver: type[Driver]) -> Iterator[Hashable]:
+        """Add the captures; yield the spaces they are read from."""
+        cfg = self._cfg
         for capture in cfg.captures:
             heads, samples = capture_places(cfg, capture, driver)
             writer = bus.writer(cfg.block_name(capture.name))
-            taken = Capture(capture, heads, samples, writer, clock)
-            self._jobs.append(_Job(taken, capture.poll_ms * 1_000_000, 0))
+            taken = Capture(capture, heads, samples, writer, self._clock, simulated=cfg.simulate)
+            self._jobs.append(Job(capture.name, taken, capture.poll_ms * 1_000_000, 0, self._stale_ns, 1))
+            yield from (place.space for place in (*heads.values(), samples))
 
-    def _add_setpoints(self, tags: TagRows, rows: Sequence[Row], group: PollGroup) -> None:
-        for row in tags.rows_where("access", "rw").tolist():
-            tag = tags[row]
-            self._setpoints[tag.name] = Setpoint(tag, rows[row], row, group)
+    def _add_triggers(self) -> None:
+        jobs = {job.name: job for job in self._jobs}
+        for group in self._cfg.groups:
+            row = None if group.trigger is None else self._cfg.tags.row_of(group.trigger)
+            if row is None or group.name not in jobs:
+                continue
+            source = self._cfg.tags.cell(row, "group")
+            at = self._cfg.tags_of(source).row_of(self._cfg.tags.cell(row, "name"))
+            if at is not None and source in jobs:
+                jobs[source].triggers.append(Trigger(at, jobs[group.name]))
 
-    def _not_writable(self, tag: str) -> WriteOutcome:
-        if self._cfg.tags.row_of(tag) is None:
-            return WriteOutcome(BAD_NODE_ID_UNKNOWN, f"{self.name} has no tag {tag}")
-        return WriteOutcome(BAD_NOT_WRITABLE, f"{self.name}/{tag} is read only")
+    def _stations_of(self, spaces: Iterable[Hashable]) -> Stations | None:
+        """Return the units behind the connection, or None if there is only one."""
+        names = {self._wire.shape.station(space) for space in spaces} - {None}
+        if len(names) < 2:
+            return None
+        return Stations(self.name, sorted(names, key=repr), self._policy, self._clock, self._draw)
 
     @property
     def status(self) -> LinkStatus:
@@ -162,7 +178,8 @@ class Device:
                 tasks.create_task(self._beat(), name=f"{self.name}.beat")
                 tasks.create_task(self._work(), name=f"{self.name}.poll")
         finally:
-            self._outbox.refuse_all(WriteOutcome(BAD_NO_COMMUNICATION, "the server stops"))
+            stopping = WriteOutcome(BAD_NO_COMMUNICATION, "the server stops")
+            self._refuse_waiting(stopping)
             self._status = LinkStatus(State.CONNECTING, last_good_ns=self._status.last_good_ns, attempts=1)
             self._tell_readers()
             async with asyncio.timeout(_GOODBYE_S):
@@ -187,12 +204,10 @@ class Device:
             encoded = prepare(setpoint, value)
         except WriteRejectedError as exc:
             return WriteOutcome(exc.status, f"{self.name}/{tag}: {exc}")
-        refusal = self._refusal()
+        refusal = self._refusal() or self._unit_refusal(setpoint.place)
         if refusal is not None:
             return refusal
-        return await self._outbox.send(
-            WriteJob(lambda job: self._write_tag(job, setpoint, encoded)), timeout_s=timeout_s
-        )
+        return await self._writes.send_tag(setpoint, encoded, timeout_s=timeout_s)
 
     async def write_bytes(
         self, area: str, offset: int, payload: bytes, *, timeout_s: float = 1.0
@@ -208,8 +223,48 @@ class Device:
         refusal = self._refusal()
         if refusal is not None:
             return refusal
-        job = WriteJob(lambda job: self._write_raw(job, area, offset, payload))
-        return await self._outbox.send(job, timeout_s=timeout_s, urgent=True)
+        return await self._writes.send_bytes(area, offset, payload, timeout_s=timeout_s)
+
+    async def poll_now(self, group: str, *, timeout_s: float = 5.0) -> WriteOutcome:
+        """Poll a group or look at a capture now, whatever its period.
+
+        Args:
+            group: Its name in this device.
+            timeout_s: Longest wait until that is done, seconds.
+
+        Returns:
+            Good once its values have been published; otherwise a status of architecture §4.
+        """
+        job = next((job for job in self._jobs if job.name == group), None)
+        if job is None:
+            return WriteOutcome(BAD_NODE_ID_UNKNOWN, f"{self.name} has no group {group} that is polled")
+        if not self._status.reads:
+            return WriteOutcome(BAD_NO_COMMUNICATION, f"no link to {self.name}: {self._link.last_error}")
+        if len(job.asking) >= MOST_ASKING:
+            return WriteOutcome(BAD_TOO_MANY_OPERATIONS, f"{MOST_ASKING} wait for {group} already")
+        ask = Ask()
+        job.asking.append(ask)
+        self._make_due(job)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await ask.done.wait()
+        except TimeoutError:
+            return WriteOutcome(BAD_TIMEOUT, f"{group} was not polled within {timeout_s:g} s")
+        return ask.outcome
+
+    def _make_due(self, job: Job) -> None:
+        job.ask(self._clock.monotonic_ns())
+        self._writes.outbox.arrived.set()  # ends a wait for the next period
+
+    def _read_soon(self, setpoint: Setpoint) -> None:
+        for job in self._jobs:
+            if job.polled is setpoint.group:
+                job.ask(self._clock.monotonic_ns())
+
+    def _not_writable(self, tag: str) -> WriteOutcome:
+        if self._cfg.tags.row_of(tag) is None:
+            return WriteOutcome(BAD_NODE_ID_UNKNOWN, f"{self.name} has no tag {tag}")
+        return WriteOutcome(BAD_NOT_WRITABLE, f"{self.name}/{tag} is read only")
 
     def _refusal(self) -> WriteOutcome | None:
         if self._status.writes:
@@ -220,17 +275,34 @@ class Device:
             return WriteOutcome(BAD_INVALID_STATE, f"{self.name} is not started")
         return WriteOutcome(BAD_NO_COMMUNICATION, f"no link to {self.name}: {self._link.last_error}")
 
+    def _unit_refusal(self, place: Place) -> WriteOutcome | None:
+        if self._stations is None:
+            return None
+        unit = self._wire.shape.station(place.space)
+        state = self._stations.writes(unit)
+        if state is None:
+            return None
+        if state is State.RECOVERING:
+            return WriteOutcome(BAD_INVALID_STATE, f"unit {unit} of {self.name} has not proved itself yet")
+        reason = self._stations.reason_of(unit)
+        return WriteOutcome(BAD_NO_COMMUNICATION, f"unit {unit} of {self.name} does not answer: {reason}")
+
     async def _beat(self) -> None:
         """Show readers that this process lives, also while a device takes its time to answer."""
         while True:
             self._link.writer.beat()
             for job in self._jobs:
                 job.polled.writer.beat()
+                job.polled.age()
             self._tell_link()
             await self._clock.sleep(_BEAT_S)
 
     async def _work(self) -> None:
-        self._happen(Event.ENABLE)
+        if self._cfg.simulate:
+            _log.warning("driver.simulated", device=self.name, code="D386")
+            self._begin(Event.SIMULATE)
+        else:
+            self._happen(Event.ENABLE)
         self._tell_readers()
         while True:
             if self._status.state is State.CONNECTING:
@@ -247,11 +319,18 @@ class Device:
         except DeviceError as exc:
             self._fail(Event.CONNECT_FAILED, exc)
             return
+        self._begin(Event.CONNECTED)
+
+    def _begin(self, event: Event) -> None:
+        """Plan everything for a new connection, and make it due."""
+        self._cost.connected()
+        if self._stations is not None:
+            self._stations.reset()
         now_ns = self._clock.monotonic_ns()
         for job in self._jobs:
             job.polled.adopt(self._wire.shape)
             job.start(now_ns)
-        self._happen(Event.CONNECTED)
+        self._happen(event)
 
     async def _reopen(self) -> None:
         before = self._wire.shape
@@ -267,19 +346,14 @@ class Device:
         try:
             if not self._open:
                 await self._reopen()
-            await self._serve_writes()
+            await self._writes.serve()
             job = min(self._jobs, key=lambda job: job.due_ns, default=None)
-            if job is None:
-                await self._wait(self._policy.stale_after_s)
-                return
             now_ns = self._clock.monotonic_ns()
-            if job.due_ns > now_ns:
-                await self._wait((job.due_ns - now_ns) / 1e9)
-                return
-            again = await job.polled.poll(self._read)
-            job.done(self._clock.monotonic_ns(), again=again)
-            self._link.last_good_ns = self._clock.utc_ns()
-            self._happen(Event.GOOD_SCAN)
+            if job is not None and job.due_ns <= now_ns:
+                await self._poll(job)
+            else:
+                await self._wait(job, now_ns)
+            await self._asking.probe()
         except DeviceError as exc:
             event = Event.FAILED_REQUEST if self._open else Event.CONNECT_FAILED
             self._open = False
@@ -288,80 +362,46 @@ class Device:
             if self._status.reads:
                 await self._clock.sleep(_SUSPECT_PAUSE_S)
 
-    async def _wait(self, delay_s: float) -> None:
-        """Wait until a write arrives or the time is over."""
+    async def _poll(self, job: Job) -> None:
+        """Read what is due and tell everybody who waits for it."""
+        started_ns = self._clock.monotonic_ns()
+        late_ns = job.late_ns(started_ns)
+        asked, job.asking = job.asking, []
+        self._asking.heard = False
+        self._asking.deadline_ns = started_ns + job.stale_ns
+        outcome = WriteOutcome(BAD_NO_COMMUNICATION, f"{self.name} did not answer")
         try:
-            async with asyncio.timeout(delay_s):
-                await self._outbox.arrived.wait()
+            again = await job.polled.poll(self._asking.read)
+            if self._asking.heard:
+                outcome = WriteOutcome(GOOD)
+        finally:
+            for ask in asked:
+                ask.settle(outcome)
+        ended_ns = self._clock.monotonic_ns()
+        self._link.scanned((ended_ns - started_ns) / 1e6, late_ns, job.values)
+        self._link.counts.overruns += job.done(ended_ns, again=again)
+        for trigger in job.triggers:
+            trigger.look(job.polled.writer, ended_ns)
+        if self._asking.heard:
+            self._link.last_good_ns = self._clock.utc_ns()
+            self._happen(Event.GOOD_SCAN)
+        elif self._stations is not None and self._stations.all_lost:
+            raise DeviceError(f"none of its units answers: {self._stations.reason}")
+        if self._cost.has_changed(self._wire.shape, ended_ns):
+            for each in self._jobs:
+                each.polled.plan_anew()
+
+    async def _wait(self, job: Job | None, now_ns: int) -> None:
+        """Wait until a write arrives, or a read or the probe of a unit is due."""
+        due_ns = now_ns + self._stale_ns if job is None else job.due_ns
+        if self._stations is not None:
+            due_ns = min(due_ns, self._stations.due_ns)
+        delay_s = min((due_ns - now_ns) / 1e9, _LONGEST_WAIT_S)
+        try:
+            async with asyncio.timeout(max(0.0, delay_s)):
+                await self._writes.outbox.arrived.wait()
         except TimeoutError:
             return
-
-    async def _read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
-        """Send read requests, as many at once as the wire takes; writes that wait go in between."""
-        answers: list[Sequence[Reading]] = []
-        depth = self._wire.depth
-        for first in range(0, len(requests), depth):
-            await self._serve_writes()
-            started_ns = self._clock.monotonic_ns()
-            answers += await self._wire.read(requests[first : first + depth])
-            self._link.took((self._clock.monotonic_ns() - started_ns) / 1e6)
-        for answer in itertools.chain.from_iterable(answers):
-            if isinstance(answer, Fault):
-                self._link.last_error = answer.reason
-        return answers
-
-    async def _serve_writes(self) -> None:
-        if not self._outbox.arrived.is_set():
-            return
-        while (job := self._outbox.take()) is not None:
-            await job.perform(job)
-
-    async def _write_raw(self, job: WriteJob, area: str, offset: int, payload: bytes) -> None:
-        await self._settle(job, self._wire.write_bytes(area, offset, payload))
-
-    async def _write_tag(self, job: WriteJob, setpoint: Setpoint, encoded: bytes) -> None:
-        await self._settle(job, self._wire.write(setpoint.place, encoded), final=False)
-        if job.done.is_set():
-            return
-        try:
-            job.settle(judge_read_back(setpoint, encoded, await self._read_back(setpoint.place)))
-        except DeviceError as exc:
-            reason = f"the device took the value, but reading it back failed: {exc}"
-            job.settle(WriteOutcome(BAD_TIMEOUT, reason))
-            raise
-        for other in self._jobs:
-            if other.polled is setpoint.group:
-                other.due_ns = min(other.due_ns, self._clock.monotonic_ns())
-
-    async def _settle(self, job: WriteJob, write: Any, *, final: bool = True) -> None:
-        """Await a write and give the outcome; a fault of the link passes on after that."""
-        job.sent = True
-        try:
-            await write
-        except DeviceRefusedError as exc:
-            self._link.last_error = str(exc)
-            job.settle(WriteOutcome(exc.status, str(exc)))
-        except DeviceTimeoutError as exc:
-            job.settle(WriteOutcome(BAD_TIMEOUT, f"{exc}; the write may still take effect"))
-            raise
-        except DeviceError as exc:
-            job.settle(WriteOutcome(BAD_TIMEOUT, f"{exc}; the write may have taken effect"))
-            raise
-        else:
-            if final:
-                job.settle(WriteOutcome(GOOD))
-
-    async def _read_back(self, place: Place) -> bytes | Fault:
-        plan = plan_reads([place], self._wire.shape)
-        wire = bytearray(plan.image_bytes)
-        for request in plan.requests:
-            (answers,) = await self._wire.read((request,))
-            for fragment, answer in zip(request.fragments, answers, strict=True):
-                if isinstance(answer, Fault):
-                    return answer
-                held = content(answer)
-                wire[fragment.image_at : fragment.image_at + len(held)] = held
-        return bytes(wire)
 
     def _fail(self, event: Event, error: DeviceError) -> None:
         self._link.last_error = str(error)
@@ -375,13 +415,20 @@ class Device:
         if after.state is before.state and after.link is before.link:
             return
         if after.state is State.OFFLINE:
-            self._outbox.refuse_all(
+            self._refuse_waiting(
                 WriteOutcome(BAD_NO_COMMUNICATION, f"no link to {self.name}: {self._link.last_error}")
             )
         self._log_change(before, after)
         if after.link is not before.link:
             self._tell_readers()
         self._tell_link(changed=True)
+
+    def _refuse_waiting(self, outcome: WriteOutcome) -> None:
+        self._writes.outbox.refuse_all(outcome)
+        for job in self._jobs:
+            asked, job.asking = job.asking, []
+            for ask in asked:
+                ask.settle(outcome)
 
     def _log_change(self, before: LinkStatus, after: LinkStatus) -> None:
         """One line when a link is lost and one when it has proved itself again."""
@@ -393,20 +440,31 @@ class Device:
             _log.info("driver.connected", device=self.name, outage_s=round(outage_s, 3))
 
     def _tell_readers(self) -> None:
-        """Publish every block once with the link's new state; values stay as they are."""
+        """Publish blocks once with the link's new state; values stay as they are.
+
+        That the link is up a group says itself, with the first values that come over it: between the loss
+        and them nobody may see anything but the loss. A capture has nothing to say until the next waveform.
+        """
         link = self._status.link
         for job in self._jobs:
-            job.polled.writer.publish(link=link, refreshed=False)
+            if link is not Link.UP or isinstance(job.polled, Capture):
+                job.polled.writer.publish(link=link, refreshed=False)
 
     def _tell_link(self, *, changed: bool = False) -> None:
-        bad = total = 0
+        if not changed and not self._link.is_due:
+            return
+        bad = total = refused = 0
         for job in self._jobs:
             status = job.polled.writer.batch.status
             bad += int(bad_rows(status).sum())
             total += status.size
+            refused += job.polled.refused
         if self._status.link is not Link.UP:
             bad = total
-        self._link.publish(self._status.state, self._wire.traffic, good=total - bad, bad=bad, changed=changed)
+        counts = self._link.counts
+        counts.refused = refused
+        counts.units_lost = 0 if self._stations is None else self._stations.lost
+        self._link.publish(self._status.state, self._wire.traffic, good=total - bad, bad=bad)
 
 
 def build_device(

@@ -203,7 +203,8 @@ async def test_a_hole_between_tags_costs_none() -> None:
 
 
 async def test_what_was_refused_is_tried_again_over_a_new_link() -> None:
-    async with plant({"a": "hr:0:INT", "b": "hr:7:INT"}) as (peer, cable, bench):
+    tags = {"a": "hr:0:INT", "b": "hr:7:INT"}
+    async with plant(tags, options={"refused_again_s": 0.05}) as (peer, cable, bench):
         peer.holes = {7}
         async with bench.running() as device:
             await bench.until(lambda: bench.statuses("fast")["b"] == BAD_CONFIGURATION_ERROR)
