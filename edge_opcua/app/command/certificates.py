@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from edge_opcua.app.command.run import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, say
+from edge_opcua.app.command.tell import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, say
 from edge_opcua.config.loader import load as load_config
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.statedir import StateDir, state_option

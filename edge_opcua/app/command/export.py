@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_opcua.app.build import plan
-from edge_opcua.app.command.run import WRONG_USE, complain, say
+from edge_opcua.app.command.tell import WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text
 from edge_opcua.config.schema import EdgeConfig

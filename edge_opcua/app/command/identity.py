@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_opcua.app.command.names import move_line
-from edge_opcua.app.command.run import WRONG_USE, complain, say
+from edge_opcua.app.command.tell import WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text
 from edge_opcua.core.statedir import StateDir

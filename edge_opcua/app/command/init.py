@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from edge_opcua.app.command.inittext import configuration_text, one_line, table_text
 from edge_opcua.app.command.look import Looked, look, prober_at
-from edge_opcua.app.command.run import WRONG_USE, complain, say
+from edge_opcua.app.command.tell import WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text
 from edge_opcua.config.schema import NAME_PATTERN

@@ -16,9 +16,9 @@ from edge_opcua.app.build import Plan, plan
 from edge_opcua.app.command.console import server_answers
 from edge_opcua.app.command.inittext import one_line
 from edge_opcua.app.command.look import Looked, failed_by, host_of, look, prober_at, told
-from edge_opcua.app.command.run import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.app.command.serverlive import read_from_server
 from edge_opcua.app.command.tagfaults import TagReading, problems_of
+from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.app.pages import plain_value
 from edge_opcua.config.codes import codes
 from edge_opcua.config.loader import Loaded, load

@@ -19,8 +19,8 @@ from edge_opcua.app.command.probetext import (
     reading_lines,
     table_lines,
 )
-from edge_opcua.app.command.run import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.app.command.scan import PACKETS_PER_S, PORTS, addresses_of, scan
+from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.logs import silenced
 from edge_opcua.drivers.probing import Candidate, Finding, Prober, Target

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edge_opcua.app.command.run import ANSWER_IS_NO, complain, say
+from edge_opcua.app.command.tell import ANSWER_IS_NO, complain, say
 from edge_opcua.core.journalfile import Record, look
 from edge_opcua.core.statedir import StateDir
 

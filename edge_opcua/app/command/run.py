@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_opcua.app.build import Plan, plan
 from edge_opcua.app.command.names import examine
+from edge_opcua.app.command.tell import REFUSED, WRONG_USE, complain, say
 from edge_opcua.app.command.warnings import certificate_warnings
 from edge_opcua.app.models import install_delivered
 from edge_opcua.app.supervisor import Supervisor, state_at
@@ -23,22 +24,6 @@ from edge_opcua.core.process import die_with_parent
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import ConfigError, ControlError, SecurityError
 from edge_opcua.opcua.identity import guard_identity
-
-ANSWER_IS_NO = 1
-WRONG_USE = 2
-REFUSED = 3
-
-
-def say(line: str) -> None:
-    """Print a line for a person, at once even into a pipe."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def complain(text: str) -> None:
-    """Print a line on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) -> int:

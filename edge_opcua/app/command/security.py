@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from edge_opcua.app.command.filemodes import FileMode, file_modes
-from edge_opcua.app.command.run import ANSWER_IS_NO, WRONG_USE, complain, say
+from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import check_json, problems_text
 from edge_opcua.config.schema import AccessConfig, EdgeConfig, OpcuaConfig

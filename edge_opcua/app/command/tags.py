@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_opcua.app.command.run import ANSWER_IS_NO, WRONG_USE, complain, say
+from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.config.exchange.acceptance import Accepted, accept, refuse
 from edge_opcua.config.exchange.formats import NAMES, read_list, write_list
 from edge_opcua.config.exchange.listing import ListedTag, ListError, Listing, Target

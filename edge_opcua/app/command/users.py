@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_opcua.app.command.run import ANSWER_IS_NO, WRONG_USE, complain, say
+from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import SecurityError
 from edge_opcua.security.pki import own_certificate

@@ -1,0 +1,22 @@
+"""How commands speak: lines for a person, complaints on stderr, and what their exit codes mean."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+ANSWER_IS_NO: Final = 1
+WRONG_USE: Final = 2
+REFUSED: Final = 3
+
+
+def say(line: str) -> None:
+    """Print a line for a person, at once even into a pipe."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """Print a line on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
