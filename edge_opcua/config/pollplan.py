@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from edge_opcua.config.busplan import bus_json, bus_rows
 from edge_opcua.config.problem import Problem, Severity
-from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OpcuaConfig, PipelineConfig
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig, GroupConfig, OpcuaConfig, PipelineConfig
 from edge_opcua.config.syntax import Document
 from edge_opcua.core.values import BlockSpec
 
@@ -76,9 +76,9 @@ def _reads(config: EdgeConfig, plans: Sequence[PollPlan]) -> list[list[str]]:
     rows = []
     for number, device in enumerate(config.devices):
         reads = plans[number].reads if number < len(plans) else {}
-        head = [device.name, device.driver, _address(device.url)]
+        head = [device.name, device.driver, "simulated" if device.simulate else _address(device.url)]
         for group in device.groups:
-            polls = _polls(reads.get(group.name), group.period_ms)
+            polls = _polls(reads.get(group.name), group.period_ms, _demand(group))
             rows.append([*head, group.name, _many(len(device.tags_of(group.name)), "tag"), polls])
             head = ["", "", ""]
         for capture in device.captures:
@@ -91,8 +91,17 @@ def _reads(config: EdgeConfig, plans: Sequence[PollPlan]) -> list[list[str]]:
     return rows
 
 
-def _polls(reads: Reads | None, period_ms: int) -> str:
+def _demand(group: GroupConfig) -> str:
+    """Return what makes a group due apart from its period."""
+    return f"when {group.trigger} changes" if group.trigger else "on request"
+
+
+def _polls(reads: Reads | None, period_ms: int, demand: str = "") -> str:
     every = f"every {period_ms / 1000:g} s" if period_ms >= 1000 else f"every {period_ms} ms"
+    if not period_ms:
+        every = demand
+    elif demand.startswith("when"):
+        every += f" and {demand}"
     if reads is None:
         return every
     extra = f", {reads.extra_requests} more when ready" if reads.extra_requests else ""
@@ -109,7 +118,8 @@ def requests_per_second(device: DeviceConfig, reads: Mapping[str, Reads]) -> flo
     """Return the requests a device gets each second, without the samples of captures."""
     periods = {group.name: group.period_ms for group in device.groups}
     periods |= {capture.name: capture.poll_ms for capture in device.captures}
-    total = sum(reads[name].requests * 1000 / period for name, period in periods.items() if name in reads)
+    regular = [(reads[name].requests, period) for name, period in periods.items() if period and name in reads]
+    total = sum(requests * 1000 / period for requests, period in regular)
     return round(total, 1)
 
 
@@ -186,6 +196,7 @@ def plan_json(config: EdgeConfig, plans: Sequence[PollPlan], blocks: Sequence[Bl
             {
                 "device": device.name,
                 "driver": device.driver,
+                "simulated": device.simulate,
                 "tags": len(device.tags),
                 "groups": {group.name: group.period_ms for group in device.groups},
                 "captures": {capture.name: capture.sample_count for capture in device.captures},
