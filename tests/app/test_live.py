@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from edge_opcua.app.command.live import check_live
+from edge_opcua.app.command.look import told
 from edge_opcua.app.command.tagfaults import number_text
 from edge_opcua.cli import main
+from edge_opcua.config.codes import codes
 from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, GOOD
 from tests.app.plants import configuration, meter, server
 from tests.drivers.peers import ModbusPeer
@@ -206,6 +208,23 @@ def test_a_lost_link_of_the_server_is_told_with_its_reason(
     assert out.startswith("d0   in the server: OFFLINE   none of 7 tags\n")
     assert "error[D311] devices[d0]: 127.0.0.1:5 refuses the connection" in out
     assert "      help: check it" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "sentence", "step"),
+    [
+        ("D311 10.0.0.1:502 refuses it: check the port", "D311", "10.0.0.1:502 refuses it", "check the port"),
+        (
+            "D363 read of X: no such tag (CIP status 0x04)",
+            "D363",
+            "read of X: no such tag (CIP status 0x04)",
+            "",
+        ),
+        ("something else", "D310", "something else", ""),
+    ],
+)
+def test_what_a_driver_says_is_code_sentence_and_step(text: str, code: str, sentence: str, step: str) -> None:
+    assert told(text, "D310") == (code, sentence, step or codes()[code].remedy)
 
 
 def test_a_number_has_the_digits_of_its_type() -> None:

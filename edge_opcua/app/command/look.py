@@ -6,7 +6,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -106,10 +106,18 @@ async def look(prober: Prober, target: Target) -> AsyncIterator[Finding]:
                 yield failed_by(step, exc)
                 return
             step = finding.step
-            yield finding
+            yield _with_help(finding)
     finally:
         async with asyncio.timeout(_GOODBYE_S):
             await steps.aclose()
+
+
+def _with_help(finding: Finding) -> Finding:
+    """Return a failed step with what to do next, also where the prober left it in the sentence."""
+    if not finding.code or finding.help:
+        return finding
+    _, text, what_to_do = told(f"{finding.code} {finding.text}", finding.code)
+    return replace(finding, text=text, help=what_to_do)
 
 
 def failed_by(step: str, error: DeviceError) -> Finding:
@@ -125,13 +133,14 @@ def told(text: str, fallback: str) -> tuple[str, str, str]:
     """Return code, sentence and next step of what a driver said.
 
     Drivers say ``D311 192.168.0.20:502 refuses the connection: check the port``; a text without a code has
-    the fallback, one without a step the remedy of its code's page.
+    the fallback. One that ends in the protocol's own number, ``D363 read of X: no such tag (CIP status 0x04)``,
+    names no step: that is the remedy of its code's page.
     """
     named = _CODE.match(text)
     if named is None:
         return fallback, text, remedy(fallback)
     code, sentence, step = parts_of(text)
-    if code == named[1] and step:
+    if code == named[1] and not step.endswith(")"):
         return code, sentence, step
     return named[1], text[named.end() :], remedy(named[1])
 

@@ -131,10 +131,12 @@ async def _look_at(looked: Looked, prober: Prober, target: Target, steps: Steps 
     ping = await ping_ms(host_of(target.url), target.timeout_s)
     if ping is not None:
         steps.piece(f"ping {ping:.1f} ms")
-    async for finding in look(prober, target):
-        looked.findings.append(finding)
-        _show(steps, finding)
-    steps.end()
+    try:
+        async for finding in look(prober, target):
+            looked.findings.append(finding)
+            _show(steps, finding)
+    finally:
+        steps.end()
     return ping
 
 

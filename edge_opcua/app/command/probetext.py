@@ -80,6 +80,8 @@ def failure_lines(finding: Finding) -> str:
 
 def reading_lines(candidates: Sequence[Candidate]) -> list[str]:
     """Return the ways to read some bytes, side by side, the plausible one marked."""
+    if not candidates:
+        return []
     kinds = list(dict.fromkeys(kind for candidate in candidates for kind in candidate.values))
     if len(candidates) == 1 and not candidates[0].order:
         values = candidates[0].values

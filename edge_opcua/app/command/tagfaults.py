@@ -26,7 +26,7 @@ from edge_opcua.errors import AddressError, ConfigError, WriteRejectedError
 
 _ORDERS: Final = ("ABCD", "CDAB", "BADC", "DCBA")
 _ORDER_SETTING: Final = re.compile(r"\s*;\s*order\s*=[^;]*")
-_WHERE: Final = re.compile(r"(?:unit \d+ )?(\S+?):? ")
+_WHERE: Final = re.compile(r"(?:unit \d+ |read of )?(\S+?):? ")
 _INFO_BITS: Final = 0xFFFF0000
 
 

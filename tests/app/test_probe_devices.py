@@ -1,0 +1,173 @@
+"""``probe`` against devices that are there, are not there, or are something else; every way a user meets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from edge_opcua.cli import main
+from edge_opcua.config.codes import codes
+from tests.app.plants import meter, on_a_thread
+from tests.drivers.peers import ModbusPeer
+
+WRITES = {5, 6, 15, 16, 22, 23}
+
+
+@pytest.fixture(autouse=True)
+def no_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find no ``ping``: what it answers is this machine's business."""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+
+@pytest.fixture
+def device() -> Iterator[ModbusPeer]:
+    with meter() as peer:
+        yield peer
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """Serve what is no PLC: whoever sends something gets this; empty for nothing at all. Yields the port."""
+    ports: list[int] = []
+
+    async def serve(started: Callable[[], None], stop: asyncio.Event) -> None:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.read(1024):
+                writer.write(answer)
+            writer.close()
+
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        ports.append(server.sockets[0].getsockname()[1])
+        started()
+        await stop.wait()
+        server.close()
+
+    with on_a_thread(serve):
+        yield ports[0]
+
+
+def refusing_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def probed(capsys: pytest.CaptureFixture[str], *arguments: str, timeout: str = "0.3") -> tuple[int, str]:
+    code = main(["probe", *arguments, "--timeout", timeout])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return code, out + err
+
+
+def assert_told(code: int, text: str, wanted: str) -> None:
+    """Hold a failed probe against what a person needs: a code that is explained, and what to do now."""
+    assert code == 1
+    assert f"error[{wanted}] " in text
+    assert "      help: " in text
+    assert f"edge-opcua explain {wanted}" in text
+    assert wanted in codes()
+
+
+HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+
+
+def test_an_unknown_host_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = probed(capsys, "modbus://no-such-plc.invalid/1", timeout="5")
+    assert_told(code, text, "D312")
+
+
+def test_a_refused_port_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = probed(capsys, f"modbus://127.0.0.1:{refusing_port()}/1")
+    assert_told(code, text, "D311")
+
+
+def test_a_web_server_is_not_taken_for_a_plc(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(HTTP) as port:
+        code, text = probed(capsys, f"modbus://127.0.0.1:{port}/1")
+    assert_told(code, text, "D314")
+    assert f"tcp {port} open" in text
+
+
+def test_a_service_that_says_nothing_is_told_as_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(b"") as port:
+        code, text = probed(capsys, f"modbus://127.0.0.1:{port}/1", timeout="0.1")
+    assert_told(code, text, "D310")
+    assert f"tcp {port} open" in text
+
+
+def test_a_silent_device_is_told_as_silent(device: ModbusPeer, capsys: pytest.CaptureFixture[str]) -> None:
+    device.silent = True
+    code, text = probed(capsys, f"modbus://127.0.0.1:{device.port}/1", timeout="0.1")
+    assert_told(code, text, "D310")
+
+
+def test_another_unit_that_answers_is_named(device: ModbusPeer, capsys: pytest.CaptureFixture[str]) -> None:
+    device.distort = lambda request, answer: (answer,) if request[6] == 255 else ()
+    code, text = probed(capsys, f"modbus://127.0.0.1:{device.port}/9", timeout="0.1")
+    assert_told(code, text, "D357")
+    assert "unit 9 is silent, unit 255 answers" in text
+
+
+def test_a_register_that_is_not_there_is_one_failed_read_and_the_others_go_on(
+    device: ModbusPeer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"modbus://127.0.0.1:{device.port}/1"
+    code, text = probed(capsys, url, "--read", "hr:340", "--read", "hr:100x2")
+    assert_told(code, text, "D341")
+    assert "<- plausible: small, few digits" in text
+    assert "  hr100,1/hr:100:REAL;order=CDAB," in text
+
+
+def test_an_address_that_is_none_is_wrong_use_and_nothing_is_connected(
+    device: ModbusPeer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = probed(capsys, f"modbus://127.0.0.1:{device.port}/1", "--read", "hx:1")
+    assert code == 2
+    assert text.splitlines()[1].startswith("error[T211]")
+    assert device.connections == 0
+
+
+def test_a_probe_is_one_connection_that_is_closed_and_has_no_write_in_it(
+    device: ModbusPeer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"modbus://127.0.0.1:{device.port}/1"
+    reads = ["--read", "hr:100x2", "--read", "co:1x3", "--read", "hr:10:UINT", "--units", "1-3"]
+    code, text = probed(capsys, url, *reads)
+    assert code == 0
+    functions = [function for _, function, _, _ in device.asked]
+    assert functions
+    assert WRITES.isdisjoint(functions)
+    assert f"{len(functions)} requests sent, nothing written." in text
+    assert device.connections == 1
+    for _ in range(200):
+        if not device._writers:
+            break
+        time.sleep(0.01)
+    assert not device._writers  # closed from our side
+    assert "units 1..3" in text
+
+
+def test_json_tells_the_same_in_one_object(device: ModbusPeer, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = probed(capsys, f"modbus://127.0.0.1:{device.port}/1", "--read", "hr:100x2", "--json")
+    told = json.loads(text)
+    assert (code, told["ok"]) == (0, True)
+    read = next(f for f in told["devices"][0]["findings"] if f["step"] == "read")
+    (likely,) = [one for one in read["candidates"] if one["plausible"]]
+    assert likely["values"]["REAL"] == pytest.approx(23.41)
+    assert told["devices"][0]["table"] == [f"hr100,{likely['address']},"]
+
+
+def test_json_of_a_failure_has_code_and_help_and_the_same_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, text = probed(capsys, f"modbus://127.0.0.1:{refusing_port()}/1", "--json")
+    told = json.loads(text)
+    assert (code, told["ok"], told["devices"][0]["answers"]) == (1, False, False)
+    (finding,) = told["devices"][0]["findings"]
+    assert finding["code"] == "D311"
+    assert finding["help"]
