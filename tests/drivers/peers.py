@@ -12,6 +12,8 @@ from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.values import BAD_WAITING_FOR_INITIAL_DATA
+from edge_opcua.drivers.ethernetip import EtherNetIpDriver
+from edge_opcua.drivers.ethernetip.wire import EipWire
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import ModbusDriver
 from edge_opcua.drivers.modbus.wire import ModbusWire
@@ -31,8 +33,8 @@ OPTIONS: dict[str, Any] = {
 }
 
 # Looking plugins up reads files and importing a wire does too; neither may happen in a test's loop.
-WIRES = (ModbusWire, S7Wire)
-DRIVERS: dict[str, type[Driver]] = {"modbus": ModbusDriver, "s7": S7Driver}
+WIRES = (EipWire, ModbusWire, S7Wire)
+DRIVERS: dict[str, type[Driver]] = {"ethernet-ip": EtherNetIpDriver, "modbus": ModbusDriver, "s7": S7Driver}
 
 
 class Known:

@@ -27,17 +27,18 @@ _INDEX: Final = r"\[(?:\d{1,10})(?:,\d{1,10}){0,2}\]"
 # A module's tags have colons of their own (Local:1:I.Data), a program's tags begin with Program:Name.
 _TAG: Final = re.compile(
     rf"(?:Program:{_NAME}\.)?{_NAME}(?::[A-Za-z0-9_]{{1,40}}){{0,2}}(?:{_INDEX})?(?:\.{_NAME}(?:{_INDEX})?)*(?:\.\d{{1,2}})?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
-_BIT: Final = re.compile(r"(?P<path>.+)\.(?P<bit>\d{1,2})")
-_LAST_INDEX: Final = re.compile(r"(?P<path>.*?)(?P<before>\[\d+(?:,\d+)*,|\[)(?P<index>\d+)\]")
+_BIT: Final = re.compile(r"(?P<path>.+)\.(?P<bit>\d{1,2})", re.ASCII)
+_LAST_INDEX: Final = re.compile(r"(?P<path>.*?)(?P<before>\[\d+(?:,\d+)*,|\[)(?P<index>\d+)\]", re.ASCII)
 _NUMBER: Final = r"(?:0[xX][0-9A-Fa-f]{1,8}|\d{1,10})"
 _CIP: Final = re.compile(
     rf"@(?P<class>{_NUMBER})/(?P<instance>{_NUMBER})/(?P<attribute>{_NUMBER})"
-    rf"(?:\+(?P<offset>{_NUMBER}))?(?:\.(?P<bit>\d{{1,2}}))?"
+    rf"(?:\+(?P<offset>{_NUMBER}))?(?:\.(?P<bit>\d{{1,2}}))?",
+    re.ASCII,
 )
-_TYPE_LIKE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\[\d*\]|[xX]\d+)?")
-_BYTES: Final = re.compile(r"BYTES\[(\d{1,9})\]", re.IGNORECASE)
+_TYPE_LIKE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\[\d*\]|[xX]\d+)?", re.ASCII)
+_BYTES: Final = re.compile(r"BYTES\[(\d{1,9})\]", re.IGNORECASE | re.ASCII)
 _STRING_ARRAY: Final = re.compile(r"STRING\[\d+\](?:\[|[xX]).*|STRING[xX]\d+", re.IGNORECASE)
 
 _HINT: Final = (
@@ -270,9 +271,7 @@ def _attribute(address: str) -> EipAddress:
         raise AddressError(
             f"{address} has no type", hint=f"write e.g. {place}:BYTES[32] or {place}:INT", code="T213"
         )
-    numbers = [
-        int(match[name], 0) if match[name] else 0 for name in ("class", "instance", "attribute", "offset")
-    ]
+    numbers = [_integer(match[name] or "0") for name in ("class", "instance", "attribute", "offset")]
     if max(numbers[:3]) > 0xFFFF or numbers[3] > 0xFFFF:
         raise AddressError(f"{address}: class, instance and attribute go up to 65535", code="T216")
     kind = _type("STRING[32]" if type_text.strip().upper() == "STRING" else type_text, address)
@@ -290,6 +289,10 @@ def _attribute(address: str) -> EipAddress:
         return EipAddress(shown, Space.of_attribute(path, ATTRIBUTE, 1), offset, size, None, kind)
     size = (bit % 8 + max(1, kind.count) - 1) // 8 + 1
     return EipAddress(shown, Space.of_attribute(path, ATTRIBUTE, 1), offset + bit // 8, size, bit, kind)
+
+
+def _integer(text: str) -> int:
+    return int(text, 16) if text[:2] in ("0x", "0X") else int(text)
 
 
 def _check_attribute_bit(kind: TypeText, bit: int | None, place: str, address: str) -> None:
