@@ -42,7 +42,7 @@ def _add_import(tags: argparse.ArgumentParser) -> None:
         "--policy",
         choices=("abort", "skip", "rename", "replace"),
         default="skip",
-        help="what becomes of names that are there already; abort: write nothing if a row is left out (import)",
+        help="what becomes of names that are there already; abort: nothing if a row is left out (import)",
     )
     tags.add_argument(
         "--db",
@@ -239,6 +239,15 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--end-with-parent", action="store_true", help="end when the starting process does")
 
 
+def _add_reload(commands: Any) -> None:
+    reload = commands.add_parser(
+        "reload", help="let the running server take over its changed configuration, all of it or nothing"
+    )
+    _add_common(reload)
+    reload.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    reload.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
 def _add_probe(commands: Any) -> None:
     probe = commands.add_parser(
         "probe",
@@ -393,6 +402,7 @@ def build_parser() -> argparse.ArgumentParser:
 # In the order of --help: run it, commission it, look at it, let people in, measure it.
 _FAMILIES: tuple[Callable[[Any], None], ...] = (
     _add_run,
+    _add_reload,
     _add_check,
     _add_probe,
     _add_init,
@@ -562,6 +572,9 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         "edge_opcua.app.command.export", "export_nodesets", _config(args), out=args.out
     ),
     "explain": lambda args, _: _call("edge_opcua.app.command.run", "explain", args.code),
+    "reload": lambda args, state: _call(
+        "edge_opcua.app.command.reload", "reload", state, dry_run=args.dry_run, as_json=args.json
+    ),
     "status": lambda args, state: _call("edge_opcua.app.command.console", "status", state, as_json=args.json),
     "watch": lambda args, state: _call(
         "edge_opcua.app.command.console",

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import structlog
 
+from edge_opcua.app.changes import Change, Changes
+from edge_opcua.app.impact import device_blocks
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import paused, settle
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
 from edge_opcua.core.process import Child
 from edge_opcua.core.supervise import supervise
-from edge_opcua.core.values import BAD_NODE_ID_UNKNOWN, BAD_NOT_SUPPORTED, is_bad, status_name
+from edge_opcua.core.values import (
+    BAD_INVALID_STATE,
+    BAD_NODE_ID_UNKNOWN,
+    BAD_NOT_SUPPORTED,
+    Link,
+    is_bad,
+    status_name,
+)
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.poller import Device, build_device
+from edge_opcua.errors import ConfigError
 from edge_opcua.writeback.executor import Executor, build_executor
 
 _log = structlog.get_logger(__name__)
@@ -23,44 +35,143 @@ _log = structlog.get_logger(__name__)
 RECORDS = "records"
 RELEASE_S = 0.4
 TELL_S = 0.1
+STOP_S = 2.0
+
+_Part = TypeVar("_Part", Device, Executor)
 
 
 async def run(child: Child, config: EdgeConfig) -> None:
     """Poll and write until the process shall stop; then release the outputs while the links still work."""
-    lines = Lines()
-    with paused():
-        devices = {cfg.name: build_device(cfg, child.bus, child.clock, lines) for cfg in config.devices}
-    executors = [
-        build_executor(
-            config,
-            output,
-            devices[output.device],
-            child.bus,
-            child.clock,
-            audit=partial(_audit_authority, child, output.name),
-        )
-        for output in config.outputs
-    ]
-    child.handle = _Writes(child, config, devices, executors).handle
+    plant = _Plant(child, config)
+    child.handle = _Writes(child, plant).handle
+    child.change = Changes(child, config, plant.change).handle
     settle()  # addresses and plans stay; looking through them again and again would delay a poll
     child.starting = False
-    async with asyncio.TaskGroup() as group:
-        polling = [
-            group.create_task(supervise(device.name, device.run, clock=child.clock), name=device.name)
-            for device in devices.values()
-        ]
-        writing = [
-            group.create_task(supervise(each.name, each.run, clock=child.clock), name=each.name)
-            for each in executors
-        ]
-        await child.stopping.wait()
-        for task in writing:
-            task.cancel()
+    await plant.run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Running(Generic[_Part]):
+    """A device or an executor at work."""
+
+    part: _Part
+    task: asyncio.Task[Any]
+
+    async def stop(self) -> None:
+        """End its work.
+
+        Raises:
+            ConfigError: It does not end; nobody else may take its place.
+        """
+        self.task.cancel()
+        _, pending = await asyncio.wait({self.task}, timeout=STOP_S)
+        if pending:
+            raise ConfigError(f"{self.part.name} does not stop", code="D388")
+
+
+class _Plant:
+    """The devices and outputs at work.
+
+    Attributes:
+        config: What runs.
+        devices: By name.
+        executors: By name of the output.
+        pausing: Names of devices that are being changed now.
+    """
+
+    def __init__(self, child: Child, config: EdgeConfig) -> None:
+        self.config = config
+        self.devices: dict[str, Device] = {}
+        self.executors: dict[str, Executor] = {}
+        self.pausing: frozenset[str] = frozenset()
+        self._child = child
+        self._lines = Lines(child.state_dir)
+        self._group = asyncio.TaskGroup()
+        self._running: dict[str, _Running[Device]] = {}
+        self._writing: dict[str, _Running[Executor]] = {}
+        self._build((device.name for device in config.devices), (output.name for output in config.outputs))
+
+    async def run(self) -> None:
+        """Work until the process shall stop; then release every output, and only then let the links go."""
+        async with self._group:
+            self._start(tuple(self.devices), tuple(self.executors))
+            await self._child.stopping.wait()
+            for writing in self._writing.values():
+                writing.task.cancel()
+            await self._release(self.executors)
+            for running in self._running.values():
+                running.task.cancel()
+
+    async def change(self, change: Change) -> None:
+        """Stop what goes or changes, the outputs first, and start what comes; the others do not notice."""
+        impact = change.impact
+        self.pausing = frozenset(impact.stopped_devices)
+        try:
+            await self._stop_outputs(impact.stopped_outputs)
+            await self._stop_devices(impact.stopped_devices)
+            self.config = change.new
+            self._carry_over(change)
+            self._build(impact.started_devices, impact.started_outputs)
+            self._start(impact.started_devices, impact.started_outputs)
+        finally:
+            self.pausing = frozenset()
+
+    def _build(self, devices: Iterable[str], outputs: Iterable[str]) -> None:
+        bus, clock, config = self._child.bus, self._child.clock, self.config
+        wanted = {output.name: output for output in config.outputs}
+        with paused():
+            for name in devices:
+                self.devices[name] = build_device(config.device(name), bus, clock, self._lines)
+        for name in outputs:
+            audit = partial(_audit_authority, self._child, name)
+            device = self.devices[wanted[name].device]
+            self.executors[name] = build_executor(config, wanted[name], device, bus, clock, audit=audit)
+
+    def _start(self, devices: Iterable[str], outputs: Iterable[str]) -> None:
+        for name in devices:
+            device = self.devices[name]
+            self._running[name] = _Running(device, self._task(name, device.run))
+        for name in outputs:
+            executor = self.executors[name]
+            self._writing[name] = _Running(executor, self._task(name, executor.run))
+
+    def _task(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[Any]:
+        return self._group.create_task(supervise(name, work, clock=self._child.clock), name=name)
+
+    async def _stop_outputs(self, names: Iterable[str]) -> None:
+        """Take authority away from outputs while their links still work."""
+        stopping = {name: self.executors[name] for name in names if name in self._writing}
+        for name in stopping:
+            await self._writing[name].stop()
+        await self._release(stopping)
+        for name in stopping:
+            del self._writing[name], self.executors[name]
+
+    async def _stop_devices(self, names: Iterable[str]) -> None:
+        stopping = [name for name in names if name in self._running]
+        async with asyncio.TaskGroup() as group:
+            for name in stopping:
+                group.create_task(self._running[name].stop(), name=f"stop.{name}")
+        for name in stopping:
+            del self._running[name], self.devices[name]
+
+    async def _release(self, executors: dict[str, Executor]) -> None:
         async with asyncio.TaskGroup() as releasing:
-            for each in executors:
-                releasing.create_task(_release(child, each), name=f"release.{each.name}")
-        for task in polling:
-            task.cancel()
+            for name, executor in executors.items():
+                releasing.create_task(_release(self._child, executor), name=f"release.{name}")
+
+    def _carry_over(self, change: Change) -> None:
+        """Let the last values of tags that stay stand in the new blocks until they are read again."""
+        bus = self._child.bus
+        for device in change.new.devices:
+            for block in device_blocks(device):
+                home = change.before.get(block)
+                if home is None or not change.has_moved(block) or block == device.link_block:
+                    continue
+                last = bus.reader(block, home=home).latest()
+                writer = bus.writer(block)
+                if last is not None and not writer.sequence and writer.batch.take_rows(last):
+                    writer.publish(link=Link.LOST, refreshed=False)
 
 
 async def _release(child: Child, executor: Executor) -> None:
@@ -77,31 +188,43 @@ def _audit_authority(child: Child, output: str, old: str, new: str, reason: str)
 class _Writes:
     """Answers ``write`` with what the device really did, and keeps a record of it."""
 
-    def __init__(
-        self, child: Child, config: EdgeConfig, devices: dict[str, Device], executors: list[Executor]
-    ) -> None:
+    def __init__(self, child: Child, plant: _Plant) -> None:
         self._child = child
-        self._devices = devices
-        self._acknowledged_by = {
-            output.acknowledge: executor
-            for output, executor in zip(config.outputs, executors, strict=True)
-            if output.acknowledge is not None
-        }
+        self._plant = plant
 
     async def handle(self, request: Request) -> Reply:
         """Write ``tag`` = ``value`` for ``user``."""
+        if request.kind == "poll":
+            return await self._poll(request)
         if request.kind != "write":
             return Reply(BAD_NOT_SUPPORTED, f"the io process does not know {request.kind}")
         tag, value, user = str(request.body["tag"]), request.body["value"], str(request.body.get("user", ""))
         device_name, _, tag_name = tag.partition("/")
-        device = self._devices.get(device_name)
+        if device_name in self._plant.pausing:
+            return Reply(BAD_INVALID_STATE, f"{device_name} is being changed")
+        device = self._plant.devices.get(device_name)
         if device is None:
             return Reply(BAD_NODE_ID_UNKNOWN, f"there is no device {device_name}")
         outcome = await device.write(tag_name, value, timeout_s=request.timeout_s)
         self._record(tag, value, user, status_name(outcome.status), outcome.reason)
-        if tag in self._acknowledged_by and value is True and not is_bad(outcome.status):
-            self._acknowledged_by[tag].acknowledge(user)
+        if value is True and not is_bad(outcome.status):
+            self._acknowledge(tag, user)
         return Reply(outcome.status, outcome.reason, {"recorded": True})
+
+    async def _poll(self, request: Request) -> Reply:
+        """Poll ``group`` of ``device`` now."""
+        name = str(request.body["device"])
+        device = self._plant.devices.get(name)
+        if device is None:
+            return Reply(BAD_NODE_ID_UNKNOWN, f"there is no device {name}")
+        outcome = await device.poll_now(str(request.body["group"]), timeout_s=request.timeout_s)
+        return Reply(outcome.status, outcome.reason)
+
+    def _acknowledge(self, tag: str, user: str) -> None:
+        for output in self._plant.config.outputs:
+            executor = self._plant.executors.get(output.name)
+            if output.acknowledge == tag and executor is not None:
+                executor.acknowledge(user)
 
     def _record(self, tag: str, value: Any, user: str, outcome: str, reason: str) -> None:
         _log.info("write.done", tag=tag, user=user, outcome=outcome, reason=reason)

@@ -33,6 +33,10 @@ class ModelJobs:
         keepers: The lanes, by pipeline.
         active: Remembers what was loaded.
         tell: Gets the notice of every step.
+
+    Attributes:
+        last: The notice of the last step, None before the first.
+        changing: Held while a model is changed; who changes the configuration holds it as well.
     """
 
     def __init__(
@@ -51,6 +55,11 @@ class ModelJobs:
         self._waiting: deque[Job] = deque()
         self._arrived = asyncio.Event()
         self.last: dict[str, Any] | None = None
+        self.changing = asyncio.Lock()
+
+    def reconfigure(self, config: EdgeConfig) -> None:
+        """Go by another configuration from now on."""
+        self._config = config
 
     def submit(self, body: Mapping[str, Any]) -> Reply:
         """Take a request and answer with its job; nothing has been done yet.
@@ -78,7 +87,8 @@ class ModelJobs:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                await self._do(self._waiting.popleft())
+                async with self.changing:
+                    await self._do(self._waiting.popleft())
 
     async def _do(self, job: Job) -> None:
         current = job

@@ -50,6 +50,10 @@ class ActiveModels:
         self._repository = ModelRepository(state.models)
         self._chosen: dict[str, dict[str, Any]] = self._read()
 
+    def reconfigure(self, config: EdgeConfig) -> None:
+        """Go by another configuration from now on."""
+        self._config = config
+
     def choice(self, pipeline: str) -> ModelChoice:
         """Return the model to start a pipeline with; a hash it has no file for is left empty.
 

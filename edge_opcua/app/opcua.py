@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.command.warnings import certificate_warnings
 from edge_opcua.app.models import ActiveModels
@@ -42,12 +43,13 @@ async def run(child: Child, config: EdgeConfig) -> None:
     Raises:
         ConfigError: The server cannot listen, or its certificate cannot be used; the supervisor shows why.
     """
-    config = _listening_on(config, _arguments(child.arguments))
+    listen = _arguments(child.arguments)
+    config = _listening_on(config, listen)
     state = StateDir(child.state_dir)
     files = Worker("opcua.files")
     try:
         pki = await files.call(_identity, state, config, timeout_s=FILES_S)
-        service = _Service(child, config, pki, files)
+        service = _Service(child, config, pki, files, listen)
         await service.run(await files.call(_models, state, config, timeout_s=FILES_S))
     except* ConfigError as group:
         exc = _first(group)
@@ -108,11 +110,12 @@ def _models(state: StateDir, config: EdgeConfig) -> list[ModelInfo]:
 class _Service:
     """The server with its connections to the other processes."""
 
-    def __init__(self, child: Child, config: EdgeConfig, pki: Pki, files: Worker) -> None:
+    def __init__(self, child: Child, config: EdgeConfig, pki: Pki, files: Worker, listen: str | None) -> None:
         self._child = child
         self._config = config
         self._pki = pki
         self._files = files
+        self._listen = listen
         self._state = StateDir(child.state_dir)
         self._server: PlantServer | None = None
         self._one_job_notice_at_a_time = asyncio.Lock()
@@ -140,12 +143,21 @@ class _Service:
             clock=self._child.clock,
         )
         self._child.handle = self._handle
+        self._child.change = Changes(self._child, self._config, self._change).handle
         await until_stopped(self._child, self._serve, self._announce)
 
     def _official(self) -> Path | None:
         """Return the folder of full official nodesets an operator dropped in, if there is one."""
         folder = self._state.root / "nodesets"
         return folder if folder.is_dir() else None
+
+    async def _change(self, change: Change) -> None:
+        assert self._server is not None
+        config = _listening_on(change.new, self._listen)
+        await self._server.change(config, change.has_moved)
+        self._config = config
+        models = await self._files.call(_models, self._state, config, timeout_s=FILES_S)
+        await self._server.on_models(models)
 
     async def _serve(self) -> None:
         assert self._server is not None

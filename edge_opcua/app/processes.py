@@ -35,11 +35,22 @@ class ChildProcess:
     Attributes:
         role: Name on the control channel.
         control: Our end of its control socket.
+        descriptors: Our end of the socket over which it gets descriptors of new memory.
+        inheritance: What it was given at its start.
     """
 
-    def __init__(self, role: str, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+    def __init__(
+        self,
+        role: str,
+        process: asyncio.subprocess.Process,
+        control: socket.socket,
+        descriptors: socket.socket,
+        inheritance: Inheritance,
+    ) -> None:
         self.role = role
         self.control = control
+        self.descriptors = descriptors
+        self.inheritance = inheritance
         self._process = process
 
     @classmethod
@@ -47,16 +58,19 @@ class ChildProcess:
         """Start ``python -m edge_opcua.app.child ROLE``; stdout goes nowhere, stderr where ours goes."""
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
-        fds = (*inheritance.bus.pass_fds, inheritance.config_fd, theirs.fileno())
+        sends, takes = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sends.settimeout(0)
+        fds = (*inheritance.bus.pass_fds, inheritance.config_fd, theirs.fileno(), takes.fileno())
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "edge_opcua.app.child",
                 role,
-                f"--bus-fd={inheritance.bus.fd}",
+                f"--bus-fd={','.join(map(str, inheritance.bus.fds))}",
                 f"--control-fd={theirs.fileno()}",
                 f"--config-fd={inheritance.config_fd}",
+                f"--descriptors-fd={takes.fileno()}",
                 f"--state={inheritance.state_dir}",
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -65,10 +79,12 @@ class ChildProcess:
             )
         except BaseException:
             ours.close()
+            sends.close()
             raise
         finally:
             theirs.close()
-        return cls(role, process, ours)
+            takes.close()
+        return cls(role, process, ours, sends, inheritance)
 
     @property
     def pid(self) -> int:
@@ -82,17 +98,19 @@ class ChildProcess:
 
     async def wait(self) -> int:
         """Return the exit code once it has ended; negative for a signal."""
-        return await self._process.wait()
+        code = await self._process.wait()
+        self.descriptors.close()
+        return code
 
     async def end(self, *, grace_s: float) -> int:
         """Ask it to stop, and kill it when ``grace_s`` is over; return the exit code."""
         self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(grace_s):
-                return await self._process.wait()
+                return await self.wait()
         except TimeoutError:
             self.kill()
-            return await self._process.wait()
+            return await self.wait()
 
     def kill(self) -> None:
         """Kill it now, frozen or not."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import structlog
 
 from edge_opcua.app.build import Plan
+from edge_opcua.app.hangup import has_terminal, is_ignored
 from edge_opcua.app.jobs import ModelJobs
 from edge_opcua.app.lanes import LaneKeeper
 from edge_opcua.app.models import ActiveModels
 from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd, exit_text
+from edge_opcua.app.reload import Reload, Report
 from edge_opcua.app.view import BusView
 from edge_opcua.app.watchdog import until_ended
 from edge_opcua.config.handover import packed
@@ -27,6 +29,7 @@ from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.control import Hub, Reply, Request
 from edge_opcua.core.process import EXIT_OK
+from edge_opcua.core.segment import Segment
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import BAD_NOT_SUPPORTED, GOOD
 
@@ -41,6 +44,7 @@ ANSWER_S = 0.5
 LOW_DISK_BYTES = 64 * 1024 * 1024
 LOW_DISK_SHARE = 0.02
 DISK_CHECK_S = 2.0
+_AUDITED = 2000  # characters of a difference
 
 
 @dataclass(slots=True)
@@ -108,7 +112,11 @@ class Supervisor:
             pipeline.name: LaneKeeper(pipeline.name, self._active.choice(pipeline.name), self, clock)
             for pipeline in config.pipelines
         }
+        self._keeping: dict[str, asyncio.Task[None]] = {}
         self._jobs = ModelJobs(config, self._keepers, self._active, self._on_job)
+        self._reload = Reload(self, state, clock)
+        self._reloading: set[asyncio.Task[Report]] = set()
+        self._had_terminal = has_terminal()
         self._board = Board()
         self._unreleased: list[str] = []
         self._children: list[ChildProcess] = []
@@ -117,7 +125,9 @@ class Supervisor:
         self._started_s = clock.monotonic_s()
 
     async def run(self) -> tuple[str, ...]:
-        """Run until SIGTERM, SIGINT or SIGHUP; then outputs are released first, and every process ends.
+        """Run until SIGTERM or SIGINT; then outputs are released first, and every process ends.
+
+        SIGHUP reads the configuration again (:mod:`edge_opcua.app.hangup`).
 
         Returns:
             Outputs that could not be released: there the PLC's own time-out has to act.
@@ -125,8 +135,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # started by nohup
-            loop.add_signal_handler(signal.SIGHUP, self._stopping.set)
+        if not is_ignored():
+            loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
             async with self._group:
                 tasks = [
@@ -139,13 +149,13 @@ class Supervisor:
                     self._group.create_task(self._keep(seat), name=f"keep.{seat.role}")
                     for seat in self._seats.values()
                 ]
-                tasks += [
-                    self._group.create_task(keeper.run(), name=f"keep.{keeper.pipeline}")
-                    for keeper in self._keepers.values()
-                ]
+                for keeper in self._keepers.values():
+                    self._run_keeper(keeper)
                 await self._stopping.wait()
+                for reload in self._reloading:
+                    reload.cancel()
                 await self._end_children()
-                for task in tasks:
+                for task in (*tasks, *self._keeping.values()):
                     task.cancel()
         finally:
             await self._kill_the_rest()
@@ -197,6 +207,89 @@ class Supervisor:
             self._announce(f"{source}: over after {seconds:.1f} s ({fault.code})")
             _log.info("fault.cleared", source=source, code=fault.code, duration_s=round(seconds, 3))
 
+    # What a reload needs (Host).
+
+    @property
+    def config(self) -> EdgeConfig:
+        """The configuration that runs."""
+        return self._config
+
+    @property
+    def bus(self) -> Bus:
+        """The tag bus."""
+        return self._bus
+
+    @property
+    def changing(self) -> asyncio.Lock:
+        """Held while a model is changed."""
+        return self._jobs.changing
+
+    def child(self, role: str) -> ChildProcess | None:
+        """Return the process of a role, None while there is none."""
+        return self._seats[role].child
+
+    def adopt(self, config: EdgeConfig, config_fd: int, segment: Segment) -> None:
+        """Run another configuration from now on; processes that start get it."""
+        self._bus.switch(segment)
+        self._config = config
+        os.close(self._inheritance.config_fd)
+        self._inheritance = Inheritance(self._bus, config_fd, str(self._state.root))
+        self._view = BusView(config, self._bus, self._clock)
+        self._active.reconfigure(config)
+        self._jobs.reconfigure(config)
+
+    async def change_lanes(self, stopped: Sequence[str], started: Sequence[str]) -> None:
+        """End the lanes of some pipelines, and start those of others."""
+        ending = [(self._keepers.pop(name), self._keeping.pop(name)) for name in stopped]
+        for name in started:
+            self._keepers[name] = LaneKeeper(name, self._active.choice(name), self, self._clock)
+        async with asyncio.TaskGroup() as group:
+            for keeper, task in ending:
+                group.create_task(self._end_lane(keeper, task), name=f"end.{keeper.pipeline}")
+        for name in started:
+            self._run_keeper(self._keepers[name])
+
+    def _run_keeper(self, keeper: LaneKeeper) -> None:
+        name = keeper.pipeline
+        self._keeping[name] = self._group.create_task(keeper.run(), name=f"keep.{name}")
+
+    async def _end_lane(self, keeper: LaneKeeper, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.wait({task}, timeout=END_S)
+        await keeper.end()
+        for child in self._children:  # one that was only just being started
+            if child.role.startswith(f"lane/{keeper.pipeline}/"):
+                self.disconnect(child.role)
+                if not child.has_ended:
+                    await child.end(grace_s=END_S)
+        self.clear_fault(keeper.pipeline)
+
+    def _on_hangup(self) -> None:
+        """Read the configuration again; end if the terminal has gone from which the server was started."""
+        if self._had_terminal and not has_terminal():
+            self._stopping.set()
+        else:
+            self._begin_reload(dry_run=False, who="SIGHUP")
+
+    def _begin_reload(self, *, dry_run: bool, who: str) -> asyncio.Task[Report]:
+        task = self._group.create_task(self._reloaded(dry_run=dry_run, who=who), name="reload")
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
+        return task
+
+    async def _reloaded(self, *, dry_run: bool, who: str) -> Report:
+        report = await self._reload.run(dry_run=dry_run)
+        if not dry_run:
+            text = f"error[{report.code}] " if report.code else ""
+            for line in (*report.changes, *report.effects, *report.problems.splitlines()):
+                self._announce(line)
+            self._announce(f"{text}reload: {report.outcome} {report.reason}".rstrip())
+            outcome = f"{report.outcome} {report.code} {report.reason}".strip()
+            new = "; ".join(report.changes)[:_AUDITED]
+            body = {"what": "configuration", "who": who, "new": new, "outcome": outcome}
+            self._hub.notify("records", "audit", body)
+        return report
+
     # Processes.
 
     async def _keep(self, seat: Seat) -> None:
@@ -217,6 +310,8 @@ class Supervisor:
     async def _fill(self, seat: Seat) -> None:
         """Give a role a process, and return when that has ended."""
         seat.child = child = await self.start(seat.role, *seat.arguments)
+        if child.inheritance is not self._inheritance:  # the configuration has changed meanwhile
+            child.kill()
         if (fault := self._board.faults.get(seat.role)) is not None and fault.code == "H651":
             self.clear_fault(seat.role)
         code = await self.until_ended(child)
@@ -294,6 +389,17 @@ class Supervisor:
                 return Reply(GOOD, "", {})
             case "load_model":
                 return self._jobs.submit(request.body)
+            case _:
+                return await self._asked(request)
+
+    async def _asked(self, request: Request) -> Reply:
+        """Answer the command line."""
+        match request.kind:
+            case "reload":
+                dry_run = bool(request.body.get("dry_run"))
+                # Shielded: whoever asked may go, what has begun is finished or undone.
+                task = self._begin_reload(dry_run=dry_run, who=request.origin or "edge-opcua reload")
+                return Reply(GOOD, "", (await asyncio.shield(task)).as_json())
             case "status":
                 return Reply(GOOD, "", await self._status())
             case "snapshot":

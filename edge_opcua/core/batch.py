@@ -224,3 +224,23 @@ class TagBatch:
     def copy_from(self, other: TagBatch) -> None:
         """Take over the image of another batch of the same block."""
         self.view[:] = other.view
+
+    def take_rows(self, other: TagBatch) -> int:
+        """Take over the rows of a batch of another block that have the same name, type and capacity.
+
+        Returns:
+            How many there are.
+        """
+        mine, theirs = self.layout, other.layout
+        taken = 0
+        for name, row in mine.rows.items():
+            there = theirs.rows.get(name)
+            if there is None:
+                continue
+            if mine.kinds[row] != theirs.kinds[there] or mine.lengths[row] != theirs.lengths[there]:
+                continue
+            self.set(row, other.value(there))
+            self.status[row] = other.status[there]
+            self.source_ns[row], self.server_ns[row] = other.source_ns[there], other.server_ns[there]
+            taken += 1
+        return taken

@@ -259,6 +259,15 @@ class Bus:
 
     # --- being changed -------------------------------------------------------------------------------
 
+    def kept(self, specs: Sequence[BlockSpec]) -> dict[str, int]:
+        """Return which of these blocks are there already, with the same rows, and where."""
+        found = {}
+        for spec in specs:
+            home = self.homes.get(spec.name)
+            if home is not None and self._segments[home].holds(spec):
+                found[spec.name] = home
+        return found
+
     def extend(self, specs: Sequence[BlockSpec]) -> Segment:
         """Make the segment with which the bus will hold the given blocks and no others; not in force yet.
 
@@ -270,14 +279,11 @@ class Bus:
             OSError: There is no memory or no descriptor left.
         """
         _check(specs)
+        homes = self.kept(specs)
         kept: dict[int, list[str]] = {}
-        others = []
-        for spec in specs:
-            home = self.homes.get(spec.name)
-            if home is not None and self._segments[home].holds(spec):
-                kept.setdefault(home, []).append(spec.name)
-            else:
-                others.append(spec)
+        for name, home in homes.items():
+            kept.setdefault(home, []).append(name)
+        others = [spec for spec in specs if spec.name not in homes]
         self._last += 1
         return Segment.create(others, bus_id=self.id, number=self._last, kept=kept)
 
@@ -360,9 +366,19 @@ class Bus:
         """Become the writer of a block, of which the caller is the only one; its epoch grows by one."""
         return BlockWriter(self._home(block), block, self.clock)
 
-    def reader(self, block: str, *, from_newest: bool = True) -> BlockReader:
-        """Return a new reader; its cursor stands at the newest batch, or at the oldest one kept."""
-        reader = BlockReader(self._home(block), block, self.clock)
+    def reader(self, block: str, *, from_newest: bool = True, home: int | None = None) -> BlockReader:
+        """Return a new reader; its cursor stands at the newest batch, or at the oldest one kept.
+
+        Args:
+            block: Name of the block.
+            from_newest: Where the cursor shall stand.
+            home: Number of the segment, for a block that is no longer in force and not retired yet.
+
+        Raises:
+            BusError: There is no such block.
+        """
+        segment = self._home(block) if home is None else self._segments[home]
+        reader = BlockReader(segment, block, self.clock)
         newest = reader.newest
         reader.cursor = newest if from_newest else max(0, newest - reader.spec.depth)
         return reader

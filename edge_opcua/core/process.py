@@ -36,6 +36,8 @@ RELEASE_S: Final = 0.8
 EXIT_S: Final = 1.0
 
 PING: Final = "ping"  # answered by every child whose event loop turns
+# The three steps of a change while it runs: take it over, go back, and let go of what was before.
+CHANGES: Final = ("change", "revert", "settle")
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -49,6 +51,10 @@ _log = structlog.get_logger(__name__)
 
 async def _not_ready(request: Request) -> Reply:
     return Reply(BAD_INVALID_STATE, f"{request.to} is still starting")
+
+
+async def _unchangeable(request: Request) -> Reply:
+    return Reply(BAD_INVALID_STATE, f"{request.to} cannot be changed now")
 
 
 @dataclass(slots=True)
@@ -65,6 +71,8 @@ class Child:
         arguments: What else the supervisor put on the command line.
         stopping: Set when the process shall release its outputs and return.
         handle: Answers requests of others; to be replaced as soon as the child can.
+        change: Answers :data:`CHANGES`; to be replaced as soon as the child can.
+        descriptors: Where descriptors of new memory come in, a socket of whole packets; None: nowhere.
         starting: Whether it makes what it needs, which may hold its event loop for long; pings tell.
     """
 
@@ -77,6 +85,8 @@ class Child:
     arguments: tuple[str, ...] = ()
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     handle: Handler = _not_ready
+    change: Handler = _unchangeable
+    descriptors: socket.socket | None = None
     starting: bool = False
 
 
@@ -85,8 +95,8 @@ def run_child(main: Callable[[Child], Awaitable[None]], argv: Sequence[str] | No
 
     Args:
         main: Works until ``child.stopping`` is set, then releases its outputs and returns.
-        argv: ``ROLE --bus-fd N --control-fd N --config-fd N [--state DIR] [more …]``; by default the
-            process's own.
+        argv: ``ROLE --bus-fd N[,N …] --control-fd N --config-fd N [--descriptors-fd N] [--state DIR]
+            [more …]``; by default the process's own.
 
     Returns:
         0 after an orderly end, 1 if ``main`` failed. 70 is the code of a process that had to be forced.
@@ -108,8 +118,10 @@ def run_child(main: Callable[[Child], Awaitable[None]], argv: Sequence[str] | No
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("role")
-    for name in ("--bus-fd", "--control-fd", "--config-fd"):
+    parser.add_argument("--bus-fd", type=lambda text: tuple(map(int, text.split(","))), required=True)
+    for name in ("--control-fd", "--config-fd"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--descriptors-fd", type=int)
     parser.add_argument("--state", type=Path, default=Path())
     return parser
 
@@ -122,7 +134,7 @@ async def _run(
     watchdog: _Watchdog,
 ) -> int:
     try:
-        bus = Bus.attach(given.bus_fd)
+        bus = Bus.attach(*given.bus_fd)
         config = mapped(given.config_fd)
     except (BusError, OSError, ValueError) as exc:  # ValueError: it is empty
         _log.error("process.cannot_start", error=describe(exc))
@@ -132,6 +144,8 @@ async def _run(
     async def handle(request: Request) -> Reply:
         if request.kind == PING:
             return Reply(body={"starting": child.starting})
+        if request.kind in CHANGES:
+            return await child.change(request)
         if request.kind != "stop":
             return await child.handle(request)
         stopping.set()
@@ -146,6 +160,7 @@ async def _run(
         state_dir=given.state,
         arguments=more,
         stopping=stopping,
+        descriptors=_descriptors(given.descriptors_fd),
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     try:
@@ -165,7 +180,17 @@ async def _run(
         return EXIT_FAILED
     finally:
         bus.close()
+        if child.descriptors is not None:
+            child.descriptors.close()
     return EXIT_OK
+
+
+def _descriptors(fd: int | None) -> socket.socket | None:
+    if fd is None:
+        return None
+    found = socket.socket(fileno=fd)
+    found.setblocking(False)  # noqa: FBT003 - the only way to say it
+    return found
 
 
 async def _until_end_of_file(child: Child) -> None:

@@ -193,13 +193,14 @@ class Access:
             self._of_node[node] = self._work_out(node)
 
     def cover(self, tags: TagTable, virtual: TagNodes) -> None:
-        """Decide for tags and their properties, too; done once they are all there.
+        """Decide for tags and their properties, too; done whenever all of them are there.
 
         A tag that clients may write is a set-point, everything else of them is plain. Four bytes are kept of
         each tag, of properties nothing.
         """
         self.changes += 1
         self._tags, self._virtual = tags, virtual
+        self._tag_codes = array("i")  # a tag may have become one that clients may write
 
     def kind(self, node: ua.NodeId) -> Kind:
         """Return what a node is for."""
@@ -226,7 +227,7 @@ class Access:
             return DEFAULTS[self._kind_of_tag(number)]
         assert self._tags is not None, "there are no numbers without tags"
         if number >= len(self._tag_codes):
-            self._tag_codes.extend([-1] * (len(self._tags) - len(self._tag_codes)))
+            self._tag_codes.extend([-1] * (self._tags.size - len(self._tag_codes)))
         code = self._tag_codes[number]
         if code < 0:
             table = self.table_of(self._tags.name(number), self._kind_of_tag(number))
@@ -238,7 +239,7 @@ class Access:
         assert self._tags is not None, "there are no numbers without tags"
         if not self._rules:
             return np.frombuffer(self._tags.writable, np.uint8)[numbers].astype(np.intp), _OF_TAGS
-        if len(self._tag_codes) == len(self._tags):
+        if len(self._tag_codes) == self._tags.size:
             codes = np.frombuffer(self._tag_codes, np.intc)[numbers].astype(np.intp)
         else:
             codes = np.full(len(numbers), -1, np.intp)

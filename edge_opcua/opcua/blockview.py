@@ -62,6 +62,10 @@ class BlockView:
         self._rows_of = _rows_of_columns(reader)
         self._steady_ns = -math.inf
 
+    def shows(self, bindings: Sequence[Binding]) -> bool:
+        """Whether these are the rows that it shows, and where."""
+        return self._bindings is bindings
+
     @property
     def is_watched(self) -> bool:
         """Whether anybody is to be told of changes."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from asyncua import ua
 
-from edge_opcua.core.bus import Bus
+from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
-from edge_opcua.opcua.blockview import BlockView, FeedCounts, refresh
+from edge_opcua.opcua.blockview import BlockView, FeedCounts, notify_all, refresh
 from edge_opcua.opcua.events import Emit
 from edge_opcua.opcua.linkfeed import LinkFeed, worst
 from edge_opcua.opcua.resultfeed import FindModel, InferenceFeed
@@ -36,32 +38,75 @@ class Feed:
 
     def __init__(self, bus: Bus, space: PlantSpace, emit: Emit, find_model: FindModel, clock: Clock) -> None:
         self.counts = FeedCounts()
+        self._bus = bus
+        self._emit = emit
+        self._find_model = find_model
         self._clock = clock
         self._space = space
         self._assess_at_ns = 0
         self._assess_tags_ns = 0
         self._taken_ns = 0
-        views = {
-            name: BlockView(bus.reader(name), bindings, clock) for name, bindings in space.bindings.items()
-        }
+        self._inferences: list[InferenceFeed] = []
+        self._links: list[LinkFeed] = []
+        self._blocks: list[BlockView] = []
+        self._tags: list[TagFeed] = []
+        self._readers: list[BlockReader] = []
+        self._look()
+
+    def _look(self, there: Mapping[str, BlockView | TagFeed] = MappingProxyType({})) -> None:
+        """Make what feeds each block that is shown, unless it is there already."""
+        bus, clock, space = self._bus, self._clock, self._space
+        views = {}
+        for name, bindings in space.bindings.items():
+            found = there.get(name)
+            if not isinstance(found, BlockView) or not found.shows(bindings):
+                found = BlockView(bus.reader(name), bindings, clock)
+            views[name] = found
+        inferences = {each.view: each for each in self._inferences}
         self._inferences = [
-            InferenceFeed(nodes, view, space, emit, find_model, clock, self.counts)
+            inferences.get(view)
+            or InferenceFeed(nodes, view, space, self._emit, self._find_model, clock, self.counts)
             for nodes in space.inferences.values()
             if (view := views.pop(f"{nodes.pipeline}.result", None)) is not None
         ]
+        links = {each.view: each for each in self._links}
         self._links = [
-            LinkFeed(nodes, view, emit, clock, self.counts)
+            links.get(view) or LinkFeed(nodes, view, self._emit, clock, self.counts)
             for nodes in space.devices.values()
             if (view := views.pop(f"{nodes.device}.link", None)) is not None
         ]
         self._blocks = list(views.values())
-        self._tags = [TagFeed(bus.reader(block.spec.name), block, clock) for block in space.tags.blocks]
+        self._tags = []
+        for block in space.tags.blocks:
+            feeds = there.get(block.spec.name)
+            if isinstance(feeds, TagFeed):
+                self._tags.append(feeds)
+            elif block.spec.name in bus.blocks:  # and not that of the tags that are gone
+                self._tags.append(TagFeed(bus.reader(block.spec.name), block, clock))
         self._readers = [
             *(tags.reader for tags in self._tags),
             *(view.reader for view in self._blocks),
             *(each.view.reader for each in self._inferences),
             *(each.view.reader for each in self._links),
         ]
+
+    async def follow(self, has_moved: Callable[[str], bool]) -> None:
+        """Feed what the address space shows now; what has not moved goes on as if nothing had happened.
+
+        Args:
+            has_moved: Whether a block came, went, or is another one of the same name.
+        """
+        before = tuple(self._every())
+        stays = [each for each in before if not has_moved(each.reader.spec.name)]
+        self._look({each.reader.spec.name: each for each in stays})
+        known = set(map(id, before))
+        await self._start({each.reader.spec.name for each in self._every() if id(each) not in known})
+
+    def _every(self) -> Iterator[BlockView | TagFeed]:
+        yield from self._tags
+        yield from self._blocks
+        yield from (each.view for each in self._inferences)
+        yield from (each.view for each in self._links)
 
     @property
     def notified(self) -> int:
@@ -80,17 +125,23 @@ class Feed:
 
     async def start(self) -> None:
         """Show what the bus holds now; results from before are shown, but are no events."""
-        inferences = (each.view for each in self._inferences)
-        links = (each.view for each in self._links)
-        for tags in self._tags:
-            tags.start()
-        for view in (*self._blocks, *inferences, *links):
-            latest = view.reader.latest()
+        await self._start({each.reader.spec.name for each in self._every()})
+
+    async def _start(self, blocks: Collection[str]) -> None:
+        for each in self._every():
+            if each.reader.spec.name not in blocks:
+                continue
+            if isinstance(each, TagFeed):
+                each.start()
+                continue
+            latest = each.reader.latest()
             if latest is not None:
-                view.reader.cursor = latest.sequence
-                view.take(latest)
+                each.reader.cursor = latest.sequence
+                changed = each.take(latest)
+                notify_all(each, changed, self.counts)
         for inference in self._inferences:
-            await inference.start()
+            if inference.view.reader.spec.name in blocks:
+                await inference.start()
         await self._follow_links(assess=True)
         await self._show_health()
 

@@ -221,6 +221,18 @@ def _compared(path: Path | None, config: EdgeConfig) -> Comparison:
     )
 
 
+def check_identity(path: Path, config: EdgeConfig) -> Comparison:
+    """Refuse what :func:`guard_identity` refuses; reads, never writes.
+
+    Raises:
+        IdentityError: Something would move, or the file cannot be used.
+    """
+    found = compare(path, config)
+    if found.refused:
+        raise IdentityError(_refusal(found.refused, path), code="C191")
+    return found
+
+
 def guard_identity(
     path: Path, config: EdgeConfig, *, accept: bool = False, clock: Clock | None = None
 ) -> Comparison:
@@ -235,9 +247,7 @@ def guard_identity(
     Raises:
         IdentityError: Something would move, or the file cannot be used.
     """
-    found = compare(path, config)
-    if found.refused and not accept:
-        raise IdentityError(_refusal(found.refused, path), code="C191")
+    found = compare(path, config) if accept else check_identity(path, config)
     now_ns = (clock or SystemClock()).utc_ns()
     record = _recorded(found, _when(now_ns))
     if record != found.before:

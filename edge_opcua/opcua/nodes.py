@@ -154,6 +154,30 @@ class NodeMaker:
         for status in self._management.add_references(both):
             status.check()
 
+    def has(self, name: str) -> bool:
+        """Whether there is a node of this name."""
+        return self.node_id(name) in self._aspace
+
+    def remove(self, name: str) -> None:
+        """Take away a node with all that belongs to it, and every reference to them."""
+        going = self._with_members(self.node_id(name))
+        for node in going:
+            for reference in self._aspace[node].references:
+                other = self._aspace.get(reference.NodeId)
+                if other is not None and reference.NodeId not in going:
+                    other.references[:] = [each for each in other.references if each.NodeId not in going]
+        for node in going:
+            del self._aspace[node]
+
+    def _with_members(self, node: ua.NodeId) -> dict[ua.NodeId, None]:
+        found = {node: None}
+        for each in iter(tuple(found)):
+            for kind in _CHILDREN:
+                for child in self._targets(each, kind):
+                    if child in self._aspace and child not in found:
+                        found.update(self._with_members(child))
+        return found
+
     def _hierarchy(self, parent: ua.NodeId) -> ua.NodeId:
         folder = ua.NodeId(ua.ObjectIds.FolderType)
         types = self._supertypes(self._type_of(parent))

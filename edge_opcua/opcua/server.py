@@ -13,7 +13,7 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.collector import paused
-from edge_opcua.errors import IdentityError
+from edge_opcua.errors import ConfigError, IdentityError
 from edge_opcua.opcua.access import Access, Kind, rule
 from edge_opcua.opcua.feed import Feed
 from edge_opcua.opcua.limits import ServerLimits
@@ -22,6 +22,7 @@ from edge_opcua.opcua.models import Job, ModelInfo
 from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
+from edge_opcua.opcua.respace import HasMoved, SpaceChanger
 from edge_opcua.opcua.seam import SecureServer, ServerSecurity
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
@@ -100,6 +101,10 @@ class PlantServer:
         self._object: ServerObject | None = None
         self._certificates: CertificateWatch | None = None
         self._push: PushManagement | None = None
+        self._changer: SpaceChanger | None = None
+        self._changes: ModelChanges | None = None
+        self._watch = HealthWatch(config, bus, self._clock)
+        self._aliases: Aliases | None = None
 
     @property
     def url(self) -> str:
@@ -172,6 +177,34 @@ class PlantServer:
         if self._repository is not None:
             await self._repository.show(models)
 
+    async def change(self, config: EdgeConfig, has_moved: HasMoved) -> None:
+        """Show another configuration; the bus holds its blocks. Who is connected stays connected.
+
+        Args:
+            config: The configuration; site and server settings are the same.
+            has_moved: Whether a block of the bus came, went, or is another one of the same name.
+
+        Raises:
+            ConfigError: The server is not ready yet, or two nodes would have the same NodeId.
+        """
+        if not self.ready.is_set():
+            raise ConfigError("the OPC UA server is still starting", code="D389")
+        assert self._feed is not None, "made before it is ready"
+        assert self._changer is not None, "made before it is ready"
+        assert self._changes is not None, "made before it is ready"
+        assert self._aliases is not None, "made before it is ready"
+        server, old, self._config = self._running(), self._config, config
+        core = server.iserver
+        with paused():
+            self._changer.change(old, config, self._bus.blocks, has_moved)
+        server.access.cover(core.aspace.tags, core.aspace.virtual)
+        core.attribute_service.reading.forget()
+        self._aliases.use(PlantAliases(core.aspace, config), self._clock)
+        self._watch.watch(config, self._bus)
+        await self._feed.follow(has_moved)
+        core.subscription_service.follow_nodes()
+        await self._changes.tell()
+
     def sessions(self) -> dict[str, Any]:
         """Return who is connected and what the feed did, JSON-ready, for ``status``."""
         if self._server is None or self._feed is None:
@@ -220,12 +253,13 @@ class PlantServer:
         maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
         builder = SpaceBuilder(core.aspace, maker, self._config, self._bus.blocks, self._clock)
         space = builder.build(self._initial_models)
-        changes = ModelChanges(core.aspace, server.emit, self._clock)
+        changes = self._changes = ModelChanges(core.aspace, server.emit, self._clock)
+        self._changer = SpaceChanger(core.aspace, maker, builder, space, changes, self._clock)
         repository = ModelRepositoryNode(
             space, builder, maker, self._load_model, server.emit, changes, self._clock
         )
         await repository.show(self._initial_models)
-        await changes.begin(space.models)
+        await changes.begin(space.models, space.tags.folder)
         self._connect(server, space, repository)
         assert self._push is not None, "made by _connect"
         await self._push.install()
@@ -242,7 +276,8 @@ class PlantServer:
         core.aspace.add_method_callback(space.load_model, repository.call)
         writes = SetpointWrites(Setpoints(space.tags), self._write)
         core.attribute_service.set_tag_handler(writes)
-        Aliases(core.aspace, server.access, PlantAliases(core.aspace, self._config)).install(self._clock)
+        self._aliases = Aliases(core.aspace, server.access, PlantAliases(core.aspace, self._config))
+        self._aliases.install(self._clock)
         core.subscription_service.sampling.set_tick(self._config.opcua.publish_ms)
         variables = Variables(core.aspace, core.subscription_service.polled, self._clock)
         install_roles(core.aspace, server.access, variables, lambda: core.identity.snapshot)
@@ -250,7 +285,7 @@ class PlantServer:
             _log.warning("access.rule_matches_nothing", nodes=idle.nodes, role=idle.role.browse_name)
         self._object = ServerObject(
             server,
-            HealthWatch(self._config, self._bus, self._clock),
+            self._watch,
             self._journal,
             journaled_elsewhere=lambda act: writes.was_recorded(act) or _has_job(space, act),
             clock=self._clock,

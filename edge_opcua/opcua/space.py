@@ -54,7 +54,7 @@ from edge_opcua.opcua.rows import (
     bind,
 )
 from edge_opcua.opcua.tags.live import LiveBlock
-from edge_opcua.opcua.tags.table import TagTable
+from edge_opcua.opcua.tags.table import Part, TagTable
 from edge_opcua.opcua.units import engineering_unit
 
 RECORDS_BLOCK: Final = "records.health"
@@ -149,8 +149,18 @@ def public_url(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def device_facts(device: DeviceConfig) -> dict[str, ua.Variant]:
+    """Return what a device's object says of its configuration, by member."""
+    text = ua.VariantType.String
+    return {
+        "Model": ua.Variant(ua.LocalizedText(device.driver), ua.VariantType.LocalizedText),
+        "Connection.Url": ua.Variant(public_url(device.url), text),
+        "Connection.Protocol": ua.Variant(device.driver, text),
+    }
+
+
 class SpaceBuilder:
-    """Makes the address space once, before the endpoint opens.
+    """Makes the address space, before the endpoint opens; :mod:`edge_opcua.opcua.respace` changes it later.
 
     Args:
         aspace: Takes the tags.
@@ -205,7 +215,7 @@ class SpaceBuilder:
         self._inferences(machine, space)
         self._outputs(machine, space)
         for device in self._config.devices:
-            self._device(device, space)
+            self.device(device, space)
         self._models(space, models)
         self._records(space)
         return space
@@ -264,42 +274,70 @@ class SpaceBuilder:
             browse_name=ua.QualifiedName("Process", Namespace.MACHINERY),
             component=True,
         )
+        self._version(self._aspace.tags.folder, self._names.process)
+        for block, rows, names, tags, device in self.tag_parts({}):
+            self._aspace.tags.extend(block, rows, names, tags, device=device)
+        self._aspace.check_tags()
+
+    def _version(self, node: ua.NodeId, name: str) -> None:
+        """Give a node below which something changes at run time a NodeVersion (Part 3 §9.32)."""
+        version = ua.Variant("0", ua.VariantType.String)
+        self._maker.property(node, name, "NodeVersion", version, data_type=_STRING)
+
+    def tag_parts(self, there: Mapping[str, LiveBlock]) -> Iterator[Part]:
+        """Yield the tags of each block.
+
+        Args:
+            there: What clients see of blocks already, by name; they are kept.
+        """
         for device in self._config.devices:
             for group, tags in _by_group(device.tags):
                 spec = self._blocks.get(device.block_name(group))
                 if spec is not None:
-                    self._group(device, spec, tags)
-        self._aspace.check_tags()
+                    block = there.get(spec.name) or LiveBlock(spec, self._clock)
+                    yield self._part(device, block, tags)
 
-    def _group(self, device: DeviceConfig, spec: BlockSpec, tags: TagRows) -> None:
-        on_the_bus = spec.columns.names
+    def _part(self, device: DeviceConfig, block: LiveBlock, tags: TagRows) -> Part:
+        on_the_bus = block.spec.columns.names
         rows: Sequence[int] = range(len(tags))
         if on_the_bus != tags.column("name"):
             row_of = {name: row for row, name in enumerate(on_the_bus)}
             tags = tags[np.array([name in row_of for name in tags.column("name")], np.bool_)]
             rows = [row_of[name] for name in tags.column("name")]
-        names = tag_node_names(self._names, tags)
-        self._aspace.tags.extend(LiveBlock(spec, self._clock), rows, names, tags, device=device.name)
+        return Part(block, rows, tag_node_names(self._names, tags), tags, device.name)
+
+    def go_by(self, config: EdgeConfig, blocks: Mapping[str, BlockSpec]) -> None:
+        """Make what is made from now on for another configuration."""
+        self._config, self._blocks = config, blocks
 
     def _properties(self, node: ua.NodeId, name: str, properties: Iterable[Property]) -> None:
         for each in properties:
             self._maker.property(node, name, each.name, each.value, data_type=each.data_type, rank=each.rank)
 
     def _captures(self, machine: ua.NodeId, space: PlantSpace) -> None:
-        found = [(device, capture) for device in self._config.devices for capture in device.captures]
-        if not found:
-            return
-        folder = self._maker.folder(machine, self._names.captures, description="Waveforms of the devices.")
-        for device, capture in found:
-            spec = self._blocks.get(device.block_name(capture.name))
-            if spec is None:
-                continue
-            name = self._names.capture(capture.name)
+        for device in self._config.devices:
+            for capture in device.captures:
+                self.capture(machine, device, capture, space)
+
+    def _folder(self, machine: ua.NodeId, name: str, description: str) -> ua.NodeId:
+        if self._maker.has(name):
+            return self._maker.node_id(name)
+        return self._maker.folder(machine, name, description=description)
+
+    def capture(
+        self, machine: ua.NodeId, device: DeviceConfig, capture: CaptureConfig, space: PlantSpace
+    ) -> ua.NodeId:
+        """Add the object of a capture."""
+        folder = self._folder(machine, self._names.captures, "Waveforms of the devices.")
+        spec = self._blocks.get(device.block_name(capture.name))
+        name = self._names.capture(capture.name)
+        if spec is not None:
             node = self._maker.instance(
                 folder, name, Ids.CAPTURE_TYPE, description=capture.description, notifier=False
             )
             self._waveform(node, f"{name}.Waveform", capture)
             space.bindings[spec.name] = self._bind(spec, CAPTURE_ROWS, name)
+        return folder
 
     def _waveform(self, parent: ua.NodeId, name: str, capture: CaptureConfig) -> None:
         spec = VariableSpec(
@@ -332,21 +370,17 @@ class SpaceBuilder:
         self._properties(node, name, (scale, x_axis))
 
     def _inferences(self, machine: ua.NodeId, space: PlantSpace) -> None:
-        if not self._config.pipelines:
-            return
-        folder = self._maker.folder(machine, self._names.inferences, description="What models judge.")
         for pipeline in self._config.pipelines:
-            self._inference(folder, pipeline, space)
+            self.inference(machine, pipeline, space)
 
-    def _inference(self, folder: ua.NodeId, pipeline: PipelineConfig, space: PlantSpace) -> None:
+    def inference(self, machine: ua.NodeId, pipeline: PipelineConfig, space: PlantSpace) -> ua.NodeId:
+        """Add the object of a pipeline."""
         maker = self._maker
+        folder = self._folder(machine, self._names.inferences, "What models judge.")
         name = self._names.inference(pipeline.name)
         node = maker.instance(folder, name, Ids.INFERENCE_ENGINE_TYPE, notifier=True)
         maker.refer(space.machine, _NOTIFIER, node)
-        for block, rows in ((pipeline.result_block, RESULT_ROWS), (pipeline.lane_block, LANE_ROWS)):
-            spec = self._blocks.get(block)
-            if spec is not None:
-                space.bindings[block] = self._bind(spec, rows, name)
+        self.bind_inference(pipeline, space)
         space.inferences[pipeline.name] = InferenceNodes(
             pipeline.name,
             node,
@@ -356,22 +390,36 @@ class SpaceBuilder:
             maker.slot(f"{name}.PublishedResults"),
             maker.slot(f"{name}.LostResults"),
         )
+        return folder
+
+    def bind_inference(self, pipeline: PipelineConfig, space: PlantSpace) -> None:
+        """Let the object of a pipeline show its blocks."""
+        name = self._names.inference(pipeline.name)
+        for block, rows in ((pipeline.result_block, RESULT_ROWS), (pipeline.lane_block, LANE_ROWS)):
+            spec = self._blocks.get(block)
+            if spec is not None:
+                space.bindings[block] = self._bind(spec, rows, name)
 
     def _outputs(self, machine: ua.NodeId, space: PlantSpace) -> None:
-        if not self._config.outputs:
-            return
-        folder = self._maker.folder(machine, self._names.outputs, description="What is written back.")
         for output in self._config.outputs:
-            self._output(folder, output, space)
+            self.output(machine, output, space)
 
-    def _output(self, folder: ua.NodeId, output: OutputConfig, space: PlantSpace) -> None:
-        name = self._names.output(output.name)
-        self._maker.instance(folder, name, Ids.OUTPUT_AUTHORITY_TYPE)
+    def output(self, machine: ua.NodeId, output: OutputConfig, space: PlantSpace) -> ua.NodeId:
+        """Add the object of an output."""
+        folder = self._folder(machine, self._names.outputs, "What is written back.")
+        self._maker.instance(folder, self._names.output(output.name), Ids.OUTPUT_AUTHORITY_TYPE)
+        self.bind_output(output, space)
+        return folder
+
+    def bind_output(self, output: OutputConfig, space: PlantSpace) -> None:
+        """Let the object of an output show its block."""
         spec = self._blocks.get(output.authority_block)
         if spec is not None:
+            name = self._names.output(output.name)
             space.bindings[spec.name] = self._bind(spec, AUTHORITY_ROWS, name)
 
-    def _device(self, device: DeviceConfig, space: PlantSpace) -> None:
+    def device(self, device: DeviceConfig, space: PlantSpace) -> None:
+        """Add the object of a device."""
         maker = self._maker
         name = self._names.device(device.name)
         node = maker.instance(Ids.DEVICE_SET, name, Ids.DEVICE_TYPE, notifier=True)
@@ -385,23 +433,26 @@ class SpaceBuilder:
             "SerialNumber",
         ):
             self._set(f"{name}.{member}", ua.Variant("", text))
-        for member, value in (("Manufacturer", ""), ("Model", device.driver)):
-            self._set(f"{name}.{member}", ua.Variant(ua.LocalizedText(value), ua.VariantType.LocalizedText))
+        self._set(f"{name}.Manufacturer", ua.Variant(ua.LocalizedText(""), ua.VariantType.LocalizedText))
         # DI §4.5.4: -1 says that the device has no such counter.
         self._set(f"{name}.RevisionCounter", ua.Variant(-1, ua.VariantType.Int32))
-        self._set(f"{name}.Connection.Url", ua.Variant(public_url(device.url), text))
-        self._set(f"{name}.Connection.Protocol", ua.Variant(device.driver, text))
+        for member, shown in device_facts(device).items():
+            self._set(f"{name}.{member}", shown)
+        self.bind_device(device, space)
+        space.devices[device.name] = DeviceNodes(device.name, node, maker.slot(f"{name}.DeviceHealth"))
+
+    def bind_device(self, device: DeviceConfig, space: PlantSpace) -> None:
+        """Let the object of a device show its link."""
         spec = self._blocks.get(device.link_block)
         if spec is not None:
+            name = self._names.device(device.name)
             space.bindings[spec.name] = self._bind(spec, LINK_ROWS, f"{name}.Connection")
-        space.devices[device.name] = DeviceNodes(device.name, node, maker.slot(f"{name}.DeviceHealth"))
 
     def _models(self, space: PlantSpace, models: Sequence[ModelInfo]) -> None:
         maker, name = self._maker, Names.MODELS
         objects = ua.NodeId(ua.ObjectIds.ObjectsFolder)
         space.models = maker.instance(objects, name, Ids.MODEL_REPOSITORY_TYPE, notifier=True)
-        version = ua.Variant("0", ua.VariantType.String)  # Part 3 §9.32: versions of models come at run time
-        maker.property(space.models, name, "NodeVersion", version, data_type=_STRING)
+        self._version(space.models, name)
         space.load_model = maker.node_id(f"{name}.LoadModel")
         maker.refer(space.machine, _NOTIFIER, space.models)
         members = ("JobId", "ModelName", "ModelVersion", "State", "Percent", "Reason")

@@ -74,10 +74,11 @@ class Recorder:
         self._bus = bus
         self._journal = journal
         self._clock = clock
-        self._readers: dict[str, BlockReader] = {
-            name: bus.reader(name, from_newest=False) for name in bus.blocks if name.endswith(_RESULT_SUFFIX)
-        }
-        self._recorded = {name: reader.cursor for name, reader in self._readers.items()}
+        self._readers: dict[str, BlockReader] = {}
+        self._recorded: dict[str, int] = {}
+        # Sequences count within a block, and another segment of the bus holds another block of that name.
+        self._places: dict[str, str] = {}
+        self.follow()
 
     async def run(self) -> None:
         """Record until cancelled; then take what is on the bus once more and write everything out."""
@@ -92,6 +93,21 @@ class Recorder:
                     await self._clock.sleep(_TICK_S)
             finally:
                 self.collect()
+
+    def follow(self) -> None:
+        """Follow the result blocks that the bus holds now; of others everything is recorded before."""
+        self.collect()
+        places = {
+            name: f"{self._bus.id}.{home}"
+            for name, home in self._bus.homes.items()
+            if name.endswith(_RESULT_SUFFIX)
+        }
+        for name in [name for name, place in self._places.items() if places.get(name) != place]:
+            del self._readers[name], self._recorded[name]
+        for name in [name for name in places if name not in self._readers]:
+            self._readers[name] = self._bus.reader(name, from_newest=False)
+            self._recorded[name] = self._readers[name].cursor
+        self._places = places
 
     def collect(self) -> None:
         """Journal every batch of results that came since the last time."""
@@ -153,8 +169,8 @@ class Recorder:
             )
             return
         for name, reader in self._readers.items():
-            bus_id, _, sequence = marks.get(_mark_name(name), "").partition(":")
-            known = bus_id == str(self._bus.id)
+            place, _, sequence = marks.get(_mark_name(name), "").partition(":")
+            known = place == self._places[name]
             reader.cursor = self._recorded[name] = int(sequence) if known else 0
 
     def _record_result(self, name: str, batch: TagBatch) -> None:
@@ -175,7 +191,7 @@ class Recorder:
         self._journal.append(GAP, body, self._clock.utc_ns(), marks=self._mark(name, last), vital=True)
 
     def _mark(self, name: str, sequence: int) -> dict[str, str]:
-        return {_mark_name(name): f"{self._bus.id}:{sequence}"}
+        return {_mark_name(name): f"{self._places[name]}:{sequence}"}
 
 
 class _Health:

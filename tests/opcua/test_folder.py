@@ -103,7 +103,7 @@ async def test_a_tag_has_the_bytes_of_the_codec_under_every_mask() -> None:
     assert len(objects) == len(KINDS) + 2
     rows = plant.views._searcher._rows
     numbers = range(len(objects))
-    rows.learn(len(objects))
+    rows.learn(range(len(objects)))
     for mask in range(int(MASK.All) + 1):
         (result,) = await plant.browse(plant.wanted(ResultMask=mask, NodeClassMask=ua.NodeClass.Variable))
         assert rows.encode(numbers, mask) == b"".join(map(struct_to_binary, result.References))

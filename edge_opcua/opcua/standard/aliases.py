@@ -65,7 +65,9 @@ class PlantAliases:
         tags = aspace.tags
         self._own = {
             f"{tags.device(number)}/{name}": number
-            for number, (own, name) in enumerate(tags.configs.fields(("node_id", "name"), 0, len(tags)))
+            for number, (own, name) in zip(
+                tags.order, tags.configs.fields(("node_id", "name"), tags.order), strict=True
+            )
             if own
         }
 
@@ -129,11 +131,16 @@ class Aliases:
         self._names = names
 
     def install(self, clock: Clock) -> None:
-        """Put the methods in their places; aliases change only with a restart, so LastChange is now."""
+        """Put the methods in their places."""
         for method in (*_WITH_TAGS, *_WITHOUT):
             node = ua.NodeId(int(method))
             self._aspace.add_method_callback(node, self.find if method in _WITH_TAGS else _find_nothing)
             self._access.mark(Kind.OWN, [node])
+        self.use(self._names, clock)
+
+    def use(self, names: AliasNames, clock: Clock) -> None:
+        """Answer from other names from now on: LastChange says when that was (Part 17 §9.2)."""
+        self._names = names
         now = ua.Variant(version_time(clock.utc_ns()), ua.VariantType.UInt32)
         self._aspace[_LAST_CHANGE].attributes[ua.AttributeIds.Value].value = ua.DataValue(now)
 

@@ -84,16 +84,21 @@ class HealthWatch:
     """
 
     def __init__(self, config: EdgeConfig, bus: Bus, clock: Clock) -> None:
+        self.maintenance = False
+        self._clock = clock
+        self._looked_ns = -LOOK_NS
+        self._health = Health()
+        self.watch(config, bus)
+
+    def watch(self, config: EdgeConfig, bus: Bus) -> None:
+        """Look at other devices and pipelines from now on."""
+
         def readers(names: list[str]) -> list[BlockReader]:
             return [bus.reader(name) for name in names if name in bus.blocks]
 
-        self.maintenance = False
-        self._clock = clock
         self._links = readers([device.link_block for device in config.devices])
         self._lanes = readers([pipeline.lane_block for pipeline in config.pipelines])
         self._records = readers([_RECORDS])
-        self._looked_ns = -LOOK_NS
-        self._health = Health()
 
     def health(self) -> Health:
         """Return what is the case now."""

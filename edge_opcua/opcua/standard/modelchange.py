@@ -19,11 +19,13 @@ from edge_opcua.opcua.slots import assign
 from edge_opcua.opcua.types import SERVER
 from edge_opcua.opcua.values import SharedDataValue, utc
 
-__all__ = ["NODE_ADDED", "REFERENCE_ADDED", "ModelChanges"]
+__all__ = ["NODE_ADDED", "NODE_DELETED", "REFERENCE_ADDED", "REFERENCE_DELETED", "ModelChanges"]
 
 # Part 5 §12.16: bits of the verb.
 NODE_ADDED: Final = 1
+NODE_DELETED: Final = 2
 REFERENCE_ADDED: Final = 4
+REFERENCE_DELETED: Final = 8
 MODEL_CHANGE_SEVERITY: Final = 100
 # More in one event would not help: a client browses again.
 MAX_CHANGES: Final = 1000
@@ -60,6 +62,11 @@ class ModelChanges:
         """Note that there is a new node below another one."""
         self._note(node, NODE_ADDED)
         self._note(parent, REFERENCE_ADDED)
+
+    def removed(self, node: ua.NodeId, parent: ua.NodeId) -> None:
+        """Note that a node below another one is no longer there."""
+        self._note(node, NODE_DELETED)
+        self._note(parent, REFERENCE_DELETED)
 
     async def tell(self) -> None:
         """Send one event for everything since the last one, and give the nodes a new version."""

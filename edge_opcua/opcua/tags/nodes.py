@@ -120,8 +120,8 @@ class TagNodes:
 
     def every(self) -> Iterator[ua.NodeId]:
         """Yield the NodeIds of all tags, each followed by those of its properties."""
-        facts = self._tags.configs.fields(Facts._fields, 0, len(self._tags))
-        for number, fact in enumerate(facts):
+        order = self._tags.order
+        for number, fact in zip(order, self._tags.configs.fields(Facts._fields, order), strict=True):
             yield self._tags.node_id(number)
             for name in property_names(Facts(*fact)):
                 yield self.node_id(TagNode(number, name))
@@ -132,7 +132,8 @@ class TagNodes:
         Raises:
             IdentityError: Two nodes would have the same NodeId.
         """
-        for encoded in self._tags.names:
+        for number in self._tags.order:
+            encoded = self._tags.names[number]
             if self._find_property(encoded) is not None:
                 raise taken(encoded.decode("utf-8", "surrogatepass"))
 
@@ -225,9 +226,9 @@ class TagNodes:
         )
         return (self._to_type(item_type(config)), self._above(), *below)
 
-    def in_folder(self, number: int) -> ua.ReferenceDescription:
-        """Return the reference from the folder to a tag."""
-        return self._described(_HAS_COMPONENT, TagNode(number), forward=True)
+    def in_folder(self, at: int) -> ua.ReferenceDescription:
+        """Return the reference from the folder to one of its tags, in the order of browsing."""
+        return self._described(_HAS_COMPONENT, TagNode(self._tags.order[at]), forward=True)
 
     def _described(self, kind: ua.NodeId, target: TagNode, *, forward: bool) -> ua.ReferenceDescription:
         config = self._config(target)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from typing import Any, Final, overload
+from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,24 @@ PLANT: Final = int(Namespace.PLANT)
 _INT: Final = np.dtype("i")
 
 
+class Part(NamedTuple):
+    """The tags of a block, as columns.
+
+    Args:
+        block: The block.
+        rows: Row of each tag in it.
+        names: String of each tag's NodeId.
+        configs: Configuration of each tag.
+        device: Name of their device.
+    """
+
+    block: LiveBlock
+    rows: Sequence[int]
+    names: Sequence[str]
+    configs: TagRows
+    device: str
+
+
 class Configs(Sequence[TagConfig]):
     """What the configuration says of all tags: its rows, block after block; objects are made when asked."""
 
@@ -32,6 +49,8 @@ class Configs(Sequence[TagConfig]):
         self._parts: list[TagRows] = []
         self._starts: list[int] = []
         self._length = 0
+        # Part and row in it by number, once the rows no longer follow one another.
+        self._places: tuple[array[int], array[int]] | None = None
         # Who asks something of a tag usually asks more of it.
         self._last: tuple[int, TagConfig] | None = None
 
@@ -40,6 +59,18 @@ class Configs(Sequence[TagConfig]):
         self._parts.append(rows)
         self._starts.append(self._length)
         self._length += len(rows)
+
+    def scatter(self, parts: list[TagRows], part: array[int], row: array[int]) -> None:
+        """Take other rows: those of number ``n`` are row ``row[n]`` of part ``part[n]``."""
+        self._parts, self._places, self._length = parts, (part, row), len(part)
+        self._last = None
+
+    def _locate(self, number: int) -> tuple[TagRows, int]:
+        if self._places is not None:
+            part, row = self._places
+            return self._parts[part[number]], row[number]
+        at = bisect_right(self._starts, number) - 1
+        return self._parts[at], number - self._starts[at]
 
     def __len__(self) -> int:
         return self._length
@@ -54,25 +85,22 @@ class Configs(Sequence[TagConfig]):
         if self._last is not None and self._last[0] == index:
             return self._last[1]
         number = range(self._length)[index]
-        part = bisect_right(self._starts, number) - 1
-        found = self._parts[part][number - self._starts[part]]
+        rows, row = self._locate(number)
+        found = rows[row]
         self._last = (number, found)
         return found
 
-    def __iter__(self) -> Iterator[TagConfig]:
-        return chain.from_iterable(self._parts)
-
     def cell(self, number: int, name: str) -> Any:
         """Return one field of one tag."""
-        part = bisect_right(self._starts, number) - 1
-        return self._parts[part].cell(number - self._starts[part], name)
+        rows, row = self._locate(number)
+        return rows.cell(row, name)
 
-    def column(self, name: str) -> Iterator[Any]:
-        """Yield one field of every tag: far cheaper than the rows."""
-        return chain.from_iterable(part.column(name) for part in self._parts)
-
-    def fields(self, names: Sequence[str], start: int, stop: int) -> Iterator[tuple[Any, ...]]:
-        """Yield some fields of the tags from one number up to another; cheap as well."""
+    def fields(self, names: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        """Yield some fields of some tags; cheap for a range as long as the rows follow one another."""
+        if self._places is not None or not isinstance(numbers, range):
+            yield from (tuple(self.cell(number, name) for name in names) for number in numbers)
+            return
+        start, stop = numbers.start, numbers.stop
         for part in range(
             max(bisect_right(self._starts, start) - 1, 0), bisect_right(self._starts, stop - 1)
         ):
@@ -84,10 +112,14 @@ class Configs(Sequence[TagConfig]):
 class TagTable:
     """All tags, in the order in which clients browse them.
 
-    Filled before anybody can connect; afterwards nothing in it changes.
+    Filled before anybody can connect. When the configuration changes, all of it is replaced at once; a NodeId
+    keeps its number for good, so a number never comes to mean another tag. The number of one that is gone
+    has a place in a block of its own, in which everything is unknown.
 
     Attributes:
+        changes: How often the tags were replaced.
         folder: The folder they are in.
+        order: Numbers of the tags that there are, in the order in which clients browse them.
         names: Strings of their NodeIds, UTF-8, by number.
         configs: What the configuration says of them, by number.
         writable: 1 for those that clients may write, else 0, by number.
@@ -96,7 +128,9 @@ class TagTable:
     """
 
     def __init__(self, folder: ua.NodeId | None = None) -> None:
+        self.changes = 0
         self.folder = folder or ua.NodeId()
+        self.order: Sequence[int] = range(0)
         self.names: list[bytes] = []
         self.configs = Configs()
         self.writable = bytearray()
@@ -106,8 +140,14 @@ class TagTable:
         self._blocks = array("i")
         self._rows = array("i")
         self._numbers: dict[bytes, int] = {}
+        self._gone: dict[bytes, int] = {}
 
     def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are: of tags, and of those that are gone."""
         return len(self.names)
 
     def add(self, block: LiveBlock, rows: Iterable[tuple[int, str, TagConfig]], *, device: str = "") -> None:
@@ -148,6 +188,68 @@ class TagTable:
         self._rows.extend(rows)
         self.blocks.append(block)
         self.devices.append(device)
+        self.order = range(len(self.names))
+
+    def replace(self, parts: Sequence[Part], gone: LiveBlock) -> None:
+        """Hold other tags from now on.
+
+        Args:
+            parts: All that there are, in the order in which clients browse them.
+            gone: A block of one row for those that are no longer there.
+
+        Raises:
+            IdentityError: Two tags would have the same NodeId; everything stays as it was.
+        """
+        known = {**self._gone, **self._numbers}
+        numbers: dict[bytes, int] = {}
+        for each in parts:
+            for name in each.names:
+                encoded = name.encode("utf-8", "surrogatepass")
+                if encoded in numbers:
+                    raise taken(name)
+                numbers[encoded] = known.setdefault(encoded, len(known))
+        size = len(known)
+        former = {number: self.configs[number] for name, number in known.items() if name not in numbers}
+        order = np.fromiter(numbers.values(), _INT, len(numbers))
+        self._place(parts, order, size, former, gone)
+        self.names = sorted(known, key=known.__getitem__)
+        self._numbers = numbers
+        self._gone = {name: number for name, number in known.items() if name not in numbers}
+        self.order = array("i", order.tobytes())
+        self.changes += 1
+
+    def _place(
+        self,
+        parts: Sequence[Part],
+        order: npt.NDArray[np.intc],
+        size: int,
+        former: dict[int, TagConfig],
+        gone: LiveBlock,
+    ) -> None:
+        """Enter by number where each tag lies; the row of one that is gone is that of its last time."""
+        lengths = [len(each.names) for each in parts]
+        block = np.full(size, len(parts), _INT)
+        row, part, place = np.zeros(size, _INT), np.full(size, len(parts), _INT), np.zeros(size, _INT)
+        writable = np.zeros(size, np.uint8)
+        block[order] = part[order] = np.repeat(np.arange(len(parts), dtype=_INT), lengths)
+        row[order] = [each for one in parts for each in one.rows]
+        place[order] = [each for length in lengths for each in range(length)]
+        writable[order] = [access == "rw" for one in parts for access in one.configs.column("access")]
+        lost = np.fromiter(former, _INT, len(former))
+        place[lost] = np.arange(len(lost), dtype=_INT)
+        self._blocks, self._rows = array("i", block.tobytes()), array("i", row.tobytes())
+        self.writable = bytearray(writable.tobytes())
+        self.blocks = [*(each.block for each in parts), gone]
+        self.devices = [*(each.device for each in parts), ""]
+        self.configs.scatter(
+            [*(each.configs for each in parts), TagRows.of(former.values())],
+            array("i", part.tobytes()),
+            array("i", place.tobytes()),
+        )
+
+    def is_gone(self, number: int) -> bool:
+        """Whether there is no longer a tag of this number."""
+        return bool(self._gone) and self.names[number] in self._gone
 
     def find(self, name: bytes) -> int | None:
         """Return the number of the tag whose NodeId has this string (UTF-8), or None."""

@@ -119,6 +119,12 @@ class PlanStore(Generic[_K]):
             own.entries[key] = entry
             self._entries.setdefault(key, []).append(entry)
 
+    def clear(self) -> None:
+        """Let go of all that is kept."""
+        for own in self._owners.values():
+            for key in tuple(own.entries):
+                self._drop(own, key)
+
     def _own(self, client: object) -> _Own[_K]:
         own = self._owners.get(weakref.ref(client))
         if own is None:

@@ -105,6 +105,11 @@ class Reading:
             return True
         return Rest(_response(work))
 
+    def forget(self) -> None:
+        """Forget what was worked out: the tags are others now, or lie elsewhere."""
+        self.plans.clear()
+        self._layout = Layout(self._tags)
+
     def _is_fine(self, body: bytes) -> bool:
         """Whether there is a list, and none that is too long to be decoded."""
         if len(body) <= _HEAD.size:
@@ -147,7 +152,7 @@ class Reading:
     def _plan(self, wanted: ReadList, timestamps: int) -> AnyPlan:
         if len(wanted) <= FEW:
             return FewPlan(wanted, timestamps, self._tags)
-        if len(self._layout.row) != len(self._tags):
+        if len(self._layout.row) != self._tags.size:
             self._layout = Layout(self._tags)
         return Plan(wanted, timestamps, self._layout)
 

@@ -87,8 +87,8 @@ class Rights:
             self._version = self._access.changes
             self._of.clear()
         known = self._of.get(roles)
-        if known is None or len(known) != len(self._tags):
+        if known is None or len(known) != self._tags.size:
             if len(self._of) >= _MOST:
                 self._of.clear()
-            known = self._of[roles] = np.zeros(len(self._tags), np.uint8)
+            known = self._of[roles] = np.zeros(self._tags.size, np.uint8)
         return known

@@ -240,6 +240,10 @@ class ColumnGroup:
         """Return the number of an item's tag."""
         return int(self._tags[place])
 
+    def row(self, place: int) -> int:
+        """Return the row of an item's tag in the block."""
+        return int(self._rows[place])
+
     def kind(self, place: int) -> Scalar:
         """Return the type of an item's tag."""
         return Scalar(int(self._block.kind[self._rows[place]]))

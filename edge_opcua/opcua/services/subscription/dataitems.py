@@ -12,7 +12,7 @@ from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.opcua.services.subscription.deadband import Trigger, changed
 from edge_opcua.opcua.services.subscription.items import ELEMENTS_PER_PLACE, Holder, Mode, QueuedItem
 from edge_opcua.opcua.services.subscription.queues import ValueQueue
-from edge_opcua.opcua.services.subscription.sources import Source
+from edge_opcua.opcua.services.subscription.sources import FixedSource, Source
 
 if TYPE_CHECKING:
     from edge_opcua.opcua.services.service import Caller
@@ -210,6 +210,21 @@ class DataItem(QueuedItem):
             self._source.unwatch(self)
         self._sampling.leave(self, self.sampling_ms)
         self._group = None
+
+    def follow(self, source: Source) -> None:
+        """Watch what tells of changes now: the node may have come, gone, or lie elsewhere."""
+        running = self.mode is not Mode.Disabled
+        if self._polled or not source.is_same(self._source):
+            if running:
+                self.stop()
+            self._source, self._has_source, self._polled = source, True, False
+            self._seen_as = None
+            if running:
+                self._attach()
+        elif not isinstance(source, FixedSource):
+            return
+        if running:
+            self.sample(self.read())
 
     def resample(self, sampling_ms: float) -> None:
         """Change the sampling interval."""

@@ -32,6 +32,7 @@ from edge_opcua.opcua.services.subscription.datafilters import is_null
 from edge_opcua.opcua.services.subscription.dataitems import DataItem, Reader
 from edge_opcua.opcua.services.subscription.datamonitoring import DataMonitoring
 from edge_opcua.opcua.services.subscription.eventitems import Audience, EventItem
+from edge_opcua.opcua.services.subscription.following import Following
 from edge_opcua.opcua.services.subscription.items import Item, QueuedItem
 from edge_opcua.opcua.services.subscription.parameters import (
     CreateParameters,
@@ -70,6 +71,7 @@ class Monitoring:
 
     Attributes:
         data: Items that stand for themselves.
+        following: Lets items follow their nodes when these are others.
         count: Items of all subscriptions.
         audience: Event items that listen.
     """
@@ -94,6 +96,7 @@ class Monitoring:
         self.data = DataMonitoring(aspace, reader, sampling, limits, self._places)
         groups = ColumnGroups(Rights(access, aspace.tags), sampling, limits.column_groups)
         self._columns = TagMonitoring(aspace, sampling, groups, self._places)
+        self.following = Following(aspace, groups, self.data)
         self._event_types = EventTypes(aspace)
         self._receivers = Receivers(access, aspace)
         self.audience = Audience()

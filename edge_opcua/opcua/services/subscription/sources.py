@@ -32,26 +32,43 @@ class Source(Protocol):
         """Tell it no longer."""
         ...
 
+    def is_same(self, other: Source | None) -> bool:
+        """Whether another one tells of the same."""
+        ...
+
 
 class SlotSource:
-    """An attribute that lies in the address space: whoever sets it tells."""
+    """An attribute that lies in the address space: whoever sets it tells.
+
+    Attributes:
+        slot: Where it lies.
+    """
 
     def __init__(self, slot: AttributeValue) -> None:
-        self._slot = slot
+        self.slot = slot
 
     def watch(self, item: Watcher) -> None:
         """Tell an item of each change."""
-        self._slot.datachange_callbacks[id(item)] = item
+        self.slot.datachange_callbacks[id(item)] = item
 
     def unwatch(self, item: Watcher) -> None:
         """Tell it no longer."""
-        self._slot.datachange_callbacks.pop(id(item), None)
+        self.slot.datachange_callbacks.pop(id(item), None)
+
+    def is_same(self, other: Source | None) -> bool:
+        """Whether another one tells of the same."""
+        return isinstance(other, SlotSource) and other.slot is self.slot
 
 
 class RowSource:
-    """The value of a tag."""
+    """The value of a tag.
+
+    Attributes:
+        place: Its block and row.
+    """
 
     def __init__(self, block: LiveBlock, row: int) -> None:
+        self.place = (block, row)
         self._block = block
         self._row = row
 
@@ -63,15 +80,23 @@ class RowSource:
         """Tell it no longer."""
         self._block.unwatch(self._row, item)
 
+    def is_same(self, other: Source | None) -> bool:
+        """Whether another one tells of the same."""
+        return isinstance(other, RowSource) and other.place == self.place
+
 
 class FixedSource:
-    """What the configuration says of a tag: it never changes."""
+    """What the configuration says of a tag: it changes with that only. Or of a node that is not there."""
 
     def watch(self, item: Watcher) -> None:
         """Do nothing."""
 
     def unwatch(self, item: Watcher) -> None:
         """Do nothing."""
+
+    def is_same(self, other: Source | None) -> bool:
+        """Whether another one tells of the same."""
+        return isinstance(other, FixedSource)
 
 
 def source_of(aspace: Nodes, node: ua.NodeId, attribute: ua.AttributeIds) -> Source | None:

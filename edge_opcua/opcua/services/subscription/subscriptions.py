@@ -482,6 +482,10 @@ class Subscriptions:
             subscription.cycle.more = False
         self._note(subscription)
 
+    def follow_nodes(self) -> None:
+        """Let every item follow its node: nodes have come and gone, and tags lie elsewhere."""
+        self.monitoring.following.follow(tuple(self.subscriptions.values()))
+
     def say_farewell(self) -> None:
         """Tell every client that its subscriptions end with the server, and answer what waits."""
         now_ns = self._clock.utc_ns()

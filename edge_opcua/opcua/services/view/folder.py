@@ -78,7 +78,7 @@ class TagRows:
     """The references from the folder of the tags to the tags, and from them.
 
     Args:
-        aspace: The address space; tags are only ever added to it.
+        aspace: The address space.
         access: Who may see what.
 
     Attributes:
@@ -90,27 +90,42 @@ class TagRows:
         self._tags = aspace.tags
         self._access = access
         self._kinds: list[_Kind] = []
-        self._kind_of = bytearray()  # index of the kind, by number
+        self._kind_of: dict[int, int] | bytearray = bytearray()  # index of the kind, by number
+        self._changes = aspace.tags.changes
         self._known: dict[tuple[Any, ...], int] = {}
         self._indices: dict[tuple[Any, ...], int] = {}
         # With many rules it takes long to find out who sees a tag.
         self.step = max(_AT_LEAST, _AT_ONCE // (1 + access.rule_count))
 
-    def __len__(self) -> int:
-        return len(self._tags)
+    @property
+    def order(self) -> Sequence[int]:
+        """Numbers of the tags, in the order of browsing; what becomes of them later does not change it."""
+        return self._tags.order
 
-    def learn(self, until: int) -> int:
-        """Look at the tags below a number for the first time; return what work it is, in units of a slice."""
-        first = len(self._kind_of)
-        if until <= first:
-            return 0
-        fields = self._tags.configs.fields(_TELLING, first, until)
-        for number, (scalar, length, low, high, unit, states, scale, offset, own) in enumerate(fields, first):
+    def learn(self, numbers: Sequence[int]) -> int:
+        """Look at tags for the first time; return what work it is, in units of a slice."""
+        if self._changes != self._tags.changes:
+            self._changes = self._tags.changes
+            self._kind_of, self._known, self._indices, self._kinds = {}, {}, {}, []
+        kinds = self._kind_of
+        if isinstance(kinds, bytearray):  # as many as there are were looked at in their order
+            numbers = range(len(kinds), numbers[-1] + 1) if numbers else ()
+        else:
+            numbers = [each for each in numbers if each not in kinds]
+        fields = self._tags.configs.fields(_TELLING, numbers)
+        for number, (scalar, length, low, high, unit, states, scale, offset, own) in zip(
+            numbers, fields, strict=True
+        ):
             scaled = (scale, offset) != (1.0, 0.0)
             looks = (scalar, not length, low is None, high is None, not unit, not states, scaled, not own)
             kind = self._known.get(looks)
-            self._kind_of.append(self._meet(looks, number) if kind is None else kind)
-        return (until - first) * (1 + self._access.rule_count) // _PER_UNIT
+            if kind is None:
+                kind = self._meet(looks, number)
+            if isinstance(kinds, bytearray):
+                kinds.append(kind)
+            else:
+                kinds[number] = kind
+        return len(numbers) * (1 + self._access.rule_count) // _PER_UNIT
 
     def _meet(self, looks: tuple[Any, ...], number: int) -> int:
         """Return the kind of all tags that look like this one."""
@@ -128,7 +143,7 @@ class TagRows:
 
     def references_of(self, number: int) -> Sequence[ua.ReferenceDescription] | None:
         """Return the references of a tag that was learnt, whose targets are all there; None: it was not."""
-        if number >= len(self._kind_of):
+        if self._changes != self._tags.changes or not self._is_learnt(number):
             return None
         kind, name = self._kinds[self._kind_of[number]], self._tags.name(number)
         below = [
@@ -145,13 +160,17 @@ class TagRows:
         ]
         return (*kind.upward, *below)
 
-    def visible(self, start: int, stop: int, roles: frozenset[Role]) -> Sequence[int]:
-        """Return the numbers from ``start`` up to ``stop`` that these roles see."""
+    def _is_learnt(self, number: int) -> bool:
+        kinds = self._kind_of
+        return number < len(kinds) if isinstance(kinds, bytearray) else number in kinds
+
+    def visible(self, numbers: Sequence[int], roles: frozenset[Role]) -> Sequence[int]:
+        """Return those of some numbers that these roles see."""
         access = self._access
         if not access.rule_count:  # then set-points are seen by whoever sees what is plain
-            return range(start, stop) if access.sum_of(DEFAULTS[Kind.PLAIN], roles) & _MAY_BROWSE else ()
+            return numbers if access.sum_of(DEFAULTS[Kind.PLAIN], roles) & _MAY_BROWSE else ()
         table_of, sum_of = access.table_of_tag, access.sum_of
-        return [each for each in range(start, stop) if sum_of(table_of(each), roles) & _MAY_BROWSE]
+        return [each for each in numbers if sum_of(table_of(each), roles) & _MAY_BROWSE]
 
     def encode(self, numbers: Sequence[int], mask: int) -> bytes:
         """Return the ReferenceDescriptions of these tags, one after the other.
@@ -184,9 +203,8 @@ class TagRows:
         kinds, tells = self._kind_of, [each.usual for each in self._kinds]
         if all(tells) or not numbers:
             return {}
-        first, last = numbers[0], numbers[-1]
-        named = enumerate(self._tags.configs.fields(("name",), first, last + 1), first)
-        return {number: name.encode() for number, (name,) in named if not tells[kinds[number]]}
+        wanted = [number for number in numbers if not tells[kinds[number]]]
+        return {number: self._tags.configs.cell(number, "name").encode() for number in wanted}
 
 
 class TagNames:
@@ -204,19 +222,27 @@ class TagNames:
         self._others: dict[str, int] = {}  # the first tag of each name
         self._more: dict[str, list[int]] = {}  # and those after it
         self._seen = 0
+        self._changes = tags.changes
 
     def learn(self) -> Generator[None, None, None]:
         """Look for tags with a NodeId of their own, slice by slice."""
         tags = self._tags
-        while self._seen < len(tags):
+        if self._changes != tags.changes:
+            self._changes, self._seen = tags.changes, 0
+            self._others, self._more = {}, {}
+        changes = tags.changes
+        while self._seen < len(tags) and changes == tags.changes:
             stop = min(self._seen + _PER_YIELD, len(tags))
-            fields = tags.configs.fields(("node_id", "name"), self._seen, stop)
-            for number, (own, name) in enumerate(fields, self._seen):
+            numbers = tags.order[self._seen : stop]
+            fields = tags.configs.fields(("node_id", "name"), numbers)
+            for number, (own, name) in zip(numbers, fields, strict=True):
                 if own:
                     self._add(name, number)
             self._seen = stop
             if stop < len(tags):
                 yield
+        if changes != tags.changes:  # while somebody else had his turn
+            yield from self.learn()
 
     def _add(self, name: str, number: int) -> None:
         if self._others.setdefault(name, number) != number:

@@ -54,7 +54,7 @@ class Search:
 
     Args:
         references: All of them but the tags.
-        tags: How many tags follow.
+        tags: Numbers of the tags that follow.
         description: What the client wants.
         kinds: The reference types it wants; None: all.
         most: Most references in one result.
@@ -64,7 +64,7 @@ class Search:
     """
 
     references: Sequence[ua.ReferenceDescription]
-    tags: int
+    tags: Sequence[int]
     description: Description
     kinds: frozenset[ua.NodeId] | None
     most: int
@@ -129,8 +129,8 @@ class Searcher:
             number = self._aspace.tags.number(node)
             known = None if number is None else self._rows.references_of(number)
             found = self._aspace.references_of(node) if known is None else known
-            return Search(found, 0, wanted, kinds, most, lasting=known is not None)
-        tags = len(self._rows) if node == self._aspace.tags.folder else 0
+            return Search(found, (), wanted, kinds, most, lasting=known is not None)
+        tags = self._rows.order if node == self._aspace.tags.folder else ()
         return Search(tuple(data.references), tags, wanted, kinds, most)
 
     def fill(
@@ -182,17 +182,18 @@ class Searcher:
             return False
         before, rows = len(search.references), self._rows
         mask = search.description.ResultMask & _ALL
-        number = search.position - before
-        while number < search.tags:
-            stop = min(number + rows.step, search.tags)
-            learnt = rows.learn(stop)
-            visible = rows.visible(number, stop, caller.roles)
+        at = search.position - before
+        while at < len(search.tags):
+            stop = min(at + rows.step, len(search.tags))
+            numbers = search.tags[at:stop]
+            learnt = rows.learn(numbers)
+            visible = rows.visible(numbers, caller.roles)
             taken = visible[: search.most - page.count]
             page.add(rows.encode(taken, mask), len(taken))
             if len(visible) > len(taken):
-                search.position = before + visible[len(taken)]
+                search.position = before + at + numbers.index(visible[len(taken)])
                 return True
-            seen, number = stop - number, stop
+            seen, at = stop - at, stop
             if pace.is_over(learnt + seen // _PER_UNIT):
                 _check(page, most_bytes)
                 yield
@@ -202,7 +203,7 @@ class Searcher:
 def _are_tags_wanted(search: Search) -> bool:
     wanted = search.description
     return bool(
-        search.tags
+        len(search.tags)
         and wanted.BrowseDirection != _INVERSE
         and (search.kinds is None or REFERENCE in search.kinds)
         and (not wanted.NodeClassMask or wanted.NodeClassMask & _VARIABLE)
