@@ -133,8 +133,8 @@ def told(text: str, fallback: str) -> tuple[str, str, str]:
     """Return code, sentence and next step of what a driver said.
 
     Drivers say ``D311 192.168.0.20:502 refuses the connection: check the port``; a text without a code has
-    the fallback. One that ends in the protocol's own number, ``D363 read of X: no such tag (CIP status 0x04)``,
-    names no step: that is the remedy of its code's page.
+    the fallback. One that ends in the protocol's own number names no step, which is then the remedy of its
+    code's page: ``D363 read of X: no such tag (CIP status 0x04)``.
     """
     named = _CODE.match(text)
     if named is None:

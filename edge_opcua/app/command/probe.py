@@ -180,9 +180,9 @@ def _probe_host(host: str, options: ProbeOptions, plugins: Plugins | None, usual
         try:
             probers.append((one, Target(url, timeout_s=options.timeout_s), *prober_at(url, plugins)))
         except ConfigError as exc:
-            if exc.code != "D381":
-                raise
             complain(f"note: {one.word} is left out: {exc}")
+    if not probers:
+        raise ConfigError(f'"{host}" is no host that can be looked at', code="D380")
     steps = None if options.as_json else _steps()
     with silenced():
         ping, devices = asyncio.run(_look_around(host, probers, steps))
