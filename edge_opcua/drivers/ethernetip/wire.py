@@ -12,7 +12,13 @@ from edge_opcua.drivers.ethernetip import cip
 from edge_opcua.drivers.ethernetip.address import BITS, BOOLS, TEXT, EipAddress, Space, parse
 from edge_opcua.drivers.ethernetip.cip import Reply
 from edge_opcua.drivers.ethernetip.content import attribute_image, fragment_name, split_type, tag_image
-from edge_opcua.drivers.ethernetip.reasons import fault_of, is_route_failure, reason_of, status_text
+from edge_opcua.drivers.ethernetip.reasons import (
+    connection_refusal,
+    fault_of,
+    is_route_failure,
+    reason_of,
+    status_text,
+)
 from edge_opcua.drivers.ethernetip.session import Session
 from edge_opcua.drivers.ethernetip.settings import UNCONNECTED_BYTES, EipOptions, EipShape, Endpoint
 from edge_opcua.drivers.ethernetip.types import (
@@ -357,7 +363,8 @@ class EipWire:
     def _pass_route_failure(self, reply: Reply) -> None:
         """Raise if it was not the device that refused, but something on the way to it."""
         if is_route_failure(reply):
-            raise DeviceError(fault_of(reply, "route to the device").reason)
+            code, text = connection_refusal(reply)
+            raise DeviceError(f"{code} {self._endpoint.host}: {text}")
 
     def _get_session(self) -> Session:
         if self._session is None:
