@@ -76,6 +76,18 @@ LINK_ROWS: Final = {
     "last_good_ns": "LastGood",
     "values_good": "ValuesGood",
     "values_bad": "ValuesBad",
+    "timeouts": "Timeouts",
+    "retries": "Retries",
+    "busy": "Busy",
+    "writes": "Writes",
+    "overruns": "Overruns",
+    "refused": "RefusedTags",
+    "units_lost": "UnitsLost",
+    "scan_ms": "ScanTime",
+    "scan_max_ms": "ScanTimeMax",
+    "jitter_ms": "ScanJitter",
+    "values_per_s": "ValuesPerSecond",
+    "simulated": "Simulated",
 }
 AUTHORITY_ROWS: Final = {
     "state": "State",
