@@ -18,8 +18,7 @@ from edge_opcua.core.values import (
 from edge_opcua.drivers.reasons import Reason
 from edge_opcua.drivers.wire import Fault, FaultKind
 
-_PERMIT: Final = "in TIA Portal permit PUT/GET (CPU, Protection & Security, Connection mechanisms)"
-_STANDARD: Final = 'clear "Optimized block access" (block, Properties, Attributes)'
+_STANDARD: Final = 'clear "Optimized block access" of the block'
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Refusal:
 
     def text(self, what: str, code: str) -> str:
         """Return the whole message, e.g. of ``read of DB10``."""
-        return f"{self.reason.code} {what}: {self.reason.sentence} ({code}); {self.reason.step}"
+        return f"{self.reason.code} {what}: {self.reason.sentence} ({code}): {self.reason.step}"
 
     def fault(self, what: str, code: str) -> Fault:
         """Return it as the answer to a read."""
@@ -51,7 +50,7 @@ DENIED: Final = Refusal(
     Reason(
         "D331",
         'access denied: PUT/GET is off in the CPU, or the block has "optimized block access"',
-        f"{_PERMIT}; {_STANDARD}; download both",
+        f"in TIA Portal permit PUT/GET, {_STANDARD}, download both",
     ),
 )
 _ABSENT: Final = Refusal(
@@ -60,7 +59,7 @@ _ABSENT: Final = Refusal(
     Reason(
         "D331",
         'the block does not exist, or has "optimized block access"',
-        f"compare its number with TIA Portal; {_STANDARD} and download it",
+        f"compare its number with TIA Portal, {_STANDARD}, download it",
     ),
 )
 _BEYOND: Final = Refusal(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from snap7.connection import ISOTCPConnection
@@ -41,8 +42,8 @@ class TransportRefusedError(DeviceError):
     """
 
     def __init__(self, where: str, code: int) -> None:
-        self.reason = reasons.of_transport(code)
-        super().__init__(f"{self.reason.of(where)} (transport reason {code:#04x})")
+        reason = reasons.of_transport(code)
+        super().__init__(replace(reason, sentence=f"{reason.sentence} ({code:#04x})").of(where))
 
 
 class _Connection(ISOTCPConnection):  # type: ignore[misc]  # the library has no types
@@ -194,8 +195,9 @@ class Transport:
     def _lost(self, text: str) -> str:
         """Return the message of the library, with a code."""
         known = sockets.CLOSED if "closed by peer" in text or "reset" in text else sockets.GARBLED
-        return f"{known.of(self.where)} ({text})"
+        return replace(known, sentence=f"{known.sentence} ({text})").of(self.where)
 
     @property
     def _silent(self) -> str:
-        return f"{self.where} did not answer in {self._timeout_s:g} s"
+        sentence = f"did not answer in {self._timeout_s:g} s"
+        return replace(sockets.SILENT, sentence=sentence).of(self.where)

@@ -43,6 +43,7 @@ class S7Wire:
 
     Attributes:
         state: What the CPU said of itself when the connection was made.
+        transport: The connection itself, for what is no tag.
     """
 
     def __init__(self, name: str, endpoint: Endpoint, options: S7Options, timeout_s: float) -> None:
@@ -51,7 +52,7 @@ class S7Wire:
         self.state = State.UNKNOWN
         self._name = name
         self._options = options
-        self._transport = Transport(name, endpoint, timeout_s, self.traffic)
+        self.transport = Transport(name, endpoint, timeout_s, self.traffic)
         self._depth = 1
         # A LOGO! knows no system status lists, and some gateways drop who asks.
         self._tells_state = endpoint.tsap is None
@@ -62,7 +63,7 @@ class S7Wire:
         if not self._tells_state:
             return
         try:
-            state = await cpu_state(self._transport)
+            state = await cpu_state(self.transport)
         except DeviceError:
             self._tells_state = False
             await self._connect()
@@ -75,7 +76,7 @@ class S7Wire:
         self.state = state
 
     async def _connect(self) -> None:
-        transport = self._transport
+        transport = self.transport
         await transport.open()
         wanted = self._options.parallel
         try:
@@ -89,7 +90,7 @@ class S7Wire:
 
     async def close(self) -> None:
         """Drop the connection; a call that still waits for an answer ends at once."""
-        await self._transport.close()
+        await self.transport.close()
 
     @property
     def depth(self) -> int:
@@ -98,7 +99,7 @@ class S7Wire:
 
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """See :class:`edge_opcua.drivers.wire.Wire`; a request refused as a whole is asked block by block."""
-        transport = self._transport
+        transport = self.transport
         frames = [self._build(request.fragments) for request in requests]
         waits = [request.deadline_s for request in requests if request.deadline_s is not None]
         answers = await transport.ask_all(frames, min(waits, default=None))
@@ -112,7 +113,7 @@ class S7Wire:
         for fragment in fragments:
             area, db = cast("tuple[str, int]", fragment.space)
             items.append((_CODES[area], db, fragment.start, fragment.size))
-        return read_request(self._transport.next_sequence(), items)
+        return read_request(self.transport.next_sequence(), items)
 
     async def _judge(self, request: Request, frame: bytes, answer: bytes) -> Sequence[Reading]:
         """Return what an answer says of each block."""
@@ -158,10 +159,10 @@ class S7Wire:
         most = self.shape.pdu - WRITE_BYTES
         if len(payload) > most:
             raise DeviceRefusedError(f"one request writes {most} bytes", status=BAD_NOT_SUPPORTED)
-        build: Any = self._transport.requests.build_write_request
+        build: Any = self.transport.requests.build_write_request
         request: bytes = build(_AREAS[area], db, start, width, payload)
         name = f"DB{db}" if area == "DB" else area
-        parse_write(await self._transport.ask(request), sequence_of(request), name)
+        parse_write(await self.transport.ask(request), sequence_of(request), name)
 
 
 def _name(fragment: Fragment) -> str:

@@ -1,0 +1,86 @@
+"""Looking at an unknown S7 PLC: where it is, who it is, whether it may be read; nothing is ever written."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator
+
+import pytest
+
+from edge_opcua.drivers.probing import Finding, Target
+from edge_opcua.drivers.s7.probe import probe
+from edge_opcua.errors import AddressError, ConfigError
+from edge_opcua.sim.s7server import DataBlock, S7Server
+from tests.drivers.test_s7_wire import relayed
+
+TIMEOUT_S = 0.3
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """A CPU in slot 2 alone."""
+    block = DataBlock(10, 64, writable=True)
+    block.memory[:] = struct.pack(">fhH", 23.5, -7, 9) + bytes(56)
+    server = S7Server((block,), slots=frozenset({2}))
+    made = await server.open("127.0.0.1", 0)
+    server.begin_scan()
+    server.end_scan()
+    before = bytes(block.memory)
+    yield made
+    server.begin_scan()
+    assert bytes(block.memory) == before  # nothing was written
+    server.close()
+
+
+async def found(port: int, query: str = "", *reads: str) -> list[Finding]:
+    url = f"s7://127.0.0.1:{port}{query}"
+    return [each async for each in probe(Target(url, reads, TIMEOUT_S))]
+
+
+async def test_a_cpu_is_found_in_its_slot(port: int) -> None:
+    connect, protocol, identity, access = await found(port)
+    assert (connect.step, connect.code) == ("connect", "")
+    assert protocol.facts["url"] == f"s7://127.0.0.1:{port}?rack=0&slot=2"
+    assert "rack 0 slot 2" in protocol.text
+    assert (identity.step, identity.text) == ("identity", "does not say who it is")
+    assert "not known" in access.text
+    assert access.facts["requests"] >= 4
+
+
+async def test_a_wrong_slot_in_the_url_is_said_with_the_right_one(port: int) -> None:
+    _, protocol, *_ = await found(port, "?rack=0&slot=3")
+    assert (protocol.code, protocol.help) == ("D320", f"write s7://127.0.0.1:{port}?rack=0&slot=2")
+
+
+async def test_an_address_without_a_type_is_shown_as_what_it_may_be(port: int) -> None:
+    findings = await found(port, "", "DB10.DBD0", "DB10.DBW4:INT", "DB99.DBW0:INT")
+    real, number, missing = [each for each in findings if each.step == "read"]
+    assert real.candidates[0].values["REAL"] == 23.5
+    assert real.candidates[0].address == "DB10.DBD0:REAL"
+    assert number.candidates[0].values == {"INT": -7}
+    assert "FF F9" in number.text
+    assert (missing.code, missing.candidates) == ("D331", ())
+    assert missing.help
+
+
+async def test_a_cpu_that_forbids_put_get_is_said_to(port: int) -> None:
+    def deny(frame: bytes) -> bytes:
+        pdu = frame[7:13] + b"\0\0\0\0" + b"\x81\x04"
+        return b"\x03\0" + (7 + len(pdu)).to_bytes(2, "big") + b"\x02\xf0\x80" + pdu
+
+    async with relayed(port, deny) as lying:
+        findings = await found(lying, "?rack=0&slot=2")
+    assert (findings[-1].step, findings[-1].code) == ("browse", "D331")
+    assert "PUT/GET" in findings[-1].text
+
+
+async def test_nobody_there_is_one_finding(port: int) -> None:
+    (nobody,) = await found(1)
+    assert (nobody.step, nobody.code) == ("connect", "D311")
+
+
+async def test_what_cannot_be_asked_is_refused_before_anything_connects() -> None:
+    with pytest.raises(AddressError):
+        await found(1, "", "hr:100")
+    with pytest.raises(ConfigError):
+        await found(1, "?cpu=7")
