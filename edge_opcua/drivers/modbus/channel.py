@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import ssl
 import termios
 from collections.abc import Callable
@@ -40,6 +41,14 @@ class Channel(Protocol):
 
     def send(self, frame: bytes) -> None:
         """Send one frame; OSError if a serial port does not take it."""
+        ...
+
+    def hurry(self) -> None:
+        """Acknowledge at once what comes next, because more is expected behind it.
+
+        Many small devices hold an answer back until the one before is acknowledged (RFC 896), which a
+        receiver that has nothing to send puts off for up to 40 ms (RFC 1122 §4.2.3.2).
+        """
         ...
 
     def close(self) -> None:
@@ -86,10 +95,12 @@ class _TcpChannel(asyncio.Protocol):
         self._receiver = receiver
         self._open = True
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._socket = transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:
         if self._open:
@@ -103,6 +114,11 @@ class _TcpChannel(asyncio.Protocol):
     def send(self, frame: bytes) -> None:
         if self._transport is not None:
             self._transport.write(frame)
+
+    def hurry(self) -> None:
+        if self._open and self._socket is not None:
+            with contextlib.suppress(OSError):  # connection_lost is on its way
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def close(self) -> None:
         self._open = False
@@ -201,6 +217,9 @@ class _SerialChannel:
             raise OSError(*exc.args) from exc
         if os.write(self._fd, frame) != len(frame):
             raise BlockingIOError("the port takes no more bytes")
+
+    def hurry(self) -> None:
+        """Nothing is acknowledged on a serial line."""
 
     def close(self) -> None:
         if self._receiver is None:

@@ -196,6 +196,8 @@ class Line:
         if answers:
             self._noise = 0
             self._pump()
+        if self._flying and self._depth > 1 and self._channel is not None:
+            self._channel.hurry()
 
     def lost(self, reason: Reason) -> None:
         """Learn that nothing will come any more."""
@@ -248,6 +250,8 @@ class Line:
         exchange.member.traffic.size_bytes += len(frame)
         try:
             self._channel.send(frame)
+            if len(self._flying) > 1:
+                self._channel.hurry()
         except OSError as exc:
             self._break(of_serial(exc).of(self.settings.name))
 
