@@ -25,6 +25,7 @@ from edge_opcua.drivers.poller import Device
 from edge_opcua.sim.proxy import Link as Cable
 from edge_opcua.sim.proxy import Mode
 from edge_opcua.sim.s7server import DataBlock, S7Server
+from tests.drivers.logixpeer import LogixPeer
 from tests.drivers.peers import DRIVERS, Known, ModbusPeer, config, proxied
 
 PERIOD_MS = 50
@@ -72,7 +73,22 @@ async def s7() -> AsyncIterator[int]:
         await asyncio.sleep(0)
 
 
+@asynccontextmanager
+async def ethernet_ip() -> AsyncIterator[int]:
+    peer = LogixPeer()
+    peer.put("Recipe", "DINT", *range(100))
+    peer.put("Program:Main.Speed", "REAL", 1.5)
+    async with peer.serving():
+        yield peer.port
+
+
 RIGS = {
+    "ethernet-ip": Rig(
+        "ethernet-ip",
+        ethernet_ip,
+        "eip://127.0.0.1:{port}/0",
+        {"a": "Recipe[3]:DINT", "b": "Program:Main.Speed:REAL", "c": "Recipe[90]:DINT[8]"},
+    ),
     "modbus": Rig(
         "modbus", modbus, "modbus://127.0.0.1:{port}/1", {"a": "hr:0:INT", "b": "hr:900:REAL", "c": "co:7"}
     ),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from edge_opcua.core.values import GOOD
 from edge_opcua.sim.s7server import DataBlock, S7Server
+from tests.drivers.logixpeer import LogixPeer
 from tests.drivers.peers import Bench, ModbusPeer, config
 from tests.drivers.rows import BYTES, NUMBERS
 
@@ -203,6 +204,59 @@ def _width(item: Item) -> str:
         return "B"
     size = struct.calcsize({**NUMBERS, **BYTES}[item.kind][0])
     return {1: "B", 2: "W", 4: "D", 8: "B"}[size]
+
+
+# What a Logix controller has for types that it does not know itself.
+CARRIERS = {"WORD": "UINT", "BYTE": "USINT"}
+
+
+class LogixTags:
+    """Tags of a Logix controller: each of its own, or one behind the other in an array of its type."""
+
+    def __init__(self, peer: LogixPeer) -> None:
+        self._peer = peer
+        self._arrays: dict[str, list[Any]] = {}
+
+    def put(self, number: int, item: Item, *, shared: bool) -> str:
+        """Store an item and return its address."""
+        if item.kind == "STRING":
+            self._peer.put_strings(f"T{number}", item.values[0], most=12, handle=0x1357)
+            return f"T{number}:{item.type}"
+        if item.kind == "BOOL" and not shared:  # bits of an integer, from bit 5 on
+            self._peer.put(f"T{number}", "UDINT", sum(bit << 5 + i for i, bit in enumerate(item.values)))
+            return f"T{number}.5:{item.type}"
+        kind = "BOOLS" if item.kind == "BOOL" else CARRIERS.get(item.kind, item.kind)
+        if not shared:
+            self._peer.put(f"Program:Main.T{number}", kind, *item.values)
+            return f"Program:Main.T{number}:{item.type}"
+        array = self._arrays.setdefault(kind, [])
+        array += [0] * item.gap
+        at = len(array)
+        array += item.values
+        return f"{kind}_array[{at}]:{item.type}"
+
+    def done(self) -> None:
+        """Store the arrays."""
+        for kind, values in self._arrays.items():
+            self._peer.put(f"{kind}_array", kind, *values)
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(
+    given=st.lists(st.tuples(items(MODBUS_KINDS, orders=False), st.booleans()), min_size=1, max_size=25),
+    size=st.sampled_from((0, 500, 4000)),
+)
+def test_logix_tags_come_out_as_they_went_in(given: list[tuple[Item, bool]], size: int) -> None:
+    async def main() -> None:
+        async with LogixPeer().serving() as peer:
+            stored = LogixTags(peer)
+            tags = {f"t{i}": stored.put(i, item, shared=shared) for i, (item, shared) in enumerate(given)}
+            stored.done()
+            wanted = {f"t{i}": item.value for i, (item, _) in enumerate(given)}
+            url, options = f"eip://127.0.0.1:{peer.port}/0", {"connection_bytes": size}
+            await served(Bench(config("ethernet-ip", url, tags, options=options)), wanted)
+
+    asyncio.run(main())
 
 
 def test_an_order_is_what_its_letters_say() -> None:
