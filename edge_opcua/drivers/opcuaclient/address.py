@@ -1,4 +1,4 @@
-"""OPC UA addresses: a NodeId as every client shows it, with the type behind: ``ns=3;s="DB1"."speed":REAL``."""
+"""OPC UA addresses: a NodeId as clients show it, and the type behind: ``ns=3;s="DB1"."speed":REAL``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 
 from edge_opcua.core.values import Scalar
 from edge_opcua.drivers.codec import BitCodec, Codec, NumberCodec, TextCodec
-from edge_opcua.drivers.iec import BOOL, DATETIME, TEXTS, TYPES, IecType, TypeText, parse_type
+from edge_opcua.drivers.iec import BOOL, DATETIME, TEXTS, IecType, TypeText, parse_type
 from edge_opcua.errors import AddressError
 
 _NODE: Final = re.compile(
@@ -152,7 +152,7 @@ def codec_of(kind: TypeText) -> Codec:
     if iec in TEXTS:
         size = length_of(kind)
         return TextCodec(iec, size, tuple(range(size)), size, counted=False)
-    raw = DATETIME if iec.scalar is Scalar.DATETIME and iec.name == "LDT" else iec
+    raw = DATETIME if iec.name == "LDT" else iec
     return NumberCodec(raw, count, tuple(range(raw.size_bytes)), raw.size_bytes)
 
 
@@ -195,14 +195,6 @@ def _type(text: str, address: str, node: str) -> TypeText:
         raise AddressError(
             f"{address}: OPC UA has no {name}", hint=f"a DateTime is {node}:{_UNKNOWN[name]}", code="T214"
         )
-    if name.partition("[")[0] not in TYPES and node.partition(";s=")[2]:
-        # `ns=2;s=a:b` is a whole NodeId: its string may hold colons.
-        try:
-            return parse_type(text, address=address)
-        except AddressError as exc:
-            raise AddressError(
-                str(exc), hint=exc.hint or f"write the type behind: {address}:REAL", code=exc.code
-            ) from exc
     return parse_type(text, address=address)
 
 

@@ -55,8 +55,8 @@ class OpcUaOptions(DriverOptions):
     )
     server_certificate: Path | None = Field(
         default=None,
-        description="The one certificate the server may show, DER or PEM, an absolute path; if not set, those "
-        "that were trusted by `edge-opcua trust --devices`.",
+        description="The one certificate the server may show, DER or PEM, an absolute path; if not set, "
+        "those that were trusted by `edge-opcua trust --devices`.",
     )
     user: str = Field(default="", description="User name; empty: anonymous.")
     password: Secret | None = Field(

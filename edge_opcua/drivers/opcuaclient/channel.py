@@ -1,0 +1,231 @@
+"""One secure channel over one socket: asyncua's protocol, from which requests go out as prepared bytes.
+
+asyncua's ``Client`` is not used: it starts tasks that outlive a broken link, reads every value into objects,
+and sends a password in plain text where the server names no policy for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any, Final
+
+from asyncua import ua
+from asyncua.client.ua_client import UASocketProtocol
+from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
+
+from edge_opcua.drivers.opcuaclient.messages import ServiceRefusedError
+from edge_opcua.drivers.opcuaclient.reasons import NOT_SERVING, UNWELCOME, refusal
+from edge_opcua.drivers.opcuaclient.settings import Endpoint
+from edge_opcua.drivers.reasons import CLOSED, REFUSED, Reason, of_socket
+from edge_opcua.drivers.wire import Traffic
+from edge_opcua.errors import DeviceError, DeviceTimeoutError
+
+_MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
+# What asyncua would log is said once per outage by the poller.
+for _noisy in ("asyncua.client", "asyncua.uaprotocol"):
+    logging.getLogger(_noisy).setLevel(logging.CRITICAL + 1)
+
+
+class Channel(UASocketProtocol):
+    """A socket that speaks OPC UA.
+
+    Args:
+        endpoint: Where it leads.
+        policy: Security policy with both certificates.
+        timeout_s: Deadline of each step, seconds.
+        traffic: Where its traffic is counted.
+
+    Attributes:
+        unwelcome: What to say if the server does not take our certificate; None without one.
+    """
+
+    def __init__(self, endpoint: Endpoint, policy: Any, timeout_s: float, traffic: Traffic) -> None:
+        super().__init__(timeout_s, security_policy=policy)
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._traffic = traffic
+        self._why: Exception | None = None
+        self.unwelcome: Reason | None = None
+
+    @property
+    def policy(self) -> Any:
+        """Security policy of the channel, with its keys."""
+        return self._connection.security_policy
+
+    # --- what asyncua calls ---------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; a peer that never comes to an end is cut off."""
+        self._traffic.size_bytes += len(data)
+        super().data_received(data)
+        if self.receive_buffer is not None and len(self.receive_buffer) > _MOST_WAITING_BYTES:
+            self.abort()
+
+    def _fail_all_pending(self, exc: Exception) -> None:
+        """Remember why, since what fails may not be waiting any more."""
+        if self._why is None:
+            self._why = exc
+        super()._fail_all_pending(exc)
+
+    # --- what we call ---------------------------------------------------------------------------------
+
+    async def open(self, lifetime_s: float) -> float:
+        """Connect and open the channel; returns how long its keys are good for, seconds.
+
+        Raises:
+            DeviceError: The server does not answer, or not as it should.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await loop.create_connection(lambda: self, self._endpoint.host, self._endpoint.port)
+        except OSError as exc:
+            found = of_socket(exc)
+            reason = NOT_SERVING if found is REFUSED else found
+            error = DeviceTimeoutError if isinstance(exc, TimeoutError) else DeviceError
+            raise error(reason.of(self._endpoint.name)) from exc
+        await self._step(self.send_hello(self._endpoint.url))
+        return await self.renew(lifetime_s, first=True)
+
+    async def renew(self, lifetime_s: float, *, first: bool = False) -> float:
+        """Agree on keys; returns how long they are good for, seconds."""
+        params = ua.OpenSecureChannelParameters()
+        kinds = ua.SecurityTokenRequestType
+        params.RequestType = kinds.Issue if first else kinds.Renew
+        policy = self.policy
+        params.SecurityMode = policy.Mode
+        params.RequestedLifetime = int(1000 * lifetime_s)
+        params.ClientNonce = ua.utils.create_nonce(policy.secure_channel_nonce_length)
+        result = await self._step(self.open_secure_channel(params), opening=first)
+        return float(result.SecurityToken.RevisedLifetime) / 1000
+
+    async def _step(self, step: Any, *, opening: bool = False) -> Any:
+        """Await a step of the handshake."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await step
+        except TimeoutError as exc:
+            raise self.silent() from exc
+        except (ua.UaError, OSError, AssertionError) as exc:  # AssertionError: a fault in place of a channel
+            raise self.failure(exc, opening=opening) from exc
+
+    async def call(self, request: Any, answer: type[Any]) -> Any:
+        """Send a service and return its answer.
+
+        Raises:
+            DeviceError: No answer, or the channel broke.
+            ServiceRefusedError: The server refuses the service.
+        """
+        self._traffic.requests += 1
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                data = await self._send_request(request, self._timeout_s)
+        except TimeoutError as exc:
+            raise self.silent() from exc
+        except (ua.UaError, OSError) as exc:
+            raise self.failure(exc) from exc
+        try:
+            fault = data.copy()
+            kind = ua.ua_binary.nodeid_from_binary(fault)
+            if kind.Identifier == ua.ObjectIds.ServiceFault_Encoding_DefaultBinary:
+                header = struct_from_binary(ua.ResponseHeader, fault)
+                raise ServiceRefusedError(int(header.ServiceResult.value))
+            found = struct_from_binary(answer, data)
+        except (ua.UaError, ValueError, KeyError, TypeError) as exc:
+            raise DeviceError(f"{self._endpoint.name}: the answer cannot be read ({exc!r})") from exc
+        status = int(found.ResponseHeader.ServiceResult.value)
+        if status & 0x80000000:
+            raise ServiceRefusedError(status)
+        return found
+
+    def send(self, kind: bytes, body: bytes) -> asyncio.Future[Any]:
+        """Send a request of which all but the header is bytes already.
+
+        Args:
+            kind: Encoded NodeId of its type.
+            body: What follows the header.
+
+        Returns:
+            What becomes its answer.
+
+        Raises:
+            DeviceError: There is no connection any more.
+        """
+        if self.transport is None or self.transport.is_closing():
+            raise self.failure(ConnectionError("connection lost"))
+        header = ua.RequestHeader()
+        self._setup_request_header(header, self._timeout_s)
+        self.revolve_security_token()
+        self._request_id += 1
+        message = self._connection.message_to_binary(
+            kind + struct_to_binary(header) + body, request_id=self._request_id
+        )
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._callbackmap[self._request_id] = future
+        self.transport.write(message)
+        self._traffic.requests += 1
+        self._traffic.size_bytes += len(message)
+        return future
+
+    async def answer(self, future: asyncio.Future[Any], timeout_s: float) -> bytes:
+        """Wait for the answer to :meth:`send`; the connection stands if there is none in time.
+
+        Raises:
+            DeviceTimeoutError: None came.
+            DeviceError: The channel broke.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return bytes(await future)
+        except TimeoutError as exc:
+            # A request has a number of its own: a late answer is no other's.
+            raise self.silent(timeout_s, again=True) from exc
+        except (ua.UaError, OSError) as exc:
+            raise self.failure(exc) from exc
+
+    def silent(self, timeout_s: float = 0.0, *, again: bool = False) -> DeviceTimeoutError:
+        """Return the error of an answer that did not come."""
+        waited_s = timeout_s or self._timeout_s
+        return DeviceTimeoutError(f"{self._endpoint.name} did not answer in {waited_s:g} s", again=again)
+
+    def failure(self, exc: BaseException, *, opening: bool = False) -> DeviceError:
+        """Return the error of a channel that broke: what the server said before counts."""
+        where = self._endpoint.name
+        said = next((each for each in (exc, self._why) if isinstance(each, ua.UaStatusCodeError)), None)
+        if said is not None:
+            reason = refusal(int(said.code))
+            if reason.code == UNWELCOME.code and self.unwelcome is not None:
+                reason = replace(self.unwelcome, sentence=reason.sentence)
+            return DeviceError(reason.of(where))
+        if opening and self.unwelcome is not None:
+            sentence = "closed the connection when it saw our certificate"
+            return DeviceError(replace(self.unwelcome, sentence=sentence).of(where))
+        cause = self._why or exc
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return DeviceError(of_socket(cause).of(where))
+        return DeviceError(CLOSED.of(where))
+
+    def farewell(self) -> None:
+        """Say goodbye without waiting for an answer, and drop the connection."""
+        if self.transport is not None and not self.transport.is_closing():
+            try:
+                if not self.authentication_token.is_null():
+                    session = ua.CloseSessionRequest()
+                    session.DeleteSubscriptions = True
+                    self._send_request(session, self._timeout_s).cancel()
+                self._send_request(
+                    ua.CloseSecureChannelRequest(), message_type=ua.MessageType.SecureClose
+                ).cancel()
+            except (ua.UaError, OSError, AttributeError, ValueError):
+                pass  # the channel never opened: there are no keys to say goodbye with
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection at once, with what was not sent yet."""
+        for future in self._callbackmap.values():
+            future.cancel()
+        self._callbackmap.clear()
+        if self.transport is not None:
+            self.transport.abort()
