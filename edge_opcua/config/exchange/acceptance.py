@@ -80,13 +80,14 @@ def accept(
             cells = _cells(tag, parse, listing)
             name, replaces = names.take(tag)
         except UntranslatableError as exc:
-            listing.skip(tag.line, exc)
+            listing.skip(tag.line, exc.about(tag.name))
             continue
         cells |= {"name": name, "group": tag.group if tag.cells else pool.name_for(tag)}
         if name != tag.name:
             cells[_SOURCE_NAME] = tag.name
         table.put(name, cells, replaces=replaces)
     accepted.text = table.text()
+    listing.problems.sort(key=lambda problem: problem.place.line)
     return accepted
 
 

@@ -112,8 +112,8 @@ def read(text: str, listing: Listing, target: Target, numbers: Mapping[str, int]
         raise ListError("holds no DATA_BLOCK", hint="generate the source of the block, not only of its type")
     for block in blocks:
         try:
+            _check_access(block, listing)
             number = _number(block, numbers, alone=len(blocks) == 1)
-            _check_access(block, listing, number)
         except UntranslatableError as exc:
             listing.skip(block.line, exc)
             continue
@@ -133,13 +133,13 @@ def _number(block: _Block, numbers: Mapping[str, int], *, alone: bool) -> int:
     return number
 
 
-def _check_access(block: _Block, listing: Listing, number: int) -> None:
+def _check_access(block: _Block, listing: Listing) -> None:
     match = _OPTIMIZED.search(block.attributes)
     if match is None:
         message = (
             f"{block.name} does not say S7_Optimized_Access; it is taken as a block with standard access"
         )
-        listing.note(block.line, "T244", message, f"compare one offset of DB{number} with TIA Portal")
+        listing.note(block.line, "T244", message, "compare one offset with the block in TIA Portal")
     elif match[1].upper() == "TRUE":
         raise UntranslatableError(
             f"{block.name} is an optimized block (S7_Optimized_Access := 'TRUE'): its members have no "

@@ -236,7 +236,7 @@ class _Reader:
             cells.line = node.line
             self._listing.take(_tag(cells, name, self._listing, self._target))
         except UntranslatableError as exc:
-            self._listing.skip(node.line, exc)
+            self._listing.skip(node.line, exc.about(name))
 
 
 def _check_source(node: JsonObject, name: str) -> None:
@@ -398,7 +398,7 @@ def write(tags: Iterable[ListedTag], listing: Listing, target: Target) -> str:
         try:
             entry = _entry(tag, target)
         except UntranslatableError as exc:
-            listing.skip(tag.line, UntranslatableError(f"{tag.name}: {exc}", code=exc.code, hint=exc.hint))
+            listing.skip(tag.line, exc.about(tag.name))
             continue
         parts = tuple(tag.name.split("."))
         entry["name"] = parts[-1]

@@ -87,7 +87,7 @@ def read(grid: Grid, listing: Listing, target: Target) -> None:
         try:
             listing.take(_tag(row, listing, target))
         except UntranslatableError as exc:
-            listing.skip(row.line, exc)
+            listing.skip(row.line, exc.about(row.text("tag name")))
 
 
 def _tag(row: Row, listing: Listing, target: Target) -> ListedTag:
@@ -193,7 +193,7 @@ def write(tags: Iterable[ListedTag], listing: Listing, target: Target) -> str:
         try:
             writer.writerow(_row(tag, target))
         except UntranslatableError as exc:
-            listing.skip(tag.line, UntranslatableError(f"{tag.name}: {exc}", code=exc.code, hint=exc.hint))
+            listing.skip(tag.line, exc.about(tag.name))
         else:
             listing.tags.append(tag)
     return out.getvalue()

@@ -80,8 +80,12 @@ def _types(controller: Element) -> dict[str, list[_Member]]:
     found: dict[str, list[_Member]] = {}
     for types in controller.all("DataTypes"):
         for one in types.all("DataType"):
-            is_string = one.attributes.get("Family") == "StringFamily"
-            members = [] if is_string else list(_members(one, "Members", "Member"))
+            members = list(_members(one, "Members", "Member"))
+            if one.attributes.get("Family") == "StringFamily":  # its one value is the text
+                length = next(
+                    (member.sizes[0] for member in members if member.name == "DATA" and member.sizes), 0
+                )
+                members = [_Member("", "STRING", (length,) if length else (), "", "r")]
             found[one.attributes.get("Name", "").upper()] = members
     for instructions in controller.all("AddOnInstructionDefinitions"):
         for one in instructions.all("AddOnInstructionDefinition"):
@@ -172,14 +176,18 @@ class _Reader:
         if member.sizes:
             self._elements(path, name, member, unit, level)
             return
-        if is_plain or self._is_string(kind):
-            count = logix.STRING_LENGTH if not is_plain else 0
-            self._take(name, logix.LogixPlace(path, kind if is_plain else "STRING", count), member, unit)
+        length = self._string_length(kind)
+        if is_plain or length:
+            self._take(name, logix.LogixPlace(path, kind if is_plain else "STRING", length), member, unit)
             return
         self._structure(path, name, member, level)
 
-    def _is_string(self, kind: str) -> bool:
-        return kind == "STRING" or self._types.get(kind) == []
+    def _string_length(self, kind: str) -> int:
+        """Return the characters of a type of text; 0 if it is none."""
+        members = self._types.get(kind, [])
+        if kind != "STRING" and not (members and not members[0].name):
+            return 0
+        return members[0].sizes[0] if members and members[0].sizes else logix.STRING_LENGTH
 
     def _elements(self, path: str, name: str, member: _Member, unit: str, level: int) -> None:
         total = 1

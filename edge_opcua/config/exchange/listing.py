@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 from edge_opcua.config.problem import Place, Problem, Severity, quoted
@@ -40,7 +39,6 @@ _TRANSLITERATED: Final = str.maketrans(
     }
 )
 _UNIT_AT_END: Final = re.compile(r"^(?P<text>.*?)\s*\[(?P<unit>[^\[\]\s]{1,12})\]$", re.DOTALL)
-_NO_CELLS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class UntranslatableError(Exception):
@@ -56,6 +54,14 @@ class UntranslatableError(Exception):
         super().__init__(message)
         self.code = code
         self.hint = hint
+
+    def about(self, name: str) -> UntranslatableError:
+        """Return the same, with the name of the tag in front."""
+        said = str(self)
+        is_named = not name or name in said
+        return UntranslatableError(
+            said if is_named else f"{name[:80]}: {said}", code=self.code, hint=self.hint
+        )
 
 
 class ListError(Exception):
@@ -128,7 +134,7 @@ class ListedTag:
     access: Access = "r"
     period_ms: int | None = None
     group: str = ""
-    cells: Mapping[str, str] = field(default=_NO_CELLS)
+    cells: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -182,6 +188,8 @@ def plain_name(text: str) -> str:
     Returns:
         A tag name; an empty text if nothing of it can be kept.
     """
+    if len(text) <= _MAX_NAME and re.fullmatch(TAG_PATTERN, text):
+        return text
     decomposed = unicodedata.normalize("NFKD", text.translate(_TRANSLITERATED))
     bare = "".join(each for each in decomposed if not unicodedata.combining(each))
     parts = [re.sub(r"[^A-Za-z0-9_-]+", "_", part).strip("_") or "_" for part in bare.split(".")]

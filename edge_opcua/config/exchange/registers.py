@@ -309,7 +309,8 @@ def from_neuron(text: str, kind: str, target: Target, listing: Listing, line: in
         elif order in ("BB", "BL"):
             message = f"#{order} is taken as {_NEURON_ORDER[order]}, as in Neuron 2.12 and later"
             listing.note(line, "T244", message, "older manuals exchange #BB and #BL: compare a value")
-        place = replace(place, order=_NEURON_ORDER[order])
+        is_usual = _NEURON_ORDER[order] == (target.order or "ABCD")
+        place = replace(place, order="" if is_usual else _NEURON_ORDER[order])
     return replace(place, unit=None if unit == target.unit else unit).ours()
 
 
@@ -327,8 +328,12 @@ def to_neuron(place: Register, target: Target) -> str:
         raise UntranslatableError("Neuron's Modbus plugin has no arrays", code="T250")
     if place.bit is not None:
         return f"{head}.{place.bit}"
-    if not place.order:
+    order = place.order or target.order
+    if not order or place.area in _BITS:
         return head
-    if place.order not in _ORDER_NEURON or place.type in ("INT", "UINT", "WORD", "SINT", "USINT", "BYTE"):
-        raise UntranslatableError(f"Neuron has no byte order {place.order} for {place.type}", code="T250")
-    return f"{head}#{_ORDER_NEURON[place.order]}"
+    if place.type in ("INT", "UINT", "WORD"):
+        order = {"BADC": "B", "DCBA": "B", "BA": "B"}.get(order, "L")
+        return head if order == "L" else f"{head}#B"
+    if order not in _ORDER_NEURON or place.type in ("SINT", "USINT", "BYTE"):
+        raise UntranslatableError(f"Neuron has no byte order {order} for {place.type}", code="T250")
+    return f"{head}#{_ORDER_NEURON[order]}"

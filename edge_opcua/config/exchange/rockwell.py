@@ -213,7 +213,7 @@ def write(tags: Iterable[ListedTag], listing: Listing, target: Target) -> str:
         try:
             writer.writerow(_row(tag, listing))
         except UntranslatableError as exc:
-            listing.skip(tag.line, UntranslatableError(f"{tag.name}: {exc}", code=exc.code, hint=exc.hint))
+            listing.skip(tag.line, exc.about(tag.name))
         else:
             listing.tags.append(tag)
     return out.getvalue()

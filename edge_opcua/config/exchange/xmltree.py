@@ -10,7 +10,7 @@ from xml.parsers import expat
 from edge_opcua.config.exchange.listing import ListError
 
 _MAX_DEPTH: Final = 64
-_MAX_ELEMENTS: Final = 4_000_000
+_MAX_ELEMENTS: Final = 1_000_000
 
 
 @dataclass(slots=True)

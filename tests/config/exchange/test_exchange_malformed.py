@@ -1,0 +1,150 @@
+"""Files that are cut off, damaged, huge or meant to do harm: one clear error, in bounded time and memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_opcua.config.exchange.formats import PRODUCTS, read_list
+from edge_opcua.config.exchange.listing import ListError, Target
+from edge_opcua.config.exchange.xmltree import read_xml
+from tests.config.exchange.lists import HERE, LOGIX, MODBUS, S7, imported, said, workbook
+
+SAMPLES = {
+    "kepware_modbus.csv": MODBUS,
+    "ignition8.json": MODBUS,
+    "blocks.db": S7,
+    "project.L5X": LOGIX,
+    "rockwell.csv": LOGIX,
+    "neuron.csv": MODBUS,
+}
+
+
+def refusal(data: bytes, target: Target, product: str = "auto") -> str:
+    """Return the code with which a file is refused, empty if it is read; any other exception is a fault."""
+    try:
+        imported(data, target, product=product)
+    except ListError as exc:
+        return exc.code
+    return ""
+
+
+@pytest.mark.parametrize("file", SAMPLES)
+def test_a_file_cut_off_anywhere_is_read_as_far_or_refused(file: str) -> None:
+    data = (HERE / file).read_bytes()
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, len(data)), st.binary(max_size=3))
+    def cut(at: int, tail: bytes) -> None:
+        assert refusal(data[:at] + tail, SAMPLES[file]) in {"", "T252", "T253", "T254"}
+
+    cut()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300), st.sampled_from(["auto", *PRODUCTS]))
+def test_noise_is_refused_whatever_it_is_called(data: bytes, product: str) -> None:
+    for start in (b"", b"PK\x03\x04", b"{", b"<?xml", b'DATA_BLOCK "DB1"\n'):
+        assert refusal(start + data, S7, product=product) in {"", "T252", "T253", "T254"}
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "part"),
+    [
+        (b"", "T252", "is empty"),
+        (b"\xef\xbb\xbf \r\n", "T252", "is empty"),
+        (b"\x7fELF\x00\x01\x02", "T252", "neither a text nor a workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "T252", "old kind"),
+        (b"PK\x03\x04broken", "T253", "broken workbook"),
+        (b"a,b,c\n1,2,3\n", "T252", "begins with: a, b, c"),
+        (b'{"tags": [', "T253", "not JSON"),
+        (b'{"version": 1}', "T252", "no tag export"),
+        (b'Tag Name,Address\n"a,400001\n', "T253", "never ends"),
+        (b"<?xml version='1.0'?><html/>", "T254", "no addresses"),
+        (b"\xff\xfeT\x00a", "T253", "cut off"),
+    ],
+)
+def test_a_file_that_is_no_list_is_told_what_is_wrong(data: bytes, code: str, part: str) -> None:
+    with pytest.raises(ListError) as caught:
+        read_list(data, "list", MODBUS)
+    assert caught.value.code == code
+    assert part in str(caught.value)
+
+
+def test_a_workbook_that_unpacks_without_end_is_refused() -> None:
+    out = io.BytesIO()
+    with (
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("xl/worksheets/sheet1.xml", "w") as part,
+    ):
+        for _ in range(70):
+            part.write(b" " * 2**20)
+    assert len(out.getvalue()) < 2**20
+    with pytest.raises(ListError, match="unpacks to more than 64 MiB"):
+        read_list(out.getvalue(), "bomb.xlsx", S7)
+
+
+def test_entities_and_document_types_are_refused_before_they_are_expanded() -> None:
+    laughs = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;">]><a>&c;</a>'
+    for data in (laughs, laughs.decode().replace('"1.0"', '"1.0" encoding="utf-16"').encode("utf-16")):
+        with pytest.raises(ListError, match="document type"):
+            read_xml(data)
+    with pytest.raises(ListError, match="document type"):
+        read_list(workbook([["a"]], extra=laughs), "evil.xlsx", S7)
+    with pytest.raises(ListError, match="document type"):
+        read_list(laughs.replace(b"<a>", b"<RSLogix5000Content>"), "evil.L5X", LOGIX)
+
+
+def test_depth_is_bounded_in_every_format() -> None:
+    deep = b"<a>" * 5_000 + b"</a>" * 5_000
+    with pytest.raises(ListError, match="too deeply"):
+        read_xml(deep)
+    with pytest.raises(ListError):
+        read_list(b'{"tags":' * 20_000 + b"1" + b"}" * 20_000, "deep.json", MODBUS)
+    folders = '{"name":"f","tagType":"Folder","tags":[' * 60 + "]}" * 60
+    assert [code for _, code in said(imported(folders.encode(), MODBUS)[0])] == ["T254"]
+    source = b'DATA_BLOCK "DB1"\nSTRUCT\n' + b"A : STRUCT\n" * 200
+    with pytest.raises(ListError, match="too deeply"):
+        read_list(source, "deep.db", S7)
+
+
+def test_types_that_contain_themselves_end() -> None:
+    source = (
+        b'TYPE "A"\nSTRUCT\nX : "A";\nEND_STRUCT;\nEND_TYPE\nDATA_BLOCK "DB1"\n'
+        b"{ S7_Optimized_Access := 'FALSE' }\nSTRUCT\nB : \"A\";\nEND_STRUCT;\nBEGIN\nEND_DATA_BLOCK\n"
+    )
+    assert [code for _, code in said(imported(source, S7)[0])] == ["T243"]
+    types = {
+        "name": "_types_",
+        "tagType": "Folder",
+        "tags": [{"name": "A", "tagType": "UdtType", "typeId": "A"}],
+    }
+    circle = json.dumps({"tags": [types, {"name": "x", "tagType": "UdtInstance", "typeId": "A"}]})
+    assert not imported(circle.encode(), MODBUS)[1].taken
+
+
+def test_a_cell_of_a_million_characters_costs_its_row() -> None:
+    text = f"Tag Name,Address,Data Type\n{'a' * 10**6},400001,Float\nb,400003,{'x' * 10**6}\nc,400005,Float\n"
+    listing, accepted = imported(text.encode(), MODBUS)
+    assert accepted.taken == ["c"]
+    assert said(listing) == [(2, "T245"), (3, "T237")]
+    assert max(len(problem.message) for problem in listing.problems) < 200
+
+
+def test_an_array_of_billions_is_refused() -> None:
+    source = (
+        b"DATA_BLOCK \"DB1\"\n{ S7_Optimized_Access := 'FALSE' }\nSTRUCT\n"
+        b"A : Array[0..60000, 0..60000] of Int;\nEND_STRUCT;\nBEGIN\nEND_DATA_BLOCK\n"
+    )
+    assert [code for _, code in said(imported(source, S7)[0])] == ["T243"]
+    listing, _ = imported(
+        b"<RSLogix5000Content><Controller><Tags>"
+        b'<Tag Name="A" DataType="STRING" Dimensions="9999 9999"/></Tags></Controller></RSLogix5000Content>',
+        LOGIX,
+    )
+    assert [code for _, code in said(listing)] == ["T237"]
