@@ -45,7 +45,8 @@ def test_the_table_marks_what_is_not_good_and_fits_the_terminal() -> None:
     ]
     lines = watch_table(body, rows, 200)
     assert lines[0] == "Press01 01:46:40 UTC   press OFFLINE"
-    assert [line[0] for line in lines[2:]] == [" ", "?", "x", "x"]
+    assert [line[0] for line in lines[2:-1]] == [" ", "?", "x", "x"]
     assert "UncertainNoCommunicationLastUsableValue" in lines[3]
     assert "no data yet" in lines[5]
+    assert lines[6] == "press  no link: not yet"
     assert all(len(line) <= 80 for line in watch_table(body, rows, 80))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from edge_opcua.cli import main
 from edge_opcua.config.codes import codes
+from edge_opcua.sim.s7server import DataBlock, S7Server
 from tests.app.plants import meter, on_a_thread
+from tests.drivers.logixpeer import LogixPeer
 from tests.drivers.peers import ModbusPeer
 
 WRITES = {5, 6, 15, 16, 22, 23}
@@ -171,3 +175,90 @@ def test_json_of_a_failure_has_code_and_help_and_the_same_exit_code(
     (finding,) = told["devices"][0]["findings"]
     assert finding["code"] == "D311"
     assert finding["help"]
+
+
+@contextmanager
+def s7_cpu(slot: int) -> Iterator[int]:
+    """Serve an S7 CPU in one slot; yields the port."""
+    ports: list[int] = []
+
+    async def serve(started: Callable[[], None], stop: asyncio.Event) -> None:
+        block = DataBlock(10, 64, writable=True)
+        block.memory[:4] = struct.pack(">f", 23.5)
+        server = S7Server((block,), slots=frozenset({slot}))
+        ports.append(await server.open("127.0.0.1", 0))
+        server.begin_scan()
+        server.end_scan()
+        started()
+        await stop.wait()
+        server.close()
+
+    with on_a_thread(serve):
+        yield ports[0]
+
+
+def test_the_wrong_slot_of_a_cpu_is_told_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with s7_cpu(2) as port:
+        code, text = probed(capsys, f"s7://127.0.0.1:{port}?rack=0&slot=3", "--read", "DB10.DBD0")
+    assert_told(code, text, "D320")
+    assert f"help: write s7://127.0.0.1:{port}?rack=0&slot=2" in text
+    assert "  REAL    23.5" in text
+    assert "  DB10_DBD0,DB10.DBD0:REAL," in text
+
+
+def test_a_cpu_without_a_slot_in_its_url_is_written_down_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "press.toml"
+    with s7_cpu(2) as port:
+        assert main(["init", str(file), "--device", f"press=s7://127.0.0.1:{port}", "--timeout", "0.5"]) == 0
+        assert f"as s7://127.0.0.1:{port}?rack=0&slot=2" in capsys.readouterr().out
+        assert f'url = "s7://127.0.0.1:{port}?rack=0&slot=2"' in file.read_text()
+        with (tmp_path / "tags" / "press.csv").open("a") as table:
+            table.write("force,DB10.DBD0:REAL,kN,0,50,,\nnone,DB99.DBD0:REAL,,,,,\n")
+        assert main(["check", str(file), "--live", "--state", str(tmp_path / "state")]) == 1
+    out = capsys.readouterr().out
+    assert "1 of 2 tags good" in out
+    assert f"{tmp_path}/tags/press.csv:4: error[D331] none DB99.DBD0:REAL: " in out
+
+
+def test_no_cpu_at_an_open_port_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(HTTP) as port:
+        code, text = probed(capsys, f"s7://127.0.0.1:{port}?rack=0&slot=1")
+    assert_told(code, text, "D314")
+
+
+@contextmanager
+def controller() -> Iterator[LogixPeer]:
+    """Serve a Logix controller in slot 0."""
+    peer = LogixPeer()
+    peer.put("Speed", "REAL", 23.5)
+    peer.symbols.append(("", "Speed", 0x00CA, (0, 0, 0)))
+
+    async def serve(started: Callable[[], None], stop: asyncio.Event) -> None:
+        async with peer.serving():
+            started()
+            await stop.wait()
+
+    with on_a_thread(serve):
+        yield peer
+
+
+def test_the_wrong_slot_of_a_controller_is_told_with_the_right_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with controller() as peer:
+        code, text = probed(capsys, f"eip://127.0.0.1:{peer.port}/5")
+    assert_told(code, text, "D361")
+    assert "there is the controller" in text
+
+
+def test_the_tags_of_a_controller_become_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "line.toml"
+    with controller() as peer:
+        device = f"plc=eip://127.0.0.1:{peer.port}/0"
+        assert main(["init", str(file), "--device", device, "--timeout", "1"]) == 0
+        assert "1 tag found" in capsys.readouterr().out
+        assert "\nSpeed,Speed:REAL," in (tmp_path / "tags" / "plc.csv").read_text()
+        assert main(["check", str(file), "--live", "--state", str(tmp_path / "state")]) == 0
+    assert "1 of 1 tags good" in capsys.readouterr().out

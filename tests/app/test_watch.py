@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_opcua.app.command.console import _print_faults, watch_table
 from edge_opcua.cli import main
 from edge_opcua.core.values import GOOD
 from tests.app.plants import configuration, meter, server
@@ -65,7 +66,42 @@ def test_a_wrong_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "error[T211]" in capsys.readouterr().err
 
 
-def test_a_silent_device_is_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_link_that_is_not_there_is_told_once_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = configuration(tmp_path, "modbus://127.0.0.1:1/1", table="name,address\nx,hr:1:INT\n")
-    assert main(["watch", str(file), "--for", "1.0", "--state", str(tmp_path / "state")]) == 0
-    assert "d0/x  -    BadNoCommunication" in capsys.readouterr().out
+    assert main(["watch", str(file), "--for", "1.2", "--state", str(tmp_path / "state")]) == 0
+    out, err = capsys.readouterr()
+    assert "d0/x  -    BadNoCommunication" in out
+    told = [line for line in err.splitlines() if line.startswith("d0  no link: D311 127.0.0.1:1 refuses")]
+    assert len(told) == 1
+
+
+def test_what_only_a_driver_notices_is_told_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = "modbus+rtu:///dev/ttyNONE?baud={}&unit=1"
+    table = "name,address\nx,hr:1:INT\n"
+    file = configuration(tmp_path, port.format(9600), port.format(19200), table=table)
+    state = ["--state", str(tmp_path / "state")]
+    assert main(["watch", str(file), *state]) == 2
+    assert "sets the line /dev/ttyNONE up differently" in capsys.readouterr().err
+    assert main(["check", str(file), "--live", *state]) == 1
+    out = capsys.readouterr().out
+    assert "sets the line /dev/ttyNONE up differently" in out
+    assert "error[D300]" in out
+
+
+def test_a_lost_link_stands_below_the_table_and_is_told_when_it_is_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost = {"device": "vib", "state_text": "OFFLINE", "last_error": "D310 vib does not answer: look"}
+    body = {"machine": "Press01", "utc_ns": 10**18, "links": [lost]}
+    assert watch_table(body, [], 80)[-1] == "vib  no link: D310 vib does not answer: look"
+    known: dict[str, str] = {}
+    for links in ([lost], [lost], [{**lost, "state_text": "ONLINE"}]):
+        _print_faults(links, known)
+    assert capsys.readouterr().err.splitlines() == [
+        "vib  no link: D310 vib does not answer: look",
+        "vib  link is back",
+    ]

@@ -21,10 +21,11 @@ from edge_opcua.config.report import problems_text
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import Reply, ask
 from edge_opcua.core.localsocket import connect_unix
-from edge_opcua.core.logs import configure_logging
+from edge_opcua.core.logs import silenced
 from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.core.values import is_good, status_name
-from edge_opcua.errors import ControlError
+from edge_opcua.drivers.linkstate import State
+from edge_opcua.errors import ConfigError, ControlError
 from edge_opcua.security.trust import TrustList
 
 NOT_RUNNING = 4
@@ -32,6 +33,7 @@ WRONG_USE = 2
 ANSWER_S = 3.0
 REFRESH_S = 0.5
 FIRST_S = 2.0
+_NO_LINK = (State.OFFLINE.name, State.DEMOTED.name)
 _CLEAR = "\x1b[H\x1b[J"
 
 
@@ -83,8 +85,11 @@ def _watch_file(file: Path, state_dir: Path, shown: Shown) -> int:
     if loaded.config is None:
         sys.stderr.write(f"{problems_text(loaded)}\n")
         return WRONG_USE
-    configure_logging()
-    polling = OwnPolling(loaded.config, SystemClock())
+    try:
+        polling = OwnPolling(loaded.config, SystemClock())
+    except ConfigError as exc:  # what only a driver notices, e.g. two baud rates for one port
+        sys.stderr.write(f"error[{exc.code}] {exc}\n")
+        return WRONG_USE
     sys.stderr.write(
         f"no server runs on {state_dir}: {file} is polled from here; nothing is served or written\n"
     )
@@ -98,7 +103,8 @@ def _watch_file(file: Path, state_dir: Path, shown: Shown) -> int:
             await polling.first_values(FIRST_S)
             return await _watch(take, shown)
 
-    return asyncio.run(work())
+    with silenced():  # what happens to links is shown
+        return asyncio.run(work())
 
 
 def _look_at(place: Path) -> None:
@@ -256,6 +262,7 @@ async def _watch(take: Callable[[], Awaitable[dict[str, Any] | None]], shown: Sh
     ends_s = None if shown.for_s is None else clock.monotonic_s() + shown.for_s
     live = sys.stdout.isatty() and not shown.as_json
     seen: dict[str, tuple[object, object]] = {}
+    faults: dict[str, str] = {}
     while ends_s is None or clock.monotonic_s() < ends_s:
         started_s = clock.monotonic_s()
         body = await take()
@@ -265,6 +272,7 @@ async def _watch(take: Callable[[], Awaitable[dict[str, Any] | None]], shown: Sh
             width = shutil.get_terminal_size().columns
             sys.stdout.write(_CLEAR + "\n".join(watch_table(body, body["rows"], width)) + "\n")
         else:
+            _print_faults(body["links"], faults)
             _print_changes(body["rows"], seen, as_json=shown.as_json)
         sys.stdout.flush()
         # A large plant takes seconds to be read; the server shall have time for others.
@@ -308,7 +316,28 @@ def watch_table(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], widt
     lines += [
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table
     ]
+    lines += [f"{device}  {fault}" for device, fault in link_faults(body["links"]).items()]
     return [line[:width] for line in lines]
+
+
+def link_faults(links: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return, by device, why there is no link to it."""
+    return {
+        link["device"]: f"no link: {link.get('last_error') or 'not yet'}"
+        for link in links
+        if link.get("state_text") in _NO_LINK
+    }
+
+
+def _print_faults(links: Sequence[Mapping[str, Any]], known: dict[str, str]) -> None:
+    """Say on stderr which links were lost or came back since the last time."""
+    now = link_faults(links)
+    for device in {**known, **now}:
+        if now.get(device) != known.get(device):
+            sys.stderr.write(f"{device}  {now.get(device, 'link is back')}\n")
+            sys.stderr.flush()
+    known.clear()
+    known.update(now)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

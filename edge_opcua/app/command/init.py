@@ -153,6 +153,7 @@ async def _look_at_all(devices: Sequence[NewDevice], probers: Mapping[str, Probe
         say(f"{device.name}   looking at {device.url}")
         async for finding in look(probers[device.name], Target(device.url, timeout_s=timeout_s)):
             device.looked.findings.append(finding)
+        device.url = device.looked.better_url
 
 
 def _take_tags(device: NewDevice, driver: type[DriverPlugin]) -> None:
@@ -190,9 +191,11 @@ def _said(device: NewDevice) -> str:
     if failure is not None and not looked.answers:
         text = f"warn[{failure.code}] {one_line(failure.text)}; it is written down as it is"
         return f"{text}\n      help: {failure.help}" if failure.help else text
-    tags = f"   {len(device.tags)} tags found" if device.tags else ""
+    count = len(device.tags)
+    tags = f"   {count} tag{'' if count == 1 else 's'} found" if count else ""
+    moved = f"   as {device.url}" if device.url != looked.url else ""
     out = f", {device.left_out} of types that are not read" if device.left_out else ""
-    return f"{device.name}   {one_line(looked.identity) or 'answers, and gives no name'}{tags}{out}"
+    return f"{device.name}   {one_line(looked.identity) or 'answers, and gives no name'}{moved}{tags}{out}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -26,7 +26,7 @@ from edge_opcua.config.problem import Problem
 from edge_opcua.config.report import fold, problems_text, render, summary, wants_color
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.bus import Bus
-from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.logs import silenced
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import is_bad, status_name
@@ -142,26 +142,11 @@ async def _read_all(
     lines, clock = Lines(), SystemClock()
     found = {device.name: DeviceReading(device) for device in config.devices}
 
-    async def one(reading: DeviceReading) -> None:
-        cfg = reading.device
-        if cfg.simulate:
-            reading.note = "simulated, not asked"
-            return
-        try:
-            async with asyncio.timeout(_SLOWEST_S):
-                readings = await read_once(cfg, drivers[cfg.name], bus, clock, lines)
-        except DeviceError as exc:
-            reading.failure = failed_by("read", exc)
-        except TimeoutError:
-            reading.failure = Finding("read", f"was not read within {_SLOWEST_S:g} s", "D310")
-        else:
-            reading.connected_ms = readings.connected_ms
-            reading.tags = tag_readings(readings)
-            reading.captures = {name: fault.reason for name, fault in readings.captures.items()}
-
     async with asyncio.TaskGroup() as tasks:
         for each in found.values():
-            tasks.create_task(one(each), name=f"live.{each.device.name}")
+            name = each.device.name
+            work = _read_device(each, drivers[name], bus, clock, lines)
+            tasks.create_task(work, name=f"live.{name}")
     hosts: dict[str, list[DeviceReading]] = {}
     for each in found.values():
         if each.connected_ms is not None and each.device.name in probers:
@@ -170,6 +155,29 @@ async def _read_all(
         for readings in hosts.values():
             tasks.create_task(_identify(readings, probers), name="live.identity")
     return list(found.values())
+
+
+async def _read_device(
+    reading: DeviceReading, driver: type[Driver], bus: Bus, clock: Clock, lines: Lines
+) -> None:
+    """Read one device and note what it answered; whatever goes wrong is its failure."""
+    cfg = reading.device
+    if cfg.simulate:
+        reading.note = "simulated, not asked"
+        return
+    try:
+        async with asyncio.timeout(_SLOWEST_S):
+            readings = await read_once(cfg, driver, bus, clock, lines)
+    except DeviceError as exc:
+        reading.failure = failed_by("read", exc)
+    except ConfigError as exc:  # what only opening the line shows, e.g. two baud rates for one port
+        reading.failure = Finding("read", str(exc), exc.code)
+    except TimeoutError:
+        reading.failure = Finding("read", f"was not read within {_SLOWEST_S:g} s", "D310")
+    else:
+        reading.connected_ms = readings.connected_ms
+        reading.tags = tag_readings(readings)
+        reading.captures = {name: fault.reason for name, fault in readings.captures.items()}
 
 
 async def _identify(readings: Sequence[DeviceReading], probers: Mapping[str, Prober]) -> None:

@@ -19,6 +19,7 @@ from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
 _STEPS_AT_ONCE: Final = 20  # requests that a prober may need for one finding
 _PATIENCE_S: Final = 5.0
 _GOODBYE_S: Final = 2.0
+_ANSWERS: Final = ("protocol", "identity", "units", "browse", "read")
 _CODE: Final = re.compile(r"^\[?(D3\d\d)\]?:? +")
 _PING_TIME: Final = re.compile(rb"time[=<]([0-9.]+) ?ms")
 
@@ -39,9 +40,14 @@ class Looked:
 
     @property
     def answers(self) -> bool:
-        """Whether a device of this protocol is there."""
-        steps = {finding.step for finding in self.findings if not finding.code}
-        return "protocol" in steps
+        """Whether a device of this protocol is there and can be asked."""
+        return any(finding.step in _ANSWERS for finding in self.findings if not finding.code)
+
+    @property
+    def better_url(self) -> str:
+        """The URL by which it answers, if that says more than the one that was asked for."""
+        found = self.fact("url")
+        return str(found) if found and self.answers else self.url
 
     @property
     def failure(self) -> Finding | None:

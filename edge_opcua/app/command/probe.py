@@ -43,7 +43,7 @@ class Usual:
 
 USUAL: Final = (
     Usual(502, "Modbus", "modbus://{host}/1"),
-    Usual(102, "S7", "s7://{host}?rack=0&slot=1"),
+    Usual(102, "S7", "s7://{host}"),
     Usual(44818, "EtherNet/IP", "eip://{host}/0"),
     Usual(4840, "OPC UA", "opc.tcp://{host}:4840"),
 )
@@ -163,11 +163,11 @@ def _ending(looked: Looked) -> list[str]:
         return [
             *lines,
             f"{last}  Compare with the device's own display before you trust a guess.",
-            f"Next: edge-opcua init FILE --device '{looked.url}'",
+            f"Next: edge-opcua init FILE --device '{looked.better_url}'",
         ]
     if looked.driver == "modbus":
         return [f"{last}  Next: edge-opcua probe '{looked.url}' --read hr:0x2"]
-    return [f"{last}  Next: edge-opcua init FILE --device '{looked.url}'"]
+    return [f"{last}  Next: edge-opcua init FILE --device '{looked.better_url}'"]
 
 
 def _probe_host(host: str, options: ProbeOptions, plugins: Plugins | None, usual: Sequence[Usual]) -> int:
@@ -190,7 +190,7 @@ def _probe_host(host: str, options: ProbeOptions, plugins: Plugins | None, usual
     if steps is None:
         say(json.dumps(_as_json(host, ping, devices)))
     elif answering:
-        say(f"Nothing was written.  Next: edge-opcua probe '{answering[0].url}'")
+        say(f"Nothing was written.  Next: edge-opcua probe '{answering[0].better_url}'")
     else:
         found = next((f for looked in devices if (f := looked.failure) and f.code in _HOPELESS), None)
         say(failure_lines(found or Finding("", f"{host}: nothing answers", "D382", remedy("D382"))))
