@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from edge_opcua.app.command.init import init
+from edge_opcua.app.command.inittext import EXAMPLES
 from edge_opcua.cli import main
 from edge_opcua.config.loader import load
 from edge_opcua.config.tagtable import COLUMNS
+from edge_opcua.drivers.plan import load_driver
 from edge_opcua.drivers.probing import Finding
+from edge_opcua.plugins import DRIVERS, InstalledPlugins
 from tests.app.meter import Meters
 from tests.app.meter import probe as prober
 
@@ -165,3 +168,13 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.C
     (tmp_path / "file").write_text("")
     assert make(tmp_path / "file" / "press.toml", URL) == 2
     assert f"{tmp_path}/file: File exists; nothing else was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("driver", EXAMPLES)
+def test_the_examples_of_each_protocol_are_addresses(driver: str) -> None:
+    for _, address, *_ in EXAMPLES[driver]:
+        assert load_driver(driver).parse_address(address)
+
+
+def test_every_driver_that_is_installed_has_an_example() -> None:
+    assert set(InstalledPlugins().names(DRIVERS)) == set(EXAMPLES)

@@ -10,7 +10,7 @@ from edge_opcua.app.command.look import Looked
 from edge_opcua.app.command.probetext import csv_line
 
 _HEADER: Final = ("name", "address", "unit", "low", "high", "scale", "description")
-_EXAMPLES: Final = {
+EXAMPLES: Final = {
     "modbus": (("rms_x", "hr:100:REAL;order=CDAB", "mm/s", "0", "50", "", "two registers from hr:100 on"),),
     "s7": (
         ("die_temp", "DB10.DBD16:REAL", "°C", "0", "120", "", "as TIA Portal shows it, with the type behind"),
@@ -128,7 +128,7 @@ def table_text(device: Device) -> str:
             csv_line((tag.name, tag.address, tag.unit, "", "", "", tag.description)) for tag in device.tags
         ]
     else:
-        lines += [f"#{csv_line(example)}" for example in _EXAMPLES.get(device.driver, ())]
+        lines += [f"#{csv_line(example)}" for example in EXAMPLES.get(device.driver, ())]
     return "\n".join(lines) + "\n"
 
 

@@ -217,7 +217,8 @@ async def _look_around(
         async for finding in look(prober, target):
             looked.findings.append(finding)
             if steps is not None:
-                steps.piece(f"{finding.text} ({finding.code})" if finding.code else finding.text)
+                text = finding.text.removeprefix(f"{in_url(host)}:{one.port} ")  # stands there already
+                steps.piece(f"{text} ({finding.code})" if finding.code else text)
         if steps is not None:
             steps.end()
         if looked.failure is not None and looked.failure.code in _HOPELESS:
