@@ -17,6 +17,8 @@ from edge_opcua.drivers.ethernetip.wire import EipWire
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import ModbusDriver
 from edge_opcua.drivers.modbus.wire import ModbusWire
+from edge_opcua.drivers.opcuaclient import OpcUaDriver
+from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
 from edge_opcua.drivers.plan import plan_device
 from edge_opcua.drivers.planner import Request
 from edge_opcua.drivers.poller import Device
@@ -33,8 +35,13 @@ OPTIONS: dict[str, Any] = {
 }
 
 # Looking plugins up reads files and importing a wire does too; neither may happen in a test's loop.
-WIRES = (EipWire, ModbusWire, S7Wire)
-DRIVERS: dict[str, type[Driver]] = {"ethernet-ip": EtherNetIpDriver, "modbus": ModbusDriver, "s7": S7Driver}
+WIRES = (EipWire, ModbusWire, OpcUaWire, S7Wire)
+DRIVERS: dict[str, type[Driver]] = {
+    "ethernet-ip": EtherNetIpDriver,
+    "modbus": ModbusDriver,
+    "opcua": OpcUaDriver,
+    "s7": S7Driver,
+}
 
 
 class Known:

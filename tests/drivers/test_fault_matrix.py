@@ -6,15 +6,16 @@ import asyncio
 import os
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import structlog
+from asyncua import ua
 
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import SystemClock
@@ -27,6 +28,7 @@ from edge_opcua.sim.proxy import Mode
 from edge_opcua.sim.s7server import DataBlock, S7Server
 from tests.drivers.logixpeer import LogixPeer
 from tests.drivers.peers import DRIVERS, Known, ModbusPeer, config, proxied
+from tests.drivers.uapeer import standard_nodes, ua_peer
 
 PERIOD_MS = 50
 TIMEOUT_MS = 300
@@ -54,6 +56,7 @@ class Rig:
     serving: Callable[[], AbstractAsyncContextManager[int]]
     url: str
     tags: dict[str, str]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -82,6 +85,14 @@ async def ethernet_ip() -> AsyncIterator[int]:
         yield peer.port
 
 
+@asynccontextmanager
+async def opcua() -> AsyncIterator[int]:
+    async with ua_peer() as peer:
+        await peer.put("a", ua.VariantType.Int16, 7)
+        await peer.put("b", ua.VariantType.Float, 1.5)
+        yield peer.port
+
+
 RIGS = {
     "ethernet-ip": Rig(
         "ethernet-ip",
@@ -92,10 +103,23 @@ RIGS = {
     "modbus": Rig(
         "modbus", modbus, "modbus://127.0.0.1:{port}/1", {"a": "hr:0:INT", "b": "hr:900:REAL", "c": "co:7"}
     ),
+    "opcua": Rig(
+        "opcua",
+        opcua,
+        "opc.tcp://127.0.0.1:{port}",
+        {"a": "nsu=urn:tests:plant;s=a:INT", "b": "nsu=urn:tests:plant;s=b:REAL", "c": "i=2258:LDT"},
+        {"security": "None"},
+    ),
     "s7": Rig(
         "s7", s7, "s7://127.0.0.1:{port}?rack=0&slot=1", {"a": "DB10.DBW0:INT", "b": "DB11.DBD1900:REAL"}
     ),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def standard_nodes_are_made_once() -> Iterator[None]:
+    with standard_nodes():
+        yield
 
 
 class Pair:
@@ -110,7 +134,7 @@ class Pair:
             "groups": [{"name": "fast", "period_ms": PERIOD_MS}],
         }
         self.configs = [
-            config(rig.driver, rig.url.format(port=at), rig.tags, name=name, **settings)
+            config(rig.driver, rig.url.format(port=at), rig.tags, name=name, options=rig.options, **settings)
             for name, at in (("broken", cable_port), ("other", port))
         ]
         plans = [plan_device(cfg, plugins=Known()) for cfg in self.configs]
