@@ -322,7 +322,8 @@ def _exported(
     if product == "csv":
         listing = Listing(f"{device.name}.csv", NAMES[product])
         listing.tags = [
-            ListedTag(tag.name, tag.address, tag.line, cells=cells_of(tag)) for tag in device.tags
+            ListedTag(tag.name, tag.address, tag.line, group=tag.group, cells=cells_of(tag))
+            for tag in device.tags
         ]
         return accept(listing, "", parse, policy="rename", groups=outline.groups).text, listing
     target = Target(outline.driver, outline.name, outline.unit, outline.order)

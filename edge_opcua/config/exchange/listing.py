@@ -58,7 +58,7 @@ class UntranslatableError(Exception):
     def about(self, name: str) -> UntranslatableError:
         """Return the same, with the name of the tag in front."""
         said = str(self)
-        is_named = not name or name in said
+        is_named = not name or said.startswith((f"{name} ", f"{name}:", f'"{name}"')) or f'"{name}"' in said
         return UntranslatableError(
             said if is_named else f"{name[:80]}: {said}", code=self.code, hint=self.hint
         )
