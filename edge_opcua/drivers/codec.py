@@ -78,6 +78,10 @@ class NumberCodec:
                 f"{self.count or 1} elements are wanted, {given.size} were given", status=BAD_TYPE_MISMATCH
             )
         flat: list[Any] = given.reshape(-1).tolist()
+        if given.dtype.kind == "f" and isinstance(
+            value, list | tuple
+        ):  # of [1, 2**64 - 1] numpy makes floats
+            flat = [item.item() if isinstance(item, np.generic) else item for item in value]
         return [fit_number(item, self.type.scalar) for item in flat]
 
     def decode(self, wire: bytes) -> Any:

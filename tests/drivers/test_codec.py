@@ -74,6 +74,12 @@ def test_a_character_the_plc_cannot_hold_is_refused() -> None:
     assert caught.value.status == BAD_OUT_OF_RANGE
 
 
+def test_unsigned_integers_of_an_array_are_exact_beside_small_ones() -> None:
+    codec = modbus.parse("hr:0:ULINT[2]").codec
+    assert codec.encode([0, 2**64 - 1]) == bytes(8) + b"\xff" * 8
+    assert codec.encode([0, 2**53 + 1]) == bytes(8) + (2**53 + 1).to_bytes(8, "big")
+
+
 def test_a_whole_float_is_a_number_for_an_integer() -> None:
     # Clients such as UaExpert write 30.0 into an Int16 tag after scaling.
     assert modbus.parse("hr:0:INT").codec.encode(30.0) == b"\0\x1e"

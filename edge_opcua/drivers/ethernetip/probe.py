@@ -53,6 +53,7 @@ _VENDORS: Final = {
     1251: "Siemens",
 }
 _SHOWN: Final = 8
+_INTERVAL_S: Final = 2.0
 _NO_LIST: Final = "no list of tags: tell each by name"
 
 
@@ -96,8 +97,10 @@ async def probe(target: Target) -> AsyncIterator[Finding]:
         if endpoint.route:
             yield look.slots_found(slots)
         yield await look.browse()
+        if wanted:
+            await look.open_connection()
         for text, address in wanted:
-            yield await look.read(text, address)
+            yield await look.read_once(text, address)
     finally:
         look.close()
 
@@ -122,8 +125,9 @@ class _Look:
 
     def __init__(self, endpoint: Endpoint, options: EipOptions, timeout_s: float) -> None:
         self._endpoint = endpoint
+        self._options = options
         self._timeout_s = timeout_s
-        self._wire = EipWire(endpoint, options, 2.0, timeout_s, SystemClock())
+        self._wire = EipWire(endpoint, options, _INTERVAL_S, timeout_s, SystemClock())
         self._session = Session(endpoint, timeout_s, self._wire.traffic)
 
     async def connect(self) -> None:
@@ -131,6 +135,16 @@ class _Look:
         self._session.close()
         self._session = Session(self._endpoint, self._timeout_s, self._wire.traffic)
         await self._session.connect()
+        self._wire.attach(self._session)
+
+    async def open_connection(self) -> None:
+        """Read over a connection as the driver does, if the device gives one."""
+        if not self._options.connection_bytes:
+            return
+        try:
+            await self._session.open_connection(self._options.connection_bytes, _INTERVAL_S)
+        except DeviceRefusedError:
+            return
         self._wire.attach(self._session)
 
     def close(self) -> None:
@@ -212,8 +226,19 @@ class _Look:
             text += f"; only the first {MAX_TAGS} are shown"
         return Finding("browse", text, facts=self._facts(tags=found))
 
-    async def read(self, text: str, address: EipAddress | None) -> Finding:
-        """Read one address once."""
+    async def read_once(self, text: str, address: EipAddress | None) -> Finding:
+        """Read one address once; what costs the session does not cost the reads that follow."""
+        try:
+            return await self._read(text, address)
+        except DeviceTimeoutError:
+            raise
+        except DeviceError as exc:
+            await self.connect()
+            await self._session.register()
+            await self.open_connection()
+            return _refused(str(exc), self._facts())
+
+    async def _read(self, text: str, address: EipAddress | None) -> Finding:
         if address is None:
             kind = await self._type_of(text)
             if isinstance(kind, Finding):
@@ -254,5 +279,8 @@ class _Look:
 
 
 def _refused(reason: str, facts: Mapping[str, Any]) -> Finding:
-    """Return the refusal of a read as a finding; its reason begins with the code."""
-    return Finding("read", reason[5:], reason[:4], facts=facts)
+    """Return the refusal of a read as a finding."""
+    code, _, text = reason.partition(" ")
+    if len(code) == 4 and code.startswith("D3"):
+        return Finding("read", text, code, facts=facts)
+    return Finding("read", reason, "D340", facts=facts)
