@@ -43,6 +43,10 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
         "edge_opcua.bench.endtoend",
         "stroke ready in the sensor to notification in the client, with its parts",
     ),
+    "plc": Benchmark(
+        "edge_opcua.bench.plc.suite",
+        "PLC connectors beside C clients and another gateway: refresh, requests, scan jitter, dead PLCs; 2 min",
+    ),
     "opcua": Benchmark(
         "edge_opcua.bench.opcua.suite",
         "OPC UA server beside asyncua and node-opcua: values, reads, browse, events, latency, start; 5 min",
