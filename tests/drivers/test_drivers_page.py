@@ -46,9 +46,7 @@ def default_text(value: object) -> str:
     return f"`{value}`"
 
 
-@pytest.mark.parametrize(
-    ("heading", "name"), [("## Modbus (`modbus`)", "modbus"), ("## S7 (`s7`)", "s7")]
-)
+@pytest.mark.parametrize(("heading", "name"), [("## Modbus (`modbus`)", "modbus"), ("## S7 (`s7`)", "s7")])
 def test_every_setting_is_there_as_the_code_says_it(heading: str, name: str) -> None:
     _, *listed = rows(heading)
     fields = OPTIONS[name].model_fields
@@ -58,7 +56,7 @@ def test_every_setting_is_there_as_the_code_says_it(heading: str, name: str) -> 
 
 
 def opcua_name(scalar: Scalar) -> str:
-    return scalar.name.title().replace("Sb", "SB").replace("Ui", "UI")
+    return scalar.name.title().replace("Sb", "SB").replace("Ui", "UI").replace("Datetime", "DateTime")
 
 
 def test_every_type_is_there() -> None:

@@ -337,6 +337,30 @@ async def test_one_refused_request_does_not_cost_those_beside_it(plc: tuple[Plc,
         assert [len(each) for each in too_large if isinstance(each, bytes)] == [200, 200]
 
 
+@pytest.mark.parametrize(("refusals", "is_read"), [(2, True), (50, False)])
+async def test_a_plc_without_resources_is_asked_again(
+    plc: tuple[Plc, int], refusals: int, is_read: bool
+) -> None:
+    left = refusals
+
+    def busy(frame: bytes) -> bytes:
+        nonlocal left
+        if frame[8] == 7 or not left:
+            return frame
+        left -= 1
+        pdu = b"\x32\x02" + frame[9:13] + b"\0\0\0\0" + b"\x83\x01"
+        return b"\x03\0" + (7 + len(pdu)).to_bytes(2, "big") + b"\x02\xf0\x80" + pdu
+
+    async with relayed(plc[1], busy) as port, wired(port) as wire:
+        (answer,) = await read(wire, blocks((10, 0, 2)))
+    if is_read:
+        assert answer == b"\0\1"
+    else:
+        assert isinstance(answer, Fault)
+        assert (answer.kind, answer.reason[:4]) == (FaultKind.BUSY, "D335")
+        assert left == refusals - 4
+
+
 # --- what a PLC says of itself, or does not --------------------------------------------------------------
 
 

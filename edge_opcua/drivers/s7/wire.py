@@ -24,10 +24,11 @@ from edge_opcua.drivers.s7.frames import (
 from edge_opcua.drivers.s7.settings import WRITE_BYTES, Endpoint, S7Options, S7Shape
 from edge_opcua.drivers.s7.sysinfo import State, cpu_state
 from edge_opcua.drivers.s7.transport import Transport
-from edge_opcua.drivers.wire import Fault, Reading, Traffic
+from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Traffic
 from edge_opcua.errors import DeviceError, DeviceRefusedError
 
 _AREAS: Final = {"DB": S7Area.DB, "M": S7Area.MK, "I": S7Area.PE, "Q": S7Area.PA}
+_BUSY_TRIES: Final = 3
 _CODES: Final = {name: int(area) for name, area in _AREAS.items()}
 _log = structlog.get_logger(__name__)
 
@@ -99,12 +100,16 @@ class S7Wire:
 
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """See :class:`edge_opcua.drivers.wire.Wire`; a request refused as a whole is asked block by block."""
+        return await self._read(requests, _BUSY_TRIES)
+
+    async def _read(self, requests: Sequence[Request], tries: int) -> list[Sequence[Reading]]:
+        """Read; what a CPU without free resources refuses is asked again so many times."""
         transport = self.transport
         frames = [self._build(request.fragments) for request in requests]
         waits = [request.deadline_s for request in requests if request.deadline_s is not None]
         answers = await transport.ask_all(frames, min(waits, default=None))
         return [
-            await self._judge(request, frame, answer)
+            await self._judge(request, frame, answer, tries)
             for request, frame, answer in zip(requests, frames, answers, strict=True)
         ]
 
@@ -115,7 +120,7 @@ class S7Wire:
             items.append((_CODES[area], db, fragment.start, fragment.size))
         return read_request(self.transport.next_sequence(), items)
 
-    async def _judge(self, request: Request, frame: bytes, answer: bytes) -> Sequence[Reading]:
+    async def _judge(self, request: Request, frame: bytes, answer: bytes, tries: int) -> Sequence[Reading]:
         """Return what an answer says of each block."""
         names = [_name(fragment) for fragment in request.fragments]
         sizes = [fragment.size for fragment in request.fragments]
@@ -123,17 +128,19 @@ class S7Wire:
             found = parse_read(answer, sequence_of(frame), names, sizes)
         except HeaderRefusedError as exc:
             self.traffic.errors += 1
-            if len(names) == 1:
-                return (exc.fault(f"read of {names[0]}"),)
-            return await self._one_by_one(request)
+            if len(names) > 1:
+                return await self._one_by_one(request, tries)
+            if tries and exc.refusal.kind is FaultKind.BUSY:
+                return (await self._read((request,), tries - 1))[0]
+            return (exc.fault(f"read of {names[0]}"),)
         self.traffic.errors += sum(isinstance(part, Fault) for part in found)
         return found
 
-    async def _one_by_one(self, request: Request) -> Sequence[Reading]:
+    async def _one_by_one(self, request: Request, tries: int) -> Sequence[Reading]:
         singles = [Request((fragment,), request.deadline_s) for fragment in request.fragments]
         found: list[Reading] = []
         for first in range(0, len(singles), self._depth):
-            for (answer,) in await self.read(singles[first : first + self._depth]):
+            for (answer,) in await self._read(singles[first : first + self._depth], tries):
                 found.append(answer)
         return found
 
