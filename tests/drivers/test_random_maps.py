@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from asyncua import ua
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from edge_opcua.sim.s7server import DataBlock, S7Server
 from tests.drivers.logixpeer import LogixPeer
 from tests.drivers.peers import Bench, ModbusPeer, config
 from tests.drivers.rows import BYTES, NUMBERS
+from tests.drivers.uapeer import PLANT, UaPeer, standard_nodes, ua_peer
 
 # How a field device puts the eight bytes of a number on the wire; A is the most significant.
 ORDERS_64 = ("ABCDEFGH", "BADCFEHG", "CDABGHEF", "DCBAHGFE", "GHEFCDAB", "HGFEDCBA")
@@ -257,6 +260,56 @@ def test_logix_tags_come_out_as_they_went_in(given: list[tuple[Item, bool]], siz
             await served(Bench(config("ethernet-ip", url, tags, options=options)), wanted)
 
     asyncio.run(main())
+
+
+# What an OPC UA server has for each type (OPC 30000 §5.2).
+BUILT_IN = {
+    "BOOL": ua.VariantType.Boolean,
+    "SINT": ua.VariantType.SByte,
+    "USINT": ua.VariantType.Byte,
+    "BYTE": ua.VariantType.Byte,
+    "INT": ua.VariantType.Int16,
+    "UINT": ua.VariantType.UInt16,
+    "WORD": ua.VariantType.UInt16,
+    "DINT": ua.VariantType.Int32,
+    "UDINT": ua.VariantType.UInt32,
+    "LINT": ua.VariantType.Int64,
+    "ULINT": ua.VariantType.UInt64,
+    "REAL": ua.VariantType.Float,
+    "LREAL": ua.VariantType.Double,
+    "STRING": ua.VariantType.String,
+}
+_NAMES = itertools.count()
+
+
+@pytest.fixture(scope="module")
+async def ua_server() -> AsyncIterator[UaPeer]:
+    with standard_nodes():
+        async with ua_peer() as peer:
+            yield peer
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(
+    given=st.lists(st.tuples(items(MODBUS_KINDS, orders=False), st.booleans()), min_size=1, max_size=25),
+    most=st.sampled_from((1, 7, 1000)),
+)
+async def test_opcua_values_come_out_as_they_went_in(
+    ua_server: UaPeer, given: list[tuple[Item, bool]], most: int
+) -> None:
+    tags, wanted = {}, {}
+    for i, (item, longer) in enumerate(given):
+        name = f"map{next(_NAMES)}"
+        value, first = item.value, ""
+        if item.count and longer:  # the tag is a part of an array
+            value = [item.values[0]] * item.gap + item.value + [item.values[-1]]
+            first = f";from={item.gap}"
+        await ua_server.put(name, BUILT_IN[item.kind], value)
+        tags[f"t{i}"] = f"nsu={PLANT};s={name}:{item.type}{first}"
+        wanted[f"t{i}"] = item.value
+    options = {"security": "None", "max_nodes": most}
+    cfg = config("opcua", f"opc.tcp://127.0.0.1:{ua_server.port}", tags, options=options, timeout_ms=2000)
+    await served(Bench(cfg), wanted)
 
 
 def test_an_order_is_what_its_letters_say() -> None:

@@ -93,7 +93,7 @@ def reading(cell: Cell, space: Space) -> Reading:
         if len(text) > size or b"\0" in text:  # never a part of a text for the whole
             return Stamped(bytes(size), BAD_OUT_OF_RANGE, cell.source_ns)
         return Stamped(text.ljust(size, b"\0"), cell.status, cell.source_ns)
-    return Stamped(cell.raw, cell.status, cell.source_ns)
+    return Stamped(_wanted(cell, space, size), cell.status, cell.source_ns)
 
 
 def _fits(cell: Cell, space: Space) -> bool:
@@ -102,9 +102,18 @@ def _fits(cell: Cell, space: Space) -> bool:
         return False
     if kind.type in TEXTS:
         return cell.count < 0
-    if space.first >= 0:  # Part 4 §7.27: a range gives an array, also of one element
-        return cell.count == max(1, kind.count)
-    return cell.count == (kind.count or -1)
+    if space.first < 0:
+        return cell.count >= kind.count if kind.count else cell.count < 0
+    wanted = max(1, kind.count)  # Part 4 §7.27: a range gives an array, also of one element
+    return cell.count == wanted or cell.count >= space.first + wanted
+
+
+def _wanted(cell: Cell, space: Space, size: int) -> bytes:
+    """Return the elements that are wanted; some servers give the whole array although asked for a part."""
+    if len(cell.raw) == size:
+        return cell.raw
+    at = max(0, space.first) * (len(cell.raw) // cell.count)
+    return cell.raw[at : at + size]
 
 
 def written(space: Space, encoded: bytes) -> tuple[int, int, bytes]:

@@ -143,7 +143,7 @@ class OpcUaWire:
             if isinstance(cells, ServiceRefusedError):
                 answers.append(await self._reconsider(request, cells))
             else:
-                answers.append(await self._judge(each, cells))
+                answers.append(self._judge(each, cells))
         return answers
 
     async def _ask(
@@ -193,25 +193,16 @@ class OpcUaWire:
             answers += found
         return answers
 
-    async def _judge(self, prepared: _Prepared, cells: Sequence[Cell]) -> list[Reading]:
-        answers: list[Reading] = [
-            prepared.refused.get(i, _UNASKED) for i in range(len(prepared.request.fragments))
-        ]
-        longer: list[int] = []
+    def _judge(self, prepared: _Prepared, cells: Sequence[Cell]) -> list[Reading]:
+        fragments = prepared.request.fragments
+        answers: list[Reading] = [prepared.refused.get(i, _UNASKED) for i in range(len(fragments))]
         for i, cell in zip(prepared.asked, cells, strict=True):
-            space = cast(Space, prepared.request.fragments[i].space)
+            space = cast(Space, fragments[i].space)
             if content.is_longer(cell, space) and space not in self._cut:
-                self._cut.add(space)
-                longer.append(i)
-                continue
+                self._cut.add(space)  # from the next poll on only what is wanted
+                self._prepared.pop(id(prepared.request), None)
             answers[i] = content.reading(cell, space)
             self.traffic.errors += isinstance(answers[i], Fault)
-        if longer:
-            self._prepared.pop(id(prepared.request), None)
-            rest = Request(tuple(prepared.request.fragments[i] for i in longer), prepared.request.deadline_s)
-            (found,) = await self.read((rest,))
-            for i, answer in zip(longer, found, strict=True):
-                answers[i] = answer
         return answers
 
     async def _prepare(self, request: Request) -> _Prepared:
