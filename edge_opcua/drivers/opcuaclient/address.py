@@ -18,7 +18,7 @@ from edge_opcua.errors import AddressError
 _NODE: Final = re.compile(
     r"(?:ns=(?P<index>\d{1,9});|nsu=(?P<uri>[^;]+);)?(?P<kind>[isgb])=(?P<identifier>.*)", re.DOTALL
 )
-_FIRST: Final = re.compile(r"FROM=(?P<first>\d{1,9})", re.IGNORECASE)
+_FIRST: Final = re.compile(r"FROM=(?P<first>\d{1,12})", re.IGNORECASE)
 _HIGHEST_INDEX: Final = 65_535
 _HIGHEST_ID: Final = 0xFFFF_FFFF
 _HIGHEST_ELEMENT: Final = 0x7FFF_FFFF
