@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import ModbusDriver
 from edge_opcua.drivers.modbus.settings import ModbusShape
-from edge_opcua.drivers.planner import Place, Request
+from edge_opcua.drivers.planner import Fragment, Place, Request
 from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Stamped, Traffic, Wire
 from edge_opcua.errors import DeviceError, DeviceTimeoutError
 from tests.drivers.peers import DRIVERS, Bench, config
@@ -70,8 +70,8 @@ class ScriptedWire:
             answers.append([await self._one(fragment) for fragment in request.fragments])
         return answers
 
-    async def _one(self, fragment: Any) -> Reading:
-        unit, _ = fragment.space
+    async def _one(self, fragment: Fragment) -> Reading:
+        unit, _ = cast("tuple[int, str]", fragment.space)
         numbers = range(fragment.start, fragment.start + fragment.size)
         self.asked.append((unit, fragment.start, fragment.size))
         if unit in self.silent:
@@ -88,7 +88,7 @@ class ScriptedWire:
         )
 
     async def write(self, place: Place, encoded: bytes) -> None:
-        unit, _ = place.space  # type: ignore[misc]
+        unit, _ = cast("tuple[int, str]", place.space)
         if unit in self.silent:
             raise DeviceTimeoutError(f"unit {unit} does not answer", again=True)
         self.written.append((place, encoded))
@@ -113,7 +113,7 @@ DRIVERS["scripted"] = ScriptedDriver
 
 
 @asynccontextmanager
-async def scripted(tags: dict[str, str], **more: Any):  # type: ignore[no-untyped-def]
+async def scripted(tags: dict[str, str], **more: Any) -> AsyncIterator[tuple[ScriptedWire, Bench]]:
     """A device over a wire of its own, not yet running."""
     ScriptedDriver.made.append(ScriptedWire())
     bench = Bench(config("scripted", "modbus://nowhere/1", tags, **more))

@@ -44,19 +44,20 @@ async def up(bench: Bench) -> None:
 
 async def test_after_an_outage_nothing_goes_from_bad_over_uncertain_to_good() -> None:
     seen: dict[str, list[int]] = {"slow": [], "asked": []}
-    async with (
-        scripted(TAGS, groups=GROUPS, extra=EXTRA, hold_s=0.2, captures=[CAPTURE]) as (wire, bench),
-        bench.running(),
-    ):
+    settings = {"groups": GROUPS, "extra": EXTRA, "captures": [CAPTURE], "hold_s": 0.2, "stale_after_s": 0.1}
+    async with scripted(TAGS, **settings) as (wire, bench), bench.running():
         await up(bench)
         wire.broken = True
         await bench.until(lambda: bench.statuses("slow")["slow"] == BAD_COMMUNICATION_ERROR)
+        wire.registers = {(1, 2): 99, (1, 3): 99}
         wire.broken = False
         async with asyncio.timeout(5.0):
             while any(not statuses or statuses[-1] != GOOD for statuses in seen.values()):
                 for group, statuses in seen.items():
                     (status,) = bench.statuses(group).values()
                     statuses.append(status)
+                    if status == GOOD:  # and nothing old is
+                        assert set(bench.values(group).values()) == {99}
                 await asyncio.sleep(0.002)
     for statuses in seen.values():
         assert not any(map(is_uncertain, statuses))

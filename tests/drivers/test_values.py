@@ -182,7 +182,7 @@ class Desk:
 
     @property
     def status(self) -> list[int]:
-        return self.writer.batch.status.tolist()
+        return [int(status) for status in self.writer.batch.status]
 
     @property
     def values(self) -> list[Any]:
