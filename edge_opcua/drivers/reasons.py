@@ -108,7 +108,7 @@ def of_tls(exc: ssl.SSLError) -> Reason:
     if isinstance(exc, ssl.SSLCertVerificationError):
         name = "mismatch" in exc.verify_message or "not valid for" in exc.verify_message
         return MISNAMED if name else UNTRUSTED
-    told = (exc.reason or "").upper()
+    told = (getattr(exc, "reason", None) or str(exc)).upper()
     if "ALERT" in told and any(word in told for word in _OUR_CERTIFICATE):
         return UNWELCOME
     return NO_TLS

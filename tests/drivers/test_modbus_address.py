@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,6 +147,57 @@ def test_places_name_the_wire_offset_of_each_byte_from_the_least_significant() -
     assert byte_places("ABCD", 4) == (3, 2, 1, 0)
     assert byte_places("DCBA", 4) == (0, 1, 2, 3)
     assert byte_places("CDAB", 4) == (1, 0, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("order", "swap_quads", "swap_words", "swap_bytes"),
+    [
+        ("ABCDEFGH", False, False, False),
+        ("BADCFEHG", False, False, True),
+        ("CDABGHEF", False, True, False),
+        ("DCBAHGFE", False, True, True),
+        ("EFGHABCD", True, False, False),
+        ("FEHGBADC", True, False, True),
+        ("GHEFCDAB", True, True, False),
+        ("HGFEDCBA", True, True, True),
+    ],
+)
+@given(value=st.integers(-(2**63), 2**63 - 1))
+def test_64_bits_are_exact_in_every_order_of_the_field(
+    order: str, swap_quads: bool, swap_words: bool, swap_bytes: bool, value: int
+) -> None:
+    words = list(struct.unpack(">4H", struct.pack(">q", value)))  # put in order by an encoder of its own
+    if swap_quads:
+        words = words[2:] + words[:2]
+    if swap_words:
+        words = [words[1], words[0], words[3], words[2]]
+    if swap_bytes:
+        words = [word >> 8 | (word & 0xFF) << 8 for word in words]
+    codec = parse(f"hr:0:LINT;order={order}").codec
+    wire = struct.pack(">4H", *words)
+    assert codec.decode(wire) == value
+    assert codec.encode(value) == wire
+    by_device = parse("hr:0:LINT").at_device(unit=1, order="CDAB", order64=order)
+    assert by_device.codec.decode(wire) == value
+    assert parse("hr:0:REAL").at_device(unit=1, order="CDAB", order64=order).order == "CDAB"
+
+
+@pytest.mark.parametrize(
+    ("order", "wire", "text", "size"),
+    [
+        ("HL", b"Teil 7", "Teil 7", 3),
+        ("LH", b"eTli7 ", "Teil 7", 3),
+        ("H", b"T\xffe\xffi\xffl\xff \xff7\xff", "Teil 7", 6),
+        ("L", b"\xffT\xffe\xffi\xffl\xff \xff7", "Teil 7", 6),
+    ],
+)
+def test_a_text_lies_in_both_bytes_of_a_register_or_in_one(
+    order: str, wire: bytes, text: str, size: int
+) -> None:
+    address = parse(f"hr:0:STRING[6];order={order}")
+    assert address.size == size
+    assert address.codec.decode(wire) == text
+    assert address.writable is (len(order) == 2)
 
 
 @given(

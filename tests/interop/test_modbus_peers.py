@@ -260,7 +260,7 @@ async def test_a_probe_reads_it_and_marks_the_right_order(
     way: str, programs: Path, pki: dict[str, Path], tmp_path: Path
 ) -> None:
     async with peer(way, programs, pki, tmp_path) as stack:
-        target = Target(stack.url, ("hr:1004x2", "hr:1000x2", "co:9"), options=stack.options)
+        target = Target(stack.url, ("hr:1004x2", "hr:1000x2", "co:9"), 0.3, stack.options)
         found = [finding async for finding in probe(target)]
     assert not [finding for finding in found if finding.code], found
     reads = [finding for finding in found if finding.step == "read"]
@@ -284,7 +284,7 @@ async def test_wireshark_finds_nothing_malformed_in_what_we_send(
                 await writing.until(lambda: device.link_up)
                 for name, (_, value) in WRITES.items():
                     assert (await device.write(name, value)).status == GOOD
-            async for _ in probe(Target(taped.url, ("hr:2999x2",))):
+            async for _ in probe(Target(taped.url, ("hr:2999x2",), 0.3)):
                 pass
     capture = tmp_path / "modbus.pcap"
     capture.write_bytes(stacks.pcap(tape.chunks, port))
