@@ -77,6 +77,7 @@ class LogixPeer:
         full: Extended status with which connections are refused; 0 for none.
         slot: Where it sits.
         silent: Whether requests are swallowed.
+        writes: Requests that write, served or not.
     """
 
     def __init__(self) -> None:
@@ -93,6 +94,7 @@ class LogixPeer:
         self.full = 0
         self.slot = 0
         self.silent = False
+        self.writes = 0
         self.distort: Distort | None = None
         self.connections = 0
         self.opened: set[int] = set()
@@ -297,6 +299,7 @@ class LogixPeer:
         return tag.head + value
 
     def _write(self, code: int, name: str, data: bytes) -> bytes:
+        self.writes += 1
         self._refuse()
         tag, first = self._find(name)
         if tag.readonly:
@@ -333,6 +336,7 @@ class LogixPeer:
             return bytes(held)
         if code != 0x10:
             raise RefusedError(0x08)
+        self.writes += 1
         if len(data) != len(held):
             raise RefusedError(0x15 if len(data) > len(held) else 0x13)
         held[:] = data
@@ -363,7 +367,9 @@ class LogixPeer:
         template = self.templates.get(instance)
         if template is None:
             raise RefusedError(0x05)
-        text = f"{template.name};n{'EA' * len(template.members)}\0" + "".join(f"{name}\0" for name, *_ in template.members)
+        text = f"{template.name};n{'EA' * len(template.members)}\0" + "".join(
+            f"{name}\0" for name, *_ in template.members
+        )
         members = (struct.pack("<HHI", info, kind, offset) for _, kind, info, offset in template.members)
         definition = b"".join(members) + text.encode()
         words = (len(definition) + 23 + 3) // 4

@@ -72,6 +72,7 @@ def test_an_address_is_understood(text: str, canonical: str, scalar: Scalar, len
         ("Pump..Speed:REAL", "T211", "Studio 5000"),
         ("Grid[1,2,3,4]:REAL", "T211", ""),
         ("Program:Main", "T213", ""),
+        ("Program:Main:DINT", "T211", "Studio 5000"),
         ("", "T211", "Studio 5000"),
     ],
 )

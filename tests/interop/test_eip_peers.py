@@ -73,7 +73,7 @@ class Cpppo:
     def client(self, *operations: str) -> str:
         """Return what cpppo's own client prints."""
         command = [
-            PYTHON,
+            str(PYTHON),
             "-m",
             "cpppo.server.enip.client",
             "-p",

@@ -161,7 +161,7 @@ def parse(text: str) -> EipAddress:
     if clean.startswith("@"):
         return _attribute(clean)
     place, colon, type_text = clean.rpartition(":")
-    if _is_program_only(place):  # Program:Main.Speed: the colon belongs to the tag
+    if place.strip().lower() == "program":  # Program:Main.Speed: the colon belongs to the tag
         place, colon, type_text = clean, "", ""
     if not colon or not _TYPE_LIKE.fullmatch(type_text.strip()):
         _refuse_untyped(clean, type_text)
@@ -172,7 +172,9 @@ def parse(text: str) -> EipAddress:
 
 
 def _is_program_only(place: str) -> bool:
-    return place.strip().lower() == "program"
+    """Return whether a place names a program, but no tag of it."""
+    clean = place.strip().lower()
+    return clean == "program" or (clean.startswith("program:") and "." not in clean)
 
 
 def _refuse_untyped(address: str, type_text: str) -> None:

@@ -111,7 +111,7 @@ class TagList:
         while True:
             path = scope + cip.object_path(_SYMBOL, 0)[:2] + struct.pack("<BBH", 0x25, 0, instance)
             reply = await self._ask(cip.service(cip.LIST_INSTANCES, path, _NAME_KIND_DIMENSIONS))
-            last = instance
+            last = -1
             for number, symbol in _read_symbols(reply.payload, f"{program}." if program else ""):
                 last = number
                 name = symbol.path.rpartition(".")[2] if program else symbol.path
