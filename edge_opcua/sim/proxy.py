@@ -263,6 +263,10 @@ class _End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hold or forward a chunk."""
+        if self.transport is not None:
+            # A server that waits for an acknowledgement (RFC 896) shall not wait for the proxy's.
+            peer = self.transport.get_extra_info("socket")
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         mode = self._pair.link.mode
         target = self._pair.other(self).transport
         if mode.half and not self._half_sent and target is not None:

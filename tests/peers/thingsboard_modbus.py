@@ -1,8 +1,8 @@
 """ThingsBoard's Modbus connector polls scattered registers; says how long the first complete set took.
 
 Run by the Python of tests/peers/.installed/thingsboard: ``thingsboard_modbus.py PORT TAGS STEP``. Its
-platform is this file: it takes the values that the connector wants to store, and counts them. Prints the seconds from
-its start to the last of the values, connecting included (one round trip), as JSON.
+platform is this file: it takes the values that the connector wants to store, and counts them. Prints the
+seconds from its start to the last of the values, connecting included (one round trip), as JSON.
 """
 
 from __future__ import annotations
