@@ -100,6 +100,23 @@ def test_tags_that_a_device_tells_are_rows_under_names_that_can_be_used(
     assert tags[0].description == 'the "hot" one, °C'
 
 
+def test_a_text_of_a_device_is_neither_a_formula_nor_a_command_of_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tag = {"name": "a", "address": "hr:1:INT", "unit": "\x1b[2Jbar", "description": "=HYPERLINK(1)"}
+    prober.says(
+        URL,
+        Finding("protocol", "answers"),
+        Finding("identity", "\x1b[2J\rACME", facts={"vendor": "ACME"}),
+        Finding("browse", "1 tag", facts={"tags": [tag]}),
+    )
+    file = tmp_path / "press.toml"
+    assert make(file, URL) == 0
+    table = (tmp_path / "tags" / "modbus.csv").read_text()
+    assert table.splitlines()[1] == "a,hr:1:INT,[2Jbar,,,,'=HYPERLINK(1)"
+    assert "\x1b" not in file.read_text() + table + capsys.readouterr().out
+
+
 def test_a_silent_device_is_written_down_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     silent = "modbus://127.0.0.1:5021/2"
     answers(URL)
@@ -173,7 +190,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize("driver", EXAMPLES)
 def test_the_examples_of_each_protocol_are_addresses(driver: str) -> None:
     for _, address, *_ in EXAMPLES[driver]:
-        assert load_driver(driver).parse_address(address)
+        load_driver(driver).parse_address(address)  # AddressError if it is none
 
 
 def test_every_driver_that_is_installed_has_an_example() -> None:

@@ -185,6 +185,7 @@ def test_an_address_that_cannot_be_read_is_wrong_use(capsys: pytest.CaptureFixtu
         ),
         ("modbus://", 'error[D380] "modbus://" is not a Modbus URL'),
         ("mute://plc", "error[D381] the driver mute cannot look at a device by itself"),
+        ("192.168.0.20:5020", "error[D380] 192.168.0.20:5020 is a host and a port: name the protocol too"),
         ("192.168.0.0/99", 'error[D380] "192.168.0.0/99" is neither a URL nor a range'),
         ("10.0.0.0/8", "error[D383] 10.0.0.0/8 has 16777216 addresses"),
         ("192.168.0.9-3", 'error[D380] "192.168.0.9-3" ends before it begins'),

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.selfwatch import OwnPolling
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text
@@ -323,7 +324,7 @@ def watch_table(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], widt
 def link_faults(links: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return, by device, why there is no link to it."""
     return {
-        link["device"]: f"no link: {link.get('last_error') or 'not yet'}"
+        link["device"]: f"no link: {printable(link.get('last_error') or 'not yet')}"
         for link in links
         if link.get("state_text") in _NO_LINK
     }

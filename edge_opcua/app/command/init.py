@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.app.command.inittext import configuration_text, one_line, table_text
-from edge_opcua.app.command.look import Looked, look, prober_at
+from edge_opcua.app.command.inittext import configuration_text, table_text
+from edge_opcua.app.command.look import Looked, look, printable, prober_at
 from edge_opcua.app.command.tell import WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text
@@ -23,9 +23,10 @@ from edge_opcua.drivers.probing import Prober, Target, driver_of
 from edge_opcua.errors import AddressError, ConfigError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
 
-_NAMED: Final = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_-]*)=(?P<url>.*)", re.DOTALL)
+_NAMED: Final = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_-]{0,63})=(?P<url>.*)", re.DOTALL)
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME: Final = 128
+_LONGEST_MACHINE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def init(
         asyncio.run(_look_at_all(new, probers, timeout_s))
     for device in new:
         _take_tags(device, (plugins or InstalledPlugins()).load(DRIVERS, device.driver))
-        say(_said(device))
+        say("\n".join(map(printable, _said(device).split("\n"))))
     try:
         _write(file, configuration_text(machine, new, file.name))
         for device in new:
@@ -138,10 +139,10 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _machine(given: str, file: Path) -> str:
-    if given and not re.match(NAME_PATTERN, given):
+    if given and (not re.match(NAME_PATTERN, given) or len(given) > _LONGEST_MACHINE):
         raise ConfigError(f'"{given}" is no name for a machine: letters, digits, _ and -, e.g. Press01')
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-")
-    made = f"{stem[:1].upper()}{stem[1:]}"
+    made = f"{stem[:1].upper()}{stem[1:_LONGEST_MACHINE]}"
     return given or (made if re.match(NAME_PATTERN, made) else "Machine01")
 
 
@@ -189,13 +190,13 @@ def _said(device: NewDevice) -> str:
         return f"{device.name}   {device.driver}   cannot be looked at before it has tags"
     failure = looked.failure
     if failure is not None and not looked.answers:
-        text = f"warn[{failure.code}] {one_line(failure.text)}; it is written down as it is"
+        text = f"warn[{failure.code}] {failure.text}; it is written down as it is"
         return f"{text}\n      help: {failure.help}" if failure.help else text
     count = len(device.tags)
     tags = f"   {count} tag{'' if count == 1 else 's'} found" if count else ""
     moved = f"   as {device.url}" if device.url != looked.url else ""
     out = f", {device.left_out} of types that are not read" if device.left_out else ""
-    return f"{device.name}   {one_line(looked.identity) or 'answers, and gives no name'}{moved}{tags}{out}"
+    return f"{device.name}   {looked.identity or 'answers, and gives no name'}{moved}{tags}{out}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from edge_opcua.app.command.look import Looked
+from edge_opcua.app.command.look import Looked, printable
 from edge_opcua.app.command.probetext import csv_line
 
 _HEADER: Final = ("name", "address", "unit", "low", "high", "scale", "description")
@@ -20,6 +20,7 @@ EXAMPLES: Final = {
     ),
     "opcua": (("speed", "ns=3;s=Speed:REAL", "1/min", "", "", "", "a node of the server"),),
 }
+_FORMULA: Final = ("=", "+", "-", "@")
 _HINTS: Final = {
     "modbus": 'options = { order = "CDAB" }   # byte order of every number of the device that names none',
     "s7": "options = { pdu = 240 }   # if the CPU is an S7-1200",
@@ -113,10 +114,10 @@ def _device_lines(device: Device) -> list[str]:
 
 def _seen(looked: Looked) -> str:
     if looked.identity:
-        return one_line(looked.identity)
+        return looked.identity
     failure = looked.failure
     if failure is not None and not looked.answers:
-        return f"It was silent when this was written: {failure.code} {one_line(failure.text)}"
+        return f"It was silent when this was written: {failure.code} {printable(failure.text)}"
     return "It answers, and gives no name." if looked.findings else "It was not looked at."
 
 
@@ -125,7 +126,8 @@ def table_text(device: Device) -> str:
     lines = [csv_line(_HEADER)]
     if device.tags:
         lines += [
-            csv_line((tag.name, tag.address, tag.unit, "", "", "", tag.description)) for tag in device.tags
+            csv_line((tag.name, tag.address, _harmless(tag.unit), "", "", "", _harmless(tag.description)))
+            for tag in device.tags
         ]
     else:
         lines += [f"#{csv_line(example)}" for example in EXAMPLES.get(device.driver, ())]
@@ -137,6 +139,7 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def one_line(text: str) -> str:
-    """Return a text of a device without what a line or a terminal could be broken by."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+def _harmless(cell: str) -> str:
+    """Return a text of a device that no spreadsheet takes for a formula."""
+    text = printable(cell).strip()
+    return f"'{text}" if text[:1] in _FORMULA else text

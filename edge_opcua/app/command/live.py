@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from edge_opcua.app.build import Plan, plan
 from edge_opcua.app.command.console import server_answers
-from edge_opcua.app.command.inittext import one_line
 from edge_opcua.app.command.look import Looked, failed_by, host_of, look, prober_at, told
 from edge_opcua.app.command.serverlive import read_from_server
 from edge_opcua.app.command.tagfaults import TagReading, problems_of
@@ -284,7 +283,7 @@ def _device_cells(reading: DeviceReading) -> tuple[str, str, str, str]:
     if reading.failure is not None:
         return reading.device.name, reading.note or "silent", "", f"none of {total} tags"
     state = reading.note or f"connected {reading.connected_ms or 0:.0f} ms"
-    return reading.device.name, state, one_line(reading.identity), f"{reading.good} of {total} tags good"
+    return reading.device.name, state, reading.identity, f"{reading.good} of {total} tags good"
 
 
 def _as_json(

@@ -67,7 +67,8 @@ class Looked:
     @property
     def identity(self) -> str:
         """Name plate of the device in a few words; "" if it gives none."""
-        return next((f.text for f in self.findings if f.step == "identity" and _has_name(f)), "")
+        plate = next((f.text for f in self.findings if f.step == "identity" and _has_name(f)), "")
+        return " ".join(printable(plate).split())
 
 
 def _has_name(finding: Finding) -> bool:
@@ -142,6 +143,7 @@ def told(text: str, fallback: str) -> tuple[str, str, str]:
     the fallback. One that ends in the protocol's own number names no step, which is then the remedy of its
     code's page: ``D363 read of X: no such tag (CIP status 0x04)``.
     """
+    text = printable(text)
     named = _CODE.match(text)
     if named is None:
         return fallback, text, remedy(fallback)
@@ -149,6 +151,11 @@ def told(text: str, fallback: str) -> tuple[str, str, str]:
     if code == named[1] and not step.endswith(")"):
         return code, sentence, step
     return named[1], text[named.end() :], remedy(named[1])
+
+
+def printable(text: str) -> str:
+    """Return a text without what moves a cursor: it may come from a device, and then holds anything."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def remedy(code: str) -> str:

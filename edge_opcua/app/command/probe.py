@@ -171,6 +171,9 @@ def _ending(looked: Looked) -> list[str]:
 
 
 def _probe_host(host: str, options: ProbeOptions, plugins: Plugins | None, usual: Sequence[Usual]) -> int:
+    if host.count(":") == 1:
+        message = f"{host} is a host and a port: name the protocol too, e.g. modbus://{host}/1"
+        raise ConfigError(message, code="D380")
     if options.reads or options.units:
         message = f"--read and --units need a protocol: name the device by a URL, e.g. modbus://{host}/1"
         raise ConfigError(message, code="D380")

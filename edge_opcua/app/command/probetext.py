@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from edge_opcua.app.command.look import printable
 from edge_opcua.drivers.probing import Candidate, Finding
 
 _GAP: Final = "   "
@@ -67,8 +68,7 @@ class Steps:
         self._column = 0
 
     def _write(self, text: str) -> None:
-        # What a device calls itself may hold anything, also what moves a cursor.
-        self._stream.write("".join(c if c.isprintable() or c == "\n" else " " for c in text))
+        self._stream.write("\n".join(map(printable, text.split("\n"))))
         self._stream.flush()
 
 

@@ -83,6 +83,8 @@ def _judge(device: DeviceConfig, tag: TagReading, driver: type[Driver]) -> tuple
         better = _fitting(device, tag, driver)
         return "D386", Severity.ERROR, f"{what}: the bytes are no number (NaN)", better or remedy("D386")
     severity = Severity.ERROR if is_bad(tag.status) else Severity.WARNING
+    if not tag.said and tag.place is None and severity is Severity.WARNING:
+        return "D384", severity, f"{what}: its value is old ({status_name(tag.status)})", remedy("D384")
     if not tag.said:
         return "D340", severity, f"{what}: {status_name(tag.status)}", remedy("D340")
     code, sentence, step = told(tag.said, "D340")
