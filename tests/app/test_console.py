@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.command.console import duration, value_text, watch_table
+from edge_opcua.app.command.console import duration, fitting, value_text, watch_table
 from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, GOOD, UNCERTAIN_NO_COMMUNICATION_LAST_USABLE
 
 
@@ -45,8 +45,14 @@ def test_the_table_marks_what_is_not_good_and_fits_the_terminal() -> None:
     ]
     lines = watch_table(body, rows, 200)
     assert lines[0] == "Press01 01:46:40 UTC   press OFFLINE"
-    assert [line[0] for line in lines[2:-1]] == [" ", "?", "x", "x"]
-    assert "UncertainNoCommunicationLastUsableValue" in lines[3]
-    assert "no data yet" in lines[5]
-    assert lines[6] == "press  no link: not yet"
+    assert [line[0] for line in lines[3:]] == [" ", "?", "x", "x"]
+    assert "UncertainNoCommunicationLastUsableValue" in lines[4]
+    assert "no data yet" in lines[6]
+    assert lines[1] == "press  no link: not yet"
     assert all(len(line) <= 80 for line in watch_table(body, rows, 80))
+
+
+def test_a_table_longer_than_the_screen_says_how_much_is_missing() -> None:
+    lines = [f"row {number}" for number in range(30)]
+    assert fitting(lines, 30) == lines
+    assert fitting(lines, 10) == [*lines[:9], "… 21 more rows; --bad shows only what is not Good"]

@@ -92,12 +92,12 @@ def test_what_only_a_driver_notices_is_told_without_a_traceback(
     assert "error[D300]" in out
 
 
-def test_a_lost_link_stands_below_the_table_and_is_told_when_it_is_back(
+def test_a_lost_link_stands_above_the_table_and_is_told_when_it_is_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lost = {"device": "vib", "state_text": "OFFLINE", "last_error": "D310 vib does not answer: look"}
     body = {"machine": "Press01", "utc_ns": 10**18, "links": [lost]}
-    assert watch_table(body, [], 80)[-1] == "vib  no link: D310 vib does not answer: look"
+    assert watch_table(body, [], 80)[1] == "vib  no link: D310 vib does not answer: look"
     known: dict[str, str] = {}
     for links in ([lost], [lost], [{**lost, "state_text": "ONLINE"}]):
         _print_faults(links, known)

@@ -270,8 +270,9 @@ async def _watch(take: Callable[[], Awaitable[dict[str, Any] | None]], shown: Sh
         if body is None:
             return NOT_RUNNING
         if live:
-            width = shutil.get_terminal_size().columns
-            sys.stdout.write(_CLEAR + "\n".join(watch_table(body, body["rows"], width)) + "\n")
+            size = shutil.get_terminal_size()
+            lines = fitting(watch_table(body, body["rows"], size.columns), size.lines - 1)
+            sys.stdout.write(_CLEAR + "\n".join(lines) + "\n")
         else:
             _print_faults(body["links"], faults)
             _print_changes(body["rows"], seen, as_json=shown.as_json)
@@ -311,14 +312,22 @@ def watch_table(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], widt
     at = datetime.fromtimestamp(body["utc_ns"] / 1e9, UTC).strftime("%H:%M:%S")
     links = "   ".join(f"{link['device']} {link.get('state_text') or 'starting'}" for link in body["links"])
     lines = [f"{body['machine']} {at} UTC   {links}"]
+    lines += [f"{device}  {fault}" for device, fault in link_faults(body["links"]).items()]
     header = (" ", "TAG", "VALUE", "UNIT", "QUALITY", "AGE", "SOURCE TIME")
     table = [header, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(header))]
     lines += [
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table
     ]
-    lines += [f"{device}  {fault}" for device, fault in link_faults(body["links"]).items()]
     return [line[:width] for line in lines]
+
+
+def fitting(lines: Sequence[str], height: int) -> Sequence[str]:
+    """Return as many lines as a screen has, the last one saying how many more there are."""
+    if len(lines) <= height:
+        return lines
+    shown = max(1, height - 1)
+    return [*lines[:shown], f"… {len(lines) - shown} more rows; --bad shows only what is not Good"]
 
 
 def link_faults(links: Iterable[Mapping[str, Any]]) -> dict[str, str]:
