@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Final
 
+from edge_opcua.config.compose import Composition, compose
 from edge_opcua.config.crosscheck import check_security, cross_check, split_url
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
 from edge_opcua.config.environment import substitute
@@ -86,7 +87,7 @@ def load(path: FilePath, *, env: Mapping[str, str] = os.environ, plugins: Plugin
     Returns:
         The configuration if it is right, and all problems. Nothing is raised for what a file holds.
     """
-    document = read_document(path, str(path))
+    document = compose(read_document(path, str(path)), env)
     if document.raw is None:
         return Loaded(path, None, tuple(document.problems), document)
     loader = _Loader(path, document, env, plugins or InstalledPlugins())
@@ -98,14 +99,17 @@ def load(path: FilePath, *, env: Mapping[str, str] = os.environ, plugins: Plugin
 
 
 class _Loader:
-    def __init__(self, path: FilePath, document: Document, env: Mapping[str, str], plugins: Plugins) -> None:
+    def __init__(
+        self, path: FilePath, document: Composition, env: Mapping[str, str], plugins: Plugins
+    ) -> None:
         self._path = path
         self._document = document
         self._env = env
         self._plugins = plugins
-        self._files: list[str] = [document.file]
+        self._files: list[str] = [document.file, *document.parts]
         self._problems: list[Problem] = list(document.problems)
         self._draft = Draft(document, {})
+        self._shared: dict[Hashable, DeviceDraft] = {}
 
     def run(self, parsed: dict[str, Any]) -> EdgeConfig | None:
         """Return the configuration, which is to be thrown away if there are errors."""
@@ -115,7 +119,8 @@ class _Loader:
             self._draft.unset.add(path)
 
         self._draft.raw = parsed
-        raw, filled = substitute(parsed, self._env, report)
+        raw, from_environment = substitute(parsed, self._env, report)
+        filled = from_environment | self._document.filled
         self._draft.raw = raw
         tag_files = [device.pop("tags", None) for device in tables_of(raw, "devices")]
         unset = frozenset(self._draft.unset)
@@ -230,21 +235,32 @@ class _Loader:
             self._draft.report(path, Problem("C105", message))
             device.is_complete = False
             return
+        machine = self._document.machines.get(device.path)
+        folder = os.path.dirname(self._document.file_of(path))  # noqa: PTH120 - keeps "./" as typed
+        key = (folder, tuple(names), device.plugin, tuple(device.tables.groups))
+        shared = self._shared.get(key) if machine else None
+        if shared is not None:  # the same tables for the same driver, and no placeholder in them
+            device.tables, device.is_complete = shared.tables, shared.is_complete
+            return
+        device.tables.machine = machine
         for index, name in enumerate(names):
-            self._tag_table(device, path if isinstance(tag_files, str) else (*path, index), name)
+            self._tag_table(device, path if isinstance(tag_files, str) else (*path, index), name, folder)
+        if machine and device.is_complete and not device.tables.is_filled:
+            self._shared[key] = device
 
-    def _tag_table(self, device: DeviceDraft, path: Path, name: str) -> None:
-        file = str(FilePath(os.path.dirname(self._document.file), name))  # noqa: PTH120 - keeps "./" as typed
+    def _tag_table(self, device: DeviceDraft, path: Path, name: str, beside: str) -> None:
+        file = str(FilePath(beside, name))
         if file not in self._files:
             self._files.append(file)
         before = len(device.tables.problems)
-        could_open = device.tables.read(self._path.parent / name, file)
+        could_open = device.tables.read(FilePath(file), file)
         found = device.tables.problems[before:]
         device.is_complete &= not any(problem.code in {"T201", "T202", "T220"} for problem in found)
         if not could_open:
             del device.tables.problems[before:]
             missing = found[-1]
-            folder = self._path.parent / name
+            device.is_complete = False
+            folder = FilePath(file)
             near = nearest(folder.name, _csv_names(folder.parent)) if folder.name else ""
             suggestion = str(FilePath(name).with_name(near)) if near else ""
             self._draft.report(
@@ -318,10 +334,12 @@ class _Loader:
     def _resolved(self, config: EdgeConfig | None, models: ModelsConfig) -> EdgeConfig | None:
         if config is None:
             return None
+        rows = {id(device.tables): TagRows.of(device.tables.tags) for device in self._unlike_devices()}
         devices = tuple(
             settings.model_copy(
                 update={
-                    "tags": TagRows.of(device.tables.tags),
+                    "tags": rows[id(device.tables)],
+                    "template": self._template_of(device),
                     "groups": settings.groups
                     or (GroupConfig(name=DEFAULT_GROUP, period_ms=DEFAULT_PERIOD_MS),),
                     "captures": tuple(capture for capture in device.captures.values() if capture),
@@ -331,6 +349,14 @@ class _Loader:
             for settings, device in zip(config.devices, self._draft.devices, strict=True)
         )
         return config.model_copy(update={"devices": devices, "models": models, "file": self._path.absolute()})
+
+    def _unlike_devices(self) -> list[DeviceDraft]:
+        """Return the devices, only the first of those that share their tags."""
+        return list({id(device.tables): device for device in reversed(self._draft.devices)}.values())
+
+    def _template_of(self, device: DeviceDraft) -> str:
+        machine = self._document.machines.get(device.path)
+        return machine.template if machine else ""
 
     def _models(self) -> ModelsConfig:
         """Find the folder of the delivered models and what lies in it."""

@@ -33,11 +33,15 @@ class Place:
         line: Counted from 1; 0 for the file as a whole.
         column: Counted from 1, in characters; 0 for the whole line.
         width: Characters that the caret underlines, at least 1.
+        file: Name of the file where it is another one than the one at hand.
+        origin: For which row of a table of machines it was looked at; empty if for none.
     """
 
     line: int = 0
     column: int = 0
     width: int = 1
+    file: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Problem:
         help: What to do about it.
         suggestion: The one likely correction, to be asked as "did you mean".
         excerpt: The line of the file.
+        origin: Row of the table of machines it was looked at for, e.g. ``presses.csv:8 (press07)``.
     """
 
     code: str
@@ -65,6 +70,7 @@ class Problem:
     help: str = ""
     suggestion: str = ""
     excerpt: str = ""
+    origin: str = ""
 
     @property
     def is_error(self) -> bool:
@@ -83,6 +89,7 @@ class Problem:
             "message": self.message,
             "help": self.help,
             "suggestion": self.suggestion,
+            "origin": self.origin,
         }
 
 

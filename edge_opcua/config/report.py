@@ -113,7 +113,10 @@ def render(part: Sequence[Problem], *, color: bool = False) -> str:
     text = _render_one(first, color=color)
     if len(part) == 1:
         return text
+    machines = {problem.origin for problem in part if problem.origin}
     unit = "rows" if _is_table(first) else "places"
+    if len(machines) == len(part):
+        unit = "machines"
     lines = number_ranges(problem.place.line for problem in part)
     line_word = "" if unit == "rows" else "lines "
     return f"{text}\n{first.file}: {_tag(first, color=color)} in {len(part)} {unit}: {line_word}{lines}"
@@ -129,6 +132,8 @@ def _render_one(problem: Problem, *, color: bool) -> str:
         lines.append(f"{_INDENT}help: {suggestion}")
     if problem.help:
         lines.append(f"{_INDENT}help: {problem.help}")
+    if problem.origin:
+        lines.append(f"{_INDENT}for:  {problem.origin}")
     return "\n".join(lines)
 
 

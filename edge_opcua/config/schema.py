@@ -329,6 +329,7 @@ class DeviceConfig(BaseModel):
     )
     captures: tuple[CaptureConfig, ...] = Field(default=(), description="Triggered captures.")
     options: dict[str, Any] = Field(default={}, description="Settings that belong to the driver.")
+    template: str = Field(default="", description="Template it is made from.", json_schema_extra=RESOLVED)
 
     def group(self, name: str) -> GroupConfig:
         """Return the poll group of that name.
@@ -459,6 +460,31 @@ class OutputConfig(BaseModel):
         return f"{self.name}.authority"
 
 
+class TemplateConfig(BaseModel):
+    """What many machines have in common: tables with `${column}` where a machine's row is put in."""
+
+    model_config = STRICT
+
+    name: Name = Field(description="Name; `[[machines]]` refers to it.")
+    devices: tuple[dict[str, Any], ...] = Field(
+        default=(), description='Devices of each machine, e.g. `name = "${name}"`, `url = "s7://${host}"`.'
+    )
+    pipelines: tuple[dict[str, Any], ...] = Field(default=(), description="Pipelines of each machine.")
+    outputs: tuple[dict[str, Any], ...] = Field(default=(), description="Outputs of each machine.")
+
+
+class MachinesConfig(BaseModel):
+    """A table of machines that are made from one template."""
+
+    model_config = STRICT
+
+    template: Name = Field(description="Template that each row is put into.")
+    table: str = Field(
+        description="Table (CSV) of the machines, relative to this file: a column `name`, and one for each "
+        "`${column}` of the template and of its tag tables."
+    )
+
+
 class RenameConfig(BaseModel):
     """A rename that clients have to follow, agreed to: without it the start is refused (C191)."""
 
@@ -477,12 +503,21 @@ class EdgeConfig(BaseModel):
     model_config = STRICT
 
     version: int = Field(description=f"Version of the configuration format: {VERSION}.")
+    include: tuple[str, ...] = Field(
+        default=(),
+        description='Files that belong to this one, e.g. `["lines/*.toml"]`, in the order of their names; '
+        "what two of them set is an error.",
+    )
     site: SiteConfig = Field(description="The machine.")
     opcua: OpcuaConfig = Field(default=OpcuaConfig(), description="The OPC UA server.")
     models: ModelsConfig = Field(default=ModelsConfig(), description="The model repository.")
     devices: tuple[DeviceConfig, ...] = Field(min_length=1, description="PLCs and sensor units.")
     pipelines: tuple[PipelineConfig, ...] = Field(default=(), description="From captures to verdicts.")
     outputs: tuple[OutputConfig, ...] = Field(default=(), description="Verdicts written back to PLCs.")
+    templates: tuple[TemplateConfig, ...] = Field(
+        default=(), description="What many machines have in common."
+    )
+    machines: tuple[MachinesConfig, ...] = Field(default=(), description="Machines made from templates.")
     renames: tuple[RenameConfig, ...] = Field(
         default=(), description="Renames of nodes that clients know, agreed to."
     )

@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from edge_opcua.config.cells import SEPARATOR_NAMES, SHEET_FAULT, Cell, Sheet, SheetRow, split_sheet
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
+from edge_opcua.config.sheettext import sheet_text
 from edge_opcua.config.syntax import UnreadableError, read_bytes
 from edge_opcua.config.tags import TAG_PATTERN, TagConfig, TagValue
+from edge_opcua.config.templates import Machine, filled, placeholders
 from edge_opcua.core import ticks
 from edge_opcua.core.ports import Address
 from edge_opcua.core.values import Scalar
@@ -90,6 +92,8 @@ class TagTables:
         canonical: Tag of each address, in the driver's own spelling.
         node_ids: Tag of each configured node id.
         problems: What is wrong, in the order of the rows.
+        machine: Row of a table of machines whose cells stand for ``${column}`` here; None for other devices.
+        is_filled: Whether any ``${column}`` was met, so that no other machine has the same tags.
     """
 
     parse: ParseAddress | None
@@ -100,6 +104,8 @@ class TagTables:
     canonical: dict[str, str] = field(default_factory=dict)
     node_ids: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    machine: Machine | None = None
+    is_filled: bool = False
 
     def read(self, path: Path, file: str) -> bool:
         """Read one more table.
@@ -113,7 +119,7 @@ class TagTables:
         """
         try:
             data = read_bytes(path, limit_bytes=MAX_TABLE_BYTES)
-            text, notice = _as_text(data)
+            text, notice = sheet_text(data)
         except UnreadableError as exc:
             code = "T201" if exc.is_absent else "T202"
             self.problems.append(Problem(code, str(exc), file=file, help=exc.remedy))
@@ -129,29 +135,6 @@ class TagTables:
         cells = dict(zip(columns, sheet.row_at(tag.line).cells, strict=False))
         place = cells[column if column in cells else "name"].place
         return replace(problem, file=tag.file, place=place, excerpt=sheet.line(place.line))
-
-
-def _as_text(data: bytes) -> tuple[str, Problem | None]:
-    notice = None
-    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        raise UnreadableError("is an Excel workbook, not CSV", remedy='save it as "CSV UTF-8"')
-    try:
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            text = data.decode("utf-16")
-        elif b"\x00" in data:
-            raise UnreadableError("is not a text file", remedy="is this the right file?")
-        else:
-            text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        text = data.decode("cp1252", errors="replace")
-        notice = Problem(
-            "T207",
-            f"is not UTF-8 (first in line {line}); read as Windows-1252, so check umlauts and °",
-            Severity.NOTICE,
-            help='save it as "CSV UTF-8"',
-        )
-    return text.replace("\r\n", "\n").replace("\r", "\n"), notice
 
 
 class _Reader:
@@ -261,7 +244,8 @@ class _Reader:
 
     def _report(self, problem: Problem) -> None:
         excerpt = self._sheet.line(problem.place.line)
-        self._tables.problems.append(replace(problem, file=self._file, excerpt=excerpt))
+        origin = self._tables.machine.origin if self._tables.machine else ""
+        self._tables.problems.append(replace(problem, file=self._file, excerpt=excerpt, origin=origin))
 
 
 class _Row:
@@ -284,6 +268,22 @@ class _Row:
         self._given = {name: text for name, text in zip(columns, row.texts, strict=False) if text and name}
         self._report = report
         self._is_sound = True
+        if tables.machine is not None and any("${" in text for text in row.texts):
+            self._fill(tables.machine)
+
+    def _fill(self, machine: Machine) -> None:
+        """Put the cells of a machine's row where their columns are named."""
+        self._tables.is_filled = True
+        for column, text in self._given.items():
+            for name, has_default in placeholders(text):
+                if name.lower() not in machine.values and not has_default:
+                    suggestion = nearest(name, machine.values)
+                    message = f"${{{name}}} is no column of {machine.file}"
+                    self._wrong(
+                        "T257", column, message, suggestion=f"${{{suggestion}}}" if suggestion else ""
+                    )
+        self._given = {column: filled(text, machine.values) for column, text in self._given.items()}
+        self._given = {column: text for column, text in self._given.items() if text}
 
     def run(self) -> None:
         name = self._name()

@@ -12,6 +12,8 @@ from edge_opcua.config.cells import SHEET_FAULT, split_sheet
 from edge_opcua.config.exchange.listing import ListError, Listing, UntranslatableError
 from edge_opcua.config.exchange.xlsx import is_xlsx, read_xlsx
 from edge_opcua.config.problem import quoted
+from edge_opcua.config.sheettext import sheet_text
+from edge_opcua.config.syntax import UnreadableError
 
 MAX_LIST_BYTES: Final = 64 * 2**20
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -91,22 +93,11 @@ def as_text(data: bytes) -> tuple[str, str]:
     Raises:
         ListError: It is no text (T252).
     """
-    notice = ""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            text = data.decode("utf-16")
-        except UnicodeDecodeError as exc:
-            raise ListError("is cut off in the middle of a character", code="T253") from exc
-    elif b"\x00" in data:
-        raise ListError("is neither a text nor a workbook", hint="is this the right file?")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as exc:
-            line = data.count(b"\n", 0, exc.start) + 1
-            text = data.decode("cp1252", errors="replace")
-            notice = f"is not UTF-8 (first in line {line}); read as Windows-1252, so check umlauts and °"
-    return text.replace("\r\n", "\n").replace("\r", "\n"), notice
+    try:
+        text, notice = sheet_text(data)
+    except UnreadableError as exc:
+        raise ListError(str(exc), hint=exc.remedy) from exc
+    return text, notice.message if notice else ""
 
 
 def grid_of(data: bytes) -> Grid:

@@ -58,7 +58,7 @@ def test_noise_is_refused_whatever_it_is_called(data: bytes, product: str) -> No
     [
         (b"", "T252", "is empty"),
         (b"\xef\xbb\xbf \r\n", "T252", "is empty"),
-        (b"\x7fELF\x00\x01\x02", "T252", "neither a text nor a workbook"),
+        (b"\x7fELF\x00\x01\x02", "T252", "is not a text file"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "T252", "old kind"),
         (b"PK\x03\x04broken", "T253", "broken workbook"),
         (b"a,b,c\n1,2,3\n", "T252", "begins with: a, b, c"),
@@ -66,7 +66,7 @@ def test_noise_is_refused_whatever_it_is_called(data: bytes, product: str) -> No
         (b'{"version": 1}', "T252", "no tag export"),
         (b'Tag Name,Address\n"a,400001\n', "T253", "never ends"),
         (b"<?xml version='1.0'?><html/>", "T254", "no addresses"),
-        (b"\xff\xfeT\x00a", "T253", "cut off"),
+        (b"\xff\xfeT\x00a", "T252", "cut off"),
     ],
 )
 def test_a_file_that_is_no_list_is_told_what_is_wrong(data: bytes, code: str, part: str) -> None:
