@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_opcua.core.values import Scalar
+from edge_opcua.drivers.ethernetip.settings import EipOptions
 from edge_opcua.drivers.iec import TYPES
 from edge_opcua.drivers.linkstate import State
 from edge_opcua.drivers.modbus.settings import ModbusOptions
@@ -18,7 +19,11 @@ from edge_opcua.plugins import DRIVERS, InstalledPlugins
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "drivers.md"
 TEXT = PAGE.read_text()
 VERDICT = re.compile(r"done|todo|exempt: .+")
-OPTIONS: dict[str, type[DriverOptions]] = {"modbus": ModbusOptions, "s7": S7Options}
+OPTIONS: dict[str, type[DriverOptions]] = {
+    "ethernet-ip": EipOptions,
+    "modbus": ModbusOptions,
+    "s7": S7Options,
+}
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -46,7 +51,14 @@ def default_text(value: object) -> str:
     return f"`{value}`"
 
 
-@pytest.mark.parametrize(("heading", "name"), [("## Modbus (`modbus`)", "modbus"), ("## S7 (`s7`)", "s7")])
+@pytest.mark.parametrize(
+    ("heading", "name"),
+    [
+        ("## EtherNet/IP (`ethernet-ip`)", "ethernet-ip"),
+        ("## Modbus (`modbus`)", "modbus"),
+        ("## S7 (`s7`)", "s7"),
+    ],
+)
 def test_every_setting_is_there_as_the_code_says_it(heading: str, name: str) -> None:
     _, *listed = rows(heading)
     fields = OPTIONS[name].model_fields
