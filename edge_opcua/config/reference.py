@@ -55,6 +55,8 @@ _ADDRESSES: Final = """\
 
 | driver | form |
 |---|---|
+| ethernet-ip | `[Program:name.]Tag[index].Member[.bit]:TYPE`, `@class/instance/attribute[+byte]:TYPE` |
+| | e.g. `Program:Main.Pump[3].Speed:REAL`, `Recipe:DINT[10]`, `@4/154/3:BYTES[32]` |
 | modbus | `[unit/]area:number[.bit]:TYPE[;order=CDAB][;base=1]` |
 | | e.g. `1/hr:100:REAL`, `3/hr:20.4:BOOL`, `1/hr:100:INT[2000]` |
 | s7 | `DBn.DBXbyte.bit:BOOL`, `DBn.DBDbyte:TYPE`, `MWbyte:TYPE` |
