@@ -99,22 +99,25 @@ class ModbusWire:
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """See :class:`edge_opcua.drivers.wire.Wire`; a busy device is asked again within the deadline."""
         fragments = [fragment for request in requests for fragment in request.fragments]
-        answers = await self._read(fragments)
+        deadlines = [request.deadline_s for request in requests if request.deadline_s is not None]
+        timeout_s = min([self._timeout_s, *deadlines])
+        answers = await self._read(fragments, timeout_s)
         for _ in range(self._options.busy_retries):
             busy = [place for place, answer in enumerate(answers) if _is_busy(answer)]
             if not busy:
                 break
             await self._clock.sleep(self._options.busy_wait_ms / 1000)
-            for place, answer in zip(busy, await self._read([fragments[at] for at in busy]), strict=True):
+            again = await self._read([fragments[at] for at in busy], timeout_s)
+            for place, answer in zip(busy, again, strict=True):
                 answers[place] = answer
         return [(answer,) for answer in answers]
 
-    async def _read(self, fragments: Sequence[Fragment]) -> list[Reading]:
+    async def _read(self, fragments: Sequence[Fragment], timeout_s: float) -> list[Reading]:
         asks = []
         for fragment in fragments:
             unit, area = cast("tuple[int, str]", fragment.space)
             asks.append(ask_read(unit, area, fragment.start, fragment.size))
-        outcomes = await self._ask(asks)
+        outcomes = await self._ask(asks, timeout_s)
         return [
             self._reading(fragment, ask, outcome)
             for fragment, ask, outcome in zip(fragments, asks, outcomes, strict=True)
@@ -167,7 +170,7 @@ class ModbusWire:
         if self._options.bit_writes == "mask":
             await self._command(ask_mask(unit, address.start, 0xFFFF & ~touched, ones))
             return
-        (now,) = await self._read([Fragment((unit, address.area), address.start, 1)])
+        (now,) = await self._read([Fragment((unit, address.area), address.start, 1)], self._timeout_s)
         if not isinstance(now, bytes):
             reason = now.reason if isinstance(now, Fault) else "not read"
             raise DeviceRefusedError(reason, status=BAD_DEVICE_FAILURE)
@@ -175,10 +178,10 @@ class ModbusWire:
         await self._command(ask_write_registers(unit, address.start, [register]))
 
     async def _command(self, ask: Ask) -> None:
-        (outcome,) = await self._ask([ask])
+        (outcome,) = await self._ask([ask], self._timeout_s)
         if isinstance(outcome, DeviceTimeoutError):
             self.traffic.errors += 1
-            raise outcome
+            raise DeviceTimeoutError(str(outcome), again=True)  # the other units are asked as before
         if isinstance(outcome, int):
             self.traffic.errors += 1
             told = refusal(outcome)
@@ -187,7 +190,7 @@ class ModbusWire:
                 raise DeviceTimeoutError(text)
             raise DeviceRefusedError(text, status=told.status, code=told.reason.code)
 
-    async def _ask(self, asks: Sequence[Ask]) -> list[Answer | DeviceTimeoutError]:
+    async def _ask(self, asks: Sequence[Ask], timeout_s: float) -> list[Answer | DeviceTimeoutError]:
         """Have some requests on the way at once and return what came of each.
 
         A time-out is an outcome only where it says nothing about the other units; else it is raised.
@@ -196,7 +199,7 @@ class ModbusWire:
         futures: list[asyncio.Future[Answer]] = []
         try:
             for ask in asks:
-                futures.append(self.line.submit(self._member, ask, self._timeout_s))  # noqa: PERF401 - to be settled
+                futures.append(self.line.submit(self._member, ask, timeout_s))  # noqa: PERF401 - to be settled
             return [await self._outcome(future) for future in futures]
         except DeviceError:
             self.traffic.errors += 1
@@ -214,7 +217,7 @@ class ModbusWire:
         except DeviceTimeoutError as exc:
             if self._many and self.line.lives:
                 return exc
-            raise
+            raise DeviceTimeoutError(str(exc), again=self.line.lives) from exc
 
 
 def _is_busy(answer: Reading) -> bool:
