@@ -14,6 +14,7 @@ from edge_opcua.drivers.wire import Traffic
 
 _LEAST_PAUSE_NS: Final = 500_000_000
 _RTT_WEIGHT: Final = 0.1
+_RATE_WEIGHT: Final = 0.2
 _SCANS: Final = 256  # of which the jitter is the 99th percentile
 
 
@@ -67,6 +68,7 @@ class LinkBlock:
         self._simulated = simulated
         self._scan_ms = self._scan_max_ms = 0.0
         self._values = self._published_values = 0
+        self._rate = 0.0  # moving average: a group may be polled less often than this is published
         self._lateness_ns: deque[int] = deque(maxlen=_SCANS)
         self._published_ns = 0
         self._row = {tag.name: row for row, tag in enumerate(writer.batch.layout.spec.tags)}
@@ -122,6 +124,8 @@ class LinkBlock:
         worst = lateness_ns[len(lateness_ns) * 99 // 100] if lateness_ns else 0
         batch.set(row["jitter_ms"], worst / 1e6)
         if elapsed_ns >= _LEAST_PAUSE_NS:  # else too few for a rate
-            batch.set(row["values_per_s"], (self._values - self._published_values) * 1e9 / elapsed_ns)
+            rate = (self._values - self._published_values) * 1e9 / elapsed_ns
+            self._rate += (rate - self._rate) * (_RATE_WEIGHT if self._rate else 1.0)
             self._published_values = self._values
+        batch.set(row["values_per_s"], self._rate)
         batch.set(row["simulated"], self._simulated)
