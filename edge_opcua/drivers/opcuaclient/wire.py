@@ -60,6 +60,9 @@ class OpcUaWire:
         options: Settings of the device.
         timeout_s: Deadline of one request, seconds.
         clock: Clock.
+
+    Attributes:
+        offer: The endpoint that is used, or was the last time; None: the server is to be asked.
     """
 
     def __init__(self, access: Access, options: OpcUaOptions, timeout_s: float, clock: Clock) -> None:
@@ -70,7 +73,7 @@ class OpcUaWire:
         self._timeout_s = timeout_s
         self._clock = clock
         self._session: Session | None = None
-        self._offer: Offer | None = None
+        self.offer: Offer | None = None
         self._names = Names()
         self._least_refused = options.max_nodes + 1
         self._most_registered = 0
@@ -83,7 +86,7 @@ class OpcUaWire:
     async def open(self) -> None:
         """Connect and open a session; DeviceError if the server does not let us."""
         await self.close()
-        known, self._offer = self._offer, None
+        known, self.offer = self.offer, None
         session = Session(self._access, self._timeout_s, self._clock, self.traffic)
         self._session = session
         try:
@@ -92,7 +95,7 @@ class OpcUaWire:
         except DeviceError:
             await self.close()
             raise
-        self._offer = offer
+        self.offer = offer
 
     async def _learn(self, session: Session) -> None:
         """Read which namespaces the server has, and how much may be asked at once."""
