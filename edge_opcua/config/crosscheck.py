@@ -91,7 +91,7 @@ def _device(draft: Draft, device: DeviceDraft) -> None:
             )
     if config.simulate:
         message = f"device {quoted(device.name)} is simulated: its values are made up"
-        draft.report((*device.path, "simulate"), Problem("D389", message, Severity.WARNING))
+        draft.report((*device.path, "simulate"), Problem("D390", message, Severity.WARNING))
     if device.is_complete and not device.tables.names and not config.captures:
         message = f"device {quoted(device.name)} has neither tags nor captures; nothing will be read"
         draft.report(device.path, Problem("C123", message, Severity.WARNING), at_key=True)

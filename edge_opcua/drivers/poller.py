@@ -299,7 +299,7 @@ class Device:
 
     async def _work(self) -> None:
         if self._cfg.simulate:
-            _log.warning("driver.simulated", device=self.name, code="D389")
+            _log.warning("driver.simulated", device=self.name, code="D390")
             self._begin(Event.SIMULATE)
         else:
             self._happen(Event.ENABLE)

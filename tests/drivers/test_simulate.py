@@ -63,7 +63,7 @@ async def test_every_value_is_plausible_and_marked() -> None:
             assert len(values["curve"]) == 6
             link = bench.values("link")
             assert (link["state_text"], link["simulated"], link["reconnects"]) == ("SIMULATED", True, 0)
-    assert [(entry["event"], entry["code"]) for entry in logs] == [("driver.simulated", "D389")]
+    assert [(entry["event"], entry["code"]) for entry in logs] == [("driver.simulated", "D390")]
 
 
 async def test_the_numbers_move() -> None:
