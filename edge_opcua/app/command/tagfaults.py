@@ -81,7 +81,7 @@ def _judge(device: DeviceConfig, tag: TagReading, driver: type[Driver]) -> tuple
         return "D352", Severity.WARNING, text, _fitting(device, tag, driver) or remedy("D352")
     if tag.status == BAD_SENSOR_FAILURE and not tag.said:
         better = _fitting(device, tag, driver)
-        return "D386", Severity.ERROR, f"{what}: the bytes are no number (NaN)", better or remedy("D386")
+        return "D319", Severity.ERROR, f"{what}: the bytes are no number (NaN)", better or remedy("D319")
     severity = Severity.ERROR if is_bad(tag.status) else Severity.WARNING
     if not tag.said and tag.place is None and severity is Severity.WARNING:
         return "D384", severity, f"{what}: its value is old ({status_name(tag.status)})", remedy("D384")
