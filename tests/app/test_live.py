@@ -14,7 +14,7 @@ from edge_opcua.app.command.look import told
 from edge_opcua.app.command.tagfaults import number_text
 from edge_opcua.cli import main
 from edge_opcua.config.codes import codes
-from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, GOOD
+from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, GOOD, UNCERTAIN_LAST_USABLE
 from tests.app.plants import configuration, meter, server
 from tests.drivers.peers import ModbusPeer
 
@@ -162,7 +162,7 @@ ROWS: list[dict[str, Any]] = [
         "quality": "UncertainEngineeringUnitsExceeded",
     },
     {"id": "d0/rms_y", "value": 23.41, "status": GOOD, "quality": "Good"},
-    {"id": "d0/tenth", "value": 1.0, "status": GOOD, "quality": "Good"},
+    {"id": "d0/tenth", "value": 1.0, "status": UNCERTAIN_LAST_USABLE},
     {"id": "d0/temp_2", "value": None, "status": BAD_CONFIGURATION_ERROR, "quality": "BadConfigurationError"},
     {"id": "d0/temp_3", "value": None, "status": None},
     {"id": "d0/count", "value": 7, "status": GOOD, "quality": "Good"},
@@ -191,6 +191,7 @@ def test_beside_a_running_server_its_values_are_taken_and_no_device_is_asked(
     assert "error[D341] temp_2 hr:340:INT: illegal data address" in told[3]
     assert "error[D384] temp_3 hr:341:INT: has no value yet" in out
     assert "error[D384] none hr:106:REAL: the running server does not know it" in out
+    assert "warn[D384] tenth hr:104:DINT: its value is old (UncertainLastUsableValue)" in out
 
 
 def test_a_lost_link_of_the_server_is_told_with_its_reason(
