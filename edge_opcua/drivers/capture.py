@@ -115,6 +115,8 @@ class Capture:
         """
         try:
             head = await self._read_head(read)
+            if self.writer.batch.link is Link.LOST:
+                self.writer.publish(link=Link.UP, refreshed=False)
             if self._is_new(head):
                 await self._take(head, read)
         except _Refused as exc:
@@ -211,7 +213,11 @@ class Capture:
 
     def _refuse(self, fault: Fault) -> None:
         """Say why there is no capture; a busy device is simply asked again."""
-        if fault.kind is FaultKind.BUSY:
+        if fault.kind in (FaultKind.BUSY, FaultKind.MISSED):
+            return
+        if fault.kind is FaultKind.ABSENT:  # a capture is of one unit, so this is its link
+            if self.writer.batch.link is Link.UP:
+                self.writer.publish(link=Link.LOST, refreshed=False)
             return
         device = fault.kind is FaultKind.DEVICE
         status = BAD_DEVICE_FAILURE if device else BAD_CONFIGURATION_ERROR

@@ -65,6 +65,7 @@ class PollGroup:
         self._clock = clock
         self._shape: Shape | None = None
         self._plan = ReadPlan((), 0, ())
+        self._planned_for: object = None
         self._refusals = Refusals(self._places, self._settings.refused_again_s, clock)
         self._staging = Staging(rows, writer, clock, self._settings.max_age_s, mark=self._settings.mark)
 
@@ -150,7 +151,12 @@ class PollGroup:
     def _replan(self) -> None:
         assert self._shape is not None
         terms = Terms(self._settings.cost.planned_s, self._settings.no_read)
-        plan = plan_reads(self._places, self._shape, self._refusals.holes, terms)
+        holes = self._refusals.holes
+        reasons = (self._shape, terms, frozenset(holes.bad), frozenset(holes.cuts))
+        if reasons == self._planned_for:
+            return
+        self._planned_for = reasons
+        plan = plan_reads(self._places, self._shape, holes, terms)
         if plan != self._plan or not self._plan.image_at:
             self._plan = plan
             self._staging.adopt(plan)

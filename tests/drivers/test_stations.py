@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 import structlog
 
 from edge_opcua.core.values import (
@@ -20,7 +21,7 @@ from edge_opcua.drivers.planner import Request, span
 from edge_opcua.drivers.stations import Admission, Stations
 from edge_opcua.drivers.wire import FaultKind
 from edge_opcua.testing import ManualClock
-from tests.drivers.peers import Bench
+from tests.drivers.peers import Bench, ModbusPeer, config
 from tests.drivers.scripted import scripted
 
 TWENTY = {f"u{unit}": f"{unit}/hr:{unit}:INT" for unit in range(1, 21)}
@@ -186,3 +187,84 @@ async def test_a_flapping_unit_is_said_to_be_lost_once() -> None:
             units.answered(2)
             clock.step(1.0)
     assert [entry["event"] for entry in logs] == ["driver.unit_lost", "driver.unit_connected"]
+
+
+async def test_a_capture_of_a_lost_unit_is_held_and_comes_back() -> None:
+    capture = {
+        "name": "wave",
+        "poll_ms": 20,
+        "sequence": "2/hr:50:UINT",
+        "samples": "2/hr:60:INT[4]",
+        "sample_rate_hz": 10.0,
+        "sample_count": 4,
+    }
+    async with scripted({"a": "1/hr:1:INT"}, captures=[capture]) as (wire, bench), bench.running() as device:
+        await bench.until(lambda: good(bench) and device.link_up)
+        await bench.until(lambda: bench.statuses("wave")["waveform"] == GOOD)
+        wire.silent = {2}
+        await bench.until(
+            lambda: bench.statuses("wave")["waveform"] == UNCERTAIN_NO_COMMUNICATION_LAST_USABLE
+        )
+        await bench.until(lambda: bench.statuses("wave")["waveform"] == BAD_COMMUNICATION_ERROR)
+        assert good(bench)
+        wire.silent = set()
+        await bench.until(lambda: bench.statuses("wave")["waveform"] == GOOD)
+        wire.registers[2, 50] = 51
+        await bench.until(lambda: bench.values("wave")["sequence"] == 51)
+
+
+class Gateway(ModbusPeer):
+    """Units behind one address, of which some are dead."""
+
+    dead: frozenset[int] = frozenset()
+
+    async def _answer(self, unit: int, body: bytes) -> bytes:
+        if unit in self.dead:
+            return bytes((body[0] | 0x80, 11))
+        return await super()._answer(unit, body)
+
+
+@pytest.mark.parametrize("pipeline", [1, 8])
+async def test_a_gateway_that_says_that_a_unit_is_dead_is_believed(pipeline: int) -> None:
+    async with Gateway().serving() as peer:
+        assert isinstance(peer, Gateway)
+        peer.registers[1:21] = range(1, 21)
+        url = f"modbus://127.0.0.1:{peer.port}/1"
+        bench = Bench(config("modbus", url, TWENTY, options={"pipeline": pipeline}))
+        async with bench.running() as device:
+            await bench.until(lambda: good(bench) and device.link_up)
+            peer.dead = frozenset({4, 9})
+            await bench.until(lambda: bench.statuses("fast")["u9"] == BAD_COMMUNICATION_ERROR)
+            assert good(bench, *(name for name in TWENTY if name not in ("u4", "u9")))
+            await bench.until(lambda: "exception 11" in bench.values("link")["last_error"])
+            peer.dead = frozenset()
+            await bench.until(lambda: good(bench))
+            assert (bench.values("link")["reconnects"], peer.connections) == (0, 1)
+
+
+class Bus485(ModbusPeer):
+    """Units of which some do not answer."""
+
+    gone: frozenset[int] = frozenset()
+
+    async def _answer(self, unit: int, body: bytes) -> bytes:
+        if unit in self.gone:
+            await asyncio.sleep(0.6)  # longer than anybody waits
+        return await super()._answer(unit, body)
+
+
+async def test_units_that_time_out_keep_the_connection_of_the_others() -> None:
+    # The answers come too late, one after the other, and with every one of them the connection holds.
+    async with Bus485().serving() as peer:
+        assert isinstance(peer, Bus485)
+        peer.registers[1:21] = range(1, 21)
+        url = f"modbus://127.0.0.1:{peer.port}/1"
+        tags = {name: TWENTY[name] for name in ("u1", "u2", "u3")}
+        bench = Bench(config("modbus", url, tags, timeout_ms=100, options={"pipeline": 4}))
+        async with bench.running() as device:
+            await bench.until(lambda: good(bench) and device.link_up)
+            peer.gone = frozenset({2})
+            await bench.until(lambda: bench.statuses("fast")["u2"] != GOOD)
+            await bench.until(lambda: bench.values("link")["units_lost"] == 1)
+            peer.gone = frozenset()
+            await bench.until(lambda: good(bench))
