@@ -24,8 +24,10 @@ from edge_opcua.config.schema import (
     PipelineConfig,
 )
 from edge_opcua.config.syntax import Document, read_document
+from edge_opcua.config.tagmachines import RepeatedTables
 from edge_opcua.config.tags import DEFAULT_GROUP, TagRows
 from edge_opcua.config.tagtable import TagTables
+from edge_opcua.config.templates import Machine
 from edge_opcua.config.validate import Checked, Source, check, type_word
 from edge_opcua.core.collector import paused
 from edge_opcua.core.ports import Address, DriverPlugin
@@ -109,7 +111,8 @@ class _Loader:
         self._files: list[str] = [document.file, *document.parts]
         self._problems: list[Problem] = list(document.problems)
         self._draft = Draft(document, {})
-        self._shared: dict[Hashable, DeviceDraft] = {}
+        self._drivers: dict[str, type[DriverPlugin]] = {}
+        self._shared: dict[Hashable, RepeatedTables] = {}
 
     def run(self, parsed: dict[str, Any]) -> EdgeConfig | None:
         """Return the configuration, which is to be thrown away if there are errors."""
@@ -175,7 +178,8 @@ class _Loader:
         if not name:
             return None
         try:
-            plugin: type[DriverPlugin] = self._plugins.load(DRIVERS, name)
+            if name not in self._drivers:  # a look-up reads what is installed: once is enough
+                self._drivers[name] = self._plugins.load(DRIVERS, name)
         except PluginNotFoundError as exc:
             self._not_a_plugin(path, name, exc.known)
         except PluginBrokenError as exc:
@@ -184,7 +188,7 @@ class _Loader:
                 path, Problem("C113", message, help="install it again; edge-opcua doctor says more")
             )
         else:
-            return plugin
+            return self._drivers[name]
         return None
 
     def _not_a_plugin(self, path: Path, name: str, known: tuple[str, ...]) -> None:
@@ -238,15 +242,21 @@ class _Loader:
         machine = self._document.machines.get(device.path)
         folder = os.path.dirname(self._document.file_of(path))  # noqa: PTH120 - keeps "./" as typed
         key = (folder, tuple(names), device.plugin, tuple(device.tables.groups))
-        shared = self._shared.get(key) if machine else None
-        if shared is not None:  # the same tables for the same driver, and no placeholder in them
-            device.tables, device.is_complete = shared.tables, shared.is_complete
+        if machine and self._repeat(device, machine, key):
             return
         device.tables.machine = machine
         for index, name in enumerate(names):
             self._tag_table(device, path if isinstance(tag_files, str) else (*path, index), name, folder)
-        if machine and device.is_complete and not device.tables.is_filled:
-            self._shared[key] = device
+        if machine and device.is_complete and key not in self._shared:
+            self._shared[key] = RepeatedTables(device.tables)
+
+    def _repeat(self, device: DeviceDraft, machine: Machine, key: Hashable) -> bool:
+        """Take over the tables of another machine of the template; return whether that is possible."""
+        shared = self._shared.get(key)
+        tables = shared.tables_for(machine) if shared else None
+        if tables is not None:
+            device.tables = tables
+        return tables is not None
 
     def _tag_table(self, device: DeviceDraft, path: Path, name: str, beside: str) -> None:
         file = str(FilePath(beside, name))

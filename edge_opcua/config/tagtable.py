@@ -94,6 +94,7 @@ class TagTables:
         problems: What is wrong, in the order of the rows.
         machine: Row of a table of machines whose cells stand for ``${column}`` here; None for other devices.
         is_filled: Whether any ``${column}`` was met, so that no other machine has the same tags.
+        placed: By file and line the cells with ``${column}``, as they are written.
     """
 
     parse: ParseAddress | None
@@ -106,6 +107,7 @@ class TagTables:
     problems: list[Problem] = field(default_factory=list)
     machine: Machine | None = None
     is_filled: bool = False
+    placed: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
 
     def read(self, path: Path, file: str) -> bool:
         """Read one more table.
@@ -282,6 +284,8 @@ class _Row:
                     self._wrong(
                         "T257", column, message, suggestion=f"${{{suggestion}}}" if suggestion else ""
                     )
+        placed = {column: text for column, text in self._given.items() if "${" in text}
+        self._tables.placed[(self._file, self._row.line)] = placed
         self._given = {column: filled(text, machine.values) for column, text in self._given.items()}
         self._given = {column: text for column, text in self._given.items() if text}
 

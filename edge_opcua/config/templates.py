@@ -7,7 +7,7 @@ the table says is data, so nothing in it is looked at again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -69,6 +69,27 @@ def filled(text: str, values: Mapping[str, str], *, escape: bool = False) -> str
         return value.replace("$", "$$") if escape else value
 
     return _MARK.sub(replacement, text)
+
+
+def compiled(text: str) -> Callable[[Mapping[str, str]], str]:
+    """Return what :func:`filled` does with one text, for many machines."""
+    parts: list[str] = []
+    columns: list[tuple[int, str, str]] = []
+    at = 0
+    for match in _MARK.finditer(text):
+        if match["name"] is not None:
+            parts += [text[at : match.start()], ""]
+            columns.append((len(parts) - 1, match["name"].lower(), match["default"] or ""))
+            at = match.end()
+    parts.append(text[at:])
+
+    def fill(values: Mapping[str, str]) -> str:
+        placed = parts.copy()
+        for index, name, default in columns:
+            placed[index] = values.get(name) or default
+        return "".join(placed)
+
+    return fill
 
 
 def placeholders(text: str) -> Iterator[tuple[str, bool]]:
