@@ -364,6 +364,9 @@ def _add_trust(commands: Any) -> None:
     )
     trust.add_argument("--list", action="store_true", help="list who is trusted, and in which roles")
     trust.add_argument("--remove", action="store_true", help="no longer trust it")
+    trust.add_argument(
+        "--devices", action="store_true", help="the OPC UA servers that are read, instead of the clients"
+    )
     trust.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
@@ -448,6 +451,8 @@ def _contradiction(args: argparse.Namespace) -> str:
         return "trust --remove needs a thumbprint; edge-opcua trust --list shows them"
     if args.command == "trust" and args.list and (args.selector or args.remove or args.role):
         return "trust --list shows who is trusted and changes nothing: it takes neither N nor --role"
+    if args.command == "trust" and args.devices and args.role:
+        return "trust --devices is about servers that are read: they have no role here"
     if args.command == "check" and args.live and args.security:
         return "check --live and check --security are two things; ask for one"
     return ""
@@ -512,6 +517,16 @@ def _tags(args: argparse.Namespace) -> int:
         device=args.device,
         server_name=args.server_name,
         path_style=args.path,
+    )
+
+
+def _trust(args: argparse.Namespace, state: Path) -> int:
+    more = {"show_trusted": args.list, "remove": args.remove, "as_json": args.json}
+    if args.devices:
+        module = "edge_opcua.app.command.devicetrust"
+        return _call(module, "trust_devices", state, args.selector, **more)
+    return _call(
+        "edge_opcua.app.command.certificates", "trust", state, args.selector, roles=args.role, **more
     )
 
 
@@ -585,16 +600,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         as_json=args.json,
         for_s=args.for_s,
     ),
-    "trust": lambda args, state: _call(
-        "edge_opcua.app.command.certificates",
-        "trust",
-        state,
-        args.selector,
-        roles=args.role,
-        show_trusted=args.list,
-        remove=args.remove,
-        as_json=args.json,
-    ),
+    "trust": _trust,
     "users": _users,
     "records": _records,
     "certs": _certs,

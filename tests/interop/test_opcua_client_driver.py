@@ -134,7 +134,7 @@ async def read(wire: OpcUaWire, *texts: str) -> dict[str, Any]:
     """Read some addresses; a value is as its codec has it, a refusal its sentence."""
     places: list[OpcUaAddress] = [parse(text) for text in texts]
     plan = plan_reads(places, wire.shape)
-    found = {}
+    found: dict[str, Any] = {}
     for request, answers in zip(plan.requests, await wire.read(plan.requests), strict=True):
         for fragment, answer in zip(request.fragments, answers, strict=True):
             for row in fragment.rows:
