@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import statistics
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
@@ -89,15 +90,18 @@ async def _gateway(port: int) -> float:
     """Return what ThingsBoard's connector needs for all tags once, seconds."""
     if not peers.THINGSBOARD.exists():
         raise peers.MissingPeerError("ThingsBoard's gateway is not here: run tests/peers/install-gateway")
-    async with delayed(port) as near:
-        child = await asyncio.create_subprocess_exec(
-            str(peers.THINGSBOARD),
-            str(peers.SOURCES / "thingsboard_modbus.py"),
-            *map(str, (near, SCATTERED, GAP + 1)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        said, _ = await child.communicate()
+    # It writes logs where it is started.
+    with tempfile.TemporaryDirectory(prefix="edge-opcua-bench-") as folder:
+        async with delayed(port) as near:
+            child = await asyncio.create_subprocess_exec(
+                str(peers.THINGSBOARD),
+                str(peers.SOURCES / "thingsboard_modbus.py"),
+                *map(str, (near, SCATTERED, GAP + 1)),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd=folder,
+            )
+            said, _ = await child.communicate()
     if child.returncode:
         raise peers.MissingPeerError("ThingsBoard's gateway did not read the tags")
     return float(json.loads(said))
