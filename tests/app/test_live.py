@@ -188,7 +188,7 @@ def test_beside_a_running_server_its_values_are_taken_and_no_device_is_asked(
     assert told[0] == "d0   in the server: ONLINE   4 of 7 tags good"
     assert told[1].endswith("d0.csv:2: warn[D352] rms_x hr:100:REAL = 89219.46 mm/s, range is 0..50")
     assert told[2] == "      help: with ;order=CDAB it is 23.41"
-    assert "error[D341] temp_2 hr:340:INT: illegal data address" in told[3]
+    assert "error[D341] temp_2 hr:340:INT: illegal data address" in out
     assert "error[D384] temp_3 hr:341:INT: has no value yet" in out
     assert "error[D384] none hr:106:REAL: the running server does not know it" in out
     assert "warn[D384] tenth hr:104:DINT: its value is old (UncertainLastUsableValue)" in out
