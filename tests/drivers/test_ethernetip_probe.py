@@ -119,7 +119,7 @@ async def test_the_slot_of_the_controller_is_found(plc: LogixPeer) -> None:
     plc.slot = 3
     units = of(await looked(plc, path="/1"), "units")
     assert (units.code, units.facts["units"]) == ("D361", [3])
-    assert units.help == "write eip://127.0.0.1/3: there is the controller"
+    assert units.help == f"write eip://127.0.0.1:{plc.port}/3: there is the controller"
 
 
 async def test_a_device_without_a_backplane_is_asked_directly(plc: LogixPeer) -> None:
@@ -132,6 +132,17 @@ async def test_a_device_that_ends_the_session_at_an_unknown_service_is_asked_on(
     plc.distort = lambda asked, answer: None if b"\x55\x03\x20\x6b" in asked else (answer,)
     found = await looked(plc, "Total")
     assert of(found, "browse").text == "no list of tags: tell each by name"
+    assert of(found, "read").text == "Total:DINT = 7"
+
+
+async def test_a_server_that_does_not_say_who_it_is_is_asked_on(plc: LogixPeer) -> None:
+    def unknown_command(asked: bytes, answer: bytes) -> tuple[bytes, ...]:
+        listing = asked[:1] == b"\x63"
+        return (asked[:2] + bytes(6) + b"\1" + asked[9:24],) if listing else (answer,)
+
+    plc.distort = unknown_command
+    found = await looked(plc, "Total", path="?route=")
+    assert of(found, "identity").text == "gives no name"
     assert of(found, "read").text == "Total:DINT = 7"
 
 

@@ -205,7 +205,7 @@ async def test_one_bad_tag_does_not_cost_the_others(plc: LogixPeer) -> None:
         ("Small.8:BOOL", "D365 Small is SINT: its bits are 0..7"),
         ("@4/154/3+31:INT", "D365 @4/154/3 has 32 bytes"),
         ("@4/154/9:INT", "D367 read of @4/154/9: attribute not supported (CIP status 0x14)"),
-        ("@4/155/3:INT", "D363 read of @4/155/3: the object does not exist (CIP status 0x16)"),
+        ("@4/155/3:INT", "D363 read of @4/155/3: the device has no such object (CIP status 0x16)"),
     ],
 )
 async def test_the_reason_names_the_right_type(plc: LogixPeer, address: str, advice: str) -> None:

@@ -15,7 +15,7 @@ from edge_opcua.drivers.ethernetip.address import EipAddress, parse
 from edge_opcua.drivers.ethernetip.content import split_type
 from edge_opcua.drivers.ethernetip.reasons import fault_of
 from edge_opcua.drivers.ethernetip.session import Session
-from edge_opcua.drivers.ethernetip.settings import EipOptions, Endpoint, parse_url
+from edge_opcua.drivers.ethernetip.settings import PORT, EipOptions, Endpoint, parse_url
 from edge_opcua.drivers.ethernetip.taglist import MAX_TAGS, TagList
 from edge_opcua.drivers.ethernetip.types import CIP_TYPES, STRING_HANDLE, STRUCTURE, type_name
 from edge_opcua.drivers.ethernetip.wire import EipWire
@@ -154,12 +154,17 @@ class _Look:
     def _facts(self, **facts: Any) -> dict[str, Any]:
         return {**facts, "requests": self._wire.traffic.requests}
 
-    async def listener(self) -> Plate:
-        """Ask who listens there, and open a session."""
-        body = await self._session.list_identity()
-        if len(body) <= _BEFORE_PLATE or body[2] | body[3] << 8 != _IDENTITY_ITEM:
-            raise DeviceError("D360 what listens there speaks EtherNet/IP, but gives no identity")
-        plate = read_plate(body[_BEFORE_PLATE:])
+    async def listener(self) -> Plate | None:
+        """Ask who listens there, and open a session; None if it does not say who it is."""
+        plate: Plate | None = None
+        try:
+            body = await self._session.list_identity()
+            if len(body) > _BEFORE_PLATE and body[2] | body[3] << 8 == _IDENTITY_ITEM:
+                plate = read_plate(body[_BEFORE_PLATE:])
+        except DeviceTimeoutError:
+            raise
+        except DeviceError:  # simple servers do not know this command
+            await self.connect()
         await self._session.register()
         return plate
 
@@ -181,10 +186,12 @@ class _Look:
                 found[slot] = read_plate(reply.payload)
         return found
 
-    def identity(self, listener: Plate, slots: Mapping[int, Plate]) -> Finding:
+    def identity(self, listener: Plate | None, slots: Mapping[int, Plate]) -> Finding:
         """Return who the device at the end of the route is; who listens, if that does not say."""
         last = self._endpoint.route[-1][1] if self._endpoint.route else ""
         plate = slots.get(last, listener) if isinstance(last, int) else listener
+        if plate is None:
+            return Finding("identity", "gives no name", facts=self._facts())
         model = f"{plate.model} {plate.revision}"
         facts = self._facts(vendor=plate.vendor, model=model, serial=plate.serial)
         return Finding("identity", f"{plate.vendor} {model}, serial {plate.serial}", facts=facts)
@@ -197,7 +204,8 @@ class _Look:
         facts = self._facts(units=list(slots))
         if last in slots or not isinstance(last, int):
             return Finding("units", text, facts=facts)
-        host = self._endpoint.host
+        host, port = self._endpoint.host, self._endpoint.port
+        host += f":{port}" if port != PORT else ""
         if controllers:
             step = f"write eip://{host}/{controllers[0]}: there is the controller"
         else:

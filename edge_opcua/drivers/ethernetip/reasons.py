@@ -55,6 +55,7 @@ def _device(text: str) -> Reason:
     return Reason(FaultKind.DEVICE, BAD_DEVICE_FAILURE, "D369", text)
 
 
+NO_SUCH_OBJECT: Final = "the device has no such object"
 NO_SUCH_TAG: Final = "the controller has no such tag, or its External Access is None"
 BEYOND_END: Final = Reason(FaultKind.ADDRESS, BAD_OUT_OF_RANGE, "D365", "beyond the end of the array")
 TYPE_MISMATCH: Final = Reason(FaultKind.DENIED, BAD_TYPE_MISMATCH, "D364", "the tag has another type")
@@ -79,7 +80,7 @@ GENERAL: Final[dict[int, Reason]] = {
     0x13: _device("not enough data"),
     0x14: _unsupported("attribute not supported"),
     0x15: Reason(FaultKind.DEVICE, BAD_OUT_OF_RANGE, "D369", "too much data"),
-    0x16: _path("the object does not exist"),
+    0x16: _path(NO_SUCH_OBJECT),
     0x19: _device("the value could not be stored"),
     0x1C: _unsupported("the attributes cannot be read together"),
     0x20: Reason(FaultKind.ADDRESS, BAD_OUT_OF_RANGE, "D369", "invalid parameter"),
@@ -143,7 +144,8 @@ def fault_of(reply: Reply, what: str) -> Fault:
         what: What was asked, e.g. ``read of Pump.Speed``.
     """
     reason = reason_of(reply)
-    return Fault(reason.kind, f"{reason.code} {what}: {reason.text} ({status_text(reply)})")
+    text = NO_SUCH_OBJECT if "@" in what and reason.text == NO_SUCH_TAG else reason.text
+    return Fault(reason.kind, f"{reason.code} {what}: {text} ({status_text(reply)})")
 
 
 def connection_refusal(reply: Reply) -> tuple[str, str]:

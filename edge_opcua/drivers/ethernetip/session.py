@@ -75,7 +75,7 @@ class Session(asyncio.Protocol):
         self._waiting: asyncio.Future[bytes] | None = None
         self._broken = ""
         self._session = 0
-        self._context = secrets.randbits(32)
+        self._context = 0
         self._sequence = 0
         self._connection: _Connection | None = None
 
@@ -242,7 +242,8 @@ class Session(asyncio.Protocol):
         if self._waiting is not None:
             self._break("a request was given up before its answer came")
             raise DeviceError(self._broken)
-        self._context = (self._context + 1) & 0xFFFF_FFFF_FFFF_FFFF
+        # Some devices insist on a sender context of 0 until there is a session.
+        self._context = 0 if command == REGISTER else (self._context + 1) & 0xFFFF_FFFF_FFFF_FFFF
         frame = self._frame(command, body)
         self._traffic.requests += 1
         self._traffic.size_bytes += len(frame)
