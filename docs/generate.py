@@ -242,7 +242,7 @@ def _amount(name: str, value: object) -> str:
 
 PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
     "benchmarks.md": ("edge_opcua/bench/__init__.py", benchmark_page),
-    "commands.md": ("edge_opcua/cli.py", command_page),
+    "commands.md": ("edge_opcua/app/command/arguments.py", command_page),
     "configuration.md": ("edge_opcua/config/schema.py", configuration_page),
     "doctor.md": ("edge_opcua/doctor/checks.py", checks_page),
     "error-codes.md": ("edge_opcua/config/codes.toml", error_page),
