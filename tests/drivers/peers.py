@@ -114,6 +114,8 @@ class ModbusPeer:
             while True:
                 head = await reader.readexactly(7)
                 transaction, _, length, unit = struct.unpack(">HHHB", head)
+                if length < 2:  # noise on the cable
+                    return
                 body = await reader.readexactly(length - 1)
                 if self.silent or unit in self.mute:
                     continue

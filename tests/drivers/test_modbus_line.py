@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -222,6 +223,33 @@ async def test_a_shared_connection_nobody_answers_on_is_made_anew(peer: ModbusPe
         assert await read(wire, one(unit)) == (b"\0\0",)
     assert peer.connections == 2
     await closed(*pair)
+
+
+async def test_a_read_may_be_sent_again_while_the_connection_stands(peer: ModbusPeer) -> None:
+    (wire,) = wires(device(peer, 1))
+    await wire.open()
+    peer.silent = True
+    with pytest.raises(DeviceTimeoutError) as first:
+        await read(wire, one(1))
+    assert first.value.again
+    with pytest.raises(DeviceTimeoutError) as second:  # the only unit there is, twice: nobody is there
+        await read(wire, one(1))
+    assert not second.value.again
+    assert not wire.line.connected
+    await wire.close()
+
+
+async def test_a_request_may_have_a_shorter_deadline_of_its_own(peer: ModbusPeer) -> None:
+    (wire,) = wires(device(peer, 1, units=(1, 2)))
+    await wire.open()
+    await wire.read([one(1)])
+    peer.mute = {2}
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    ((fault,),) = await wire.read([replace(one(2), deadline_s=0.02)])
+    assert isinstance(fault, Fault)
+    assert loop.time() - started_s < 0.14  # the device's own is 0.15
+    await wire.close()
 
 
 async def test_garbage_for_one_device_fails_the_others_at_once_and_once(peer: ModbusPeer) -> None:

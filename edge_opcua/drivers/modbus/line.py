@@ -31,12 +31,14 @@ class Member:
         units: Units it asks.
         depth: Requests that it wants to have on the way at once.
         delay_s: Pause it wants between an answer and the next request.
+        timeout_s: Time after which none of its units answers any more.
         traffic: Its counters.
     """
 
     units: frozenset[int]
     depth: int = 1
     delay_s: float = 0.0
+    timeout_s: float = 0.0
     traffic: Traffic = field(default_factory=Traffic)
 
 
@@ -275,13 +277,15 @@ class Line:
         self._framing.expired(exchange.key, exchange.ask)
         self._quiet_until_s = now_s + self._pause_s
         if self.settings.rtu:
-            self._resting[unit] = now_s + exchange.timeout_s
+            self._resting[unit] = now_s + max(exchange.timeout_s, exchange.member.timeout_s)
         name = self.settings.name
+        silent = not self._health.answered_since(unit, exchange.sent_s)
+        dead = silent and self._health.fell_silent(unit, self._units)
         if not exchange.future.done():
             late = replace(SILENT, sentence=f"unit {unit} did not answer in {exchange.timeout_s:g} s")
-            exchange.future.set_exception(DeviceTimeoutError(late.of(name)))
-        lost = not self._health.answered_since(unit, exchange.sent_s)
-        if lost and self._health.fell_silent(unit, self._units):
+            # A late answer is recognised, or waited for (RTU): asking again over this connection is safe.
+            exchange.future.set_exception(DeviceTimeoutError(late.of(name), again=not dead))
+        if dead:
             self._break(DEAD.of(name))
         else:
             self._pump()

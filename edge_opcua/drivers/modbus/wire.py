@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -79,7 +79,7 @@ class ModbusWire:
         self._timeout_s = timeout_s
         self._clock = clock
         self._many = len(own.units) > 1
-        self._member = Member(own.units, self.depth, options.request_delay_ms / 1000)
+        self._member = Member(own.units, self.depth, options.request_delay_ms / 1000, timeout_s)
         self.traffic = self._member.traffic
 
     async def open(self) -> None:
@@ -131,8 +131,7 @@ class ModbusWire:
             return np.unpackbits(packed, count=fragment.size, bitorder="little").tobytes()
         self.traffic.errors += 1
         if isinstance(outcome, DeviceTimeoutError):
-            silent = replace(ABSENT, sentence=f"{ABSENT.sentence} ({self._timeout_s:g} s)")
-            return Fault(FaultKind.ABSENT, silent.of(f"unit {ask.unit}"))
+            return Fault(FaultKind.ABSENT, ABSENT.of(f"unit {ask.unit}"))
         fault = refusal(outcome).fault(ask.what, outcome)
         if fault.kind is FaultKind.ABSENT and not self._many:
             raise DeviceError(fault.reason)  # the only unit there is: its link is lost
@@ -217,7 +216,7 @@ class ModbusWire:
         except DeviceTimeoutError as exc:
             if self._many and self.line.lives:
                 return exc
-            raise DeviceTimeoutError(str(exc), again=self.line.lives) from exc
+            raise
 
 
 def _is_busy(answer: Reading) -> bool:
