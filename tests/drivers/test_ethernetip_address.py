@@ -68,6 +68,7 @@ def test_an_address_is_understood(text: str, canonical: str, scalar: Scalar, len
         ("Names:STRING[20]x3", "T216", "one tag per string"),
         ("Recipe[9999999999]:DINT", "T216", ""),
         ("3Pump:REAL", "T211", "Studio 5000"),
+        ("My Pump:REAL", "T211", "Studio 5000"),
         ("@4/154:INT", "T211", "class, instance and attribute"),
         ("Pump..Speed:REAL", "T211", "Studio 5000"),
         ("Grid[1,2,3,4]:REAL", "T211", ""),

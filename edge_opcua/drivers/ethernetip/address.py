@@ -22,6 +22,7 @@ ATTRIBUTE: Final = "attribute"
 ATTRIBUTE_TEXT: Final = "attribute-text"
 
 _HIGHEST_INDEX: Final = 0xFFFF_FFFF
+_DIGITS: Final = "0123456789"
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]{0,79}"
 _INDEX: Final = r"\[(?:\d{1,10})(?:,\d{1,10}){0,2}\]"
 # A module's tags have colons of their own (Local:1:I.Data), a program's tags begin with Program:Name.
@@ -30,6 +31,8 @@ _TAG: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _BIT: Final = re.compile(r"(?P<path>.+)\.(?P<bit>\d{1,2})", re.ASCII)
+_INDEX_NUMBER: Final = re.compile(r"\d+(?=[,\]])", re.ASCII)
+_IN_INDEX: Final = re.compile(r"(?<=[\[,])\s*0*(?=\d)|(?<=\d)\s+(?=[,\]])", re.ASCII)
 _LAST_INDEX: Final = re.compile(r"(?P<path>.*?)(?P<before>\[\d+(?:,\d+)*,|\[)(?P<index>\d+)\]", re.ASCII)
 _NUMBER: Final = r"(?:0[xX][0-9A-Fa-f]{1,8}|\d{1,10})"
 _CIP: Final = re.compile(
@@ -165,7 +168,7 @@ def parse(text: str) -> EipAddress:
         place, colon, type_text = clean, "", ""
     if not colon or not _TYPE_LIKE.fullmatch(type_text.strip()):
         _refuse_untyped(clean, type_text)
-    path = _normal(place.replace(" ", ""))
+    path = _normal(place) if "[" in place else place
     if not _TAG.fullmatch(path) or _is_program_only(path):
         raise AddressError(f'"{text}" is not an EtherNet/IP address', hint=_HINT, code="T211")
     return _tag(path, _type(type_text, clean), clean)
@@ -197,7 +200,7 @@ def _type(text: str, address: str) -> TypeText:
     clean = text.strip()
     if clean.upper() == "STRING":
         return TypeText(STRING, LOGIX_STRING)
-    counted = _BYTES.fullmatch(clean)
+    counted = _BYTES.fullmatch(clean) if clean[-1:] == "]" else None
     kind = parse_type(f"BYTE[{counted[1]}]" if counted else clean, address=address)
     if kind.type.name not in READABLE:
         raise AddressError(
@@ -209,7 +212,7 @@ def _type(text: str, address: str) -> TypeText:
 
 
 def _tag(path: str, kind: TypeText, address: str) -> EipAddress:
-    bit_match = _BIT.fullmatch(path)
+    bit_match = _BIT.fullmatch(path) if path[-1] in _DIGITS else None
     if bit_match is not None:
         return _bit_of_word(path, bit_match["path"], int(bit_match["bit"]), kind, address)
     base, start = _split_index(path, address)
@@ -227,7 +230,9 @@ def _tag(path: str, kind: TypeText, address: str) -> EipAddress:
 
 def _split_index(path: str, address: str) -> tuple[str, int]:
     """Divide ``Pump[3].Level[4]`` into ``Pump[3].Level`` and 4, and ``T[1,2]`` into ``T[1,`` and 2."""
-    for index in re.findall(r"\d+(?=[,\]])", path):
+    if "[" not in path:
+        return path, 0
+    for index in _INDEX_NUMBER.findall(path):
         if int(index) > _HIGHEST_INDEX:
             raise AddressError(f"{address}: no array has an element {index}", code="T216")
     if not path.endswith("]"):
@@ -240,8 +245,8 @@ def _split_index(path: str, address: str) -> tuple[str, int]:
 
 
 def _normal(path: str) -> str:
-    """Return the path with its indices without leading zeros."""
-    return re.sub(r"(?<=[\[,])0+(?=\d)", "", path)
+    """Return the path with its indices without blanks and leading zeros."""
+    return _IN_INDEX.sub("", path)
 
 
 def _bit_of_word(path: str, word: str, bit: int, kind: TypeText, address: str) -> EipAddress:
