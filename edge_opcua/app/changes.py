@@ -8,6 +8,7 @@ the supervisor made has no name by which somebody else could open it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -83,6 +84,7 @@ class Changes:
             return await self._revert()
         self._former = None
         self._child.bus.retire()
+        gc.collect()  # what was let go of holds descriptors and memory as long as it refers to itself
         return Reply()
 
     async def _change(self, number: int) -> Reply:

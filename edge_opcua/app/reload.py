@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -84,6 +84,10 @@ class Host(Protocol):
 
     def adopt(self, config: EdgeConfig, config_fd: int, segment: Segment) -> None:
         """Run another configuration from now on; processes that start get it."""
+        ...
+
+    def take_unreleased(self) -> tuple[str, ...]:
+        """Return the outputs that could not be released since the last time."""
         ...
 
     async def change_lanes(self, stopped: Sequence[str], started: Sequence[str]) -> None:
@@ -235,9 +239,15 @@ class Reload:
         try:
             await self._apply(wanted, effect)
         except _FailedError as exc:
+            report = replace(report, notes=(*report.notes, *self._unreleased()))
             return _as(report, "rolled back", ANSWER_IS_NO, "D386", str(exc))
+        report = replace(report, notes=(*report.notes, *self._unreleased()))
         took_s = self._clock.monotonic_s() - started_s
         return _as(report, "applied", DONE, "", f"in {took_s:.1f} s")
+
+    def _unreleased(self) -> list[str]:
+        reason = "could not be released: the PLC's own time-out has to act"
+        return [f"output {name} {reason}" for name in self._host.take_unreleased()]
 
     # --- reading, in a thread of its own -------------------------------------------------------------
 
@@ -338,9 +348,7 @@ def _kill(child: ChildProcess | None) -> None:
 
 
 def _as(report: Report, outcome: str, exit_code: int, code: str, reason: str) -> Report:
-    return Report(
-        outcome, exit_code, code, reason, report.problems, report.changes, report.effects, report.notes
-    )
+    return replace(report, outcome=outcome, exit_code=exit_code, code=code, reason=reason)
 
 
 def _needs_restart(change: Difference, changes: tuple[str, ...], problems: str) -> Report:

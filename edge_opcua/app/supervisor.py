@@ -238,6 +238,11 @@ class Supervisor:
         self._active.reconfigure(config)
         self._jobs.reconfigure(config)
 
+    def take_unreleased(self) -> tuple[str, ...]:
+        """Return the outputs that could not be released since the last time."""
+        found, self._unreleased = tuple(self._unreleased), []
+        return found
+
     async def change_lanes(self, stopped: Sequence[str], started: Sequence[str]) -> None:
         """End the lanes of some pipelines, and start those of others."""
         ending = [(self._keepers.pop(name), self._keeping.pop(name)) for name in stopped]

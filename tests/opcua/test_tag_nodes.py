@@ -295,7 +295,8 @@ def test_the_rows_are_those_of_the_bus_whatever_the_order_of_the_table(space: Sp
     spec = BlockSpec("press.fast", tuple(TagSpec(name, Scalar.FLOAT) for name in names), 2)
     builder = SpaceBuilder(space.aspace, space.maker, config, {spec.name: spec}, ManualClock())
     table = space.aspace.tags = TagTable(space.folder)
-    builder._group(device, spec, device.tags)
+    for block, rows, found, tags, owner in builder.tag_parts({}):
+        table.extend(block, rows, found, tags, device=owner)
     assert [table.name(number) for number in range(len(table))] == [
         "Press01.Process.die_temp",
         "Press01.Process.tonnage",

@@ -794,7 +794,11 @@ async def test_after_all_of_this_no_object_exists_for_any_tag(scene: Scene) -> N
     assert len(core.aspace.tags) == len(NAMES)
     assert not [node for node in plant if core.aspace.virtual.find(node) is not None]
     references = core.aspace[plant_id(FOLDER)].references
-    assert [each.NodeId for each in references] == [ua.NodeId(IDS.FolderType), plant_id("Press01.Monitoring")]
+    assert [each.NodeId for each in references] == [
+        ua.NodeId(IDS.FolderType),
+        plant_id("Press01.Monitoring"),
+        plant_id(f"{FOLDER}.NodeVersion"),
+    ]
     assert not [node for node in core.access._of_node if core.aspace.virtual.find(node) is not None]
     assert not [node for node in core.access._kinds if core.aspace.virtual.find(node) is not None]
     assert not any(followers(scene))

@@ -12,7 +12,7 @@ from edge_opcua.opcua.services.subscription import wire
 from edge_opcua.opcua.services.subscription.deadband import Trigger, changed
 from edge_opcua.opcua.services.subscription.items import ELEMENTS_PER_PLACE, Holder, Mode, QueuedItem
 from edge_opcua.opcua.services.subscription.queues import ValueQueue
-from edge_opcua.opcua.services.subscription.sources import FixedSource, Source
+from edge_opcua.opcua.services.subscription.sources import FixedSource, RowSource, Source
 
 if TYPE_CHECKING:
     from edge_opcua.opcua.services.service import Caller
@@ -211,10 +211,18 @@ class DataItem(QueuedItem):
         self._sampling.leave(self, self.sampling_ms)
         self._group = None
 
+    def tell_gone(self) -> None:
+        """Report that the node is no longer there, whatever is there now under its NodeId."""
+        if self.mode is not Mode.Disabled:
+            self._queue(ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadNodeIdUnknown)))
+
     def follow(self, source: Source) -> None:
         """Watch what tells of changes now: the node may have come, gone, or lie elsewhere."""
         running = self.mode is not Mode.Disabled
-        if self._polled or not source.is_same(self._source):
+        before = self._source
+        if isinstance(source, RowSource) and isinstance(before, RowSource) and source.type != before.type:
+            self.tell_gone()
+        if self._polled or not source.is_same(before):
             if running:
                 self.stop()
             self._source, self._has_source, self._polled = source, True, False
@@ -223,7 +231,11 @@ class DataItem(QueuedItem):
                 self._attach()
         elif not isinstance(source, FixedSource):
             return
-        if running:
+        self.look()
+
+    def look(self) -> None:
+        """Look at what is there now, whoever tells of changes."""
+        if self.mode is not Mode.Disabled:
             self.sample(self.read())
 
     def resample(self, sampling_ms: float) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from asyncua import ua
-
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.services.subscription.columngroups import ColumnGroups
 from edge_opcua.opcua.services.subscription.columns import ColumnGroup, Settings
@@ -21,8 +19,6 @@ from edge_opcua.opcua.services.subscription.subscription import Subscription
 from edge_opcua.opcua.services.subscription.tagitems import TagItem
 
 __all__ = ["Following"]
-
-_UNKNOWN = ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadNodeIdUnknown))
 
 
 class Following:
@@ -79,9 +75,9 @@ class Following:
     def _lose(self, subscription: Subscription, item: TagItem) -> None:
         """Say that the node is gone; one of the same NodeId and another type is another node."""
         made = self._data.instead_of(subscription, item)
-        if made.mode is not Mode.Disabled:
-            made.changed(_UNKNOWN)
+        made.tell_gone()
         self._follow_node(made)
+        made.look()
 
     def _follow_node(self, item: DataItem) -> None:
         if item.attribute in USER_ATTRIBUTES or item.node_id in self._data.polled:

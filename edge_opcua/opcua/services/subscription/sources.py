@@ -72,6 +72,11 @@ class RowSource:
         self._block = block
         self._row = row
 
+    @property
+    def type(self) -> tuple[int, int]:
+        """Built-in type and capacity of the tag."""
+        return int(self._block.kind[self._row]), int(self._block.spec.columns.lengths[self._row])
+
     def watch(self, item: Watcher) -> None:
         """Tell an item of each change."""
         self._block.watch(self._row, item)
