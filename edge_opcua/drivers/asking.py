@@ -64,6 +64,8 @@ class Asking:
             DeviceTimeoutError: No answer in time, also when asked again.
             DeviceError: The connection broke.
         """
+        if not requests:  # everything was refused: that says nothing against the link
+            self.heard = True
         if self._stations is not None:
             return await self._read_stations(requests, self._stations)
         answers: list[Sequence[Reading]] = []

@@ -49,6 +49,7 @@ _BEAT_S: Final = 0.2
 _SUSPECT_PAUSE_S: Final = 0.1
 _GOODBYE_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 60.0
+_LEAST_PROOF_S: Final = 0.1
 _log = structlog.get_logger(__name__)
 
 
@@ -91,6 +92,7 @@ class Device:
         self._setpoints: dict[str, Setpoint] = {}
         self._jobs: list[Job] = []
         self._stale_ns = int(1e9 * self._policy.stale_after_s)
+        self._prove_ns = int(1e9 * max(_LEAST_PROOF_S, self._policy.recover_hold_s / 2))
         spaces = {*self._add_groups(bus, driver, options), *self._add_captures(bus, driver)}
         self._add_triggers()
         self._stations = self._stations_of(spaces)
@@ -380,6 +382,8 @@ class Device:
         ended_ns = self._clock.monotonic_ns()
         self._link.scanned((ended_ns - started_ns) / 1e6, late_ns, job.values)
         self._link.counts.overruns += job.done(ended_ns, again=again)
+        if self._status.state is State.RECOVERING and not any(each.period_ns for each in self._jobs):
+            job.due_ns = min(job.due_ns, ended_ns + self._prove_ns)  # else the link could never prove itself
         for trigger in job.triggers:
             trigger.look(job.polled.writer, ended_ns)
         if self._asking.heard:
@@ -397,11 +401,7 @@ class Device:
         if self._stations is not None:
             due_ns = min(due_ns, self._stations.due_ns)
         delay_s = min((due_ns - now_ns) / 1e9, _LONGEST_WAIT_S)
-        try:
-            async with asyncio.timeout(max(0.0, delay_s)):
-                await self._writes.outbox.arrived.wait()
-        except TimeoutError:
-            return
+        await self._clock.wait(self._writes.outbox.arrived, max(0.0, delay_s))
 
     def _fail(self, event: Event, error: DeviceError) -> None:
         self._link.last_error = str(error)

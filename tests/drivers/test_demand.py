@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from edge_opcua.config.schema import GroupConfig
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
+    BAD_CONFIGURATION_ERROR,
     BAD_NO_COMMUNICATION,
     BAD_NODE_ID_UNKNOWN,
     GOOD,
@@ -151,3 +152,26 @@ def test_the_plan_has_no_rate_for_it() -> None:
 def test_a_group_that_nothing_would_poll_is_refused(given: dict[str, int]) -> None:
     with pytest.raises(ValidationError, match="0 is out of range"):
         GroupConfig.model_validate({"name": "fast"} | given)
+
+
+async def test_a_device_that_is_only_read_on_demand_proves_its_link() -> None:
+    options = {"recover_cycles": 3, "recover_hold_s": 0.3}
+    groups = [{"name": "fast", "on_request": True}]
+    extra = {"a": {"access": "rw"}}
+    async with (
+        scripted({"a": "hr:1:INT"}, groups=groups, extra=extra, options=options) as (wire, bench),
+        bench.running() as device,
+    ):
+        await bench.until(lambda: device.link_up)
+        assert (await device.write("a", 3)).status == GOOD
+        await asyncio.sleep(0.1)
+        before = len(wire.asked)
+        await asyncio.sleep(0.4)
+        assert len(wire.asked) == before
+
+
+async def test_a_device_that_refuses_everything_is_there_all_the_same() -> None:
+    async with scripted({"a": "hr:1:INT", "b": "hr:9:INT"}) as (wire, bench), bench.running() as device:
+        wire.refused = {1, 9}
+        await bench.until(lambda: device.link_up)
+        assert set(bench.statuses("fast").values()) == {BAD_CONFIGURATION_ERROR}
