@@ -213,6 +213,15 @@ class ManualClock:
         heapq.heappush(self._sleepers, (until_ns, next(self._order), future))
         await future
 
+    async def wait(self, event: asyncio.Event, delay_s: float) -> bool:
+        """Wait until an event is set or :meth:`advance` has moved the clock by ``delay_s`` seconds."""
+        async with asyncio.TaskGroup() as tasks:
+            waits = [tasks.create_task(event.wait()), tasks.create_task(self.sleep(delay_s))]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for each in waits:
+                each.cancel()
+        return event.is_set()
+
     def step(self, delay_s: float) -> None:
         """Move both clocks without waking anybody (for code that is not async)."""
         delay_ns = round(delay_s * 1e9)

@@ -26,6 +26,10 @@ class Clock(Protocol):
         """Wait for ``delay_s`` seconds of monotonic time."""
         ...
 
+    async def wait(self, event: asyncio.Event, delay_s: float) -> bool:
+        """Wait until an event is set, at most ``delay_s`` seconds; returns whether it is."""
+        ...
+
 
 class SystemClock:
     """The clocks of the machine (CLOCK_MONOTONIC and CLOCK_REALTIME)."""
@@ -45,3 +49,12 @@ class SystemClock:
     async def sleep(self, delay_s: float) -> None:
         """See :class:`Clock`."""
         await asyncio.sleep(delay_s)
+
+    async def wait(self, event: asyncio.Event, delay_s: float) -> bool:
+        """See :class:`Clock`."""
+        try:
+            async with asyncio.timeout(delay_s):
+                await event.wait()
+        except TimeoutError:
+            pass
+        return event.is_set()
