@@ -16,7 +16,7 @@ from edge_opcua.app.build import Plan, plan
 from edge_opcua.app.command.console import server_answers
 from edge_opcua.app.command.look import Looked, failed_by, host_of, look, prober_at, told
 from edge_opcua.app.command.serverlive import read_from_server
-from edge_opcua.app.command.tagfaults import TagReading, problems_of
+from edge_opcua.app.command.tagfaults import TagReading, problems_of, told_once
 from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.app.pages import plain_value
 from edge_opcua.config.codes import codes
@@ -230,7 +230,7 @@ def _report(loaded: Loaded, found: Sequence[DeviceReading], *, as_json: bool, fr
     for line in device_lines(found):
         say(line)
     color = _color(sys.stdout.isatty())
-    for part in fold(problems):
+    for part in fold(told_once(problems)):
         say(render(part, color=color))
     say(f"{summary(problems)}  Nothing was written.{_next(loaded, problems)}")
     return ANSWER_IS_NO if refused else 0

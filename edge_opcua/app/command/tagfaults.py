@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edge_opcua.app.command.look import remedy, told
@@ -52,18 +52,25 @@ class TagReading:
 
 
 def problems_of(device: DeviceConfig, tags: Sequence[TagReading], driver: type[Driver]) -> list[Problem]:
-    """Return what is wrong, in the order of the table; a remedy stands only at the first of its code."""
+    """Return what is wrong, in the order of the table."""
     found: list[Problem] = []
-    helped: set[str] = set()
     for tag in tags:
         if tag.status is not None and is_good(tag.status):
             continue
         code, severity, message, help_text = _judge(device, tag, driver)
-        if severity is Severity.ERROR and help_text in helped:
-            help_text = ""
-        helped.add(help_text)
         file, line = device.tags.cell(tag.row, "file"), device.tags.cell(tag.row, "line")
         found.append(Problem(code, message, severity, file, Place(line), help=help_text))
+    return found
+
+
+def told_once(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the same with each remedy only where it stands first, as a person reads them."""
+    seen: set[str] = set()
+    found = []
+    for problem in problems:
+        repeats = problem.is_error and problem.help in seen
+        found.append(replace(problem, help="") if repeats else problem)
+        seen.add(problem.help)
     return found
 
 
@@ -88,7 +95,10 @@ def _judge(device: DeviceConfig, tag: TagReading, driver: type[Driver]) -> tuple
     if not tag.said:
         return "D340", severity, f"{what}: {status_name(tag.status)}", remedy("D340")
     code, sentence, step = told(tag.said, "D340")
-    return code, severity, f"{what}: {_without_address(sentence, address)}", step
+    shown = _without_address(sentence, address)
+    if tag.place is None and shown == sentence:  # the server knows what was refused last, not of which row
+        shown = f"refused; the last refusal of the device: {sentence}"
+    return code, severity, f"{what}: {shown}", step
 
 
 def _without_address(sentence: str, address: str) -> str:
