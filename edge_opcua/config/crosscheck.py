@@ -65,8 +65,9 @@ def _unique(draft: Draft, named: Iterable[tuple[Path, str]]) -> None:
     for path, name in named:
         other = first.setdefault(name, path)
         if other != path:
-            line = draft.document.places.value(other).line
-            draft.report(path, Problem("C111", f"{quoted(name)} is defined twice (first in line {line})"))
+            place = draft.document.places.value(other)
+            first_at = place.origin or (f"{place.file}:{place.line}" if place.file else f"line {place.line}")
+            draft.report(path, Problem("C111", f"{quoted(name)} is defined twice (first in {first_at})"))
 
 
 def _device(draft: Draft, device: DeviceDraft) -> None:

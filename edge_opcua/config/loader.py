@@ -23,7 +23,7 @@ from edge_opcua.config.schema import (
     OutputConfig,
     PipelineConfig,
 )
-from edge_opcua.config.syntax import Document, read_document
+from edge_opcua.config.syntax import read_document
 from edge_opcua.config.tagmachines import RepeatedTables
 from edge_opcua.config.tags import DEFAULT_GROUP, TagRows
 from edge_opcua.config.tagtable import TagTables
@@ -60,13 +60,13 @@ class Loaded:
         path: The file.
         config: The configuration, or None if anything in it is wrong.
         problems: Errors, warnings and notices, in the order of the files.
-        document: The TOML file, for places of what is found later.
+        document: The TOML files, for places of what is found later.
     """
 
     path: FilePath
     config: EdgeConfig | None
     problems: tuple[Problem, ...]
-    document: Document
+    document: Composition
 
     @property
     def ok(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edge_opcua.config.compose import compose
 from edge_opcua.config.draft import tables_of, text_of
 from edge_opcua.config.environment import substitute
 from edge_opcua.config.problem import Problem
@@ -51,7 +52,7 @@ def outlines(path: Path, env: Mapping[str, str] = os.environ) -> dict[str, Devic
     Raises:
         ConfigError: The file cannot be read or is no TOML.
     """
-    document = read_document(path, str(path))
+    document = compose(read_document(path, str(path)), env)
     if document.raw is None:
         problem = document.problems[0] if document.problems else Problem("C101", "cannot be read")
         place = f":{problem.place.line}" if problem.place.line else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -37,7 +37,11 @@ class PollPlan(Protocol):
 
 
 def plan_lines(
-    config: EdgeConfig, plans: Sequence[PollPlan], blocks: Sequence[BlockSpec], file: str
+    config: EdgeConfig,
+    plans: Sequence[PollPlan],
+    blocks: Sequence[BlockSpec],
+    file: str,
+    machines: Iterable[tuple[str, int]] = (),
 ) -> list[str]:
     """Return what will be done, one subject per line.
 
@@ -46,6 +50,7 @@ def plan_lines(
         plans: How each device is read, in the order of the configuration.
         blocks: Blocks of the bus.
         file: Name of the configuration file.
+        machines: Templates, and how many machines are made from each.
     """
     counts = [
         _many(len(config.devices), "device"),
@@ -54,6 +59,7 @@ def plan_lines(
         _many(len(config.outputs), "output"),
     ]
     lines = [f"{file}   {config.site.machine} of {config.site.name}: {', '.join(counts)}"]
+    lines += _section("machines", [[_many(count, "machine") + f" from {name}"] for name, count in machines])
     lines += _section("reads", _reads(config, plans))
     lines += _section("writes", _writes(config))
     lines += _section("exposes", _exposes(config))
@@ -74,7 +80,8 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _reads(config: EdgeConfig, plans: Sequence[PollPlan]) -> list[list[str]]:
     rows = []
-    for number, device in enumerate(config.devices):
+    for number, alike in _alike(config):
+        device = config.devices[number]
         reads = plans[number].reads if number < len(plans) else {}
         head = [device.name, device.driver, "simulated" if device.simulate else _address(device.url)]
         for group in device.groups:
@@ -88,7 +95,20 @@ def _reads(config: EdgeConfig, plans: Sequence[PollPlan]) -> list[list[str]]:
         if reads:
             rate = requests_per_second(device, reads)
             rows[-1][-1] += f"   {rate:g}/s of {device.max_requests_per_s:g}/s allowed"
+        if len(alike) > 1:
+            last = config.devices[alike[-1]].name
+            rows.append([f"and {len(alike) - 1} more like it from template {device.template}, to {last}"])
     return rows
+
+
+def _alike(config: EdgeConfig) -> list[tuple[int, list[int]]]:
+    """Return the number of each device to show, and of all that one template makes like it."""
+    found: dict[tuple[object, ...], list[int]] = {}
+    for number, device in enumerate(config.devices):
+        parts = tuple(group.name for group in device.groups) + tuple(one.name for one in device.captures)
+        likeness = (device.template, device.driver, parts, len(device.tags)) if device.template else (number,)
+        found.setdefault(likeness, []).append(number)
+    return [(numbers[0], numbers) for numbers in found.values()]
 
 
 def _demand(group: GroupConfig) -> str:
@@ -144,12 +164,15 @@ def _writes(config: EdgeConfig) -> list[list[str]]:
         text = f"verdict of {pipeline.name} every {output.heartbeat_ms} ms; {proof}; "
         rows.append([f"{output.device}/{output.db}", f"{text}fail-safe {pipeline.fail_safe_verdict}"])
         rows.append(["", f"{output.plc_timeout_ms} ms after the last heartbeat the PLC stops trusting it"])
-    for device in config.devices:
+    for number, alike in _alike(config):
+        device = config.devices[number]
         for tag in device.tags.writable:
             limits = ""
             if tag.low is not None or tag.high is not None:
                 limits = f" {_bound(tag.low)}..{_bound(tag.high)} {tag.unit}".rstrip()
             rows.append([f"{device.name}/{tag.name}", f"{tag.address}   by clients{limits}; read back"])
+        if len(alike) > 1 and len(device.tags.writable):
+            rows.append([f"and the same in {len(alike) - 1} more from template {device.template}"])
     return rows
 
 

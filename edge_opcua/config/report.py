@@ -42,7 +42,8 @@ def check_text(
         color: Whether the terminal shows colours.
     """
     problems = [*loaded.problems, *_overloads(loaded, plans)]
-    lines = plan_lines(loaded.config, plans, blocks, str(loaded.path)) if loaded.config else []
+    machines = loaded.document.counts.items()
+    lines = plan_lines(loaded.config, plans, blocks, str(loaded.path), machines) if loaded.config else []
     lines += [render(part, color=color) for part in fold(problems)]
     following = f"Run it: edge-opcua run {loaded.path}" if loaded.ok else _explain_one(problems)
     return "\n".join([*lines, f"{summary(problems)}  {following}"])
@@ -58,6 +59,7 @@ def check_json(loaded: Loaded, plans: Sequence[PollPlan], blocks: Sequence[Block
         "errors": _count(problems, Severity.ERROR),
         "warnings": _count(problems, Severity.WARNING),
         "problems": [problem.as_json() for problem in problems],
+        "machines": dict(loaded.document.counts),
         "plan": plan_json(loaded.config, plans, blocks) if loaded.config else None,
     }
 

@@ -290,6 +290,8 @@ class _Row:
         self._given = {column: text for column, text in self._given.items() if text}
 
     def run(self) -> None:
+        if not self._is_sound:  # a cell that could not be filled would only be found wrong once more
+            return
         name = self._name()
         address = self._address(name)
         scale, offset = self._number("scale", 1.0), self._number("offset", 0.0)

@@ -131,6 +131,7 @@ def test_a_problem_as_data_has_all_that_its_text_has() -> None:
         "message": "wrong",
         "help": "b",
         "suggestion": "a",
+        "origin": "",
     }
 
 

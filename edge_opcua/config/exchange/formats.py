@@ -94,7 +94,7 @@ def _reads_text(
             ignition.read(text, listing, target)
             _note_encoding(listing, notice)
             return True
-    if product in ("auto", "tia") and not data.startswith(b"PK\x03\x04"):
+    if product in ("auto", "tia") and not data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         text, notice = as_text(data)
         if blocks.looks_like_source(text):
             listing.product = "data block source"
