@@ -145,9 +145,13 @@ async def _identify(look: _Look, unit: int) -> Finding | None:
             objects |= more
             if not following:
                 break
+    except DeviceTimeoutError:
+        # libmodbus thinks half a second about a function it does not know, and then drops what else has come.
+        await look.clock.sleep(look.target.timeout_s)
     except DeviceError:
-        if not look.line.connected:
-            await look.again()
+        objects.clear()
+    if not look.line.connected:
+        await look.again()
     if not objects:
         return None
     named = {
