@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
 import structlog
@@ -21,7 +21,6 @@ from edge_opcua.core.values import (
     BAD_TIMEOUT,
     BAD_TOO_MANY_OPERATIONS,
     GOOD,
-    UNCERTAIN_SIMULATED,
     Link,
     bad_rows,
 )
@@ -29,14 +28,13 @@ from edge_opcua.drivers.asking import Asking
 from edge_opcua.drivers.capture import Capture
 from edge_opcua.drivers.cost import RequestCost
 from edge_opcua.drivers.diagnostics import LinkBlock
-from edge_opcua.drivers.group import GroupSettings, PollGroup
+from edge_opcua.drivers.jobs import WorkBuilder
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.linkstate import Event, LinkStatus, State, happen, retry_pause_s
-from edge_opcua.drivers.noread import closed_stretches
-from edge_opcua.drivers.options import DriverOptions, link_policy
-from edge_opcua.drivers.plan import capture_places, load_driver, rows_of
+from edge_opcua.drivers.options import link_policy
+from edge_opcua.drivers.plan import load_driver
 from edge_opcua.drivers.planner import Place
-from edge_opcua.drivers.schedule import MOST_ASKING, Ask, Job, Trigger
+from edge_opcua.drivers.schedule import MOST_ASKING, Ask, Job
 from edge_opcua.drivers.setpoint import Setpoint, prepare
 from edge_opcua.drivers.simulate import SimulatedWire
 from edge_opcua.drivers.stations import Stations
@@ -89,13 +87,11 @@ class Device:
         self._link = LinkBlock(bus.writer(cfg.link_block), clock, simulated=cfg.simulate)
         self._writes = Writes(self._wire, self._link, self._read_soon)
         self._cost = RequestCost()
-        self._setpoints: dict[str, Setpoint] = {}
-        self._jobs: list[Job] = []
         self._stale_ns = int(1e9 * self._policy.stale_after_s)
         self._prove_ns = int(1e9 * max(_LEAST_PROOF_S, self._policy.recover_hold_s / 2))
-        spaces = {*self._add_groups(bus, driver, options), *self._add_captures(bus, driver)}
-        self._add_triggers()
-        self._stations = self._stations_of(spaces)
+        work = WorkBuilder(cfg, driver, options, bus, clock, self._cost, self._stale_ns).build()
+        self._jobs, self._setpoints = work.jobs, work.setpoints
+        self._stations = self._stations_of(work.spaces)
         self._asking = Asking(
             self._wire,
             clock,
@@ -105,51 +101,6 @@ class Device:
             options.read_retries,
             self._writes.serve,
         )
-
-    def _add_groups(self, bus: Bus, driver: type[Driver], options: DriverOptions) -> Iterator[Hashable]:
-        """Add the poll groups; yield the spaces they are read from."""
-        cfg = self._cfg
-        closed = closed_stretches(options.no_read, cfg, driver)
-        for group in cfg.groups:
-            tags = cfg.tags_of(group.name)
-            if not tags:
-                continue
-            rows = rows_of(cfg, group.name, driver)
-            settings = GroupSettings(
-                no_read=closed,
-                refused_again_s=options.refused_again_s,
-                max_age_s=tuple(tags.column("max_age_s")),
-                cost=self._cost,
-                mark=UNCERTAIN_SIMULATED if cfg.simulate else GOOD,
-            )
-            polled = PollGroup(rows, bus.writer(cfg.block_name(group.name)), self._clock, settings)
-            period_ns, phase_ns = group.period_ms * 1_000_000, group.phase_ms * 1_000_000
-            self._jobs.append(Job(group.name, polled, period_ns, phase_ns, self._stale_ns, len(rows)))
-            for row in tags.rows_where("access", "rw").tolist():
-                tag = tags[row]
-                self._setpoints[tag.name] = Setpoint(tag, rows[row], row, polled)
-            yield from (row.place.space for row in rows)
-
-    def _add_captures(self, bus: Bus, driver: type[Driver]) -> Iterator[Hashable]:
-        """Add the captures; yield the spaces they are read from."""
-        cfg = self._cfg
-        for capture in cfg.captures:
-            heads, samples = capture_places(cfg, capture, driver)
-            writer = bus.writer(cfg.block_name(capture.name))
-            taken = Capture(capture, heads, samples, writer, self._clock, simulated=cfg.simulate)
-            self._jobs.append(Job(capture.name, taken, capture.poll_ms * 1_000_000, 0, self._stale_ns, 1))
-            yield from (place.space for place in (*heads.values(), samples))
-
-    def _add_triggers(self) -> None:
-        jobs = {job.name: job for job in self._jobs}
-        for group in self._cfg.groups:
-            row = None if group.trigger is None else self._cfg.tags.row_of(group.trigger)
-            if row is None or group.name not in jobs:
-                continue
-            source = self._cfg.tags.cell(row, "group")
-            at = self._cfg.tags_of(source).row_of(self._cfg.tags.cell(row, "name"))
-            if at is not None and source in jobs:
-                jobs[source].triggers.append(Trigger(at, jobs[group.name]))
 
     def _stations_of(self, spaces: Iterable[Hashable]) -> Stations | None:
         """Return the units behind the connection, or None if there is only one."""
