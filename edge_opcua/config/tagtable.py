@@ -284,6 +284,8 @@ class _Row:
                     self._wrong(
                         "T257", column, message, suggestion=f"${{{suggestion}}}" if suggestion else ""
                     )
+        if not self._is_sound:
+            self._tables.names.setdefault(self._text("name"), (self._file, self._row.line))
         placed = {column: text for column, text in self._given.items() if "${" in text}
         self._tables.placed[(self._file, self._row.line)] = placed
         self._given = {column: filled(text, machine.values) for column, text in self._given.items()}

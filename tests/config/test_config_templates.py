@@ -123,7 +123,7 @@ def test_the_same_error_of_many_machines_is_folded(tmp_path: Path) -> None:
         tmp_path, presses=f"name,host,no,timeout\n{rows}", press="name,address,unit\n${name}.a,x:INT,\n"
     )
     (part,) = fold(result.problems)
-    assert "error[T211] in 40 machines: 2" in render(part)
+    assert "error[T211] in 40 machines: lines 2" in render(part)
 
 
 def test_a_misspelt_placeholder_is_said_once_with_the_column(tmp_path: Path) -> None:
