@@ -56,10 +56,7 @@ def no_script_is_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_ping(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(host: str, timeout_s: float) -> float | None:
-        return None
-
-    monkeypatch.setattr(command, "ping_ms", silent)
+    monkeypatch.setattr(command, "find_ping", lambda: None)
 
 
 def run(target: str, **options: object) -> int:

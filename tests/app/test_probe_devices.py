@@ -26,7 +26,7 @@ WRITES = {5, 6, 15, 16, 22, 23}
 @pytest.fixture(autouse=True)
 def no_ping(monkeypatch: pytest.MonkeyPatch) -> None:
     """Find no ``ping``: what it answers is this machine's business."""
-    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("edge_opcua.app.command.probe.find_ping", lambda: None)
 
 
 @pytest.fixture

@@ -181,9 +181,13 @@ def in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-async def ping_ms(host: str, timeout_s: float) -> float | None:
-    """Return how long one echo took, in ms; None without an answer, or without a ``ping`` on this machine."""
-    program = shutil.which("ping")
+def find_ping() -> str | None:
+    """Return the program ``ping`` of this machine, if there is one; reads directories."""
+    return shutil.which("ping")
+
+
+async def ping_ms(program: str | None, host: str, timeout_s: float) -> float | None:
+    """Return how long one echo took, in ms; None without an answer, or without a program."""
     if program is None or not host or host.startswith("-"):
         return None
     wait = str(max(1, round(timeout_s)))

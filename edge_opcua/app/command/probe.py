@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edge_opcua.app.command.look import Looked, host_of, in_url, look, ping_ms, prober_at, remedy
+from edge_opcua.app.command.look import Looked, find_ping, host_of, in_url, look, ping_ms, prober_at, remedy
 from edge_opcua.app.command.probetext import (
     Steps,
     failure_lines,
@@ -111,8 +111,20 @@ def _probe_url(url: str, options: ProbeOptions, plugins: Plugins | None) -> int:
     target = Target(url, options.reads, options.timeout_s, units=units)
     looked = Looked(url, driver)
     quiet = options.as_json
+    program = find_ping()
+
+    async def work() -> float | None:
+        steps = None if quiet else _steps()
+        if steps is not None:
+            steps.piece(host_of(url) or url)
+        took_ms = await ping_ms(program, host_of(url), options.timeout_s)
+        if steps is not None and took_ms is not None:
+            steps.piece(f"ping {took_ms:.1f} ms")
+        await _look_at(looked, prober, target, steps)
+        return took_ms
+
     with silenced():
-        ping = asyncio.run(_look_at(looked, prober, target, None if quiet else _steps()))
+        ping = asyncio.run(work())
     if quiet:
         say(json.dumps(_as_json(url, ping, [looked])))
     else:
@@ -121,23 +133,16 @@ def _probe_url(url: str, options: ProbeOptions, plugins: Plugins | None) -> int:
     return ANSWER_IS_NO if looked.failure else 0
 
 
-async def _look_at(looked: Looked, prober: Prober, target: Target, steps: Steps | None) -> float | None:
-    """Print each finding as soon as there is one; return the time of a ping in ms."""
-    if steps is None:
-        ping = await ping_ms(host_of(target.url), target.timeout_s)
-        looked.findings += [finding async for finding in look(prober, target)]
-        return ping
-    steps.piece(host_of(target.url) or target.url)
-    ping = await ping_ms(host_of(target.url), target.timeout_s)
-    if ping is not None:
-        steps.piece(f"ping {ping:.1f} ms")
+async def _look_at(looked: Looked, prober: Prober, target: Target, steps: Steps | None) -> None:
+    """Note each finding, and print it as soon as there is one."""
     try:
         async for finding in look(prober, target):
             looked.findings.append(finding)
-            _show(steps, finding)
+            if steps is not None:
+                _show(steps, finding)
     finally:
-        steps.end()
-    return ping
+        if steps is not None:
+            steps.end()
 
 
 def _show(steps: Steps, finding: Finding) -> None:
@@ -188,7 +193,7 @@ def _probe_host(host: str, options: ProbeOptions, plugins: Plugins | None, usual
         raise ConfigError(f'"{host}" is no host that can be looked at', code="D380")
     steps = None if options.as_json else _steps()
     with silenced():
-        ping, devices = asyncio.run(_look_around(host, probers, steps))
+        ping, devices = asyncio.run(_look_around(host, find_ping(), probers, steps))
     answering = [looked for looked in devices if looked.answers]
     if steps is None:
         say(json.dumps(_as_json(host, ping, devices)))
@@ -201,15 +206,18 @@ def _probe_host(host: str, options: ProbeOptions, plugins: Plugins | None, usual
 
 
 async def _look_around(
-    host: str, probers: Sequence[tuple[Usual, Target, str, Prober]], steps: Steps | None
+    host: str,
+    ping: str | None,
+    probers: Sequence[tuple[Usual, Target, str, Prober]],
+    steps: Steps | None,
 ) -> tuple[float | None, list[Looked]]:
     """Look at each usual port, one after the other: old devices take one connection at a time."""
     if steps is not None:
         steps.piece(host)
-    ping = await ping_ms(host, probers[0][1].timeout_s if probers else 1.0)
+    took_ms = await ping_ms(ping, host, probers[0][1].timeout_s)
     if steps is not None:
-        if ping is not None:
-            steps.piece(f"ping {ping:.1f} ms")
+        if took_ms is not None:
+            steps.piece(f"ping {took_ms:.1f} ms")
         steps.end()
     devices: list[Looked] = []
     for one, target, driver, prober in probers:
@@ -226,7 +234,7 @@ async def _look_around(
             steps.end()
         if looked.failure is not None and looked.failure.code in _HOPELESS:
             break
-    return ping, devices
+    return took_ms, devices
 
 
 def _scan(text: str, addresses: Sequence[str], options: ProbeOptions, ports: Sequence[int]) -> int:
