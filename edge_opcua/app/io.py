@@ -121,7 +121,8 @@ class _Plant:
         wanted = {output.name: output for output in config.outputs}
         with paused():
             for name in devices:
-                self.devices[name] = build_device(config.device(name), bus, clock, self._lines)
+                lines = self._lines.used_by(name)
+                self.devices[name] = build_device(config.device(name), bus, clock, lines)
         for name in outputs:
             audit = partial(_audit_authority, self._child, name)
             device = self.devices[wanted[name].device]
@@ -154,6 +155,7 @@ class _Plant:
                 group.create_task(self._running[name].stop(), name=f"stop.{name}")
         for name in stopping:
             del self._running[name], self.devices[name]
+            self._lines.leave(name)
 
     async def _release(self, executors: dict[str, Executor]) -> None:
         async with asyncio.TaskGroup() as releasing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,22 @@ class Lines:
 
     def __init__(self, state_dir: Path | None = None) -> None:
         self._lines: dict[Hashable, Any] = {}
+        self._users: dict[Hashable, set[str]] = {}
+        self._user = ""
         self._state_dir = state_dir
+
+    def used_by(self, device: str) -> Lines:
+        """Return the same lines for one device: :meth:`leave` takes away what nobody else uses."""
+        view = copy.copy(self)
+        view._user = device  # noqa: SLF001 - its own class
+        return view
+
+    def leave(self, device: str) -> None:
+        """Forget the lines that only this device used; who comes after it may set them up differently."""
+        for key, users in tuple(self._users.items()):
+            users.discard(device)
+            if not users:
+                del self._users[key], self._lines[key]
 
     @property
     def pki(self) -> Path:
@@ -36,5 +52,6 @@ class Lines:
         """
         if key not in self._lines:
             self._lines[key] = make()
+        self._users.setdefault(key, set()).add(self._user)
         line: _Line = self._lines[key]
         return line
