@@ -14,15 +14,19 @@ from edge_opcua.drivers.wire import Fault, FaultKind
 
 
 class Names:
-    """The namespaces of a server, now and when an address with an index was first used."""
+    """The namespaces of a server, now and when an address with an index was first used.
+
+    Attributes:
+        uris: URI of each index now.
+    """
 
     def __init__(self) -> None:
-        self._uris: list[str] = []
+        self.uris: list[str] = []
         self._first: dict[int, str] = {}
 
     def learn(self, uris: Sequence[str]) -> None:
         """Take note of what the server says after connecting."""
-        self._uris = list(uris)
+        self.uris = list(uris)
         for index, uri in enumerate(uris):
             self._first.setdefault(index, uri)
 
@@ -47,12 +51,12 @@ class Names:
             meant = self._first.get(uri)
             if meant is None:
                 return self._none(node, f"the server has no namespace {uri}")
-            if uri < len(self._uris) and self._uris[uri] == meant:
+            if uri < len(self.uris) and self.uris[uri] == meant:
                 return uri
             uri = meant
-        if uri not in self._uris:
+        if uri not in self.uris:
             return self._none(node, f"the server has no namespace {uri}")
-        return self._uris.index(uri)
+        return self.uris.index(uri)
 
     @staticmethod
     def _none(node: Node, text: str) -> Fault:

@@ -12,7 +12,7 @@ from edge_opcua.drivers.wire import Fault, FaultKind
 NOT_SERVING: Final = Reason(
     REFUSED.code,
     "refuses the connection",
-    "check the port; activate the OPC UA server in the device (S7-1500: CPU properties, and its licence)",
+    "check the port; activate the OPC UA server in the device (S7-1500, CPU properties, and its licence)",
 )
 WEAK: Final = Reason(
     "D370",

@@ -310,7 +310,7 @@ class Session:
 def _unwelcome(held: Credentials, sentence: str = UNWELCOME.sentence) -> Reason:
     assert held.own is not None
     file = held.own.root / "own" / "cert.der"
-    step = f"trust it in the server: {held.own.thumbprint} ({file}, {held.own.application_uri})"
+    step = f"trust {held.own.thumbprint} in the server ({file})"
     return Reason(UNWELCOME.code, sentence, step)
 
 

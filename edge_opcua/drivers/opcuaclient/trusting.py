@@ -70,7 +70,7 @@ def own_identity(pki: Path) -> Pki:
     file = own_certificate(pki)
     try:
         if not file.exists():
-            step = "start the server once, or make one by: edge-opcua probe opc.tcp://HOST"
+            step = "start the server once, or let edge-opcua probe opc.tcp://HOST make it"
             raise DeviceError(Reason(UNREADABLE.code, "is not there yet", step).of(str(file)))
         return read_own(pki)
     except (ConfigError, OSError) as exc:
@@ -109,7 +109,7 @@ def trusted_peer(pki: Path, endpoint: Endpoint, options: OpcUaOptions, shown: by
     if decision.code == "S401":
         which = str(knock.number or print_[:8])
         command = f"edge-opcua trust --devices{state_option(pki.parent)} {which}"
-        step = f"compare it with the device's own, then: {command}"
+        step = f"compare it with the device's own, then run {command}"
         raise DeviceError(
             Reason(UNTRUSTED.code, f"shows a certificate not trusted here ({print_})", step).of(endpoint.name)
         )

@@ -62,6 +62,7 @@ class OpcUaWire:
         clock: Clock.
 
     Attributes:
+        names: Which index each namespace has.
         offer: The endpoint that is used, or was the last time; None: the server is to be asked.
     """
 
@@ -74,7 +75,7 @@ class OpcUaWire:
         self._clock = clock
         self._session: Session | None = None
         self.offer: Offer | None = None
-        self._names = Names()
+        self.names = Names()
         self._least_refused = options.max_nodes + 1
         self._most_registered = 0
         self._prepared: dict[int, _Prepared] = {}
@@ -111,7 +112,7 @@ class OpcUaWire:
             raise DeviceError(refusal(exc.status).of(self._access.endpoint.name)) from exc
         found = [_plain(each) for each in results or ()] + [None] * 3
         uris = found[0] if isinstance(found[0], list) else []
-        self._names.learn([str(uri or "") for uri in uris])
+        self.names.learn([str(uri or "") for uri in uris])
         self._most_registered = found[2] if isinstance(found[2], int) else 0
         most = found[1] if isinstance(found[1], int) and found[1] > 0 else self._options.max_nodes
         self.shape = OpcUaShape(max(1, min(most, self._options.max_nodes, self._least_refused - 1)))
@@ -130,9 +131,21 @@ class OpcUaWire:
         """As many as the options say."""
         return self._options.pipeline
 
+    @property
+    def session(self) -> Session:
+        """The session; DeviceError if there is none."""
+        if self._session is None:
+            raise DeviceError(f"{self._access.endpoint.name} is not connected")
+        return self._session
+
+    @property
+    def namespaces(self) -> list[str]:
+        """URIs of the server's namespaces."""
+        return self.names.uris
+
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """See :class:`edge_opcua.drivers.wire.Wire`."""
-        session = self._get_session()
+        session = self.session
         await session.keep_keys()
         whole = [request for request in requests if len(request.fragments) < self._least_refused]
         prepared = [await self._prepare(request) for request in whole]
@@ -221,7 +234,7 @@ class OpcUaWire:
         refused: dict[int, Fault] = {}
         nodes: dict[int, ua.NodeId] = {}
         for i, fragment in enumerate(request.fragments):
-            node = self._names.resolve(cast(Space, fragment.space).node)
+            node = self.names.resolve(cast(Space, fragment.space).node)
             if isinstance(node, Fault):
                 refused[i] = node
             else:
@@ -249,7 +262,7 @@ class OpcUaWire:
             demand = ua.RegisterNodesRequest()
             demand.Parameters.NodesToRegister = [node for _, node in part]
             try:
-                answer = await self._get_session().call(demand, ua.RegisterNodesResponse)
+                answer = await self.session.call(demand, ua.RegisterNodesResponse)
             except ServiceRefusedError:
                 self._most_registered = -1
                 return
@@ -263,10 +276,10 @@ class OpcUaWire:
         """See :class:`edge_opcua.drivers.wire.Wire`."""
         space = cast(OpcUaAddress, place).space
         what = f"write of {space.node}"
-        node = self._names.resolve(space.node)
+        node = self.names.resolve(space.node)
         if isinstance(node, Fault):
             raise DeviceRefusedError(node.reason, status=ua.StatusCodes.BadNodeIdUnknown, code="D375")
-        session = self._get_session()
+        session = self.session
         await session.keep_keys()
         channel = session.channel
         assert channel is not None
@@ -286,11 +299,6 @@ class OpcUaWire:
     async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:  # noqa: ARG002 - of the Protocol
         """Refuse: a server takes values of nodes, no bytes at an offset."""
         raise DeviceRefusedError(f"{area}: an OPC UA server takes no raw bytes", status=BAD_NOT_SUPPORTED)
-
-    def _get_session(self) -> Session:
-        if self._session is None:
-            raise DeviceError(f"{self._access.endpoint.name} is not connected")
-        return self._session
 
 
 _UNASKED: Final = Fault(FaultKind.MISSED, "it was not asked")
