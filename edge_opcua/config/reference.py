@@ -24,6 +24,8 @@ _TABLES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("[[devices.captures]]", ("devices", "captures")),
     ("[[pipelines]]", ("pipelines",)),
     ("[[outputs]]", ("outputs",)),
+    ("[[templates]]", ("templates",)),
+    ("[[machines]]", ("machines",)),
     ("[[renames]]", ("renames",)),
 )
 _RULES: Final = """\
@@ -36,7 +38,9 @@ written and exposed. Unknown keys are errors. Units end the names of keys (`time
 * **Environment.** `${NAME}`, `${NAME:-default}` and `${NAME:?message}` stand for environment variables. They
   are replaced after parsing and only in texts, so no value can change the structure of the file; `$$` is one
   dollar sign. A text that is nothing but a variable may also stand for a number.
-* **Paths** are relative to the file.
+* **Paths** are relative to the file that names them.
+* **Templates.** In a template and in its tag tables `${column}` stands for a cell of the machine's row; what is no
+  column is a variable of the environment (not in tag tables).
 * **Names** begin with a letter, followed by letters, digits, `-` and `_`. They become part of NodeIds and
   never change once clients know them. Devices, pipelines and outputs share one space of names.
 * **References** are `device/tag` and `device/capture`.
@@ -75,7 +79,7 @@ def configuration_page(plugins: Plugins | None = None) -> str:
         plugins: Where drivers are looked up; the installed ones if None.
     """
     schema = EdgeConfig.model_json_schema()
-    lines = [_RULES, *_table("Top level", schema, schema, only=("version",))]
+    lines = [_RULES, *_table("Top level", schema, schema, only=("version", "include"))]
     for header, path in _TABLES:
         lines += _table(f"`{header}`", _at(schema, path), schema)
     lines += _driver_options(plugins or InstalledPlugins())
