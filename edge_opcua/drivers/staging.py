@@ -203,7 +203,7 @@ class Staging:
             return False
         now_ns = self._clock.monotonic_ns()
         changed = self._any_lost and self._judge_lost(now_ns)
-        if not self._ages:
+        if not self._ages or self._mark:  # what is made up stays marked as that
             return changed
         old = (now_ns - self._fresh_ns) > self._limit_ns
         if old.any():

@@ -274,6 +274,15 @@ def test_every_value_of_a_simulated_device_is_marked() -> None:
     desk.close()
 
 
+def test_what_is_made_up_stays_marked_however_old_it_is() -> None:
+    desk = Desk(1, policy=Policy(stale_after_s=1.0), mark=UNCERTAIN_SIMULATED)
+    desk.take([0])
+    desk.clock.step(5.0)
+    assert not desk.staging.age()
+    assert desk.status == [UNCERTAIN_SIMULATED]
+    desk.close()
+
+
 def test_a_row_left_out_of_polls_grows_old_by_itself() -> None:
     desk = Desk(2, policy=Policy(stale_after_s=3.0, hold_s=10.0))
     desk.take([1, 2])
