@@ -188,14 +188,14 @@ def _audit_authority(child: Child, output: str, old: str, new: str, reason: str)
 
 
 class _Writes:
-    """Answers ``write`` with what the device really did, and keeps a record of it."""
+    """Answers ``write`` with what the device really did, and keeps a record of it; and ``poll``."""
 
     def __init__(self, child: Child, plant: _Plant) -> None:
         self._child = child
         self._plant = plant
 
     async def handle(self, request: Request) -> Reply:
-        """Write ``tag`` = ``value`` for ``user``."""
+        """Write ``tag`` = ``value`` for ``user``, or poll ``group`` of ``device``."""
         if request.kind == "poll":
             return await self._poll(request)
         if request.kind != "write":
