@@ -15,20 +15,25 @@ from asyncua import ua
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge_opcua.core.ticks import from_utc, to_utc
 from edge_opcua.core.values import GOOD
 from edge_opcua.sim.s7server import DataBlock, S7Server
 from tests.drivers.logixpeer import LogixPeer
 from tests.drivers.peers import Bench, ModbusPeer, config
 from tests.drivers.rows import BYTES, NUMBERS
+from tests.drivers.test_times import KINDS as TIMES
 from tests.drivers.uapeer import PLANT, UaPeer, standard_nodes, ua_peer
 
 # How a field device puts the eight bytes of a number on the wire; A is the most significant.
 ORDERS_64 = ("ABCDEFGH", "BADCFEHG", "CDABGHEF", "DCBAHGFE", "GHEFCDAB", "HGFEDCBA")
 ORDERS_32 = ("ABCD", "BADC", "CDAB", "DCBA")
+TEXTS = ("STRING", "WSTRING")
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "BOOL": st.booleans(),
     "STRING": st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12),
     **{kind: values for kind, (_, values) in {**NUMBERS, **BYTES}.items()},
+    **{kind: moments.map(from_utc) for kind, (moments, _) in TIMES.items()},
+    "WSTRING": st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
 }
 
 
@@ -48,15 +53,15 @@ class Item:
 
     @property
     def type(self) -> str:
-        if self.kind == "STRING":
-            return "STRING[12]"
+        if self.kind in TEXTS:
+            return f"{self.kind}[12]"
         return f"{self.kind}[{self.count}]" if self.count else self.kind
 
 
 @st.composite
 def items(draw: Callable[[Any], Any], kinds: Sequence[str], *, orders: bool = True) -> Item:
     kind = draw(st.sampled_from(sorted(kinds)))
-    count = draw(st.sampled_from((0, 0, 0, 1, 2, 5))) if kind != "STRING" else 0
+    count = draw(st.sampled_from((0, 0, 0, 1, 2, 5))) if kind not in TEXTS else 0
     one = VALUES[kind]
     values = tuple(draw(one) for _ in range(max(1, count)))
     order = ""
@@ -79,6 +84,8 @@ def shuffled(number: bytes, order: str) -> bytes:
 
 
 def packed(kind: str, value: Any) -> bytes:
+    if kind in TIMES:
+        return bytes(TIMES[kind][1](to_utc(value)))
     return struct.pack(">" + {**NUMBERS, **BYTES}[kind][0], value)
 
 
@@ -142,6 +149,7 @@ class Registers:
 
 
 MODBUS_KINDS = (*NUMBERS, *BYTES, "BOOL", "STRING")
+S7_KINDS = (*MODBUS_KINDS, *TIMES, "WSTRING")
 
 
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
@@ -171,11 +179,14 @@ def s7_bytes(item: Item) -> tuple[bytes, int | None]:
     if item.kind == "STRING":
         text = item.values[0].encode()
         return bytes((12, len(text))) + text.ljust(12, b"?"), None
+    if item.kind == "WSTRING":
+        units = item.values[0].encode("utf-16-be")
+        return struct.pack(">HH", 12, len(units) // 2) + units.ljust(24, b"?"), None
     return b"".join(packed(item.kind, value) for value in item.values), None
 
 
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
-@given(given=st.lists(items(MODBUS_KINDS, orders=False), min_size=1, max_size=25))
+@given(given=st.lists(items(S7_KINDS, orders=False), min_size=1, max_size=25))
 def test_s7_blocks_come_out_as_they_went_in(given: list[Item]) -> None:
     async def main() -> None:
         block = DataBlock(10, 4_000, writable=True)
@@ -203,7 +214,7 @@ def test_s7_blocks_come_out_as_they_went_in(given: list[Item]) -> None:
 
 
 def _width(item: Item) -> str:
-    if item.kind == "STRING":
+    if item.kind in TEXTS or item.kind in TIMES:
         return "B"
     size = struct.calcsize({**NUMBERS, **BYTES}[item.kind][0])
     return {1: "B", 2: "W", 4: "D", 8: "B"}[size]
