@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import paused
 from edge_opcua.core.values import BlockSpec
-from edge_opcua.drivers.plan import DevicePlan, plan_device
+from edge_opcua.drivers.plan import DevicePlan, check_lines, plan_device
 from edge_opcua.inference.lane import result_blocks
 from edge_opcua.records.recorder import health_block
 from edge_opcua.writeback.executor import authority_block
@@ -30,8 +30,9 @@ def plan(config: EdgeConfig) -> Plan:
     """Return what will run; no I/O.
 
     Raises:
-        ConfigError: A driver cannot read what its tags name.
+        ConfigError: A driver cannot read what its tags name, or devices do not agree about their line.
     """
+    check_lines(config.devices)
     with paused():  # an address for each tag, none of which is garbage before all are planned
         devices = tuple(
             plan_device(device, wakes=_lanes_of(config, device.name)) for device in config.devices

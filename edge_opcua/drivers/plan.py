@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -13,8 +13,8 @@ from edge_opcua.core.values import BlockSpec, Scalar, TagSpec
 from edge_opcua.drivers.decode import Row
 from edge_opcua.drivers.noread import check_not_closed, closed_stretches
 from edge_opcua.drivers.planner import Place, ReadPlan, Terms, plan_reads
-from edge_opcua.drivers.wire import Driver
-from edge_opcua.errors import AddressError
+from edge_opcua.drivers.wire import Driver, SharesLines
+from edge_opcua.errors import AddressError, ConfigError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
 
 CAPTURE_RING: Final = 128
@@ -148,6 +148,23 @@ def plan_device(cfg: DeviceConfig, *, plugins: Plugins | None = None, wakes: int
         reads[capture.name] = PeriodicReads(capture.poll_ms, len(head.requests), 1, extra)
     blocks.append(BlockSpec(cfg.link_block, LINK_TAGS, LINK_RING))
     return DevicePlan(cfg.name, tuple(blocks), MappingProxyType(reads))
+
+
+def check_lines(devices: Iterable[DeviceConfig], *, plugins: Plugins | None = None) -> None:
+    """Refuse devices that share a line but set it up differently, e.g. a serial port at two baud rates.
+
+    Raises:
+        ConfigError: There are such (C128).
+    """
+    first: dict[Hashable, tuple[str, object]] = {}
+    for cfg in devices:
+        driver = load_driver(cfg.driver, plugins)
+        if not isinstance(driver, SharesLines):
+            continue
+        key, settings = driver.line(cfg)
+        name, theirs = first.setdefault(key, (cfg.name, settings))
+        if theirs != settings:
+            raise ConfigError(f"{name} and {cfg.name} share a line but set it up differently", code="C128")
 
 
 def plan_capture(

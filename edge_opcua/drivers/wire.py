@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
@@ -150,4 +150,13 @@ class Driver(Protocol):
     @classmethod
     def wire(cls, cfg: DeviceConfig, clock: Clock, lines: Lines) -> Wire:
         """Return a connection, not yet open; what it shares with other devices comes from ``lines``."""
+        ...
+
+
+@runtime_checkable
+class SharesLines(Protocol):
+    """A driver whose devices may share a line that all of them have to set up alike."""
+
+    def line(self, cfg: DeviceConfig) -> tuple[Hashable, object]:
+        """Return what makes it the same line, and how this device sets it up."""
         ...

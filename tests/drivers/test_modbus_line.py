@@ -20,10 +20,11 @@ from edge_opcua.drivers.modbus.endpoint import SerialSettings
 from edge_opcua.drivers.modbus.health import Health
 from edge_opcua.drivers.modbus.turns import MAX_WAITING, Turns
 from edge_opcua.drivers.modbus.wire import ModbusWire
+from edge_opcua.drivers.plan import check_lines
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.drivers.wire import Fault, FaultKind
 from edge_opcua.errors import ConfigError, DeviceError, DeviceTimeoutError
-from tests.drivers.peers import ModbusPeer, config, read
+from tests.drivers.peers import Known, ModbusPeer, config, read
 
 
 @pytest.fixture
@@ -89,6 +90,23 @@ def test_devices_on_a_line_agree_about_it() -> None:
     ModbusDriver.wire(serial("b", 9600), clock, lines)
     with pytest.raises(ConfigError, match="c: another device sets the line /dev/ttyUSB0 up differently"):
         ModbusDriver.wire(serial("c", 19_200), clock, lines)
+
+
+def test_that_they_do_not_is_found_before_anything_starts() -> None:
+    def at(name: str, url: str, **options: Any) -> DeviceConfig:
+        return config("modbus", url, {"t": "1/hr:0:INT"}, name=name, options=options)
+
+    port, host = "modbus+rtu:///dev/ttyUSB0?baud={}", "modbus://h/{}"
+    check_lines(
+        [at("a", port.format(9600)), at("b", port.format(9600)), at("c", host.format(1))], plugins=Known()
+    )
+    with pytest.raises(ConfigError, match="a and b share a line") as caught:
+        check_lines([at("a", port.format(9600)), at("b", port.format(19_200))], plugins=Known())
+    assert caught.value.code == "C128"
+    rtu = "modbus+rtutcp://h:502/1"
+    with pytest.raises(ConfigError):
+        check_lines([at("a", host.format(1)), at("b", rtu)], plugins=Known())
+    check_lines([at("a", host.format(1)), at("b", rtu, connections="own")], plugins=Known())
 
 
 async def test_requests_are_on_the_way_together_up_to_the_configured_depth(peer: ModbusPeer) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import ClassVar
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus.address import ModbusAddress, parse
-from edge_opcua.drivers.modbus.endpoint import Endpoint, parse_url
+from edge_opcua.drivers.modbus.endpoint import Endpoint, LineSettings, parse_url
 from edge_opcua.drivers.modbus.settings import ModbusOptions, ModbusShape
 from edge_opcua.drivers.options import DriverOptions, checked
 from edge_opcua.drivers.wire import Wire
@@ -58,15 +59,21 @@ class ModbusDriver:
         )
 
     @classmethod
+    def line(cls, cfg: DeviceConfig) -> tuple[Hashable, LineSettings]:
+        """Return what makes it the same line for another device, and how this one needs it to be."""
+        options, endpoint = cls.options(cfg), parse_url(cfg.url)
+        wanted = options.line(endpoint)
+        own = options.connections == "own" and endpoint.way != "rtu"
+        return ((wanted.key, cfg.name) if own else wanted.key), wanted
+
+    @classmethod
     def wire(cls, cfg: DeviceConfig, clock: Clock, lines: Lines) -> Wire:
         """Return a connection, not yet open; ConfigError if another device needs the line to be different."""
         from edge_opcua.drivers.modbus.line import Line  # so that `check` need not load the libraries
         from edge_opcua.drivers.modbus.wire import ModbusWire, OnLine
 
         options, endpoint = cls.options(cfg), parse_url(cfg.url)
-        wanted = options.line(endpoint)
-        own = options.connections == "own" and endpoint.way != "rtu"
-        key = (wanted.key, cfg.name) if own else wanted.key
+        key, wanted = cls.line(cfg)
         line = lines.get(key, lambda: Line(wanted))
         if line.settings != wanted:
             raise ConfigError(f"{cfg.name}: another device sets the line {wanted.name} up differently")
