@@ -6,6 +6,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -258,6 +259,52 @@ async def test_a_busy_controller_is_asked_again_and_gives_no_made_up_value(plc: 
         (fault,) = await read(wire, "R:REAL")
         assert (fault.kind, fault.reason[:4]) == (FaultKind.BUSY, "D368")
         ticking.cancel()
+
+
+async def test_a_packet_that_is_refused_as_busy_is_asked_again_as_a_packet(plc: LogixPeer) -> None:
+    def busy(asked: bytes, answer: bytes) -> tuple[bytes, ...]:
+        if answer[46:47] != b"\x8a":
+            return (answer,)
+        plc.distort = None
+        reply = b"\x8a\0\2\0"
+        total, item = (len(reply) + more for more in (22, 2))
+        return (
+            answer[:2]
+            + struct.pack("<H", total)
+            + answer[4:42]
+            + struct.pack("<H", item)
+            + answer[44:46]
+            + reply,
+        )
+
+    async with wired(plc.port, busy_wait_ms=1) as wire, asyncio.TaskGroup() as tasks:
+        clock = wire._clock
+        assert isinstance(clock, ManualClock)
+        plc.distort = busy
+        reading = tasks.create_task(read(wire, "R:REAL", "L:LINT", "D[7]:DINT"))
+        while not clock.sleepers:
+            await asyncio.sleep(0.001)
+        plc.asked.clear()
+        await clock.advance(0.001)
+        assert await reading == [1.5, -(2**62) - 1, 7]
+        assert plc.asked == [MULTIPLE, READ_TAG, READ_TAG, READ_TAG]
+
+
+async def test_a_packet_whose_answer_is_too_large_is_divided(plc: LogixPeer) -> None:
+    async with wired(plc.port) as wire:
+        plc._limit = 300  # the device answers with less than it granted
+        texts = [f"D[{i}]:DINT" for i in range(0, 2000, 50)]
+        before = plc.requests
+        assert await read(wire, *texts) == list(range(0, 2000, 50))
+        assert plc.requests - before <= 7
+
+
+async def test_a_request_in_a_hurry_is_given_up_earlier(plc: LogixPeer) -> None:
+    async with wired(plc.port) as wire:
+        plc.silent = True
+        (request,) = plan_reads([parse("R:REAL")], wire.shape).requests
+        with pytest.raises(DeviceTimeoutError, match=r"did not answer in 0\.02 s"):
+            await wire.read([replace(request, deadline_s=0.02)])
 
 
 async def test_a_tag_that_is_missing_as_a_whole_is_not_looked_for_row_by_row(plc: LogixPeer) -> None:

@@ -252,6 +252,9 @@ class Session(asyncio.Protocol):
         try:
             async with asyncio.timeout(self._deadline_s):
                 answer: bytes = await waiting
+            self._waiting = None
+            self._traffic.size_bytes += len(answer)
+            session = self._check(answer, command)
         except TimeoutError as exc:
             self._traffic.errors += 1
             late = f"{SILENT.code} {self.where} did not answer in {self._deadline_s:g} s: {SILENT.step}"
@@ -259,9 +262,7 @@ class Session(asyncio.Protocol):
         except DeviceError:
             self._traffic.errors += 1
             raise
-        self._waiting = None
-        self._traffic.size_bytes += len(answer)
-        return answer[_HEADER.size :], self._check(answer, command)
+        return answer[_HEADER.size :], session
 
     def _check(self, answer: bytes, command: int) -> int:
         """Return the session of an answer; DeviceError if it does not answer the request."""

@@ -131,29 +131,46 @@ class EipWire:
         return answers
 
     async def _read_request(self, request: Request) -> Sequence[bytes | Fault]:
+        answers = await self._read_once(request)
+        for _ in range(self._options.busy_retries):
+            busy = [i for i, answer in enumerate(answers) if _is(answer, FaultKind.BUSY)]
+            if not busy:
+                break
+            await self._clock.sleep(self._options.busy_wait_ms / 1000)
+            again = await self._read_once(Request(tuple(request.fragments[i] for i in busy)))
+            for i, answer in zip(busy, again, strict=True):
+                answers[i] = answer
+        self.traffic.errors += sum(isinstance(answer, Fault) for answer in answers)
+        return answers
+
+    async def _read_once(self, request: Request) -> list[bytes | Fault]:
         answers: list[bytes | Fault] = []
         for fragment, reply in zip(request.fragments, await self._ask_all(request), strict=True):
             answer = self._judge(fragment, reply)
             if answer is None:
                 answer = await self._read_on(fragment, reply)
-            if isinstance(answer, Fault):
+            if _is(answer, FaultKind.ADDRESS):
                 answer = await self._reconsider(fragment, answer)
-                self.traffic.errors += isinstance(answer, Fault)
             answers.append(answer)
         return answers
 
     async def _ask_all(self, request: Request) -> Sequence[Reply]:
         """Ask for all fragments at once, or one after the other if the device takes only one service."""
         session = self._get_session()
-        if len(request.fragments) > 1 and self.shape.batches:
-            prepared = self._prepare(request)
-            reply = await session.ask(prepared.message)
-            if reply.status in (cip.SUCCESS, cip.SERVICE_FAILED):
-                return cip.parse_multiple(reply, prepared.codes)
-            self._pass_route_failure(reply)
-            if reply.status == _NO_MULTIPLE:
-                self.shape = replace(self.shape, batches=False)
-        return [await session.ask(self._encode(fragment)) for fragment in request.fragments]
+        if len(request.fragments) == 1 or not self.shape.batches:
+            return [await session.ask(self._encode(fragment)) for fragment in request.fragments]
+        prepared = self._prepare(request)
+        reply = await session.ask(prepared.message)
+        if reply.status in (cip.SUCCESS, cip.SERVICE_FAILED):
+            return cip.parse_multiple(reply, prepared.codes)
+        self._pass_route_failure(reply)
+        if reason_of(reply).kind is FaultKind.BUSY:
+            return [reply] * len(request.fragments)
+        if reply.status == _NO_MULTIPLE:
+            self.shape = replace(self.shape, batches=False)
+        middle = len(request.fragments) // 2
+        halves = (request.fragments[:middle], request.fragments[middle:])
+        return [each for half in halves for each in await self._ask_all(Request(half))]
 
     def _prepare(self, request: Request) -> _Prepared:
         """Return a request as bytes; planned once, a request is sent with every poll."""
@@ -233,27 +250,13 @@ class EipWire:
             if len(value) > 8 * count * max(8, cast(Space, fragment.space).unit_bytes):
                 raise DeviceError(f"{what}: the answer does not end")
 
-    async def _reconsider(self, fragment: Fragment, fault: Fault) -> bytes | Fault:
-        """Ask a busy device again; find out whether all of a tag is missing or only an element."""
-        if fault.kind is FaultKind.BUSY:
-            return await self._ask_busy(fragment, fault)
+    async def _reconsider(self, fragment: Fragment, fault: bytes | Fault) -> bytes | Fault:
+        """Find out whether all of a tag is missing, so that nobody looks for it row by row."""
         space = cast(Space, fragment.space)
-        if fault.kind is FaultKind.ADDRESS and len(fragment.rows) > 1 and not space.generic:
+        if isinstance(fault, Fault) and len(fragment.rows) > 1 and not space.generic:
             reply = await self._get_session().ask(cip.read_tag(cip.tag_path(space.path, 0), 1))
             if reply.status in _NO_PATH:
                 return replace(fault, kind=FaultKind.DENIED)
-        return fault
-
-    async def _ask_busy(self, fragment: Fragment, fault: Fault) -> bytes | Fault:
-        answer: bytes | Fault | None = fault
-        for _ in range(self._options.busy_retries):
-            await self._clock.sleep(self._options.busy_wait_ms / 1000)
-            reply = await self._get_session().ask(self._encode(fragment))
-            answer = self._judge(fragment, reply)
-            if answer is None:
-                answer = await self._read_on(fragment, reply)
-            if not isinstance(answer, Fault) or answer.kind is not FaultKind.BUSY:
-                return answer
         return fault
 
     async def write(self, place: Place, encoded: bytes) -> None:
@@ -370,6 +373,10 @@ class EipWire:
         if self._session is None:
             raise DeviceError(f"{self._endpoint.host}:{self._endpoint.port} is not connected")
         return self._session
+
+
+def _is(answer: Reading, kind: FaultKind) -> bool:
+    return isinstance(answer, Fault) and answer.kind is kind
 
 
 def _integer_bytes(name: str, head: bytes) -> int:
