@@ -187,6 +187,13 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.C
     assert f"{tmp_path}/file: File exists; nothing else was written" in capsys.readouterr().err
 
 
+def test_a_server_without_security_is_written_down_as_one(tmp_path: Path) -> None:
+    prober.says(URL, Finding("protocol", "answers", facts={"endpoints": ["None"]}))
+    file = tmp_path / "press.toml"
+    assert make(file, URL) == 2  # Modbus has no such option; an OPC UA server is what tells endpoints
+    assert 'options = { security = "None" }' in file.read_text()
+
+
 @pytest.mark.parametrize("driver", EXAMPLES)
 def test_the_examples_of_each_protocol_are_addresses(driver: str) -> None:
     for _, address, *_ in EXAMPLES[driver]:

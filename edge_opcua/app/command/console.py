@@ -87,7 +87,7 @@ def _watch_file(file: Path, state_dir: Path, shown: Shown) -> int:
         sys.stderr.write(f"{problems_text(loaded)}\n")
         return WRONG_USE
     try:
-        polling = OwnPolling(loaded.config, SystemClock())
+        polling = OwnPolling(loaded.config, SystemClock(), state_dir)
     except ConfigError as exc:  # what only a driver notices, e.g. two baud rates for one port
         sys.stderr.write(f"error[{exc.code}] {exc}\n")
         return WRONG_USE

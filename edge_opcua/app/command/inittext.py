@@ -102,7 +102,12 @@ def _device_lines(device: Device) -> list[str]:
         "timeout_ms = 1000   # deadline of one request; a slower device counts as lost",
     ]
     hint = _HINTS.get(device.driver)
-    lines += [f"# {hint}"] if hint else []
+    if device.looked.fact("endpoints") == ["None"]:
+        lines.append(
+            'options = { security = "None" }   # the server offers nothing else: anybody can listen in'
+        )
+    elif hint:
+        lines.append(f"# {hint}")
     return [
         *lines,
         "",

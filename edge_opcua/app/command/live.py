@@ -99,7 +99,7 @@ def check_live(config_file: Path, state_dir: Path, *, as_json: bool) -> int:
         complain("it does not answer; the devices are read from here")
     if not as_json:
         say(f"reading {loaded.config.tag_count} tags once, {_where(loaded.config)}; nothing is written")
-    found = _read(loaded.config, planned)
+    found = _read(loaded.config, planned, state_dir)
     return _report(loaded, found, as_json=as_json, from_server=False)
 
 
@@ -108,18 +108,18 @@ def _where(config: EdgeConfig) -> str:
     return f"from {', '.join(names)}" if len(names) <= 8 else f"from {len(names)} devices"
 
 
-def _read(config: EdgeConfig, planned: Plan) -> list[DeviceReading]:
+def _read(config: EdgeConfig, planned: Plan, state_dir: Path) -> list[DeviceReading]:
     codes()  # their file is not to be read in the loop
     with silenced():
-        return _read_on_a_bus(config, planned)
+        return _read_on_a_bus(config, planned, Lines(state_dir))
 
 
-def _read_on_a_bus(config: EdgeConfig, planned: Plan) -> list[DeviceReading]:
+def _read_on_a_bus(config: EdgeConfig, planned: Plan, lines: Lines) -> list[DeviceReading]:
     drivers = {device.name: load_driver(device.driver) for device in config.devices}
     probers = {device.name: found for device in config.devices if (found := _prober(device)) is not None}
     bus = Bus.create([block for device in planned.devices for block in device.blocks])
     try:
-        return asyncio.run(_read_all(config, drivers, probers, bus))
+        return asyncio.run(_read_all(config, drivers, probers, bus, lines))
     finally:
         bus.close()
 
@@ -135,10 +135,14 @@ def _prober(device: DeviceConfig) -> Prober | None:
 
 
 async def _read_all(
-    config: EdgeConfig, drivers: Mapping[str, type[Driver]], probers: Mapping[str, Prober], bus: Bus
+    config: EdgeConfig,
+    drivers: Mapping[str, type[Driver]],
+    probers: Mapping[str, Prober],
+    bus: Bus,
+    lines: Lines,
 ) -> list[DeviceReading]:
     """Read all devices at the same time, and only then, with their connections closed, ask who they are."""
-    lines, clock = Lines(), SystemClock()
+    clock = SystemClock()
     found = {device.name: DeviceReading(device) for device in config.devices}
 
     async with asyncio.TaskGroup() as tasks:
@@ -281,7 +285,8 @@ def _device_cells(reading: DeviceReading) -> tuple[str, str, str, str]:
     if reading.device.simulate:
         return reading.device.name, reading.note, "", f"{total} tags"
     if reading.failure is not None:
-        return reading.device.name, reading.note or "silent", "", f"none of {total} tags"
+        word = "silent" if reading.failure.code == "D310" else "failed"
+        return reading.device.name, reading.note or word, "", f"none of {total} tags"
     state = reading.note or f"connected {reading.connected_ms or 0:.0f} ms"
     return reading.device.name, state, reading.identity, f"{reading.good} of {total} tags good"
 

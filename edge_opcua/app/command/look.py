@@ -17,7 +17,7 @@ from edge_opcua.errors import DeviceError, DeviceTimeoutError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
 
 _STEPS_AT_ONCE: Final = 20  # requests that a prober may need for one finding
-_PATIENCE_S: Final = 5.0
+_PATIENCE_S: Final = 120.0  # each step has deadlines of its own; a large server takes long to be browsed
 _GOODBYE_S: Final = 2.0
 _ANSWERS: Final = ("protocol", "identity", "units", "browse", "read")
 _CODE: Final = re.compile(r"^\[?(D3\d\d)\]?:? +")
@@ -72,7 +72,7 @@ class Looked:
 
 
 def _has_name(finding: Finding) -> bool:
-    return not finding.code and any(finding.facts.get(key) for key in ("vendor", "model", "serial"))
+    return not finding.code and any(finding.facts.get(key) for key in ("vendor", "model", "serial", "name"))
 
 
 def prober_at(url: str, plugins: Plugins | None = None) -> tuple[str, Prober]:

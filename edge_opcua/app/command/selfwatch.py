@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from edge_opcua.app.build import plan
@@ -26,17 +27,18 @@ class OwnPolling:
     Args:
         config: The checked configuration.
         clock: Clock.
+        state_dir: Directory whose certificate devices are shown.
 
     Raises:
         ConfigError: A driver cannot read what its tags name.
     """
 
-    def __init__(self, config: EdgeConfig, clock: Clock) -> None:
+    def __init__(self, config: EdgeConfig, clock: Clock, state_dir: Path) -> None:
         self._config = config.model_copy(update={"pipelines": (), "outputs": ()})
         self._clock = clock
         self._bus = Bus.create(plan(self._config).blocks, clock=clock)
         self._view = BusView(self._config, self._bus, clock)
-        lines = Lines()
+        lines = Lines(state_dir)
         self._devices: list[Device] = [
             build_device(device, self._bus, clock, lines) for device in self._config.devices
         ]
