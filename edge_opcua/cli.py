@@ -92,6 +92,8 @@ def _check(args: argparse.Namespace, state: Path) -> int:
     config = _config(args)
     if args.security:
         return _call("edge_opcua.app.command.security", "command", config, state, as_json=args.json)
+    if args.show:
+        return _call("edge_opcua.app.command.show", "show", config, args.show)
     if args.live:
         return _call("edge_opcua.app.command.live", "check_live", config, state, as_json=args.json)
     return _call("edge_opcua.app.command.run", "check", config, as_json=args.json, state_dir=state)

@@ -27,6 +27,7 @@ class DeviceOutline:
         tags: Its tag tables, as they are named in the file.
         groups: Its poll groups with their period in ms.
         order: Byte order of its numbers, empty if its options do not say.
+        folder: Folder that the names of its tag tables are relative to.
     """
 
     name: str
@@ -35,6 +36,7 @@ class DeviceOutline:
     tags: tuple[str, ...]
     groups: dict[str, int]
     order: str = ""
+    folder: Path = Path()
 
     @property
     def unit(self) -> int | None:
@@ -59,14 +61,15 @@ def outlines(path: Path, env: Mapping[str, str] = os.environ) -> dict[str, Devic
         raise ConfigError(f"{path}{place}: {problem.message}", code=problem.code)
     raw, _ = substitute(document.raw, env, lambda _path, _problem: None)
     found: dict[str, DeviceOutline] = {}
-    for table in tables_of(raw, "devices"):
-        outline = _outline(table)
+    for index, table in enumerate(tables_of(raw, "devices")):
+        folder = Path(document.file_of(("devices", index))).parent
+        outline = _outline(table, folder)
         if outline.name:
             found.setdefault(outline.name, outline)
     return found
 
 
-def _outline(table: Mapping[str, object]) -> DeviceOutline:
+def _outline(table: Mapping[str, object], folder: Path) -> DeviceOutline:
     tags = table.get("tags")
     named = [tags] if isinstance(tags, str) else tags if isinstance(tags, list) else []
     options = table.get("options")
@@ -82,4 +85,5 @@ def _outline(table: Mapping[str, object]) -> DeviceOutline:
         tuple(name for name in named if isinstance(name, str)),
         groups,
         text_of(options, "order") if isinstance(options, dict) else "",
+        folder,
     )

@@ -39,8 +39,8 @@ written and exposed. Unknown keys are errors. Units end the names of keys (`time
   are replaced after parsing and only in texts, so no value can change the structure of the file; `$$` is one
   dollar sign. A text that is nothing but a variable may also stand for a number.
 * **Paths** are relative to the file that names them.
-* **Templates.** In a template and in its tag tables `${column}` stands for a cell of the machine's row; what is no
-  column is a variable of the environment (not in tag tables).
+* **Templates.** In a template and in its tag tables `${column}` stands for a cell of the machine's row; what
+  is no column is a variable of the environment (not in tag tables).
 * **Names** begin with a letter, followed by letters, digits, `-` and `_`. They become part of NodeIds and
   never change once clients know them. Devices, pipelines and outputs share one space of names.
 * **References** are `device/tag` and `device/capture`.

@@ -222,3 +222,14 @@ def test_what_an_export_leaves_out_points_at_the_row(plant: Path, capsys: pytest
     printed = capsys.readouterr()
     assert "tags/vib.csv:2: warn[T250] a: Neuron's Modbus plugin has no arrays" in printed.err
     assert printed.out.splitlines()[1:] == ["slow,c,1!400010,Read,FLOAT,[kN],,"]
+
+
+def test_a_device_of_an_included_file_has_its_table_beside_that_file(plant: Path) -> None:
+    (plant / "lines").mkdir()
+    (plant / "lines/air.toml").write_text(
+        '[[devices]]\nname = "air"\ndriver = "modbus"\nurl = "modbus://192.168.0.30/1"\ntags = "air.csv"\n'
+    )
+    text = CONFIG.replace("version = 1", 'version = 1\ninclude = ["lines/*.toml"]')
+    (plant / "press.toml").write_text(text)
+    assert run("import", "list.csv", "--device", "air") == 0
+    assert (plant / "lines/air.csv").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -164,7 +165,8 @@ def test_a_placeholder_may_be_a_variable_and_a_cell_never_is_one(tmp_path: Path)
 def test_what_is_wrong_with_templates_and_tables(
     tmp_path: Path, change: dict[str, str], code: str, file: str
 ) -> None:
-    result = loaded(tmp_path, **change)
+    write(tmp_path, **change)
+    result = load(tmp_path / "main.toml", env={}, plugins=FakePlugins())
     assert result.config is None
     assert (code, file) in [(problem, name) for problem, name, *_ in found(result)]
     assert "Traceback" not in problems_text(result)
@@ -280,3 +282,14 @@ def test_the_example_of_a_hall_is_what_it_says(monkeypatch: pytest.MonkeyPatch) 
     assert (third.url, third.timeout_ms) == ("s7://192.168.2.13?rack=0&slot=2", 800)
     assert (third.tags[0].name, third.tags[0].address) == ("press03.force", "DB42.DBD0:REAL")
     assert config.device("vib").tags[0].name == "vib.rms"
+
+
+def test_the_how_to_quotes_the_example() -> None:
+    page = (Path(__file__).parents[2] / "docs/howto/templates.md").read_text()
+    quoted = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert quoted is not None
+    example = (examples_dir() / "hall" / "hall.toml").read_text()
+    kept = [re.sub(r"\s+#.*", "", line).rstrip() for line in example.splitlines()]
+    assert [line for line in quoted[1].splitlines() if line and line not in kept] == []
+    rows = (examples_dir() / "hall" / "presses.csv").read_text()
+    assert rows in page

@@ -210,6 +210,9 @@ def _add_check(commands: Any) -> None:
         "--security", action="store_true", help="print who can do what from where, and what to mend"
     )
     check.add_argument("--live", action="store_true", help="read every tag once, and write nothing")
+    check.add_argument(
+        "--show", default="", metavar="NAME", help="print a device or machine as templates make it"
+    )
     check.add_argument("--json", action="store_true", help="one JSON object instead of text")
     _add_common(check)
 

@@ -73,7 +73,7 @@ def import_tags(source: Path | None, config_file: Path, device: str, options: Im
         parse = _parser_of(outline)
         numbers = _block_numbers(options.blocks, source)
         listing = _listing(source, outline, options, numbers)
-        out = options.out or _table_of(outline, config_file)
+        out = options.out or _table_of(outline)
         existing = _existing(out)
         accepted = accept(
             listing, existing, parse, policy=options.policy, groups=outline.groups, progress=_progress()
@@ -149,13 +149,13 @@ def _listing(
     return read_list(data, str(source), target, product=options.product, numbers=numbers)
 
 
-def _table_of(outline: DeviceOutline, config_file: Path) -> Path:
+def _table_of(outline: DeviceOutline) -> Path:
     if len(outline.tags) > 1:
         raise ConfigError(
             f'device "{outline.name}" has {len(outline.tags)} tag tables; say which one with --out',
             code="T252",
         )
-    return config_file.parent / (outline.tags[0] if outline.tags else f"{outline.name}.csv")
+    return outline.folder / (outline.tags[0] if outline.tags else f"{outline.name}.csv")
 
 
 def _existing(path: Path) -> str:
