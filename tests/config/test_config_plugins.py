@@ -27,13 +27,14 @@ def test_only_the_configured_name_is_imported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "ending"), [("modbuss", 'did you mean "modbus"?'), ("profinet", "there are: modbus, s7")]
+    ("name", "ending"),
+    [("modbuss", 'did you mean "modbus"?'), ("profibus", "there are: ethernet-ip, modbus, opcua, s7")],
 )
 def test_an_unknown_name_says_what_there_is(name: str, ending: str) -> None:
     with pytest.raises(PluginNotFoundError, match="no driver is called") as caught:
         InstalledPlugins().load(DRIVERS, name)
     assert str(caught.value).endswith(ending)
-    assert caught.value.known == ("modbus", "s7")
+    assert caught.value.known == ("ethernet-ip", "modbus", "opcua", "s7")
 
 
 @pytest.mark.parametrize(
