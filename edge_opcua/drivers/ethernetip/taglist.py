@@ -112,7 +112,7 @@ class TagList:
             path = scope + cip.object_path(_SYMBOL, 0)[:2] + struct.pack("<BBH", 0x25, 0, instance)
             reply = await self._ask(cip.service(cip.LIST_INSTANCES, path, _NAME_KIND_DIMENSIONS))
             last = -1
-            for number, symbol in _read_symbols(reply.payload, f"{program}." if program else ""):
+            for number, symbol in read_symbols(reply.payload, f"{program}." if program else ""):
                 last = number
                 name = symbol.path.rpartition(".")[2] if program else symbol.path
                 if not name.startswith(_NOT_TAGS):
@@ -176,7 +176,7 @@ class TagList:
         return reply
 
 
-def _read_symbols(body: bytes, scope: str) -> list[tuple[int, Symbol]]:
+def read_symbols(body: bytes, scope: str) -> list[tuple[int, Symbol]]:
     """Return the symbols of one answer with their instances; DeviceError if it ends within one."""
     found, at = [], 0
     while at < len(body):

@@ -72,17 +72,11 @@ READABLE: Final = (
 _CODES: Final[dict[str, frozenset[int]]] = {
     name: frozenset(kind.code for kind in CIP_TYPES.values() if name in kind.read_as) for name in READABLE
 }
-_OWN: Final = {kind.name: kind.code for kind in CIP_TYPES.values() if kind.name in kind.read_as}
 
 
 def accepts(iec: str, code: int) -> bool:
     """Return whether an address of that IEC type may read a value of that CIP type."""
     return code in _CODES[iec]
-
-
-def own_code(iec: str) -> int:
-    """Return the CIP type that carries the name of an IEC type; for those without one, the carrier's."""
-    return _OWN.get(iec) or next(code for code, kind in CIP_TYPES.items() if iec in kind.read_as)
 
 
 def type_name(code: int) -> str:
