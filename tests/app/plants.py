@@ -37,7 +37,7 @@ def on_a_thread(serve: Callable[[Callable[[], None], asyncio.Event], Awaitable[N
     thread = threading.Thread(target=lambda: loop.run_until_complete(work()))
     thread.start()
     try:
-        assert started.wait(5.0)
+        assert started.wait(15.0)
         yield
     finally:
         loop.call_soon_threadsafe(stop.set)

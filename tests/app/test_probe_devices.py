@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from asyncua import Server, ua
 
 from edge_opcua.cli import main
 from edge_opcua.config.codes import codes
@@ -262,3 +263,56 @@ def test_the_tags_of_a_controller_become_rows(tmp_path: Path, capsys: pytest.Cap
         assert "\nSpeed,Speed:REAL," in (tmp_path / "tags" / "plc.csv").read_text()
         assert main(["check", str(file), "--live", "--state", str(tmp_path / "state")]) == 0
     assert "1 of 1 tags good" in capsys.readouterr().out
+
+
+@contextmanager
+def opcua_server() -> Iterator[int]:
+    """Serve two variables without security, as old machines do; yields the port."""
+    ports: list[int] = []
+
+    async def serve(started: Callable[[], None], stop: asyncio.Event) -> None:
+        server = Server()
+        await server.init()
+        server.set_endpoint("opc.tcp://127.0.0.1:0/")
+        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        namespace = await server.register_namespace("http://acme.example/")
+        press = await server.nodes.objects.add_object(namespace, "Press")
+        await press.add_variable(namespace, "Speed", 23.5)
+        await press.add_variable(namespace, "Count", 7)
+        async with server:
+            ports.append(server.bserver._server.sockets[0].getsockname()[1])
+            started()
+            await stop.wait()
+
+    with on_a_thread(serve):
+        yield ports[0]
+
+
+def test_the_variables_of_a_server_become_rows_that_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    file = tmp_path / "line.toml"
+    with opcua_server() as port:
+        url = f"opc.tcp://127.0.0.1:{port}"
+        assert main(["init", str(file), "--device", f"plc={url}", "--timeout", "2"]) == 0
+        assert "2 tags found" in capsys.readouterr().out
+        assert 'options = { security = "None" }' in file.read_text()
+        assert main(["check", str(file), "--live"]) == 0
+        assert "2 of 2 tags good" in capsys.readouterr().out
+        code, text = probed(capsys, url, "--read", "ns=2;i=2", timeout="2")
+    assert code == 0
+    assert "  LREAL   23.5" in text
+
+
+def test_no_opcua_server_at_an_open_port_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(HTTP) as port:
+        code, text = probed(capsys, f"opc.tcp://127.0.0.1:{port}")
+    assert_told(code, text, "D314")
+
+
+def test_no_controller_at_an_open_port_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(HTTP) as port:
+        code, text = probed(capsys, f"eip://127.0.0.1:{port}/0")
+    assert_told(code, text, "D360")

@@ -20,6 +20,8 @@ _STEPS_AT_ONCE: Final = 20  # requests that a prober may need for one finding
 _PATIENCE_S: Final = 120.0  # each step has deadlines of its own; a large server takes long to be browsed
 _GOODBYE_S: Final = 2.0
 _ANSWERS: Final = ("protocol", "identity", "units", "browse", "read")
+# Texts with these codes say behind the colon what was wrong, not what to do.
+_WITHOUT_STEP: Final = "D36"
 _CODE: Final = re.compile(r"^\[?(D3\d\d)\]?:? +")
 _PING_TIME: Final = re.compile(rb"time[=<]([0-9.]+) ?ms")
 
@@ -148,7 +150,7 @@ def told(text: str, fallback: str) -> tuple[str, str, str]:
     if named is None:
         return fallback, text, remedy(fallback)
     code, sentence, step = parts_of(text)
-    if code == named[1] and not step.endswith(")"):
+    if code == named[1] and not step.endswith(")") and not code.startswith(_WITHOUT_STEP):
         return code, sentence, step
     return named[1], text[named.end() :], remedy(named[1])
 
