@@ -79,7 +79,18 @@ class SpaceChanger:
         self._captures(old, new, names, has_moved)
         self._pipelines(old, new, names, has_moved)
         self._outputs(old, new, names, has_moved)
+        self._empty_folders(new, names)
         self._tags(has_moved)
+
+    def _empty_folders(self, new: EdgeConfig, names: Names) -> None:
+        """Take away the folders of what there is no longer any of."""
+        for name, members in (
+            (names.captures, _captures_of(new)),
+            (names.inferences, new.pipelines),
+            (names.outputs, new.outputs),
+        ):
+            if not members:
+                self._remove(name, plant_id(names.machine))
 
     def _tags(self, has_moved: HasMoved) -> None:
         tags = self._aspace.tags
