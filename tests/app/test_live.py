@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,19 @@ def test_each_fault_is_at_its_row_with_the_order_that_would_fit(
     nan = next(i for i, line in enumerate(told) if "none" in line and "D319" in line)
     assert told[nan + 1].startswith("      help: with ;order=")
     assert told[-1].startswith("3 errors, 2 warnings.  Nothing was written.")
+
+
+def test_of_two_and_eight_bytes_the_order_that_fits_is_named_too(
+    device: ModbusPeer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device.put(200, "4H", *reversed(struct.unpack(">4H", struct.pack(">d", 23.41))))
+    device.put(210, "H", 0x1900)
+    table = "name,address,low,high\nx,hr:200:LREAL,0,50\ny,hr:210:INT,0,50\n"
+    file = configuration(tmp_path, f"modbus://127.0.0.1:{device.port}/1", table=table)
+    assert live(file, tmp_path / "state") == 0
+    out = capsys.readouterr().out
+    assert "      help: with ;order=GHEFCDAB it is 23.41\n" in out
+    assert "      help: with ;order=BADC it is 25\n" in out
 
 
 def test_nothing_is_written_and_one_connection_is_made_at_a_time(device: ModbusPeer, tmp_path: Path) -> None:

@@ -24,7 +24,12 @@ from edge_opcua.drivers.decode import Row
 from edge_opcua.drivers.wire import Driver
 from edge_opcua.errors import AddressError, ConfigError, WriteRejectedError
 
-_ORDERS: Final = ("ABCD", "CDAB", "BADC", "DCBA")
+# By bytes of the value, the usual ones first.
+_ORDERS: Final = {
+    2: ("ABCD", "BADC"),
+    4: ("ABCD", "CDAB", "BADC", "DCBA"),
+    8: ("ABCDEFGH", "GHEFCDAB", "EFGHABCD", "CDABGHEF", "HGFEDCBA", "BADCFEHG", "DCBAHGFE", "FEHGBADC"),
+}
 _ORDER_SETTING: Final = re.compile(r"\s*;\s*order\s*=[^;]*")
 _WHERE: Final = re.compile(r"(?:unit \d+ |read of )?(\S+?):? ")
 _INFO_BITS: Final = 0xFFFF0000
@@ -128,7 +133,7 @@ def _other_orders(
         return
     scale, offset = device.tags.cell(tag.row, "scale"), device.tags.cell(tag.row, "offset")
     low, high = device.tags.cell(tag.row, "low"), device.tags.cell(tag.row, "high")
-    for order in _ORDERS:
+    for order in _ORDERS.get(len(wire), ()):
         try:
             place = driver.place(f"{_ORDER_SETTING.sub('', address)};order={order}", device)
         except AddressError:
