@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -523,6 +524,14 @@ async def test_cancellation_leaves_at_once_and_its_answer_is_not_taken_for_anoth
             await read(wire, "L:LINT")
         await wire.open()
         assert await read(wire, "R:REAL") == [1.5]
+
+
+async def test_nobody_listening_is_said_with_the_next_step() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))  # bound and not listening: refused for certain
+        with pytest.raises(DeviceError, match=r"D311 .* refuses the connection: check the port"):
+            async with wired(reserved.getsockname()[1]):
+                pass
 
 
 async def test_closing_tells_the_controller(plc: LogixPeer) -> None:
