@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_lateness_is_the_distance_from_the_grid_whatever_its_phase() -> None:
 
 
 def test_a_missed_scan_shows_in_the_age() -> None:
-    grid = 0.25 * np.arange(40)
+    grid = np.arange(40, dtype=np.float64) / 4
     assert steady.worst_age_ms([grid]) == pytest.approx(250)
     assert steady.worst_age_ms([grid, np.delete(grid, [10, 20])]) == pytest.approx(500)
 
@@ -44,7 +45,7 @@ def test_a_refresh_reads_everything_from_the_c_server() -> None:
         addresses = [f"hr:{peers.FIRST + at}:UINT" for at in range(500)]
         polling = Polling([device("plc", "modbus", url, addresses, period_ms=60_000)])
 
-        async def main() -> list[int]:
+        async def main() -> list[Any]:
             async with polling.running():
                 assert len(await polling.refresh_ms("plc", 3)) == 3
                 batch = polling.reader("plc").latest()

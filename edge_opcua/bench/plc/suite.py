@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from edge_opcua.bench.figure import Figure
-from edge_opcua.bench.plc import peers, refresh, s7, steady
+from edge_opcua.bench.plc import ethernetip, peers, refresh, s7, steady
 from edge_opcua.core.logs import configure_logging
 
 PARTS: Final[tuple[Callable[[], Iterable[Figure]], ...]] = (
@@ -18,6 +18,7 @@ PARTS: Final[tuple[Callable[[], Iterable[Figure]], ...]] = (
     steady.one_plc,
     steady.many_plcs,
     s7.scattered_blocks,
+    ethernetip.many_tags,
 )
 
 

@@ -1,0 +1,29 @@
+"""pylogix reads tags again and again: ``pylogix_client.py PORT TIMES TAG...``; prints the ms as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from pylogix import PLC
+
+
+def main() -> None:
+    """Read all tags some times."""
+    port, times, *tags = sys.argv[1:]
+    took = []
+    with PLC("127.0.0.1", port=int(port)) as plc:
+        plc.Read(tags)
+        for _ in range(int(times)):
+            started = time.perf_counter()
+            answers = plc.Read(tags)
+            took.append(1000 * (time.perf_counter() - started))
+            wrong = [answer.Status for answer in answers if answer.Status != "Success"]
+            if wrong:
+                sys.exit(f"{len(wrong)} of {len(tags)} failed: {wrong[0]}")
+    sys.stdout.write(json.dumps(took))
+
+
+if __name__ == "__main__":
+    main()
