@@ -30,6 +30,7 @@ from edge_opcua.security.trust import TrustList
 from edge_opcua.security.trustfiles import TrustFiles
 from edge_opcua.security.users import UserStore
 
+POLL_S = 4.0  # a slow device has to be asked only once
 WRITE_S = 3.0
 LOAD_S = 2.0
 FILES_S = 30.0
@@ -138,6 +139,7 @@ class _Service:
             nodesets=await self._files.call(read_nodesets, self._official(), timeout_s=FILES_S),
             write=self._write,
             load_model=self._load_model,
+            poll=self._poll,
             models=models,
             journal=self._record,
             clock=self._child.clock,
@@ -193,6 +195,10 @@ class _Service:
     async def _load_model(self, name: str, version: int, sha256: str, user: str) -> Reply:
         body = {"name": name, "version": version, "sha256": sha256, "user": user}
         return await self._child.control.request(SUPERVISOR, "load_model", body, timeout_s=LOAD_S)
+
+    async def _poll(self, device: str, group: str, user: str) -> Reply:
+        body = {"device": device, "group": group, "user": user}
+        return await self._child.control.request("io", "poll", body, timeout_s=POLL_S)
 
     def _record(self, record: Mapping[str, Any]) -> None:
         """Hand a record of the audit to the records process; waits there if that starts again."""

@@ -186,7 +186,7 @@ def _exposes(config: EdgeConfig) -> list[list[str]]:
         for policy in config.opcua.security
     )
     writable = sum(len(device.tags.writable) for device in config.devices)
-    variables = f"{_many(config.tag_count, 'variable')} ({writable} writable), 1 method: LoadModel"
+    variables = f"{_many(config.tag_count, 'variable')} ({writable} writable), methods LoadModel and Poll"
     place = f"Machines/{config.site.machine}"
     return [*([f"{url}   {policies}"] for url in endpoint_urls(config.opcua)), [f"{place}: {variables}"]]
 

@@ -43,6 +43,7 @@ class Kind(Enum):
     PLAIN = "plain"
     SETPOINT = "set-point"
     ACKNOWLEDGE = "acknowledge"
+    DEMAND = "poll on demand"
     MODEL = "model method"
     OWN = "method on one's own session"
     DIAGNOSTICS = "diagnostics of others"
@@ -68,6 +69,7 @@ DEFAULTS: Final[Mapping[Kind, Table]] = {
     Kind.PLAIN: _table(),
     Kind.SETPOINT: _table({Role.OPERATOR: _WRITE, Role.SUPERVISOR: _WRITE}),
     Kind.ACKNOWLEDGE: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
+    Kind.DEMAND: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
     Kind.MODEL: _table({Role.ENGINEER: _CALL, Role.CONFIGURE_ADMIN: _CALL}),
     Kind.OWN: _table(dict.fromkeys(Role, _CALL)),
     Kind.DIAGNOSTICS: {

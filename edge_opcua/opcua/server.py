@@ -15,6 +15,7 @@ from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.collector import paused
 from edge_opcua.errors import ConfigError, IdentityError
 from edge_opcua.opcua.access import Access, Kind, rule
+from edge_opcua.opcua.demand import DemandPolls, Poll, no_polls
 from edge_opcua.opcua.feed import Feed
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.loadmodel import LoadModel, ModelRepositoryNode, no_models
@@ -61,6 +62,7 @@ class PlantServer:
         nodesets: From ``read_nodesets()``.
         write: Writes a set-point: tag id, value, who -> what the PLC did.
         load_model: Starts a job: name, version, SHA-256, who -> its id under ``job``.
+        poll: Polls a group now: device, group, who -> what came of it.
         models: The versions in the repository.
         journal: Keeps a record of what clients did and were refused; must not block.
         limits: How much a client may take; without it, what the configuration says and the defaults.
@@ -79,6 +81,7 @@ class PlantServer:
         nodesets: tuple[NodeSet, ...],
         write: Write = no_writes,
         load_model: LoadModel = no_models,
+        poll: Poll = no_polls,
         models: Sequence[ModelInfo] = (),
         journal: Journal = nowhere,
         limits: ServerLimits | None = None,
@@ -90,6 +93,8 @@ class PlantServer:
         self._nodesets = nodesets
         self._write = write
         self._load_model = load_model
+        self._poll = poll
+        self._demand: DemandPolls | None = None
         self._initial_models = tuple(models)
         self._journal = journal
         self._clock = clock or SystemClock()
@@ -197,6 +202,8 @@ class PlantServer:
         core = server.iserver
         with paused():
             self._changer.change(old, config, self._bus.blocks, has_moved)
+        assert self._demand is not None, "made before it is ready"
+        self._demand.bind(config)
         server.access.cover(core.aspace.tags, core.aspace.virtual)
         core.attribute_service.reading.forget()
         self._aliases.use(PlantAliases(core.aspace, config), self._clock)
@@ -274,6 +281,8 @@ class PlantServer:
         server.access.cover(space.tags, core.aspace.virtual)
         server.access.mark(Kind.MODEL, [space.load_model])
         core.aspace.add_method_callback(space.load_model, repository.call)
+        self._demand = DemandPolls(core.aspace, server.access, self._poll)
+        self._demand.bind(self._config)
         writes = SetpointWrites(Setpoints(space.tags), self._write)
         core.attribute_service.set_tag_handler(writes)
         self._aliases = Aliases(core.aspace, server.access, PlantAliases(core.aspace, self._config))

@@ -228,8 +228,10 @@ class Recorded:
 
     writes: list[tuple[str, Any, str]] = dataclasses.field(default_factory=list)
     loads: list[tuple[str, int, str, str]] = dataclasses.field(default_factory=list)
+    polls: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     write_reply: Reply = dataclasses.field(default_factory=Reply)
     load_reply: Reply = dataclasses.field(default_factory=lambda: Reply(body={"job": "job-1"}))
+    poll_reply: Reply = dataclasses.field(default_factory=Reply)
     delay_s: float = 0.0
 
     async def write(self, name: str, value: Any, user: str) -> Reply:
@@ -240,6 +242,10 @@ class Recorded:
     async def load(self, name: str, version: int, sha256: str, user: str) -> Reply:
         self.loads.append((name, version, sha256, user))
         return self.load_reply
+
+    async def poll(self, device: str, group: str, user: str) -> Reply:
+        self.polls.append((device, group, user))
+        return self.poll_reply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -388,6 +394,7 @@ async def running(
         nodesets=ground.nodesets,
         write=asked.write,
         load_model=asked.load,
+        poll=asked.poll,
         models=MODELS,
         journal=journal,
         clock=clock,

@@ -42,6 +42,7 @@ TABLE = {
     Kind.PLAIN: ("bre", "breh", "breh", "breh", "breh", "breh", "brehp", "brehp"),
     Kind.SETPOINT: ("bre", "breh", "breh", "brehw", "brehw", "breh", "brehp", "brehp"),
     Kind.ACKNOWLEDGE: ("bre", "breh", "breh", "brehc", "brehc", "breh", "brehp", "brehp"),
+    Kind.DEMAND: ("bre", "breh", "breh", "brehc", "brehc", "breh", "brehp", "brehp"),
     Kind.MODEL: ("bre", "breh", "breh", "breh", "breh", "brehc", "brehpc", "brehp"),
     Kind.OWN: ("brec", "brehc", "brehc", "brehc", "brehc", "brehc", "brehpc", "brehpc"),
     Kind.DIAGNOSTICS: ("", "", "", "", "bre", "", "brep", "brep"),
