@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
 
@@ -65,7 +66,7 @@ class InstalledPlugins:
 
     def names(self, group: str) -> tuple[str, ...]:
         """Return the names a group offers, sorted, importing none."""
-        return tuple(sorted({entry.name for entry in entry_points(group=group)}))
+        return tuple(sorted({entry.name for entry in _installed(group)}))
 
     def load(self, group: str, name: str) -> Any:
         """Import one plugin and return what its entry point names.
@@ -78,10 +79,16 @@ class InstalledPlugins:
             PluginNotFoundError: No installed package offers the name.
             PluginBrokenError: The import failed, whatever it raised.
         """
-        found = entry_points(group=group, name=name)
-        if not found:
+        found = next((entry for entry in _installed(group) if entry.name == name), None)
+        if found is None:
             raise PluginNotFoundError(group, name, self.names(group))
-        return _import(next(iter(found)))
+        return _import(found)
+
+
+@cache
+def _installed(group: str) -> tuple[EntryPoint, ...]:
+    """Return the plugins of a group: a look-up reads the files of every distribution, so it is done once."""
+    return tuple(entry_points(group=group))
 
 
 def _import(entry: EntryPoint) -> Any:

@@ -48,7 +48,7 @@ def test_a_plugin_whose_import_fails_is_told_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, value: str, reason: str
 ) -> None:
     entry = EntryPoint("half", value, DRIVERS)
-    monkeypatch.setattr(plugins, "entry_points", lambda **_: [entry])
+    monkeypatch.setattr(plugins, "_installed", lambda _group: (entry,))
     with pytest.raises(PluginBrokenError) as caught:
         InstalledPlugins().load(DRIVERS, "half")
     assert reason in caught.value.reason

@@ -292,14 +292,14 @@ def _bound(value: Any, parameters: Mapping[str, str]) -> Any:
         if value.text("bindType").casefold() not in ("parameter", "udtparameter"):
             raise UntranslatableError(f"a property is bound by {value.text('bindType')}", code="T243")
         return _placed(value.text("binding"), parameters)
-    if isinstance(value, str) and parameters and "{" in value:
-        return _placed(value, parameters)
-    return value
+    return value  # braces in a plain text mean themselves there
 
 
 def _placed(text: str, parameters: Mapping[str, str]) -> str:
     def replacement(match: re.Match[str]) -> str:
         value = parameters.get(match["name"])
+        if value is None and match["name"].isdigit():
+            return match.group()  # Counts[0]{10}: the elements of a Logix array
         if value is None:
             raise UntranslatableError(f"parameter {quoted(match['name'])} has no value", code="T243")
         if match["sign"] is None:

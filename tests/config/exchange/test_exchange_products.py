@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -96,6 +97,38 @@ def test_the_poll_group_with_the_same_period_is_used() -> None:
     accepted = taken(listing, S7, groups={"fast": 100})
     assert accepted.groups == {"ms1000": 1000}
     assert ",fast," in accepted.text
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ({"bindType": "parameter", "binding": "ns=1;s=[D]{Prefix}.Counts[0]{10}"}, "Cell.Counts[0]:DINT[10]"),
+        ({"bindType": "parameter", "binding": "ns=1;s=[D]{Prefix}[{Number+1}].Speed"}, "Cell[8].Speed:DINT"),
+        ("ns=1;s=[D]Counts[0]{10}", "Counts[0]:DINT[10]"),
+        ({"bindType": "parameter", "binding": "ns=1;s=[D]{Missing}"}, ""),
+        ({"bindType": "parameter", "binding": "ns=1;s=[D]Pump{Prefix+1}"}, ""),
+        ({"bindType": "expression", "binding": "x"}, ""),
+        ("ns=1;s=[D]{Prefix}.Speed", ""),  # braces in a plain text mean themselves in Ignition
+    ],
+)
+def test_only_bindings_get_the_parameters_of_their_udt(path: object, address: str) -> None:
+    member = {
+        "name": "x",
+        "tagType": "AtomicTag",
+        "valueSource": "opc",
+        "dataType": "Int4",
+        "opcItemPath": path,
+    }
+    parameters = {
+        "Prefix": {"dataType": "String", "value": "Cell"},
+        "Number": {"dataType": "Integer", "value": 7},
+    }
+    types = [{"name": "T", "tagType": "UdtType", "parameters": parameters, "tags": [member]}]
+    tree = [{"name": "_types_", "tagType": "Folder", "tags": types}]
+    tree.append({"name": "i", "tagType": "UdtInstance", "typeId": "T"})
+    listing, _ = imported(json.dumps({"tags": tree}).encode(), LOGIX)
+    assert [tag.address for tag in listing.tags] == ([address] if address else [])
+    assert bool(listing.problems) is not bool(address)
 
 
 def test_an_optimized_block_is_refused_with_the_way_out() -> None:
