@@ -13,7 +13,7 @@ from edge_opcua.bench.plc.poller import Polling, device
 
 
 def test_lateness_is_the_distance_from_the_grid_whatever_its_phase() -> None:
-    grid = 7.3 + 0.1 * np.arange(50)
+    grid = 7.3 + np.arange(50, dtype=np.float64) / 10
     assert steady.lateness_ms(grid, 100).max() < 1e-6
     late = grid.copy()
     late[20] += 0.030
