@@ -323,6 +323,45 @@ def test_a_scan_wants_a_yes(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert "Old devices can hang" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("typed", "code"), [("yes", 1), ("y", 2), ("", 2)])
+def test_at_a_terminal_only_a_typed_yes_starts_a_scan(
+    typed: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{typed}\n"))
+    options = ProbeOptions(scan=True, timeout_s=0.2)
+    assert command.probe("127.0.0.1/32", options, plugins=Meters(), ports=[1]) == code
+    assert "type yes to go on" in capsys.readouterr().err
+
+
+def test_json_of_a_scan_and_of_a_host(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        options = ProbeOptions(scan=True, yes=True, as_json=True)
+        assert command.probe("127.0.0.1/32", options, plugins=Meters(), ports=[port]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["scanned"] == [{"address": "127.0.0.1", "ports": [port]}]
+    prober.says("modbus://plc:502/1", Finding("connect", "refused", "D311"))
+    prober.says("modbus://plc:102/1", *FOUND)
+    usual = host("plc", 502, 102)
+    assert command.probe("plc", ProbeOptions(as_json=True), plugins=Meters(), usual=usual) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], [device["answers"] for device in told["devices"]]) == (True, [False, True])
+
+
+def test_a_driver_that_cannot_look_leaves_the_other_ports_of_a_host(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prober.says("modbus://plc:502/1", *FOUND)
+    usual = [Usual(1, "Mute", "mute://{host}"), *host("plc", 502)]
+    assert command.probe("plc", ProbeOptions(), plugins=Meters(), usual=usual) == 0
+    assert "note: Mute is left out: the driver mute cannot look" in capsys.readouterr().err
+    assert command.probe("plc", ProbeOptions(), plugins=Meters(), usual=usual[:1]) == 2
+
+
 def test_a_scan_lists_who_has_an_open_port(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
