@@ -103,7 +103,7 @@ class LinkBlock:
         batch.set(row["reconnects"], max(0, self.opened - 1))
         batch.set(row["bytes"], traffic.size_bytes)
         batch.set(row["rtt_ms"], self.rtt_ms)
-        batch.set_text(row["last_error"], self.last_error)
+        batch.set_text(row["last_error"], traffic.notice or self.last_error)
         batch.set(row["last_good_ns"], self.last_good_ns)
         batch.set(row["values_good"], good)
         batch.set(row["values_bad"], bad)

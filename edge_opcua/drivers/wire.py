@@ -65,11 +65,19 @@ def content(answer: bytes | Stamped) -> bytes:
 
 @dataclass(slots=True)
 class Traffic:
-    """What went over a wire since it was made."""
+    """What went over a wire since it was made.
+
+    Args:
+        requests: Requests that were sent.
+        errors: Those that were refused or got no answer.
+        size_bytes: Bytes of requests and answers.
+        notice: What the device says of itself now that people should know, with a code; empty: nothing.
+    """
 
     requests: int = 0
     errors: int = 0
     size_bytes: int = 0
+    notice: str = ""
 
 
 class Wire(Protocol):

@@ -29,6 +29,7 @@ from edge_opcua.drivers.s7.settings import S7Options, parse_url
 from edge_opcua.drivers.s7.sysinfo import State
 from edge_opcua.drivers.s7.wire import S7Wire
 from edge_opcua.drivers.wire import Fault
+from edge_opcua.testing import ManualClock
 from tests.drivers.peers import Bench, config
 from tests.drivers.test_s7_wire import free_port
 from tests.drivers.test_times import date_bytes, dt_bytes, dtl_bytes, ldt_bytes
@@ -261,11 +262,18 @@ async def test_a_restarted_plc_is_connected_to_again() -> None:
 
 
 async def test_a_cpu_in_stop_says_so(plc: Snap7) -> None:
-    async with wired(plc.url) as wire:
-        assert wire.state is State.RUN
-    await plc.order("mode STOP")
-    async with wired(plc.url) as wire:
-        assert wire.state is State.STOP
+    clock = ManualClock()
+    wire = S7Wire("plc", parse_url(plc.url), S7Options(), 1.0, clock)
+    await wire.open()
+    states = []
+    for mode in ("STOP", "RUN"):
+        await plc.order(f"mode {mode}")
+        states.append((wire.state, wire.traffic.notice[:4]))
+        clock.step(10.0)
+        await wire.read([Request((Fragment(("DB", 1), 0, 2),))])
+    states.append((wire.state, wire.traffic.notice[:4]))
+    await wire.close()
+    assert states == [(State.RUN, ""), (State.STOP, "D333"), (State.RUN, "")]
 
 
 async def test_probe_tells_who_it_is_and_what_it_holds(plc: Snap7) -> None:

@@ -50,4 +50,4 @@ class S7Driver:
         """Return a connection, not yet open."""
         from edge_opcua.drivers.s7.wire import S7Wire  # so that `check` need not load the library
 
-        return S7Wire(cfg.name, parse_url(cfg.url), cls.options(cfg), cfg.timeout_ms / 1000)
+        return S7Wire(cfg.name, parse_url(cfg.url), cls.options(cfg), cfg.timeout_ms / 1000, clock)

@@ -26,6 +26,8 @@ from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
 # The thread gets a little longer than the socket, so that the socket's own time-out ends a call.
 _GRACE_S: Final = 0.25
+# Several requests at once may take longer than one, but a peer that trickles must not take so much longer.
+_MOST_PATIENCE: Final = 2
 _DISCONNECT: Final = 0x80
 _REASON_AT: Final = 6
 
@@ -170,7 +172,7 @@ class Transport:
 
         self.traffic.requests += len(requests)
         try:
-            answers = await self._call(exchange, timeout_s=patience_s * len(requests))
+            answers = await self._call(exchange, timeout_s=patience_s * min(len(requests), _MOST_PATIENCE))
         except DeviceError:
             self.traffic.errors += 1
             raise

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 import structlog
 from snap7.datatypes import S7Area, S7WordLen
 
+from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.values import BAD_NOT_SUPPORTED
 from edge_opcua.drivers.codec import BitCodec
 from edge_opcua.drivers.planner import Fragment, Place, Request
@@ -29,6 +30,7 @@ from edge_opcua.errors import DeviceError, DeviceRefusedError
 
 _AREAS: Final = {"DB": S7Area.DB, "M": S7Area.MK, "I": S7Area.PE, "Q": S7Area.PA}
 _BUSY_TRIES: Final = 3
+_LOOK_EVERY_S: Final = 10.0
 _CODES: Final = {name: int(area) for name, area in _AREAS.items()}
 _log = structlog.get_logger(__name__)
 
@@ -41,19 +43,29 @@ class S7Wire:
         endpoint: Where the PLC is.
         options: Settings of the device.
         timeout_s: Deadline of one request, seconds.
+        clock: Clock for when the CPU is asked for its mode.
 
     Attributes:
-        state: What the CPU said of itself when the connection was made.
+        state: Mode of the CPU when it was last asked.
         transport: The connection itself, for what is no tag.
     """
 
-    def __init__(self, name: str, endpoint: Endpoint, options: S7Options, timeout_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        options: S7Options,
+        timeout_s: float,
+        clock: Clock | None = None,
+    ) -> None:
         self.shape = S7Shape(options.pdu, options.max_gap)
         self.traffic = Traffic()
         self.state = State.UNKNOWN
         self._name = name
         self._options = options
         self.transport = Transport(name, endpoint, timeout_s, self.traffic)
+        self._clock = clock or SystemClock()
+        self._asked_s = 0.0
         self._depth = 1
         # A LOGO! knows no system status lists, and some gateways drop who asks.
         self._tells_state = endpoint.tsap is None
@@ -64,17 +76,22 @@ class S7Wire:
         if not self._tells_state:
             return
         try:
-            state = await cpu_state(self.transport)
+            await self._look()
         except DeviceError:
             self._tells_state = False
             await self._connect()
-            return
+
+    async def _look(self) -> None:
+        """Ask for the mode of the CPU: what a stopped one shows is readable, and old."""
+        self._asked_s = self._clock.monotonic_s()
+        state = await cpu_state(self.transport)
         if state is State.STOP and self.state is not State.STOP:
             reason = reasons.STOPPED
             _log.warning("plc.stopped", device=self._name, code=reason.code, reason=reason.of(self._name))
         elif self.state is State.STOP and state is State.RUN:
             _log.info("plc.runs", device=self._name)
         self.state = state
+        self.traffic.notice = reasons.STOPPED.of(self._name) if state is State.STOP else ""
 
     async def _connect(self) -> None:
         transport = self.transport
@@ -100,6 +117,8 @@ class S7Wire:
 
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """See :class:`edge_opcua.drivers.wire.Wire`; a request refused as a whole is asked block by block."""
+        if self._tells_state and self._clock.monotonic_s() - self._asked_s >= _LOOK_EVERY_S:
+            await self._look()
         return await self._read(requests, _BUSY_TRIES)
 
     async def _read(self, requests: Sequence[Request], tries: int) -> list[Sequence[Reading]]:
