@@ -138,22 +138,23 @@ class Asking:
         assert absent is not None
         return (stations.failed(name, request, absent.reason),) * len(request.fragments)
 
-    async def probe(self) -> None:
-        """Try one unit that is lost, if one is due; not before those that answer have been read."""
+    async def probe(self) -> bool:
+        """Try one unit that is lost, if one is due; return whether it is there again."""
         stations = self._stations
         if stations is None:
-            return
+            return False
         found = stations.probe(max(_LEAST_PROBE_S, _PROBE_ROUND_TRIPS * self._link.rtt_ms / 1000))
         if found is None:
-            return
+            return False
         name, request = found
         (answer,) = await self._send((request,), measured=False)
         absent = _absent((answer,))
         if absent is None:
             stations.answered(name)
-        else:
-            self._link.counts.timeouts += 1
-            stations.failed(name, request, absent.reason)
+            return True
+        self._link.counts.timeouts += 1
+        stations.failed(name, request, absent.reason)
+        return False
 
     def _station(self, request: Request) -> Hashable:
         return self._wire.shape.station(request.fragments[0].space)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -77,6 +77,7 @@ class Capture:
         self._places = tuple(heads.values())
         self._samples = samples
         self._clock = clock
+        self._station: Hashable = None
         self._good = UNCERTAIN_SIMULATED if simulated else GOOD
         self._head = ReadPlan((), 0, ())
         self._body = ReadPlan((), 0, ())
@@ -99,11 +100,17 @@ class Capture:
     def plan_anew(self) -> None:
         """Leave the plan as it is: head and samples have no gaps to speak of."""
 
+    def lose(self, station: Hashable) -> None:
+        """Publish that the link is lost if this capture is of that unit."""
+        if self._station == station and self.writer.batch.link is Link.UP:
+            self.writer.publish(link=Link.LOST, refreshed=False)
+
     def age(self) -> None:
         """Leave the statuses: a capture never grows old by itself."""
 
     def adopt(self, shape: Shape) -> None:
         """Plan for a new connection."""
+        self._station = shape.station(self._samples.space)
         self._head = plan_reads(self._places, shape)
         self._body = plan_reads([self._samples], shape)
 
@@ -216,8 +223,7 @@ class Capture:
         if fault.kind in (FaultKind.BUSY, FaultKind.MISSED):
             return
         if fault.kind is FaultKind.ABSENT:  # a capture is of one unit, so this is its link
-            if self.writer.batch.link is Link.UP:
-                self.writer.publish(link=Link.LOST, refreshed=False)
+            self.lose(self._station)
             return
         device = fault.kind is FaultKind.DEVICE
         status = BAD_DEVICE_FAILURE if device else BAD_CONFIGURATION_ERROR

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -89,6 +89,15 @@ class PollGroup:
         """Plan again, because requests cost another time than they did."""
         if self._shape is not None:
             self._replan()
+
+    def lose(self, station: Hashable) -> None:
+        """Publish that a unit is lost whose rows may not be asked for for a long time."""
+        shape = self._shape
+        if shape is None or self.writer.batch.link is not Link.UP:
+            return
+        rows = [row for row, place in enumerate(self._places) if shape.station(place.space) == station]
+        if rows and self._staging.lose(rows):
+            self.writer.publish(link=Link.UP, refreshed=False)
 
     def age(self) -> None:
         """Publish the statuses of rows that have grown old since they were read."""

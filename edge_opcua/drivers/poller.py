@@ -48,6 +48,7 @@ _SUSPECT_PAUSE_S: Final = 0.1
 _GOODBYE_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 60.0
 _LEAST_PROOF_S: Final = 0.1
+_SELDOM_NS: Final = 1_000_000_000
 _log = structlog.get_logger(__name__)
 
 
@@ -107,7 +108,12 @@ class Device:
         names = {self._wire.shape.station(space) for space in spaces} - {None}
         if len(names) < 2:
             return None
-        return Stations(self.name, sorted(names, key=repr), self._policy, self._clock, self._draw)
+        ordered = sorted(names, key=repr)
+        return Stations(self.name, ordered, self._policy, self._clock, self._draw, self._unit_lost)
+
+    def _unit_lost(self, unit: Hashable) -> None:
+        for job in self._jobs:
+            job.polled.lose(unit)
 
     @property
     def status(self) -> LinkStatus:
@@ -214,6 +220,12 @@ class Device:
             if job.polled is setpoint.group:
                 job.ask(self._clock.monotonic_ns())
 
+    def _read_again(self) -> None:
+        """Let what is read on demand or seldom see that a unit is back."""
+        for job in self._jobs:
+            if not job.period_ns or job.period_ns > _SELDOM_NS:
+                job.ask(self._clock.monotonic_ns())
+
     def _not_writable(self, tag: str) -> WriteOutcome:
         if self._cfg.tags.row_of(tag) is None:
             return WriteOutcome(BAD_NODE_ID_UNKNOWN, f"{self.name} has no tag {tag}")
@@ -306,7 +318,8 @@ class Device:
                 await self._poll(job)
             else:
                 await self._wait(job, now_ns)
-            await self._asking.probe()
+            if await self._asking.probe():  # after those that answer have been read
+                self._read_again()
         except DeviceError as exc:
             event = Event.FAILED_REQUEST if self._open else Event.CONNECT_FAILED
             self._open = False

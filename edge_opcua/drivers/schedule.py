@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -32,6 +33,10 @@ class Polled(Protocol):
 
     def plan_anew(self) -> None:
         """Plan again, because requests cost another time than they did."""
+        ...
+
+    def lose(self, station: Hashable) -> None:
+        """Publish that a unit is lost whose rows may not be asked for for a long time."""
         ...
 
     def age(self) -> None:

@@ -186,6 +186,16 @@ class Staging:
         source[rows] = np.where(times > 0, times, source_ns)
         return status, source
 
+    def lose(self, rows: Sequence[int]) -> bool:
+        """Note that the unit of some rows is lost; return whether any status is another now."""
+        now_ns = self._clock.monotonic_ns()
+        self._lose(np.array(rows, np.intp), now_ns)
+        return self._judge_lost(now_ns)
+
+    def _lose(self, rows: Rows, now_ns: int) -> None:
+        self._lost_ns[rows[self._lost_ns[rows] == 0]] = now_ns
+        self._any_lost = True
+
     def _fail(self, rows: Rows, fault: Fault, now_ns: int) -> None:
         status = self._batch.status
         if fault.kind is FaultKind.DEVICE:
@@ -194,8 +204,7 @@ class Staging:
             # A busy device says nothing about the value: the last one, if there ever was one.
             status[rows[~bad_rows(status[rows])]] = UNCERTAIN_LAST_USABLE
         elif fault.kind is FaultKind.ABSENT:
-            self._lost_ns[rows[self._lost_ns[rows] == 0]] = now_ns
-            self._any_lost = True
+            self._lose(rows, now_ns)
 
     def age(self) -> bool:
         """Let rows grow old that were not read; return whether any status is another now."""

@@ -46,6 +46,7 @@ class Stations:
         policy: When a unit counts as lost and as recovered.
         clock: Clock for times.
         draw: Random numbers in 0..1 for the pauses between attempts.
+        lose: Told of each unit that is given up.
     """
 
     device: str
@@ -53,6 +54,7 @@ class Stations:
     policy: LinkPolicy
     clock: Clock
     draw: Callable[[], float]
+    lose: Callable[[Hashable], None] = lambda _: None
     _all: dict[Hashable, _Station] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -145,6 +147,7 @@ class Stations:
             if not before.lost_ns:
                 event_name = "driver.unit_lost" if before.last_good_ns else "driver.unit_unreachable"
                 _log.warning(event_name, device=self.device, unit=name, reason=reason)
+                self.lose(name)
         return Fault(FaultKind.ABSENT if status.lost_ns else FaultKind.MISSED, reason)
 
     def probe(self, deadline_s: float) -> tuple[Hashable, Request] | None:

@@ -268,3 +268,16 @@ async def test_units_that_time_out_keep_the_connection_of_the_others() -> None:
             await bench.until(lambda: bench.values("link")["units_lost"] == 1)
             peer.gone = frozenset()
             await bench.until(lambda: good(bench))
+
+
+async def test_what_is_read_on_demand_is_read_again_when_its_unit_is_back() -> None:
+    groups = [{"name": "fast", "period_ms": 20}, {"name": "asked", "on_request": True}]
+    extra = {"b": {"group": "asked"}}
+    tags = {"a": "1/hr:1:INT", "b": "2/hr:2:INT"}
+    async with scripted(tags, groups=groups, extra=extra) as (wire, bench), bench.running() as device:
+        await bench.until(lambda: bench.statuses("asked")["b"] == GOOD and device.link_up)
+        wire.silent = {2}
+        await device.poll_now("asked")
+        await bench.until(lambda: bench.statuses("asked")["b"] == UNCERTAIN_NO_COMMUNICATION_LAST_USABLE)
+        wire.silent = set()
+        await bench.until(lambda: bench.statuses("asked")["b"] == GOOD)
