@@ -71,6 +71,16 @@ def test_of_two_and_eight_bytes_the_order_that_fits_is_named_too(
     assert "      help: with ;order=BADC it is 25\n" in out
 
 
+def test_bytes_that_are_no_time_are_called_so(
+    device: ModbusPeer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device.put(220, "4H", 0x2613, 0x0112, 0, 0)  # the 13th month
+    table = "name,address\nlast_service,hr:220:DT\n"
+    file = configuration(tmp_path, f"modbus://127.0.0.1:{device.port}/1", table=table)
+    assert live(file, tmp_path / "state") == 1
+    assert "error[D319] last_service hr:220:DT: the bytes are no date or time\n" in capsys.readouterr().out
+
+
 def test_nothing_is_written_and_one_connection_is_made_at_a_time(device: ModbusPeer, tmp_path: Path) -> None:
     file = configuration(tmp_path, f"modbus://127.0.0.1:{device.port}/1")
     assert live(file, tmp_path / "state") == 1

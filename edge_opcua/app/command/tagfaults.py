@@ -93,7 +93,9 @@ def _judge(device: DeviceConfig, tag: TagReading, driver: type[Driver]) -> tuple
         return "D352", Severity.WARNING, text, _fitting(device, tag, driver) or remedy("D352")
     if tag.status == BAD_SENSOR_FAILURE and not tag.said:
         better = _fitting(device, tag, driver)
-        return "D319", Severity.ERROR, f"{what}: the bytes are no number (NaN)", better or remedy("D319")
+        is_time = tag.place is not None and _is_time(tag.place)
+        text = f"{what}: the bytes are no {'date or time' if is_time else 'number (NaN)'}"
+        return "D319", Severity.ERROR, text, better or remedy("D319")
     severity = Severity.ERROR if is_bad(tag.status) else Severity.WARNING
     if not tag.said and tag.place is None and severity is Severity.WARNING:
         return "D384", severity, f"{what}: its value is old ({status_name(tag.status)})", remedy("D384")
@@ -110,6 +112,11 @@ def _without_address(sentence: str, address: str) -> str:
     """Leave out where the fault lies if the address says so already."""
     where = _WHERE.match(sentence)
     return sentence[where.end() :] if where and where[1] in address else sentence
+
+
+def _is_time(row: Row) -> bool:
+    codec = row.place.codec
+    return isinstance(codec, NumberCodec) and codec.type.form is not None
 
 
 def _fitting(device: DeviceConfig, tag: TagReading, driver: type[Driver]) -> str:
@@ -141,6 +148,8 @@ def _other_orders(
         codec = place.codec
         if not isinstance(codec, NumberCodec) or codec.count or len(wire) != codec.size_bytes:
             return
+        if codec.type.form is not None:
+            return  # a date or time has no size by which it could be told
         if row is not None and codec == row.place.codec:
             continue
         raw = codec.decode(wire)
