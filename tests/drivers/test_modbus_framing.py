@@ -173,6 +173,20 @@ def test_the_late_answer_of_a_unit_given_up_is_not_the_next_units() -> None:
         framing.feed(late, {0: TWO})
 
 
+def test_a_late_answer_is_dropped_also_while_nobody_asks() -> None:
+    framing = RtuFraming(noisy=False)
+    framing.frame(ONE)
+    late = rtu(1, registers(5))
+    assert framing.feed(late[:3], {0: ONE}) == []
+    framing.expired(0, ONE)
+    assert framing.feed(late[3:5], {}) == []
+    framing.frame(TWO)  # TCP loses nothing: the rest of it comes before the next answer
+    assert framing.feed(late[5:] + rtu(2, registers(8, 9)), {0: TWO}) == [(0, b"\0\x08\0\x09")]
+    assert framing.strays.late == 1
+    with pytest.raises(DeviceError, match="nobody had asked"):
+        framing.feed(late, {})
+
+
 def test_an_echo_is_taken_off_and_a_wrong_one_is_a_fault() -> None:
     framing = RtuFraming(echo=True)
     _, out = framing.frame(ONE)

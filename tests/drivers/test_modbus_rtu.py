@@ -216,6 +216,21 @@ async def test_rtu_goes_through_a_device_server() -> None:
         assert peer.connections == 2
 
 
+async def test_a_late_unit_behind_a_device_server_costs_the_others_nothing() -> None:
+    async with RtuPeer().behind_tcp() as peer:
+        peer.memory.registers[5] = 77
+        where, lines = f"modbus+rtutcp://127.0.0.1:{peer.port}", Lines()
+        slow, other = wire_of(where, 1, lines=lines), wire_of(where, 2, lines=lines)
+        async with opened(slow, other):
+            assert await read(other, one(2, 5)) == (b"\0\x4d",)
+            peer.delay_s = 0.18
+            with pytest.raises(DeviceTimeoutError):
+                await read(slow, one(1, 5))
+            await asyncio.sleep(0.06)  # it comes now, while nobody asks
+            assert await read(other, one(2, 5)) == (b"\0\x4d",)
+            assert (other.line.late, peer.connections) == (1, 1)
+
+
 @pytest.mark.parametrize(
     "where",
     [

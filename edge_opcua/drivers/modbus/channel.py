@@ -168,6 +168,8 @@ class _Opening:
             timeout=0,
             exclusive=True,
         )
+        with contextlib.suppress(OSError, ValueError):  # an FTDI chip would keep each answer for 16 ms
+            port.set_low_latency_mode(low_latency_settings=True)
         try:
             if self._rs485 is not None:
                 port.rs485_mode = serial.rs485.RS485Settings(

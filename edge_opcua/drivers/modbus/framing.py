@@ -144,10 +144,12 @@ class RtuFraming:
 
     Args:
         echo: Whether what is sent comes back first, as on two wires without suppression in the adapter.
+        noisy: Whether bytes may come out of nowhere, as on a serial line: they are cleared before a request.
     """
 
-    def __init__(self, *, echo: bool = False) -> None:
+    def __init__(self, *, echo: bool = False, noisy: bool = True) -> None:
         self.strays = Strays()
+        self._noisy = noisy
         self._echo = echo
         self._buffer = bytearray()
         self._echoed = b""
@@ -157,39 +159,43 @@ class RtuFraming:
         """See :class:`Framing`; the key is always 0."""
         body = bytes((ask.unit,)) + ask.pdu
         sent = body + checksum(body)
-        self._buffer.clear()
+        if self._noisy:
+            self._buffer.clear()
         self._echoed = sent if self._echo else b""
         return 0, sent
 
     def feed(self, chunk: bytes, flying: Mapping[int, Ask]) -> Answers:
         """See :class:`Framing`."""
         self._buffer += chunk
-        buffer = self._buffer
-        ask = flying.get(0)
-        if ask is None:
-            raise DeviceError(f"{len(buffer)} bytes came that nobody had asked for")
+        buffer, ask = self._buffer, flying.get(0)
         if self._echoed and not self._take_echo():
             return []
-        while len(buffer) >= 2:
-            if ask.unit != buffer[0] and buffer[0] in self._late:
-                if not self._drop_late(self._late[buffer[0]]):
-                    return []
-                continue
-            ask.check_head(buffer[0], buffer[1])
-            if len(buffer) > 2 and not buffer[1] & REFUSED and buffer[2] != ask.head[0]:
-                raise DeviceError(f"{ask.what}: the answer begins with {buffer.hex(' ')}")
-            size = ask.rtu_size(buffer)
-            if len(buffer) < size:
-                break
-            if len(buffer) > size:
-                raise DeviceError(f"{len(buffer) - size} bytes follow the answer")
-            answer = ask.answer(buffer[0], _checked(buffer, ask.what)[1:])
-            buffer.clear()
-            self._late.pop(ask.unit, None)
-            return [(0, answer)]
+        while buffer and buffer[0] in self._late and (ask is None or ask.unit != buffer[0]):
+            if not self._drop_late(self._late[buffer[0]]):
+                return []
+        if ask is not None:
+            return self._answers(buffer, ask) if len(buffer) >= 2 else []
+        stray = len(buffer)
+        buffer.clear()
+        if stray:
+            raise DeviceError(f"{stray} bytes came that nobody had asked for")
+        return []
+
+    def _answers(self, buffer: bytearray, ask: Ask) -> Answers:
+        ask.check_head(buffer[0], buffer[1])
+        if len(buffer) > 2 and not buffer[1] & REFUSED and buffer[2] != ask.head[0]:
+            raise DeviceError(f"{ask.what}: the answer begins with {buffer.hex(' ')}")
+        size = ask.rtu_size(buffer)
+        if len(buffer) > size:
+            raise DeviceError(f"{len(buffer) - size} bytes follow the answer")
         if len(buffer) > _MAX_FRAME:
             raise DeviceError(f"{len(buffer)} bytes are no frame")
-        return []
+        if len(buffer) < size:
+            return []
+        answer = ask.answer(buffer[0], _checked(buffer, ask.what)[1:])
+        buffer.clear()
+        self._late.pop(ask.unit, None)
+        return [(0, answer)]
 
     def _take_echo(self) -> bool:
         size = len(self._echoed)
@@ -203,6 +209,8 @@ class RtuFraming:
 
     def _drop_late(self, ask: Ask) -> bool:
         """Drop the answer of a unit that was given up, once it is whole; another frame of it is garbage."""
+        if len(self._buffer) < 2:
+            return False
         ask.check_head(self._buffer[0], self._buffer[1])
         size = ask.rtu_size(self._buffer)
         if len(self._buffer) < size:
@@ -216,7 +224,6 @@ class RtuFraming:
     def expired(self, key: int, ask: Ask) -> None:  # noqa: ARG002 - of the Protocol
         """See :class:`Framing`."""
         self._late[ask.unit] = ask
-        self._buffer.clear()
         self._echoed = b""
 
     def reset(self) -> None:

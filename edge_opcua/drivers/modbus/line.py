@@ -65,7 +65,10 @@ class Line:
     def __init__(self, settings: LineSettings) -> None:
         self.settings = settings
         self.connections = 0
-        self._framing: Framing = RtuFraming(echo=settings.echo) if settings.rtu else MbapFraming()
+        noisy = settings.serial is not None
+        self._framing: Framing = (
+            RtuFraming(echo=settings.echo, noisy=noisy) if settings.rtu else MbapFraming()
+        )
         self._overhead = _RTU_BYTES if settings.rtu else _MBAP_BYTES
         self._serial = settings.serial
         self._gap_s = settings.serial.gap_s if settings.serial else 0.0
