@@ -34,6 +34,7 @@ def cross_check(draft: Draft) -> None:
     _names(draft)
     for device in draft.devices:
         _device(draft, device)
+    _same_names(draft)
     _same_url(draft)
     for index, pipeline in draft.pipelines.items():
         _pipeline(draft, index, pipeline)
@@ -133,6 +134,25 @@ def split_url(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts if parts.scheme and (parts.netloc or parts.path) else None
+
+
+def _same_names(draft: Draft) -> None:
+    """Machines of one template have tags of their own; else the second's NodeIds would be taken (C193)."""
+    first: dict[tuple[str, str], DeviceDraft] = {}
+    said: set[str] = set()
+    for device in draft.devices:
+        machine = draft.document.machines.get(device.path)
+        for tag in device.tables.tags if machine else ():
+            template = machine.template if machine else ""
+            other = first.setdefault((template, tag.name), device)
+            if other is device or tag.node_id or template in said:
+                continue
+            said.add(template)
+            message = f"{quoted(device.name)} and {quoted(other.name)} both have a tag {quoted(tag.name)}"
+            help_text = (
+                f"in {tag.file} begin every name with a column of the machines, e.g. ${{name}}.{tag.name}"
+            )
+            draft.report((*device.path, "tags"), Problem("C134", message, help=help_text))
 
 
 def _same_url(draft: Draft) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from edge_opcua.config.compose import Composition
 from edge_opcua.config.environment import ENVIRONMENT_CODES
 from edge_opcua.config.locate import Path
 from edge_opcua.config.problem import Problem
@@ -21,7 +22,6 @@ from edge_opcua.config.schema import (
     PipelineConfig,
     TagConfig,
 )
-from edge_opcua.config.syntax import Document
 from edge_opcua.config.tagtable import TagTables
 from edge_opcua.config.validate import dotted
 from edge_opcua.core.ports import DriverPlugin
@@ -77,7 +77,7 @@ class Draft:
         unset: Paths of texts with a variable that is not set; nothing else is said about these.
     """
 
-    document: Document
+    document: Composition
     raw: Mapping[str, Any]
     config: EdgeConfig | None = None
     devices: list[DeviceDraft] = field(default_factory=list)

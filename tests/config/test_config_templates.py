@@ -79,11 +79,48 @@ def test_each_row_of_the_table_is_a_machine(tmp_path: Path) -> None:
     assert (result.config.templates, result.config.machines, result.config.include) == ((), (), ())
 
 
-def test_without_placeholders_all_machines_share_one_table(tmp_path: Path) -> None:
-    result = loaded(tmp_path, press="name,address,unit\nforce,r1:REAL,kN\n")
+def test_machines_with_the_same_names_of_tags_are_told_how_to_differ(tmp_path: Path) -> None:
+    result = loaded(tmp_path, press="name,address,unit\nforce,r1:REAL,kN\nmode,r2:UINT,\n")
+    assert (only(result).code, only(result).place.line) == ("C134", 12)
+    assert "${name}.force" in only(result).help
+
+
+def test_a_node_id_of_its_own_lets_a_name_stand_twice(tmp_path: Path) -> None:
+    tags = "name,address,unit,node_id\nforce,r${no}:REAL,kN,Hall.${name}.force\n"
+    result = loaded(tmp_path, press=tags)
     assert result.config is not None
-    first, second = result.config.devices
-    assert first.tags is second.tags
+    assert [device.tags[0].node_id for device in result.config.devices] == ["Hall.p1.force", "Hall.p2.force"]
+
+
+def test_pipelines_and_outputs_are_made_for_each_machine(tmp_path: Path) -> None:
+    parts = """
+    [[templates.devices.captures]]
+    name = "stroke"
+    sequence = "r0:UINT"
+    samples = "r100:INT[2000]"
+    sample_rate_hz = 10000
+  [[templates.pipelines]]
+  name = "${name}-wear"
+  model = "wear"
+  capture = "${name}/stroke"
+  context = ["${name}/${name}.force"]
+  [[templates.outputs]]
+  name = "${name}-verdict"
+  device = "${name}"
+  db = "DB${no}"
+  pipeline = "${name}-wear"
+"""
+    text = MAIN.replace("[[machines]]", parts + "\n[[machines]]")
+    result = loaded(tmp_path, main=text)
+    assert result.problems == ()
+    assert result.config is not None
+    assert [one.capture for one in result.config.pipelines] == ["p1/stroke", "p2/stroke"]
+    assert [(one.device, one.db) for one in result.config.outputs] == [("p1", "DB1"), ("p2", "DB2")]
+    wrong = loaded(tmp_path, main=text.replace("${name}.force", "${name}.farce"))
+    assert [(code, origin) for code, _, _, origin in found(wrong)] == [
+        ("C112", "presses.csv:2 (p1)"),
+        ("C112", "presses.csv:3 (p2)"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +129,10 @@ def test_without_placeholders_all_machines_share_one_table(tmp_path: Path) -> No
         ("name,address,unit\n${name}.a,r1:REAL,kN\n${name}.a,r2:REAL,kN\n", ["T203", "T203"]),
         ("name,address,unit\n${name}.a,r${no}:${host},kN\n", ["T211", "T211"]),
         ("name,address,unit,low,high\n${name}.a,r1:REAL,kN,${no},1\n", ["T227", "T227"]),
-        ("name,address,unit\n${name}.a,r1:REAL,kN\n${host},r2:REAL,kN\none,r3:REAL,kN\n", ["T203"]),
+        (
+            "name,address,unit\n${name}.a,r1:REAL,kN\n${name}.${host},r2:REAL,kN\n${name}.one,r3:REAL,kN\n",
+            ["T203"],
+        ),
         ("name,address,unit\n${naem}.a,r1:REAL,kN\n", ["T257", "T257"]),
     ],
 )

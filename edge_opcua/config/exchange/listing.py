@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from edge_opcua.config.codes import codes
 from edge_opcua.config.problem import Place, Problem, Severity, quoted
 from edge_opcua.config.tags import TAG_PATTERN, Access
 
@@ -172,7 +173,8 @@ class Listing:
     def skip(self, line: int, why: UntranslatableError) -> None:
         """Note a row that is left out: a warning; a notice where it is no tag of a device at all (T238)."""
         severity = Severity.NOTICE if why.code == "T238" else Severity.WARNING
-        self._add(line, why.code, str(why), why.hint, severity)
+        remedy = why.hint or (codes()[why.code].remedy if severity is Severity.WARNING else "")
+        self._add(line, why.code, str(why), remedy, severity)
 
     def note(self, line: int, code: str, message: str, hint: str = "") -> None:
         """Note something that is worth knowing of a row that is taken."""
