@@ -63,6 +63,8 @@ _ADDRESSES: Final = """\
 | | e.g. `Program:Main.Pump[3].Speed:REAL`, `Recipe:DINT[10]`, `@4/154/3:BYTES[32]` |
 | modbus | `[unit/]area:number[.bit]:TYPE[;order=CDAB][;base=1]` |
 | | e.g. `1/hr:100:REAL`, `3/hr:20.4:BOOL`, `1/hr:100:INT[2000]` |
+| opcua | `[ns=index;\\|nsu=URI;]s=name:TYPE[;from=element]`, also `i=`, `g=`, `b=` |
+| | e.g. `ns=3;s="DB1"."speed":REAL`, `nsu=http://acme.com/plc/;i=1001:DINT[8]`, `i=2258:LDT` |
 | s7 | `DBn.DBXbyte.bit:BOOL`, `DBn.DBDbyte:TYPE`, `MWbyte:TYPE` |
 | | e.g. `DB10.DBD16:REAL`, `DB1.DBX0.3:BOOL`, `DB10.DBB38:STRING[16]` |
 

@@ -12,6 +12,7 @@ from edge_opcua.drivers.ethernetip.settings import EipOptions
 from edge_opcua.drivers.iec import TYPES
 from edge_opcua.drivers.linkstate import State
 from edge_opcua.drivers.modbus.settings import ModbusOptions
+from edge_opcua.drivers.opcuaclient.settings import OpcUaOptions
 from edge_opcua.drivers.options import DriverOptions
 from edge_opcua.drivers.s7.settings import S7Options
 from edge_opcua.plugins import DRIVERS, InstalledPlugins
@@ -22,6 +23,7 @@ VERDICT = re.compile(r"done|todo|exempt: .+")
 OPTIONS: dict[str, type[DriverOptions]] = {
     "ethernet-ip": EipOptions,
     "modbus": ModbusOptions,
+    "opcua": OpcUaOptions,
     "s7": S7Options,
 }
 
@@ -56,6 +58,7 @@ def default_text(value: object) -> str:
     [
         ("## EtherNet/IP (`ethernet-ip`)", "ethernet-ip"),
         ("## Modbus (`modbus`)", "modbus"),
+        ("## OPC UA (`opcua`)", "opcua"),
         ("## S7 (`s7`)", "s7"),
     ],
 )

@@ -159,7 +159,7 @@ async def test_all_types_arrive_exactly_over_an_encrypted_connection(plc: OpcUaS
 
 
 @pytest.mark.parametrize(
-    "options", [{"mode": "Sign"}, {"security": "None"}, {"register_nodes": False}], ids=str
+    "options", [{"security_mode": "Sign"}, {"security": "None"}, {"register_nodes": False}], ids=str
 )
 async def test_values_are_the_same_however_they_are_asked_for(
     plc: OpcUaServer, own: Pki, options: dict[str, Any]

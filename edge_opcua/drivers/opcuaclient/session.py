@@ -336,7 +336,7 @@ def choose(offers: Sequence[Offer], options: OpcUaOptions, where: str) -> Offer:
         DeviceError: There is none (D370).
     """
     wanted = POLICIES if options.security == AUTO else (options.security,)
-    mode = NONE if options.security == NONE else options.mode
+    mode = NONE if options.security == NONE else options.security_mode
     for policy in wanted:
         for offer in offers:
             if (offer.policy, offer.mode) == (policy, mode):

@@ -50,7 +50,7 @@ class OpcUaOptions(DriverOptions):
             "everybody on the network could read along and answer in the server's place.",
         )
     )
-    mode: Literal["SignAndEncrypt", "Sign"] = Field(
+    security_mode: Literal["SignAndEncrypt", "Sign"] = Field(
         default="SignAndEncrypt", description="Whether messages are encrypted, or only signed."
     )
     server_certificate: Path | None = Field(

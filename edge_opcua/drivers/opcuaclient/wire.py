@@ -15,7 +15,7 @@ from edge_opcua.drivers.opcuaclient import content, messages
 from edge_opcua.drivers.opcuaclient.address import Node, OpcUaAddress, Space
 from edge_opcua.drivers.opcuaclient.messages import Cell, ServiceRefusedError
 from edge_opcua.drivers.opcuaclient.names import Names
-from edge_opcua.drivers.opcuaclient.reasons import refusal, write_refusal
+from edge_opcua.drivers.opcuaclient.reasons import refusal, status_text, write_refusal
 from edge_opcua.drivers.opcuaclient.session import Access, Offer, Session
 from edge_opcua.drivers.opcuaclient.settings import OpcUaOptions, OpcUaShape
 from edge_opcua.drivers.planner import Place, Request
@@ -33,6 +33,17 @@ _TOO_MUCH: Final = (
     ua.StatusCodes.BadRequestTooLarge,
     ua.StatusCodes.BadEncodingLimitsExceeded,
 )
+
+
+# A server that has no time or room now (Part 4 §7.38.2): the same is asked again.
+_BUSY: Final = (
+    0x80EE0000,  # BadServerTooBusy
+    ua.StatusCodes.BadTcpServerTooBusy,
+    ua.StatusCodes.BadResourceUnavailable,
+    ua.StatusCodes.BadOutOfMemory,
+)
+_BUSY_RETRIES: Final = 3
+_BUSY_PAUSE_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +168,7 @@ class OpcUaWire:
                 continue
             each, cells = next(found)
             if isinstance(cells, ServiceRefusedError):
-                answers.append(await self._reconsider(request, cells))
+                answers.append(await self._reconsider(each, cells))
             else:
                 answers.append(self._judge(each, cells))
         return answers
@@ -188,13 +199,25 @@ class OpcUaWire:
                 future.cancel()
         return answers
 
-    async def _reconsider(self, request: Request, refused: ServiceRefusedError) -> Sequence[Reading]:
-        """Ask again for less at once, if that is why a whole Read was refused."""
+    async def _reconsider(self, prepared: _Prepared, refused: ServiceRefusedError) -> Sequence[Reading]:
+        """Ask a busy server again, and one that cannot do so much at once for less."""
         self.traffic.errors += 1
-        if refused.status & 0xFFFF0000 not in _TOO_MUCH or len(request.fragments) == 1:
+        status, request = refused.status & 0xFFFF0000, prepared.request
+        if status in _BUSY:
+            return await self._ask_busy(prepared, status)
+        if status not in _TOO_MUCH or len(request.fragments) == 1:
             raise DeviceError(refusal(refused.status).of(self._access.endpoint.name))
         self._least_refused = min(self._least_refused, len(request.fragments))
         return await self._read_halves(request)
+
+    async def _ask_busy(self, prepared: _Prepared, status: int) -> Sequence[Reading]:
+        for _ in range(_BUSY_RETRIES):
+            await self._clock.sleep(_BUSY_PAUSE_S)
+            (cells,) = await self._ask(self.session, (prepared,))
+            if not isinstance(cells, ServiceRefusedError):
+                return self._judge(prepared, cells)
+        reason = f"D378 {self._access.endpoint.name} is busy ({status_text(status)})"
+        return [Fault(FaultKind.BUSY, reason)] * len(prepared.request.fragments)
 
     async def _read_halves(self, request: Request) -> Sequence[Reading]:
         known = self._halves.get(id(request))
