@@ -20,9 +20,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from edge_opcua.sim.s7lists import NamePlate, status_list
+
 PDU_BYTES: Final = 480
 MAX_CONNECTIONS: Final = 32
 HANDSHAKE_S: Final = 3.0
+MARKER_BYTES: Final = 256
 _KEEPALIVE_S: Final = 10
 _MAX_FRAME_BYTES: Final = 1024
 _MAX_PENDING_BYTES: Final = 64 * 1024
@@ -40,6 +43,8 @@ _S7: Final = 0x32
 _JOB, _ACK, _ACK_DATA, _USERDATA = 1, 2, 3, 7
 _READ, _WRITE, _SETUP = 0x04, 0x05, 0xF0
 _AREA_DB: Final = 0x84
+_AREA_MARKERS: Final = 0x83
+_READ_LIST: Final = (4, 1)  # group and subfunction of a system request
 _OK, _DENIED, _OUT_OF_RANGE, _BAD_TYPE, _NO_OBJECT = 0xFF, 0x03, 0x05, 0x06, 0x0A
 _ERROR_FUNCTION: Final = 0x8104  # this function is not implemented here
 _ERROR_PDU_SIZE: Final = 0x8500  # the answer would not fit the negotiated PDU
@@ -97,12 +102,22 @@ class S7Server:
         blocks: The data blocks that exist.
         rack: Rack that clients have to ask for.
         slots: Slots that answer (an S7-1500 does on 0 and on 1).
+
+    Attributes:
+        blocks: The data blocks by number.
+        markers: The markers (M).
+        plate: Who the CPU says it is.
+        stopped: Whether it says that it is in STOP.
+        requests: Requests that have come.
     """
 
     def __init__(
         self, blocks: Iterable[DataBlock], *, rack: int = 0, slots: frozenset[int] = frozenset({0, 1})
     ) -> None:
         self.blocks = {block.number: block for block in blocks}
+        self.markers = DataBlock(0, MARKER_BYTES, writable=True)
+        self.plate = NamePlate()
+        self.stopped = False
         self.requests = 0
         self._places = frozenset(rack << 5 | slot for slot in slots)
         self._jobs: deque[_Job] = deque()
@@ -136,7 +151,7 @@ class S7Server:
 
     def end_scan(self) -> None:
         """Show the result of the scan to the readers and answer the writers."""
-        for block in self.blocks.values():
+        for block in (*self.blocks.values(), self.markers):
             block.image = bytes(block.memory)
         while self._jobs:
             job = self._jobs.popleft()
@@ -196,6 +211,8 @@ class S7Server:
         if (kind, syntax) != (0x12, 0x10) or (size != _BIT and size not in _ITEM_BYTES):
             return _Address(_BAD_TYPE)
         block = self.blocks.get(number) if area == _AREA_DB else None
+        if area == _AREA_MARKERS:
+            block = self.markers
         if block is None:
             return _Address(_NO_OBJECT)
         start, bit = divmod(int.from_bytes(where, "big"), 8)
@@ -344,7 +361,7 @@ class _Connection(asyncio.Protocol):
         parameters = pdu[_HEADER.size : _HEADER.size + parameter_bytes]
         data = pdu[_HEADER.size + parameter_bytes :]
         if kind == _USERDATA:
-            self._send(_userdata_refusal(reference, parameters))
+            self._send(_system_answer(reference, parameters, data, self._server))
         elif kind != _JOB:
             raise _MalformedError
         elif parameters[0] == _SETUP:
@@ -427,12 +444,19 @@ def _refusal(reference: int, error: int) -> bytes:
     return _HEADER.pack(_S7, _ACK, 0, reference, 0, 0) + error.to_bytes(2, "big")
 
 
-def _userdata_refusal(reference: int, parameters: bytes) -> bytes:
-    """Refuse a request for system data (SZL, clock, block lists), none of which this PLC has."""
+def _system_answer(reference: int, parameters: bytes, asked: bytes, server: S7Server) -> bytes:
+    """Answer with a system status list; the clock, lists of blocks and the like are refused."""
     if len(parameters) < 8:
         raise _MalformedError
     group, subfunction, sequence = parameters[5], parameters[6], parameters[7]
     answer = bytes((0, 1, 0x12, 8, 0x12, 0x80 | group & 0x0F, subfunction, sequence, 0, 0))
-    answer += _ERROR_FUNCTION.to_bytes(2, "big")
-    data = struct.pack(">BBH", _NO_OBJECT, 0, 0)
+    content = None
+    if (group & 0x0F, subfunction) == _READ_LIST and len(asked) == 8:
+        content = status_list(int.from_bytes(asked[4:6], "big"), server.plate, stopped=server.stopped)
+    if content is None:
+        answer += _ERROR_FUNCTION.to_bytes(2, "big")
+        data = struct.pack(">BBH", _NO_OBJECT, 0, 0)
+    else:
+        answer += b"\0\0"
+        data = struct.pack(">BBH", _OK, 0x09, len(content)) + content
     return _HEADER.pack(_S7, _USERDATA, 0, reference, len(answer), len(data)) + answer + data

@@ -17,7 +17,7 @@ TIMEOUT_S = 0.3
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[int]:
+async def cpu() -> AsyncIterator[tuple[S7Server, int]]:
     """A CPU in slot 2 alone."""
     block = DataBlock(10, 64, writable=True)
     block.memory[:] = struct.pack(">fhH", 23.5, -7, 9) + bytes(56)
@@ -26,10 +26,15 @@ async def port() -> AsyncIterator[int]:
     server.begin_scan()
     server.end_scan()
     before = bytes(block.memory)
-    yield made
+    yield server, made
     server.begin_scan()
     assert bytes(block.memory) == before  # nothing was written
     server.close()
+
+
+@pytest.fixture
+def port(cpu: tuple[S7Server, int]) -> int:
+    return cpu[1]
 
 
 async def found(port: int, query: str = "", *reads: str) -> list[Finding]:
@@ -42,8 +47,9 @@ async def test_a_cpu_is_found_in_its_slot(port: int) -> None:
     assert (connect.step, connect.code) == ("connect", "")
     assert protocol.facts["url"] == f"s7://127.0.0.1:{port}?rack=0&slot=2"
     assert "rack 0 slot 2" in protocol.text
-    assert (identity.step, identity.text) == ("identity", "does not say who it is")
-    assert "not known" in access.text
+    assert identity.text == "Simulated S7 EDGE-OPCUA SIM V1.0.0 SIMULATED, RUN"
+    assert identity.facts["serial"] == "SIM 1"
+    assert access.facts["put_get"]
     assert access.facts["requests"] >= 4
 
 
@@ -72,6 +78,23 @@ async def test_a_cpu_that_forbids_put_get_is_said_to(port: int) -> None:
         findings = await found(lying, "?rack=0&slot=2")
     assert (findings[-1].step, findings[-1].code) == ("browse", "D331")
     assert "PUT/GET" in findings[-1].text
+
+
+async def test_a_stopped_cpu_is_said_to_be_stopped(cpu: tuple[S7Server, int]) -> None:
+    cpu[0].stopped = True
+    _, _, identity, *_ = await found(cpu[1])
+    assert (identity.code, identity.facts["state"]) == ("D333", "STOP")
+    assert "STOP" in identity.text
+
+
+async def test_a_cpu_that_does_not_say_who_it_is_is_looked_at_all_the_same(port: int) -> None:
+    def unknown(frame: bytes) -> bytes:  # no such list (0xD401)
+        return frame if frame[8] != 7 else frame[:27] + b"\xd4\x01" + frame[29:]
+
+    async with relayed(port, unknown) as lying:
+        _, _, identity, access = await found(lying, "?rack=0&slot=2")
+    assert identity.text == "does not say who it is"
+    assert access.facts["put_get"]
 
 
 async def test_nobody_there_is_one_finding(port: int) -> None:

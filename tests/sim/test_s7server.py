@@ -163,7 +163,7 @@ async def test_a_bad_item_of_a_read_spoils_only_itself(plc: Plc) -> None:
             item(BYTE, 1, 11, 0),
             item(BYTE, 2, 10, 63),
             item(0x1C, 1, 10, 0),
-            item(BYTE, 1, 10, 0, area=0x83),
+            item(BYTE, 1, 10, 0, area=0x81),  # inputs
             item(BYTE, 2, 10, 6),
         )
 
@@ -218,8 +218,36 @@ async def test_functions_this_plc_does_not_have_are_refused(plc: Plc) -> None:
         client.send(b"\x29" + bytes(15))  # stop
         assert (await client.answer())[10:12] == b"\x81\x04"
 
-        client.send(bytes.fromhex("0001120411440100"), bytes.fromhex("ff090004001c0000"), kind=7)  # read SZL
+        client.send(
+            bytes.fromhex("0001120411440100"), bytes.fromhex("ff09000400a00000"), kind=7
+        )  # diagnostics
         assert bytes.fromhex("8104") in await client.answer()
+        client.send(bytes.fromhex("0001120411470100"), bytes.fromhex("0a000000"), kind=7)  # clock
+        assert bytes.fromhex("8104") in await client.answer()
+
+
+async def test_it_says_who_it_is_and_whether_it_runs(plc: Plc) -> None:
+    def asked(szl: str) -> bytes:
+        return bytes.fromhex(f"ff090004{szl}0000")
+
+    request = bytes.fromhex("0001120411440100")
+    async with connected(plc) as client:
+        client.send(request, asked("001c"), kind=7)
+        assert b"Simulated S7" in await client.answer()
+        client.send(request, asked("0424"), kind=7)
+        running = await client.answer()
+        plc.server.stopped = True
+        client.send(request, asked("0424"), kind=7)
+        stopped = await client.answer()
+    # SZL 0x0424: the last half-byte of the fourth byte is the mode, 8 RUN and 4 STOP.
+    assert [answer[-17] for answer in (running, stopped)] == [8, 4]
+
+
+async def test_markers_are_read_and_written(plc: Plc) -> None:
+    plc.server.markers.memory[3] = 7
+    plc.scan()
+    async with connected(plc) as client:
+        assert (await client.read(item(BYTE, 1, 0, 3, area=0x83)))[-1] == 7
 
 
 async def test_a_write_whose_values_are_missing_or_misfit_is_refused(plc: Plc) -> None:
