@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from edge_opcua.app.changes import Change, Changes
-from edge_opcua.app.impact import device_blocks
+from edge_opcua.app.impact import Impact, device_blocks
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import paused, settle
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
@@ -25,6 +25,7 @@ from edge_opcua.core.values import (
     is_bad,
     status_name,
 )
+from edge_opcua.core.worker import Worker
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.poller import Device, build_device
 from edge_opcua.errors import ConfigError
@@ -36,6 +37,7 @@ RECORDS = "records"
 RELEASE_S = 0.4
 TELL_S = 0.1
 STOP_S = 2.0
+BUILD_S = 25.0
 
 _Part = TypeVar("_Part", Device, Executor)
 
@@ -86,6 +88,7 @@ class _Plant:
         self.pausing: frozenset[str] = frozenset()
         self._child = child
         self._lines = Lines(child.state_dir)
+        self._worker = Worker("io.change")
         self._group = asyncio.TaskGroup()
         self._running: dict[str, _Running[Device]] = {}
         self._writing: dict[str, _Running[Executor]] = {}
@@ -104,17 +107,21 @@ class _Plant:
 
     async def change(self, change: Change) -> None:
         """Stop what goes or changes, the outputs first, and start what comes; the others do not notice."""
-        impact = change.impact
+        # Beside the event loop: a hundred thousand tags take seconds, and the other devices are polled on.
+        impact = await self._worker.call(lambda: change.impact, timeout_s=BUILD_S)
         self.pausing = frozenset(impact.stopped_devices)
         try:
             await self._stop_outputs(impact.stopped_outputs)
             await self._stop_devices(impact.stopped_devices)
             self.config = change.new
-            self._carry_over(change)
-            self._build(impact.started_devices, impact.started_outputs)
+            await self._worker.call(self._rebuild, change, impact, timeout_s=BUILD_S)
             self._start(impact.started_devices, impact.started_outputs)
         finally:
             self.pausing = frozenset()
+
+    def _rebuild(self, change: Change, impact: Impact) -> None:
+        self._carry_over(change)
+        self._build(impact.started_devices, impact.started_outputs)
 
     def _build(self, devices: Iterable[str], outputs: Iterable[str]) -> None:
         bus, clock, config = self._child.bus, self._child.clock, self.config

@@ -95,6 +95,11 @@ class BlockLayout:
         """Return type and index in its column of a scalar row; the index is -1 for arrays and strings."""
         return SCALARS[self.kinds[row]], int(self._index[row])
 
+    def places_of(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int32]:
+        """Return the indices of many rows in their columns, -1 for arrays and strings."""
+        found: npt.NDArray[np.int32] = self._index[rows]
+        return found
+
 
 class TagBatch:
     """One batch of one block: columns over one contiguous buffer that belongs to its holder alone.
@@ -232,15 +237,26 @@ class TagBatch:
             How many there are.
         """
         mine, theirs = self.layout, other.layout
-        taken = 0
-        for name, row in mine.rows.items():
-            there = theirs.rows.get(name)
-            if there is None:
-                continue
-            if mine.kinds[row] != theirs.kinds[there] or mine.lengths[row] != theirs.lengths[there]:
-                continue
-            self.set(row, other.value(there))
-            self.status[row] = other.status[there]
-            self.source_ns[row], self.server_ns[row] = other.source_ns[there], other.server_ns[there]
-            taken += 1
-        return taken
+        there = theirs.rows
+        pairs = [(row, there[name]) for name, row in mine.rows.items() if name in there]
+        if not pairs:
+            return 0
+        rows, from_rows = np.array(pairs, np.intp).T
+        same = (mine.kinds[rows] == theirs.kinds[from_rows]) & (
+            mine.lengths[rows] == theirs.lengths[from_rows]
+        )
+        rows, from_rows = rows[same], from_rows[same]
+        for name in ("status", "source_ns", "server_ns"):
+            getattr(self, name)[rows] = getattr(other, name)[from_rows]
+        self._take_values(other, rows, from_rows)
+        return len(rows)
+
+    def _take_values(
+        self, other: TagBatch, rows: npt.NDArray[np.intp], from_rows: npt.NDArray[np.intp]
+    ) -> None:
+        places, from_places = self.layout.places_of(rows), other.layout.places_of(from_rows)
+        for scalar, column in self._columns.items():
+            chosen = (places >= 0) & (self.layout.kinds[rows] == scalar)
+            column[places[chosen]] = other.column(scalar)[from_places[chosen]]
+        for row, there in zip(rows[places < 0].tolist(), from_rows[places < 0].tolist(), strict=True):
+            self.set_array(row, other.array(there))

@@ -11,9 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_opcua.core.batch import BlockLayout, TagBatch
 from edge_opcua.core.bus import BlockReader, BlockWriter, Bus
 from edge_opcua.core.segment import Segment
-from edge_opcua.core.values import BlockSpec, Policy, Scalar, TagSpec
+from edge_opcua.core.values import (
+    BAD_WAITING_FOR_INITIAL_DATA,
+    GOOD,
+    BlockSpec,
+    Policy,
+    Scalar,
+    TagSpec,
+)
 from edge_opcua.errors import BusError
 
 N = TagSpec("n", Scalar.UINT64)
@@ -169,6 +177,41 @@ def test_what_is_gone_is_freed_and_many_changes_leave_nothing() -> None:
     assert len(bus.segments) == 2
     assert seen(bus.reader("a", from_newest=False)) == [1]
     bus.close()
+
+
+KINDS = [(Scalar.UINT64, 0), (Scalar.DOUBLE, 0), (Scalar.BOOLEAN, 3), (Scalar.STRING, 3), (Scalar.UINT64, 3)]
+ROWS = st.lists(
+    st.builds(
+        lambda name, kind: TagSpec(name, *kind),
+        st.sampled_from([f"t{i}" for i in range(6)]),
+        st.sampled_from(KINDS),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda tag: tag.name,
+)
+
+
+@given(ROWS, ROWS)
+def test_rows_that_stay_are_taken_over_and_no_others(old: list[TagSpec], new: list[TagSpec]) -> None:
+    before = TagBatch(BlockLayout(BlockSpec("b", tuple(old), 2)))
+    after = TagBatch(BlockLayout(BlockSpec("b", tuple(new), 2)))
+    for row, tag in enumerate(old):
+        value = "ab" if tag.type is Scalar.STRING else [1, 0] if tag.length else 1
+        before.set(row, value)
+        before.status[row], before.source_ns[row], before.server_ns[row] = GOOD, 10 + row, 20 + row
+    assert after.take_rows(before) == len(set(old) & set(new))
+    for row, tag in enumerate(new):
+        if tag not in old:
+            assert after.status[row] == BAD_WAITING_FOR_INITIAL_DATA
+            continue
+        there = old.index(tag)
+        assert str(after.value(row)) == str(before.value(there))
+        assert (after.status[row], after.source_ns[row], after.server_ns[row]) == (
+            GOOD,
+            10 + there,
+            20 + there,
+        )
 
 
 SPECS = st.lists(
