@@ -224,6 +224,8 @@ class _Outcome:
         if accepted.renamed:
             lines.append(f"renamed  {_some([f'{old} -> {new}' for old, new in accepted.renamed])}")
         lines.append(f"skipped  {len(self.skipped)}")
+        if self.listing.others:
+            lines.append(f"besides  {self.listing.others} folders, comments and definitions")
         if accepted.groups and self.written:
             lines += ["", f"add to the device in {self.config_file}:"]
             for name, period_ms in accepted.groups.items():
@@ -257,6 +259,7 @@ class _Outcome:
             "replaced": self.accepted.replaced,
             "renamed": [{"old": old, "new": new} for old, new in self.accepted.renamed],
             "skipped": len(self.skipped),
+            "others": self.listing.others,
             "groups": self.accepted.groups,
             "problems": [problem.as_json() for problem in self.problems],
         }

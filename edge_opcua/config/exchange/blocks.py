@@ -364,6 +364,7 @@ class _Layout:
                 self._single(member.type, member, inside, level)
 
     def _single(self, declared: _Type, member: _Member, path: tuple[str, ...], level: int) -> None:
+        self._listing.visit(self._line)
         name = declared.name.upper()
         if name == "BOOL":
             self._emit(path, member, "BOOL", bit=self._next_bit())

@@ -170,6 +170,7 @@ class _Reader:
 
     def node(self, node: JsonObject, scope: _Scope, *, is_root: bool = False) -> None:
         """Add whatever is in a node."""
+        self._listing.visit(node.line)
         kind, name = node.text("tagType"), node.text("name")
         if kind == "UdtType" or name == "_types_":
             self._listing.others += 1
@@ -189,14 +190,19 @@ class _Reader:
             self._atomic(node, scope)
 
     def _instance(self, node: JsonObject, scope: _Scope) -> None:
-        name, type_id = node.text("name"), node.text("typeId")
+        name = node.text("name")
         try:
-            chain = self._chain(type_id)
+            chain = self._chain(node.text("typeId"))
+            inside = self._inside(node, chain, scope)
         except UntranslatableError as exc:
-            self._listing.skip(
-                node.line, UntranslatableError(f"{quoted(name)}: {exc}", code=exc.code, hint=exc.hint)
-            )
+            self._listing.skip(node.line, exc.about(name))
             return
+        for member in _members([*chain, node]):
+            self.node(member, inside)
+
+    def _inside(self, node: JsonObject, chain: list[JsonObject], scope: _Scope) -> _Scope:
+        """Return the scope of an instance's members: its parameters over those of its definitions."""
+        name = node.text("name")
         inside = scope.below(name)
         inside.parameters = {
             **scope.parameters,
@@ -209,8 +215,7 @@ class _Reader:
                 inside.parameters[key] = _filled(
                     value, scope.parameters if part is node else inside.parameters
                 )
-        for member in _members([*chain, node]):
-            self.node(member, inside)
+        return inside
 
     def _chain(self, type_id: str) -> list[JsonObject]:
         """Return the definitions of a type, the one it inherits from first."""

@@ -167,6 +167,7 @@ class _Reader:
 
     def _value(self, path: str, name: str, member: _Member, unit: str, level: int) -> None:
         """Add a tag or member, or what is in it."""
+        self._listing.visit(self._line)
         kind = member.data_type.upper()
         is_plain = kind in logix.LOGIX_TYPES
         if is_plain and len(member.sizes) <= 1:

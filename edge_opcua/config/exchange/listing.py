@@ -13,6 +13,7 @@ from edge_opcua.config.problem import Place, Problem, Severity, quoted
 from edge_opcua.config.tags import TAG_PATTERN, Access
 
 MAX_TAGS: Final = 200_000
+MAX_PARTS: Final = 300_000
 MAX_TEXT: Final = 4_096
 _MAX_NAME: Final = 128
 _MAX_GROUP: Final = 64
@@ -148,6 +149,7 @@ class Listing:
         tags: What can become a tag, in the order of the file.
         problems: What cannot, and what is lost; warnings for rows left out, notices for the rest.
         others: Entries that are no tags of a device at all: folders, comments.
+        visited: Parts of structures looked at so far.
     """
 
     file: str
@@ -155,6 +157,17 @@ class Listing:
     tags: list[ListedTag] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     others: int = 0
+    visited: int = 0
+
+    def visit(self, line: int) -> None:
+        """Count one part of a structure, since structures in structures may become any number.
+
+        Raises:
+            ListError: There are too many (T253).
+        """
+        self.visited += 1
+        if self.visited > MAX_PARTS:
+            raise ListError(f"has more than {MAX_PARTS} members in its structures", code="T253", line=line)
 
     def take(self, tag: ListedTag) -> None:
         """Add a tag.

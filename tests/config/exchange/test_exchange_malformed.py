@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_opcua.config.exchange import listing
 from edge_opcua.config.exchange.formats import PRODUCTS, read_list
 from edge_opcua.config.exchange.listing import ListError, Target
 from edge_opcua.config.exchange.xmltree import read_xml
@@ -128,12 +129,38 @@ def test_types_that_contain_themselves_end() -> None:
     assert not imported(circle.encode(), MODBUS)[1].taken
 
 
+def test_structures_in_structures_end_before_the_memory_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_PARTS", 20_000)  # the real bound takes seconds to reach
+    layers = [f'{{"name":"T{at}","tagType":"UdtType","tags":[{nested(at)}]}}' for at in range(12)]
+    tree = f'{{"tags":[{{"name":"_types_","tagType":"Folder","tags":[{",".join(layers)}]}},{nested(0)}]}}'
+    assert refusal(tree.encode(), MODBUS) == "T253"
+    members = "".join(f'<Member Name="M{at}" DataType="U{{next}}" Dimension="0"/>' for at in range(10))
+    types = "".join(
+        f'<DataType Name="U{at}"><Members>{members.replace("{next}", str(at + 1))}</Members></DataType>'
+        for at in range(12)
+    )
+    tag = '<Tags><Tag Name="A" DataType="U0" ExternalAccess="Read Only"/></Tags>'
+    project = f"<Controller><DataTypes>{types}</DataTypes>{tag}</Controller>"
+    assert refusal(f"<RSLogix5000Content>{project}</RSLogix5000Content>".encode(), LOGIX) == "T253"
+    udts = "".join(
+        f'TYPE "U{at}"\nSTRUCT\nA : Array[1..20] of "U{at + 1}";\nEND_STRUCT;\nEND_TYPE\n' for at in range(9)
+    )
+    last = (
+        'TYPE "U9"\nSTRUCT\nC : Char;\nEND_STRUCT;\nEND_TYPE\nDATA_BLOCK "DB1"\n"U0"\nBEGIN\nEND_DATA_BLOCK\n'
+    )
+    assert refusal((udts + last).encode(), S7) == "T253"
+
+
+def nested(at: int) -> str:
+    return ",".join(f'{{"name":"x{n}","tagType":"UdtInstance","typeId":"T{at + 1}"}}' for n in range(10))
+
+
 def test_a_cell_of_a_million_characters_costs_its_row() -> None:
     text = f"Tag Name,Address,Data Type\n{'a' * 10**6},400001,Float\nb,400003,{'x' * 10**6}\nc,400005,Float\n"
-    listing, accepted = imported(text.encode(), MODBUS)
+    found, accepted = imported(text.encode(), MODBUS)
     assert accepted.taken == ["c"]
-    assert said(listing) == [(2, "T245"), (3, "T237")]
-    assert max(len(problem.message) for problem in listing.problems) < 200
+    assert said(found) == [(2, "T245"), (3, "T237")]
+    assert max(len(problem.message) for problem in found.problems) < 200
 
 
 def test_an_array_of_billions_is_refused() -> None:
@@ -142,9 +169,9 @@ def test_an_array_of_billions_is_refused() -> None:
         b"A : Array[0..60000, 0..60000] of Int;\nEND_STRUCT;\nBEGIN\nEND_DATA_BLOCK\n"
     )
     assert [code for _, code in said(imported(source, S7)[0])] == ["T243"]
-    listing, _ = imported(
+    found, _ = imported(
         b"<RSLogix5000Content><Controller><Tags>"
         b'<Tag Name="A" DataType="STRING" Dimensions="9999 9999"/></Tags></Controller></RSLogix5000Content>',
         LOGIX,
     )
-    assert [code for _, code in said(listing)] == ["T237"]
+    assert [code for _, code in said(found)] == ["T237"]
