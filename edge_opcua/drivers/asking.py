@@ -163,7 +163,7 @@ class Asking:
         """Make one round trip; once more if the wire says that the connection stands."""
         for attempt in range(self._retries + 1):
             await self._between()
-            started_ns = self._clock.monotonic_ns()
+            started_ns, on_line_s = self._clock.monotonic_ns(), self._wire.traffic.on_line_s
             try:
                 answers = await self._wire.read(chunk)
             except DeviceTimeoutError as exc:
@@ -173,15 +173,17 @@ class Asking:
                 self._link.counts.retries += 1
                 continue
             if measured:
-                self._measure(chunk, started_ns)
+                self._measure(chunk, started_ns, on_line_s)
             self._note_faults(answers)
             return answers
         raise AssertionError("unreachable")
 
-    def _measure(self, chunk: Sequence[Request], started_ns: int) -> None:
+    def _measure(self, chunk: Sequence[Request], started_ns: int, on_line_s: float) -> None:
+        """Note the round trip; of what it costs, the wait for others on a shared line is no part."""
         elapsed_s = (self._clock.monotonic_ns() - started_ns) / 1e9
         self._link.took(1000 * elapsed_s)
-        self._cost.took(elapsed_s, chunk, self._wire.shape)
+        own_s = self._wire.traffic.on_line_s - on_line_s
+        self._cost.took(min(elapsed_s, own_s) if own_s else elapsed_s, chunk, self._wire.shape)
 
     def _note_faults(self, answers: Answers) -> None:
         for each in answers:

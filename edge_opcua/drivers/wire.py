@@ -72,12 +72,15 @@ class Traffic:
         errors: Those that were refused or got no answer.
         size_bytes: Bytes of requests and answers.
         notice: What the device says of itself now that people should know, with a code; empty: nothing.
+        on_line_s: Time in which requests were on the way, seconds, each for itself, where devices share a
+            line and a round trip is also a wait for the others; 0: not known.
     """
 
     requests: int = 0
     errors: int = 0
     size_bytes: int = 0
     notice: str = ""
+    on_line_s: float = 0.0
 
 
 class Wire(Protocol):

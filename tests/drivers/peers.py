@@ -202,12 +202,13 @@ async def read(wire: Wire, request: Request) -> Sequence[Reading]:
 class Bench:
     """A device on a bus of its own."""
 
-    def __init__(self, cfg: DeviceConfig) -> None:
+    def __init__(self, cfg: DeviceConfig, lines: Lines | None = None) -> None:
         self.cfg = cfg
         self.plan = plan_device(cfg, plugins=Known())
         self.bus = Bus.create(self.plan.blocks)
         self.clock = SystemClock()
-        self.device = Device(cfg, DRIVERS[cfg.driver], self.bus, self.clock, Lines(), draw=lambda: 0.0)
+        driver = DRIVERS[cfg.driver]
+        self.device = Device(cfg, driver, self.bus, self.clock, lines or Lines(), draw=lambda: 0.0)
 
     def reader(self, part: str) -> BlockReader:
         return self.bus.reader(f"{self.cfg.name}.{part}", from_newest=False)

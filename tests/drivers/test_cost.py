@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_opcua.drivers.cost import RequestCost
+from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import address as modbus
 from edge_opcua.drivers.modbus.settings import ModbusShape
 from edge_opcua.drivers.planner import Fragment, Place, ReadPlan, Request, Stretch, Terms, plan_reads
+from tests.drivers.peers import Bench, ModbusPeer, config
 
 SECOND = 1_000_000_000
 SPACE = (1, "hr")
@@ -136,3 +140,25 @@ def test_a_few_samples_say_nothing() -> None:
         cost.took(1.0, reads(), shape)
     cost.connected()
     assert (cost.planned_s, cost.has_changed(shape, 100 * SECOND)) == (None, False)
+
+
+async def test_the_wait_for_others_on_a_shared_line_is_no_cost_of_a_request() -> None:
+    # Else twenty devices on one port would each read along what takes longer than their own requests.
+    async with ModbusPeer().serving() as peer:
+
+        async def slowly(*_: int) -> None:
+            await asyncio.sleep(0.01)
+
+        peer.before = slowly
+        lines = Lines()
+        url = f"modbus://127.0.0.1:{peer.port}"
+        benches = [Bench(config("modbus", f"{url}/{unit}", {"a": "hr:0:INT"}), lines) for unit in range(1, 9)]
+        async with AsyncExitStack() as stack:
+            for bench in benches:
+                await stack.enter_async_context(bench.running())
+            await benches[0].until(lambda: all(bench.reader("fast").newest > 25 for bench in benches))
+            for bench in benches:
+                cost, link = bench.device._cost, bench.device._link
+                cost.connected()
+                assert cost.planned_s is not None
+                assert 1000 * cost.planned_s < link.rtt_ms / 2  # of eight who take turns

@@ -271,6 +271,7 @@ class Line:
         del self._asks[key]
         if exchange.timer is not None:
             exchange.timer.cancel()
+        exchange.member.traffic.on_line_s += asyncio.get_running_loop().time() - exchange.sent_s
         return exchange
 
     def _expire(self, exchange: _Exchange) -> None:
