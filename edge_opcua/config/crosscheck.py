@@ -262,6 +262,15 @@ def _output_tag(
     elif must_write and not tag.writable:
         help_text = f"give it access rw in {tag.file}:{tag.line}"
         draft.report(path, Problem("C117", f"{quoted(reference)} is not writable", help=help_text))
+    elif not must_write and _is_on_demand(draft, reference, tag):
+        message = f"{quoted(reference)} is read on demand only; a handshake needs to see it all the time"
+        draft.report(path, Problem("C119", message, help=f"give group {quoted(tag.group)} a period"))
+
+
+def _is_on_demand(draft: Draft, reference: str, tag: TagConfig) -> bool:
+    device = draft.device(reference.partition("/")[0])
+    groups = device.config.groups if device is not None and device.config is not None else ()
+    return any(group.name == tag.group and group.on_demand for group in groups)
 
 
 def _mailbox(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft) -> None:

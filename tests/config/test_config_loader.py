@@ -421,6 +421,25 @@ def test_a_number_may_come_from_the_environment(tmp_path: Path) -> None:
             ),
         ),
         (
+            "  period_ms = 100\n",
+            '  period_ms = 100\n  trigger = "force"\n',
+            (
+                "C126",
+                "devices[press].groups[fast].trigger",
+                '"force" belongs to the group itself, so it is seen only when that is polled',
+            ),
+        ),
+        (
+            "  period_ms = 100\n",
+            '  trigger = "forse"\n',
+            ("C112", "devices[press].groups[fast].trigger", 'device "press" has no tag "forse"'),
+        ),
+        (
+            'url = "fake://one"',
+            'url = "fake://one"\nsimulate = true',
+            ("D390", "devices[press].simulate", 'device "press" is simulated: its values are made up'),
+        ),
+        (
             "[[pipelines]]",
             '[[devices]]\nname = "b"\ndriver = "fake"\nurl = "fake://TWO"\n[[pipelines]]',
             ("C123", "devices[b]", 'device "b" has neither tags nor captures; nothing will be read'),
@@ -448,6 +467,13 @@ def test_a_number_may_come_from_the_environment(tmp_path: Path) -> None:
 )
 def test_what_contradicts_itself(tmp_path: Path, old: str, new: str, expected: tuple[str, str, str]) -> None:
     assert found(tmp_path, changed(old, new)) == [expected]
+
+
+def test_a_handshake_is_not_read_on_demand(tmp_path: Path) -> None:
+    text = changed("  period_ms = 100\n", "  on_request = true\n")
+    text = changed('acknowledge = "press/ack"', 'acknowledge = "press/ack"\nplc_trusts = "press/ack"', text)
+    (problem,) = (one for one in load_texts(tmp_path, text).problems if one.code == "C119")
+    assert (problem.where, problem.help) == ("outputs[verdict].plc_trusts", 'give group "fast" a period')
 
 
 def test_a_tag_that_an_output_writes_is_not_for_clients(tmp_path: Path) -> None:
