@@ -142,6 +142,25 @@ async def test_answers_in_another_order_reach_who_asked(peer: ModbusPeer) -> Non
     await wire.close()
 
 
+async def test_a_device_may_answer_many_requests_one_after_the_other(peer: ModbusPeer) -> None:
+    async def think(*_: int) -> None:
+        await asyncio.sleep(0.06)
+
+    peer.before = think
+    peer.registers[0:5] = range(7, 12)
+    (wire,) = wires(device(peer, 1, pipeline=5))  # 0.15 s for each: 0.3 s for the five are not too long
+    await wire.open()
+    answers = await wire.read([one(1, i) for i in range(5)])
+    assert answers == [(bytes((0, value)),) for value in range(7, 12)]
+    peer.silent = True
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    with pytest.raises(DeviceTimeoutError):
+        await wire.read([one(1, i) for i in range(5)])
+    assert loop.time() - started_s < 0.3  # silence costs one deadline however many wait
+    await wire.close()
+
+
 async def test_a_late_answer_is_dropped_and_the_connection_kept(peer: ModbusPeer) -> None:
     late: list[bytes] = []
     peer.registers[0:2] = [7, 8]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set
 from typing import Final
 
@@ -22,9 +23,9 @@ class Health:
         self._silent.discard(unit)
         self._fallen = 0
 
-    def answered_since(self, unit: int, since_s: float) -> bool:
-        """Return whether a unit has answered after that time: then only one request was lost."""
-        return self._alive.get(unit, -1.0) > since_s
+    def last_answer_s(self, unit: int) -> float:
+        """Return when a unit answered last; minus infinity if it never did."""
+        return self._alive.get(unit, -math.inf)
 
     def hopeless(self, expected: Set[int]) -> bool:
         """Return whether none of the units that are asked has answered, and none is left to be tried."""

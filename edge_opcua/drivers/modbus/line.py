@@ -276,14 +276,20 @@ class Line:
 
     def _expire(self, exchange: _Exchange) -> None:
         """Give one request up; the connection only if nobody answers on it any more."""
+        loop = asyncio.get_running_loop()
+        unit, now_s = exchange.ask.unit, loop.time()
+        last_s = self._health.last_answer_s(unit)
+        until_s = self._patience_s(exchange, last_s)
+        if until_s > now_s:
+            exchange.timer = loop.call_at(until_s, self._expire, exchange)
+            return
         self._land(exchange.key)
-        unit, now_s = exchange.ask.unit, asyncio.get_running_loop().time()
         self._framing.expired(exchange.key, exchange.ask)
         self._quiet_until_s = now_s + self._pause_s
         if self.settings.rtu:
             self._resting[unit] = now_s + max(exchange.timeout_s, exchange.member.timeout_s)
         name = self.settings.name
-        silent = not self._health.answered_since(unit, exchange.sent_s)
+        silent = last_s <= exchange.sent_s  # else it is one request that was lost, not a unit
         dead = silent and self._health.fell_silent(unit, self._units)
         if not exchange.future.done():
             late = replace(SILENT, sentence=f"unit {unit} did not answer in {exchange.timeout_s:g} s")
@@ -293,6 +299,12 @@ class Line:
             self._break(DEAD.of(name))
         else:
             self._pump()
+
+    def _patience_s(self, exchange: _Exchange, last_s: float) -> float:
+        """Return how long to wait for one of several: a unit may answer them one after the other."""
+        if self._depth == 1 or last_s <= exchange.sent_s:
+            return 0.0
+        return min(last_s + exchange.timeout_s, exchange.sent_s + self._depth * exchange.timeout_s)
 
     def _garbled(self, told: str) -> None:
         """Believe nothing of what came: that costs the connection, on a serial line only the request."""
