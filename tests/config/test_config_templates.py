@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_opcua.assets import examples_dir
+from edge_opcua.config.difference import difference
 from edge_opcua.config.loader import Loaded, load
 from edge_opcua.config.problem import Problem
 from edge_opcua.config.report import check_json, check_text, fold, problems_text, render
@@ -333,3 +334,13 @@ def test_the_how_to_quotes_the_example() -> None:
     assert [line for line in quoted[1].splitlines() if line and line not in kept] == []
     rows = (examples_dir() / "hall" / "presses.csv").read_text()
     assert rows in page
+
+
+def test_a_row_more_is_one_device_more_and_changes_no_other(tmp_path: Path) -> None:
+    before = loaded(tmp_path).config
+    after = loaded(tmp_path, presses=TABLE + "p3,three,3,\n").config
+    assert before is not None
+    assert after is not None
+    change = difference(before, after)
+    assert list(change.devices.added) == ["p3"]
+    assert (change.devices.changed, change.devices.removed, change.settings) == ({}, (), ())
