@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 
+from edge_opcua.app.board import Board
 from edge_opcua.app.build import Plan
 from edge_opcua.app.hangup import has_terminal, is_ignored
 from edge_opcua.app.jobs import ModelJobs
@@ -41,9 +41,6 @@ RELEASE_S = 1.0
 END_S = 1.5
 SESSIONS_S = 1.0
 ANSWER_S = 0.5
-LOW_DISK_BYTES = 64 * 1024 * 1024
-LOW_DISK_SHARE = 0.02
-DISK_CHECK_S = 2.0
 _AUDITED = 2000  # characters of a difference
 
 
@@ -55,27 +52,6 @@ class Seat:
     child: ChildProcess | None = None
     restarts: int = 0
     arguments: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Fault:
-    """Something a person has to know until it is over."""
-
-    source: str
-    code: str
-    text: str
-    since_ns: int
-    since_s: float
-
-
-@dataclass(slots=True)
-class Board:
-    """What the supervisor shows: where clients connect, and what is wrong now."""
-
-    endpoints: list[str] = field(default_factory=list)
-    thumbprint: str = ""
-    certificate: str = ""
-    faults: dict[str, Fault] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -117,7 +93,7 @@ class Supervisor:
         self._reload = Reload(self, state, clock)
         self._reloading: set[asyncio.Task[Report]] = set()
         self._had_terminal = has_terminal()
-        self._board = Board()
+        self._board = Board(clock, announce)
         self._unreleased: list[str] = []
         self._children: list[ChildProcess] = []
         self._stopping = asyncio.Event()
@@ -143,7 +119,7 @@ class Supervisor:
                     self._group.create_task(self._hub.run(), name="hub"),
                     self._group.create_task(self._hub.serve_unix(self._state.control_socket), name="control"),
                     self._group.create_task(self._jobs.run(), name="jobs"),
-                    self._group.create_task(self._watch_disk(), name="disk"),
+                    self._group.create_task(self._board.watch_disk(self._state.root), name="disk"),
                 ]
                 tasks += [
                     self._group.create_task(self._keep(seat), name=f"keep.{seat.role}")
@@ -190,22 +166,11 @@ class Supervisor:
 
     def report_fault(self, source: str, code: str, text: str) -> None:
         """Show a fault, and say it once."""
-        known = self._board.faults.get(source)
-        if known is not None and (known.code, known.text) == (code, text):
-            return
-        self._board.faults[source] = Fault(
-            source, code, text, self._clock.utc_ns(), self._clock.monotonic_s()
-        )
-        self._announce(f"error[{code}] {source}: {text}   explain: edge-opcua explain {code}")
-        _log.warning("fault.raised", source=source, code=code, text=text)
+        self._board.report(source, code, text)
 
     def clear_fault(self, source: str) -> None:
         """Take a fault back, and say that it is over."""
-        fault = self._board.faults.pop(source, None)
-        if fault is not None:
-            seconds = self._clock.monotonic_s() - fault.since_s
-            self._announce(f"{source}: over after {seconds:.1f} s ({fault.code})")
-            _log.info("fault.cleared", source=source, code=fault.code, duration_s=round(seconds, 3))
+        self._board.clear(source)
 
     # What a reload needs (Host).
 
@@ -362,19 +327,6 @@ class Supervisor:
                 child.kill()
                 await child.wait()
 
-    async def _watch_disk(self) -> None:
-        while True:
-            try:
-                disk = shutil.disk_usage(self._state.root)
-            except OSError as exc:
-                self.report_fault("disk", "H632", f"{self._state.root} is gone: {exc.strerror}")
-            else:
-                if disk.free < min(LOW_DISK_BYTES, LOW_DISK_SHARE * disk.total):
-                    self.report_fault("disk", "R701", f"the disk of {self._state.root} is nearly full")
-                else:
-                    self.clear_fault("disk")
-            await self._clock.sleep(DISK_CHECK_S)
-
     # Control channel.
 
     async def _handle(self, request: Request) -> Reply:
@@ -413,28 +365,12 @@ class Supervisor:
                 return Reply(BAD_NOT_SUPPORTED, f"the supervisor does not know {request.kind}", {})
 
     def _on_listening(self, body: dict[str, Any]) -> Reply:
-        first = not self._board.endpoints
-        self._board.endpoints = [str(url) for url in body.get("endpoints", ())]
         if self._config.opcua.port == 0:  # any free port: after a restart it has to be the same one
             port = urlsplit(str(body["local"])).port
             self._seats["opcua"].arguments = (f"--listen={self._config.opcua.host}:{port}",)
-        self._board.thumbprint = str(body.get("thumbprint", ""))
-        self._board.certificate = str(body.get("certificate", ""))
-        self.clear_fault("opcua")
-        if first:
-            for line in self._welcome(body):
-                self._announce(line)
-        return Reply(GOOD, "", {})
-
-    def _welcome(self, body: dict[str, Any]) -> list[str]:
         ready_s = self._clock.monotonic_s() - self._started_s
-        lines = [f"{url}   {', '.join(self._config.opcua.security)}" for url in self._board.endpoints]
-        lines.append(f"certificate {self._board.thumbprint}   {self._board.certificate}")
-        lines += [f"warn[S431] {warning}" for warning in body.get("warnings", ())]
-        lines.append(
-            f"ready in {ready_s:.1f} s.  Clients that knock: edge-opcua trust --state {self._state.root}"
-        )
-        return lines
+        self._board.listening(body, ready_s, security=self._config.opcua.security, state_dir=self._state.root)
+        return Reply(GOOD, "", {})
 
     def _on_job(self, body: dict[str, Any]) -> None:
         for role in ("opcua", "records"):
@@ -459,10 +395,7 @@ class Supervisor:
             "records": self._view.block("records.health"),
             "sessions": sessions.body.get("sessions", []),
             "service_level": sessions.body.get("service_level"),
-            "faults": [
-                {"source": fault.source, "code": fault.code, "text": fault.text, "since_ns": fault.since_ns}
-                for fault in self._board.faults.values()
-            ],
+            "faults": self._board.rows(),
             "last_job": self._jobs.last,
         }
 

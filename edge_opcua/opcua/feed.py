@@ -14,9 +14,9 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.blockview import BlockView, FeedCounts, notify_all, refresh
 from edge_opcua.opcua.events import Emit
 from edge_opcua.opcua.linkfeed import LinkFeed, worst
+from edge_opcua.opcua.plantspace import PlantSpace
 from edge_opcua.opcua.resultfeed import FindModel, InferenceFeed
 from edge_opcua.opcua.slots import assign_now
-from edge_opcua.opcua.space import PlantSpace
 from edge_opcua.opcua.tags.feed import TURN_ROWS, TagFeed
 
 # Staleness is a matter of tenths of a second; looking at it at every tick would cost more than the tick.

@@ -10,8 +10,8 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import Link, is_good
 from edge_opcua.opcua.blockview import BlockView, FeedCounts, refresh
 from edge_opcua.opcua.events import Emit, LinkChange, link_event
+from edge_opcua.opcua.plantspace import DeviceNodes
 from edge_opcua.opcua.slots import assign_now
-from edge_opcua.opcua.space import DeviceNodes
 from edge_opcua.opcua.values import utc
 
 # NAMUR NE 107 (DI DeviceHealthEnumeration), worst first.

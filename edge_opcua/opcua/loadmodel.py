@@ -24,9 +24,10 @@ from edge_opcua.opcua.events import PlantEvent, job_event
 from edge_opcua.opcua.models import Job, ModelInfo
 from edge_opcua.opcua.namespaces import Names
 from edge_opcua.opcua.nodes import NodeMaker
+from edge_opcua.opcua.plantspace import PlantSpace
 from edge_opcua.opcua.services.service import caller
 from edge_opcua.opcua.slots import assign
-from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
+from edge_opcua.opcua.space import SpaceBuilder
 from edge_opcua.opcua.standard.modelchange import ModelChanges
 from edge_opcua.opcua.values import SharedDataValue, status_code, utc
 

@@ -18,8 +18,9 @@ from edge_opcua.core.values import BAD_NODE_ID_UNKNOWN, BlockSpec, Scalar, TagSp
 from edge_opcua.opcua.addressspace import Nodes
 from edge_opcua.opcua.namespaces import Ids, Names, plant_id
 from edge_opcua.opcua.nodes import NodeMaker
+from edge_opcua.opcua.plantspace import PlantSpace
 from edge_opcua.opcua.slots import notify
-from edge_opcua.opcua.space import PlantSpace, SpaceBuilder, device_facts
+from edge_opcua.opcua.space import SpaceBuilder, device_facts
 from edge_opcua.opcua.standard.modelchange import MAX_CHANGES, ModelChanges
 from edge_opcua.opcua.tags.live import LiveBlock
 

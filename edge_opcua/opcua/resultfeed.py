@@ -13,9 +13,9 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.blockview import BlockView, FeedCounts, notify_all
 from edge_opcua.opcua.events import Emit
 from edge_opcua.opcua.models import ModelInfo
+from edge_opcua.opcua.plantspace import InferenceNodes, PlantSpace
 from edge_opcua.opcua.results import ResultContext, ResultEvent, ResultEvents
 from edge_opcua.opcua.slots import assign_now
-from edge_opcua.opcua.space import InferenceNodes, PlantSpace
 
 FindModel = Callable[[str, int], ModelInfo | None]
 

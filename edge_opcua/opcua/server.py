@@ -23,10 +23,11 @@ from edge_opcua.opcua.models import Job, ModelInfo
 from edge_opcua.opcua.namespaces import Namespace, namespace_order
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
+from edge_opcua.opcua.plantspace import PlantSpace
 from edge_opcua.opcua.respace import HasMoved, SpaceChanger
 from edge_opcua.opcua.seam import SecureServer, ServerSecurity
 from edge_opcua.opcua.services.audit import Act
-from edge_opcua.opcua.space import PlantSpace, SpaceBuilder
+from edge_opcua.opcua.space import SpaceBuilder
 from edge_opcua.opcua.standard.aliases import Aliases, PlantAliases
 from edge_opcua.opcua.standard.audit import Journal, nowhere
 from edge_opcua.opcua.standard.certificates import CertificateWatch

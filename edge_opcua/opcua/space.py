@@ -15,7 +15,6 @@ a client finds them wherever it subscribes (Part 3 §7.14).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -43,6 +42,7 @@ from edge_opcua.opcua.items import (
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.namespaces import Ids, Names, Namespace, plant_name
 from edge_opcua.opcua.nodes import ARRAY, NodeMaker, VariableSpec
+from edge_opcua.opcua.plantspace import DeviceNodes, InferenceNodes, PlantSpace
 from edge_opcua.opcua.rows import (
     AUTHORITY_ROWS,
     CAPTURE_ROWS,
@@ -54,7 +54,7 @@ from edge_opcua.opcua.rows import (
     bind,
 )
 from edge_opcua.opcua.tags.live import LiveBlock
-from edge_opcua.opcua.tags.table import Part, TagTable
+from edge_opcua.opcua.tags.table import Part
 from edge_opcua.opcua.units import engineering_unit
 
 RECORDS_BLOCK: Final = "records.health"
@@ -63,57 +63,6 @@ _NOTIFIER: Final = ua.ObjectIds.HasNotifier
 _STRING: Final = ua.NodeId(ua.ObjectIds.String)
 _DOUBLE: Final = ua.NodeId(ua.ObjectIds.Double)
 _INT64: Final = ua.NodeId(ua.ObjectIds.Int64)
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceNodes:
-    """What a pipeline shows beside its rows: the members that are computed here, and its events' source."""
-
-    pipeline: str
-    node: ua.NodeId
-    names: AttributeValue
-    model_ref: AttributeValue
-    latency_publish: AttributeValue
-    published: AttributeValue
-    lost: AttributeValue
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceNodes:
-    """What a device shows beside its rows."""
-
-    device: str
-    node: ua.NodeId
-    health: AttributeValue
-
-
-@dataclass(slots=True)
-class PlantSpace:
-    """Where everything of the machine lies in the address space.
-
-    Attributes:
-        machine: The machine's object.
-        machine_health: Value of the machine's DeviceHealth.
-        tags: The tags: rows, no nodes.
-        bindings: Rows shown by nodes, by block.
-        inferences: By pipeline.
-        devices: By device.
-        models: Folder of the models, notifier of job events.
-        load_model: The method.
-        job: Values of LastJob by member.
-        model_nodes: Objects of model versions.
-    """
-
-    machine: ua.NodeId
-    machine_health: AttributeValue
-    tags: TagTable
-    bindings: dict[str, tuple[Binding, ...]] = field(default_factory=dict)
-    inferences: dict[str, InferenceNodes] = field(default_factory=dict)
-    devices: dict[str, DeviceNodes] = field(default_factory=dict)
-    models: ua.NodeId = field(default_factory=ua.NodeId)
-    load_model: ua.NodeId = field(default_factory=ua.NodeId)
-    job: dict[str, AttributeValue] = field(default_factory=dict)
-    model_nodes: dict[tuple[str, int], ua.NodeId] = field(default_factory=dict)
 
 
 def tag_node_name(names: Names, tag: TagConfig) -> str:
