@@ -117,3 +117,47 @@ def test_blocks_are_understood_however_they_are_written(text: str) -> None:
     ending = "" if "END_DATA_BLOCK" in text.upper() else "BEGIN\nEND_DATA_BLOCK\n"
     _, accepted = imported((text + ending).encode(), S7)
     assert accepted.text.splitlines()[1].split(",")[1] == "DB1.DBW0:INT"
+
+
+FUNCTION_BLOCK = """FUNCTION_BLOCK "Drive"
+{ S7_Optimized_Access := 'FALSE' }
+VERSION : 0.1
+   VAR_INPUT
+      Start : Bool;   // go
+   END_VAR
+   VAR_OUTPUT
+      Speed : Real;   // actual [rpm]
+      Busy : Bool;
+   END_VAR
+   VAR
+      Steps : Array[1..2] of Int;
+   END_VAR
+   VAR_TEMP
+      Never : Int;
+   END_VAR
+   VAR CONSTANT
+      Limit : Int := 3;
+   END_VAR
+BEGIN
+   #Speed := 1.0; IF #Start THEN #Busy := TRUE; END_IF;
+END_FUNCTION_BLOCK
+
+"""
+
+
+def test_an_instance_holds_the_sections_of_its_function_block() -> None:
+    block = f'{HEAD}"Drive"\nBEGIN\nEND_DATA_BLOCK\n'
+    listing, _ = imported((FUNCTION_BLOCK + block).encode(), S7)
+    assert [(tag.name, tag.address, tag.unit) for tag in listing.tags] == [
+        ("Start", "DB1.DBX0.0:BOOL", ""),
+        ("Speed", "DB1.DBD2:REAL", "rpm"),
+        ("Busy", "DB1.DBX6.0:BOOL", ""),
+        ("Steps", "DB1.DBW8:INT[2]", ""),
+    ]
+
+
+def test_what_lies_behind_in_out_parameters_of_an_instance_is_left_out() -> None:
+    text = FUNCTION_BLOCK.replace("VAR_OUTPUT", "VAR_IN_OUT")
+    listing, accepted = imported(f'{text}{HEAD}"Drive"\nBEGIN\nEND_DATA_BLOCK\n'.encode(), S7)
+    assert accepted.taken == ["Start"]
+    assert [code for _, code in said(listing)] == ["T243"]
