@@ -40,7 +40,7 @@ from edge_opcua.security.trust import TrustList
 from tests.drivers.peers import Bench, config
 from tests.interop.opcua_server import PASSWORD, OpcUaServer, opcua_server, plc_identity
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
 
 PLANT = "nsu=urn:tests:plant;s="
 # Address, and what it holds: the greatest and the least where that is where things go wrong.
@@ -344,6 +344,88 @@ async def test_where_nobody_listens_the_hint_is_to_activate_the_server(own: Pki,
     said = await refused(wire_to(unused_port))
     assert said.startswith("D311")
     assert "activate the OPC UA server" in said
+
+
+async def test_keys_are_renewed_while_values_flow(plc: OpcUaServer, own: Pki) -> None:
+    text = PLANT + "Int16:INT"
+    async with connected(plc.port) as wire:
+        for _ in range(3):
+            wire.session._renew_at_ns = 0
+            assert await read(wire, text) == {text: -32768}
+            assert await read(wire, text) == {text: -32768}
+
+
+def subscribing(port: int, tags: dict[str, str], **more: Any) -> Bench:
+    url, options = f"opc.tcp://127.0.0.1:{port}", {"mode": "subscribe"}
+    groups = [{"name": "fast", "period_ms": 30}]
+    return Bench(config("opcua", url, tags, options=options, groups=groups, timeout_ms=3000, **more))
+
+
+def wire_of(bench: Bench) -> OpcUaWire:
+    wire = bench.device._wire
+    assert isinstance(wire, OpcUaWire)
+    return wire
+
+
+async def test_what_the_server_sends_by_itself_is_the_same_and_costs_no_reads(
+    plc: OpcUaServer, own: Pki
+) -> None:
+    tags = {f"t{i}": PLANT + text for i, text in enumerate(VALUES)}
+    wanted = dict(zip(tags, VALUES.values(), strict=True))
+    bench = subscribing(plc.port, tags | {"none": PLANT + "nobody:INT"})
+    taken = dt.datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=dt.UTC)
+    async with bench.running():
+        watch = await watched(bench, len(tags))
+        found = {name: plain(value) for name, value in bench.values("fast").items()}
+        assert {name: found[name] for name in wanted} == wanted
+        assert bench.statuses("fast")["none"] == BAD_CONFIGURATION_ERROR
+        sent = wire_of(bench).traffic.requests
+        polls = bench.reader("fast").latest()
+        assert polls is not None
+        await asyncio.sleep(0.5)
+        # Sixteen polls: a few answers to Publish, no Read.
+        assert wire_of(bench).traffic.requests - sent < 8
+        speed = next(name for name, text in tags.items() if "speed" in text)
+        await plc.set('"DB1"."speed"', 99.5, status="UncertainLastUsableValue", time=taken.isoformat())
+        try:
+            await bench.until(lambda: bench.values("fast")[speed] == 99.5)
+            assert bench.statuses("fast")[speed] == UNCERTAIN_LAST_USABLE
+            batch = bench.reader("fast").latest()
+            assert batch is not None
+            row = list(tags).index(speed)
+            assert batch.source_ns[row] == int(taken.timestamp()) * 10**9 + 250_000_000
+        finally:
+            await plc.set('"DB1"."speed"', 12.5)
+        assert watch is wire_of(bench)._watch  # over one and the same subscription
+
+
+async def watched(bench: Bench, count: int) -> Any:
+    def all_came() -> bool:
+        watch = wire_of(bench)._watch
+        return watch is not None and len(watch._cells) == count
+
+    await bench.until(all_came)
+    return wire_of(bench)._watch
+
+
+def plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+async def test_a_set_point_is_read_back_and_never_falls_back_to_what_was_sent_before(
+    plc: OpcUaServer, own: Pki
+) -> None:
+    tags = {"speed": PLANT + '"DB1"."speed":REAL', "other": PLANT + "Int32:DINT"}
+    bench = subscribing(plc.port, tags, extra={"speed": {"access": "rw"}})
+    async with bench.running() as device:
+        await bench.until_state("ONLINE")
+        await watched(bench, 2)
+        for value in (40.5, 41.5, 42.5, 12.5):
+            assert (await device.write("speed", value)).status == GOOD
+            await bench.until(lambda value=value: bench.values("fast")["speed"] == value)  # type: ignore[misc]
+            for _ in range(10):
+                await asyncio.sleep(0.02)
+                assert bench.values("fast")["speed"] == value
 
 
 def accept(pki: Path) -> None:

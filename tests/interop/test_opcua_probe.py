@@ -18,7 +18,7 @@ from edge_opcua.security.pki import open_pki, own_certificate
 from edge_opcua.security.trust import TrustList
 from tests.interop.opcua_server import OpcUaServer, opcua_server, plc_identity
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,17 @@ async def test_a_known_server_shows_its_plate_its_variables_and_their_values(
     assert reads[1].candidates[0].values["LDT"].startswith("20")
     assert [reads[2].code, reads[3].code] == ["D375", "D374"]
     assert await plc.get("Int64") == before
+
+
+async def test_a_node_without_a_type_that_is_not_there_is_told_and_the_others_are_read(
+    plc: OpcUaServer, trusting: Path
+) -> None:
+    reads = ("ns=9;s=Int32", "nsu=urn:nobody;s=Int32", "ns=2;s=nobody", "ns=2;s=WriteOnly", "ns=2;s=Int32")
+
+    found = await findings(plc, *reads)
+
+    assert [finding.code for finding in found[4:]] == ["D375", "D375", "D375", "D376", ""]
+    assert found[-1].candidates[0].address == "ns=2;s=Int32:DINT"
 
 
 async def test_a_stranger_is_not_looked_into_before_it_is_trusted(plc: OpcUaServer, state: Path) -> None:

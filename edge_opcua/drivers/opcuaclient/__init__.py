@@ -7,7 +7,7 @@ from typing import ClassVar
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.drivers.lines import Lines
-from edge_opcua.drivers.opcuaclient.address import OpcUaAddress, parse
+from edge_opcua.drivers.opcuaclient.address import OpcUaAddress, Space, parse
 from edge_opcua.drivers.opcuaclient.settings import OpcUaOptions, OpcUaShape, parse_url
 from edge_opcua.drivers.options import DriverOptions, checked
 from edge_opcua.drivers.wire import Wire
@@ -55,7 +55,28 @@ class OpcUaDriver:
 
         options = cls.options(cfg)
         access = Access(cfg.name, parse_url(cfg.url), options, lines.pki, _session_s(cfg))
-        return OpcUaWire(access, options, cfg.timeout_ms / 1000, clock)
+        periods_s = _periods_s(cfg) if options.mode == "subscribe" else {}
+        return OpcUaWire(access, options, cfg.timeout_ms / 1000, clock, periods_s)
+
+
+def _periods_s(cfg: DeviceConfig) -> dict[Space, float]:
+    """Return what the server may send by itself, and how often it is wanted.
+
+    What is read on demand is read then, and a capture has to be read in one piece.
+    """
+    found: dict[Space, float] = {}
+    apart: set[Space] = set()
+    for group in cfg.groups:
+        spaces = {parse(address).space for address in cfg.tags_of(group.name).column("address")}
+        if group.on_request or group.trigger or group.on_demand:
+            apart |= spaces
+            continue
+        for space in spaces:
+            found[space] = min(group.period_ms / 1000, found.get(space, float("inf")))
+    for capture in cfg.captures:
+        texts = (capture.sequence, capture.ready, capture.ready_ns, capture.stroke, capture.samples)
+        apart |= {parse(text).space for text in texts if text is not None}
+    return {space: period_s for space, period_s in found.items() if space not in apart}
 
 
 def _session_s(cfg: DeviceConfig) -> float:

@@ -140,12 +140,13 @@ class Channel(UASocketProtocol):
             raise ServiceRefusedError(status)
         return found
 
-    def send(self, kind: bytes, body: bytes) -> asyncio.Future[Any]:
+    def send(self, kind: bytes, body: bytes, *, waits: bool = False) -> asyncio.Future[Any]:
         """Send a request of which all but the header is bytes already.
 
         Args:
             kind: Encoded NodeId of its type.
             body: What follows the header.
+            waits: Whether the server may take its time, as with Publish.
 
         Returns:
             What becomes its answer.
@@ -156,7 +157,7 @@ class Channel(UASocketProtocol):
         if self.transport is None or self.transport.is_closing():
             raise self.failure(ConnectionError("connection lost"))
         header = ua.RequestHeader()
-        self._setup_request_header(header, self._timeout_s)
+        self._setup_request_header(header, 0 if waits else self._timeout_s)
         self.revolve_security_token()
         self._request_id += 1
         message = self._connection.message_to_binary(

@@ -32,9 +32,13 @@ WRITE: Final = b"\x01\x00" + (673).to_bytes(2, "little")
 WRITE_ANSWER: Final = 676
 FAULT: Final = 397
 
+PUBLISH: Final = b"\x01\x00" + (826).to_bytes(2, "little")
+PUBLISH_ANSWER: Final = 829
+_DATA_CHANGE: Final = 811
+_STATUS_CHANGE: Final = 820
+
 STRING: Final = 12
 _SIZES: Final = {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 4, 11: 8, 13: 8}
-# What ends a text in an image is its first NUL; a text that holds one says more than an image can.
 _ARRAY, _DIMENSIONS, _TYPE = 0x80, 0x40, 0x3F
 
 
@@ -55,6 +59,23 @@ class Cell:
     type: int
     count: int
     raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """One message of a subscription.
+
+    Args:
+        sequence: Its number.
+        cells: Values by the handle of their item.
+        status: Status of the subscription; Bad if it ends.
+        empty: Whether it is a keep-alive, whose number is that of the next message.
+    """
+
+    sequence: int
+    cells: tuple[tuple[int, Cell], ...]
+    status: int
+    empty: bool
 
 
 def read_value_id(node: bytes, index_range: str) -> bytes:
@@ -137,6 +158,69 @@ def parse_write(message: bytes) -> int:
         return int(_U32.unpack_from(message, at + 4)[0])
     except (struct.error, ValueError, ua.UaError) as exc:
         raise DeviceError(f"the answer cannot be read: {exc!r}") from exc
+
+
+def publish_body(subscription: int, numbers: Sequence[int]) -> bytes:
+    """Return a PublishRequest without its header.
+
+    Args:
+        subscription: Id of the one subscription there is.
+        numbers: Messages of it that have come.
+    """
+    told = b"".join(_U32.pack(subscription) + _U32.pack(number) for number in numbers)
+    return _I32.pack(len(numbers)) + told
+
+
+def parse_publish(message: bytes) -> Notices:
+    """Return what a subscription sent.
+
+    Raises:
+        ServiceRefusedError: There is none, or too many requests are on the way.
+        DeviceError: It is no answer to Publish.
+    """
+    try:
+        at = _past_header(message, PUBLISH_ANSWER) + 4
+        (available,) = _I32.unpack_from(message, at)
+        at += 4 + 4 * max(0, available) + 1
+        (sequence,) = _U32.unpack_from(message, at)
+        at += 12
+        (count,) = _I32.unpack_from(message, at)
+        at += 4
+        cells: list[tuple[int, Cell]] = []
+        status = 0
+        for _ in range(max(0, count)):
+            kind, body, at = _extension(message, at)
+            if kind == _DATA_CHANGE:
+                cells += _changes(body)
+            elif kind == _STATUS_CHANGE:
+                (status,) = _U32.unpack_from(body, 0)
+    except (struct.error, IndexError, ValueError, ua.UaError, EOFError) as exc:
+        raise DeviceError(f"the message cannot be read: {exc!r}") from exc
+    return Notices(sequence, tuple(cells), status, count <= 0)
+
+
+def _extension(message: bytes, at: int) -> tuple[int, bytes, int]:
+    """Return type and body of an ExtensionObject, and where it ends (Part 6 §5.2.2.15)."""
+    kind, size = _numeric(message[at : at + 8])
+    at += size
+    if message[at] != 1:
+        raise ValueError("a notification without a body")
+    (length,) = _I32.unpack_from(message, at + 1)
+    at += 5
+    if length < 0 or at + length > len(message):
+        raise EOFError("it ends in the middle of a notification")
+    return kind, message[at : at + length], at + length
+
+
+def _changes(body: bytes) -> list[tuple[int, Cell]]:
+    (count,) = _I32.unpack_from(body, 0)
+    at = 4
+    found = []
+    for _ in range(max(0, count)):
+        (handle,) = _U32.unpack_from(body, at)
+        cell, at = _data_value(body, at + 4)
+        found.append((handle, cell))
+    return found
 
 
 class ServiceRefusedError(DeviceError):

@@ -18,7 +18,7 @@ from edge_opcua.core.worker import Worker
 from edge_opcua.drivers.opcuaclient import browse
 from edge_opcua.drivers.opcuaclient.address import OpcUaAddress, parse, parse_node
 from edge_opcua.drivers.opcuaclient.messages import ServiceRefusedError
-from edge_opcua.drivers.opcuaclient.reasons import UNREADABLE, refusal
+from edge_opcua.drivers.opcuaclient.reasons import UNREADABLE, is_of_node, node_fault, refusal
 from edge_opcua.drivers.opcuaclient.session import Access, Offer, Session, offers_of
 from edge_opcua.drivers.opcuaclient.settings import AUTO, NONE, OpcUaOptions, parse_url
 from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
@@ -192,9 +192,13 @@ class _Look:
         assert self._wire is not None
         address = wanted.address
         if address is None:
-            (value,) = await browse.read(
-                self._wire.session, [self._wire.names.resolve(wanted.node)], ua.AttributeIds.Value
-            )
+            node = self._wire.names.resolve(wanted.node)
+            if isinstance(node, Fault):
+                return self._refused(node)
+            (value,) = await browse.read(self._wire.session, [node], ua.AttributeIds.Value)
+            status = int(value.StatusCode.value) if value.StatusCode is not None else 0
+            if is_of_node(status):
+                return self._refused(node_fault(status, f"read of {wanted.text}"))
             kind = browse.type_of(value)
             if not kind:
                 text = f"read of {wanted.text}: no value of a type that a tag can have"
@@ -205,8 +209,7 @@ class _Look:
 
     def _reading(self, wanted: _Wanted, address: OpcUaAddress, answer: Reading) -> Finding:
         if isinstance(answer, Fault):
-            code, text = answer.reason[:4], answer.reason[5:]
-            return Finding("read", text, code, f"edge-opcua explain {code}", self._facts({}))
+            return self._refused(answer)
         assert isinstance(answer, Stamped), "this driver stamps everything"
         value: Any = address.codec.decode(answer.wire)
         if address.scalar is Scalar.DATETIME and value is not None:
@@ -214,6 +217,10 @@ class _Look:
         text = f"{wanted.text}   {value}   {status_name(answer.status)}"
         candidates = (Candidate(address.canonical, "", {str(address.type): value}, "the type of the server"),)
         return replace(self._found("read", text), candidates=candidates)
+
+    def _refused(self, fault: Fault) -> Finding:
+        code, text = fault.reason[:4], fault.reason[5:]
+        return Finding("read", text, code, f"edge-opcua explain {code}", self._facts({}))
 
     def _facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         now = self._wire.traffic.requests if self._wire is not None else 0

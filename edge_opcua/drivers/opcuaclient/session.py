@@ -126,7 +126,7 @@ class Session:
             nonce = await self._create(offer, held)
             await self._activate(offer, held, nonce)
         except ServiceRefusedError as exc:
-            raise DeviceError(self._said(exc.status, held).of(self._where)) from exc
+            raise DeviceError(self._said(exc.status, held).of(self.where)) from exc
         return offer
 
     async def endpoints(self) -> list[Offer]:
@@ -142,7 +142,7 @@ class Session:
             request.Parameters.EndpointUrl = self._access.endpoint.url
             return await channel.call(request, ua.GetEndpointsResponse)
         except ServiceRefusedError as exc:
-            raise DeviceError(refusal(exc.status).of(self._where)) from exc
+            raise DeviceError(refusal(exc.status).of(self.where)) from exc
         finally:
             channel.farewell()
 
@@ -210,22 +210,22 @@ class Session:
         assert self.channel is not None
         if leaf_of(made.ServerCertificate or b"") != leaf_of(offer.certificate):
             raise DeviceError(
-                f"D371 {self._where} shows another certificate to the session than to the channel"
+                f"D371 {self.where} shows another certificate to the session than to the channel"
             )
         if len(made.ServerNonce or b"") < _NONCE_BYTES:
-            raise DeviceError(f"D378 {self._where} sends a nonce that is too short")
+            raise DeviceError(f"D378 {self.where} sends a nonce that is too short")
         try:
             self.channel.policy.asymmetric_cryptography.verify(signed, made.ServerSignature.Signature or b"")
         except (InvalidSignature, ValueError) as exc:
-            raise DeviceError(f"D371 {self._where} does not hold the key of its certificate") from exc
+            raise DeviceError(f"D371 {self.where} does not hold the key of its certificate") from exc
 
     def _check_offers(self, listed: Sequence[Any], offer: Offer) -> None:
         """Refuse if somebody on the way has hidden a better endpoint from us (Part 4 §5.6.2)."""
         if not listed or not offer.secured:
             return
-        best = choose(offers_of(listed), self._access.options, self._where)
+        best = choose(offers_of(listed), self._access.options, self.where)
         if (best.policy, best.mode) != (offer.policy, offer.mode):
-            raise DeviceError(WEAK.of(f"{self._where} offers {best}, but {offer} was what came through; it"))
+            raise DeviceError(WEAK.of(f"{self.where} offers {best}, but {offer} was what came through; it"))
 
     async def _activate(self, offer: Offer, held: Credentials, nonce: bytes) -> None:
         assert self.channel is not None
@@ -247,7 +247,7 @@ class Session:
         if token is None:
             wanted = "takes no user name here" if user else "lets nobody in without a user"
             step = "choose another endpoint" if user else "set user and password in the options of the device"
-            raise DeviceError(Reason(STRANGER.code, wanted, step).of(self._where))
+            raise DeviceError(Reason(STRANGER.code, wanted, step).of(self.where))
         if not user:
             anonymous = ua.AnonymousIdentityToken()
             anonymous.PolicyId = token.PolicyId
@@ -270,7 +270,7 @@ class Session:
                     STRANGER.code,
                     f"wants the password in a way that gives it away ({method})",
                     "choose an endpoint with SignAndEncrypt",
-                ).of(self._where)
+                ).of(self.where)
             )
         packed = ua.ua_binary.Primitives.Bytes.pack(secret + nonce)
         token.Password, token.EncryptionAlgorithm = security_policies.encrypt_asymmetric(
@@ -291,13 +291,19 @@ class Session:
         return _unwelcome(held, found.sentence) if found.code == UNWELCOME.code and held.own else found
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """What messages call the server: ``host:port``."""
         return self._access.endpoint.name
+
+    @property
+    def name(self) -> str:
+        """Name of the device."""
+        return self._access.name
 
     async def call(self, request: Any, answer: type[Any]) -> Any:
         """Send a service over the session; see :meth:`Channel.call`."""
         if self.channel is None:
-            raise DeviceError(f"{self._where} is not connected")
+            raise DeviceError(f"{self.where} is not connected")
         return await self.channel.call(request, answer)
 
     def close(self) -> None:

@@ -63,6 +63,11 @@ class OpcUaOptions(DriverOptions):
         default=None,
         description='Its password, by reference: `{ file = "/etc/edge-opcua/plc1.password" }`, mode 0600.',
     )
+    mode: Literal["read", "subscribe"] = Field(
+        default="read",
+        description="Whether every poll reads all values, or the server sends those that changed and a poll "
+        "takes what has come; then its keep-alive shows that it lives.",
+    )
     max_nodes: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=1000, description="Values that one Read may ask for; the server may allow fewer."
     )

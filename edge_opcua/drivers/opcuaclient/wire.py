@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -18,8 +18,9 @@ from edge_opcua.drivers.opcuaclient.names import Names
 from edge_opcua.drivers.opcuaclient.reasons import refusal, status_text, write_refusal
 from edge_opcua.drivers.opcuaclient.session import Access, Offer, Session
 from edge_opcua.drivers.opcuaclient.settings import OpcUaOptions, OpcUaShape
+from edge_opcua.drivers.opcuaclient.watching import Watch
 from edge_opcua.drivers.planner import Place, Request
-from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Traffic
+from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Stamped, Traffic
 from edge_opcua.errors import DeviceError, DeviceRefusedError
 
 _MAX_PREPARED: Final = 256
@@ -71,13 +72,21 @@ class OpcUaWire:
         options: Settings of the device.
         timeout_s: Deadline of one request, seconds.
         clock: Clock.
+        periods_s: What the server may send by itself, and how often it is wanted; empty: all is read.
 
     Attributes:
         names: Which index each namespace has.
         offer: The endpoint that is used, or was the last time; None: the server is to be asked.
     """
 
-    def __init__(self, access: Access, options: OpcUaOptions, timeout_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        access: Access,
+        options: OpcUaOptions,
+        timeout_s: float,
+        clock: Clock,
+        periods_s: Mapping[Space, float] | None = None,
+    ) -> None:
         self.shape = OpcUaShape(options.max_nodes)
         self.traffic = Traffic()
         self._access = access
@@ -94,6 +103,9 @@ class OpcUaWire:
         self._registered: dict[Node, bytes] = {}
         # Arrays of which only the first elements are wanted, found out by reading them.
         self._cut: set[Space] = set()
+        self._periods_s = periods_s or {}
+        self._watch: Watch | None = None
+        self._rest: dict[int, tuple[Request, Request, tuple[int, ...]]] = {}
 
     async def open(self) -> None:
         """Connect and open a session; DeviceError if the server does not let us."""
@@ -104,6 +116,9 @@ class OpcUaWire:
         try:
             offer = await session.open(known)
             await self._learn(session)
+            if self._periods_s:
+                self._watch = Watch(session, self._periods_s, self._timeout_s, self._clock)
+                await self._watch.begin()
         except DeviceError:
             await self.close()
             raise
@@ -134,6 +149,10 @@ class OpcUaWire:
         self._prepared.clear()
         self._halves.clear()
         self._registered.clear()
+        self._rest.clear()
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.end()
         if session is not None:
             session.close()
 
@@ -156,6 +175,47 @@ class OpcUaWire:
 
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         """See :class:`edge_opcua.drivers.wire.Wire`."""
+        if self._watch is None:
+            return await self._read(requests)
+        await self.session.keep_keys()
+        self._watch.take()
+        return [await self._look_up(request, self._watch) for request in requests]
+
+    async def _look_up(self, request: Request, watch: Watch) -> Sequence[Reading]:
+        """Return what the server has sent, and read what it has not."""
+        cells = [watch.cell(cast(Space, fragment.space)) for fragment in request.fragments]
+        missing = tuple(i for i, cell in enumerate(cells) if cell is None)
+        read = dict(zip(missing, await self._read_missing(request, missing, watch), strict=True))
+        return [
+            read[i] if cell is None else content.reading(cell, cast(Space, request.fragments[i].space))
+            for i, cell in enumerate(cells)
+        ]
+
+    async def _read_missing(
+        self, request: Request, missing: tuple[int, ...], watch: Watch
+    ) -> Sequence[Reading]:
+        if not missing:
+            return ()
+        rest = request
+        if len(missing) < len(request.fragments):
+            known = self._rest.get(id(request))
+            if known is None or known[2] != missing:
+                if len(self._rest) >= _MAX_PREPARED:
+                    self._rest.clear()
+                part = Request(tuple(request.fragments[i] for i in missing), request.deadline_s)
+                known = self._rest[id(request)] = (request, part, missing)
+            rest = known[1]
+        (answers,) = await self._read((rest,))
+        wanted: dict[Space, tuple[ua.NodeId, str]] = {}
+        for fragment, answer in zip(rest.fragments, answers, strict=True):
+            space = cast(Space, fragment.space)
+            node = self.names.resolve(space.node)
+            if isinstance(answer, Stamped) and not isinstance(node, Fault):
+                wanted[space] = (node, content.range_of(space, cut=space in self._cut))
+        await watch.follow(wanted)
+        return answers
+
+    async def _read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         session = self.session
         await session.keep_keys()
         whole = [request for request in requests if len(request.fragments) < self._least_refused]
@@ -223,12 +283,14 @@ class OpcUaWire:
         known = self._halves.get(id(request))
         if known is None:
             middle = len(request.fragments) // 2
+            if len(self._halves) >= _MAX_PREPARED:
+                self._halves.clear()
             parts = (request.fragments[:middle], request.fragments[middle:])
             known = (request, *(Request(part, request.deadline_s) for part in parts))
             self._halves[id(request)] = known
         answers: list[Reading] = []
         for part in known[1:]:
-            (found,) = await self.read((part,))
+            (found,) = await self._read((part,))
             answers += found
         return answers
 
@@ -310,6 +372,8 @@ class OpcUaWire:
         index_range = content.range_of(space, cut=space in self._cut)
         body = messages.write_body(messages.node_bytes(node), index_range, builtin, count, raw)
         answer = await channel.answer(channel.send(messages.WRITE, body), self._timeout_s)
+        if self._watch is not None:
+            self._watch.touch(space.node)
         try:
             status = messages.parse_write(answer)
         except ServiceRefusedError as exc:
