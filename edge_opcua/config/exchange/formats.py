@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
-from edge_opcua.config.exchange import blocks, ignition, kepware, l5x, neuron, own, rockwell, tia
+from edge_opcua.config.exchange import blocks, ignition, ignitiontag, kepware, l5x, neuron, own, rockwell, tia
 from edge_opcua.config.exchange.listing import ListedTag, ListError, Listing, Target, UntranslatableError
 from edge_opcua.config.exchange.reading import Grid, as_text, find_header, grid_of
 
@@ -137,7 +137,7 @@ def write_list(product: str, tags: Iterable[ListedTag], target: Target) -> tuple
     listing = Listing("", NAMES[product])
     writers = {
         "kepware": kepware.write,
-        "ignition": ignition.write,
+        "ignition": ignitiontag.write,
         "tia": tia.write,
         "rockwell": rockwell.write,
         "neuron": neuron.write,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edge_opcua.config.exchange.dialects import from_ignition, to_ignition, type_of_ours
+from edge_opcua.config.exchange.ignitiontag import tag_of
 from edge_opcua.config.exchange.jsontext import JsonObject, read_json
 from edge_opcua.config.exchange.listing import (
     ListedTag,
@@ -17,51 +15,13 @@ from edge_opcua.config.exchange.listing import (
     Listing,
     Target,
     UntranslatableError,
-    linear,
 )
 from edge_opcua.config.exchange.reading import Grid, Row, table
 from edge_opcua.config.problem import quoted
 
 REQUIRED_CSV: Final = ("path", "name", "tagtype", "opcitempath")
-_TYPES: Final = {
-    "int1": "SINT",
-    "byte": "SINT",
-    "int2": "INT",
-    "short": "INT",
-    "int4": "DINT",
-    "integer": "DINT",
-    "int8": "LINT",
-    "long": "LINT",
-    "float4": "REAL",
-    "float": "REAL",
-    "float8": "LREAL",
-    "double": "LREAL",
-    "boolean": "BOOL",
-    "string": "STRING",
-    "text": "STRING",
-}
 _OLD_TYPES: Final = ("int1", "int2", "int4", "int8", "float4", "float8", "boolean", "string")
-_NAMES: Final = {
-    "SINT": "Int1",
-    "USINT": "Int2",
-    "BYTE": "Int2",
-    "INT": "Int2",
-    "UINT": "Int4",
-    "WORD": "Int4",
-    "DINT": "Int4",
-    "UDINT": "Int8",
-    "DWORD": "Int8",
-    "LINT": "Int8",
-    "ULINT": "Int8",
-    "LWORD": "Int8",
-    "REAL": "Float4",
-    "LREAL": "Float8",
-    "BOOL": "Boolean",
-    "STRING": "String",
-}
-_ITEM: Final = re.compile(r"(?:(?:nsu?=[^;]*;)?s=)?\[(?P<device>[^\]]*)\](?P<item>.+)", re.DOTALL)
 _PLACEHOLDER: Final = re.compile(r"\{(?P<name>[\w .-]+?)(?:\s*(?P<sign>[+*-])\s*(?P<number>\d{1,9}))?\}")
-_DEFAULT_GROUPS: Final = ("", "default")
 _MOST_LEVELS: Final = 16
 
 
@@ -114,7 +74,7 @@ def _old_tag(row: Row, listing: Listing, target: Target) -> ListedTag | None:
         if row.text(key.casefold()):
             cells[key] = row.number(key.casefold(), 0.0)
     cells.line = row.line
-    return _tag(cells, cells.text("name"), listing, target)
+    return tag_of(cells, cells.text("name"), listing, target)
 
 
 @dataclass(slots=True)
@@ -239,7 +199,7 @@ class _Reader:
             _check_source(node, name)
             cells = JsonObject({key: _bound(value, scope.parameters) for key, value in node.items()})
             cells.line = node.line
-            self._listing.take(_tag(cells, name, self._listing, self._target))
+            self._listing.take(tag_of(cells, name, self._listing, self._target))
         except UntranslatableError as exc:
             self._listing.skip(node.line, exc.about(name))
 
@@ -318,139 +278,3 @@ def _placed(text: str, parameters: Mapping[str, str]) -> str:
         return str({"+": number + by, "-": number - by, "*": number * by}[match["sign"]])
 
     return _PLACEHOLDER.sub(replacement, text)
-
-
-def _tag(node: JsonObject, name: str, listing: Listing, target: Target) -> ListedTag:
-    path = node.get("opcItemPath")
-    match = _ITEM.fullmatch(path.strip()) if isinstance(path, str) else None
-    if match is None:
-        shown = path if isinstance(path, str) else ""
-        raise UntranslatableError(
-            f"{quoted(name)}: {quoted(shown)} is no item of a device",
-            hint="an item of one of Ignition's own drivers looks like ns=1;s=[Device]HR1",
-        )
-    kind = node.text("dataType").casefold()
-    if kind not in _TYPES and not kind.endswith("array"):
-        raise UntranslatableError(
-            f"{quoted(name)}: data type {quoted(kind)} has no counterpart here", code="T237"
-        )
-    iec = _TYPES.get(kind.removesuffix("array"), "")
-    scale, offset = _scaling(node, name)
-    low, high = _number(node, "engLow"), _number(node, "engHigh")
-    return ListedTag(
-        name=name,
-        address=from_ignition(match["item"], iec, target, listing, node.line),
-        line=node.line,
-        unit=node.text("engUnit"),
-        description=node.text("documentation") or node.text("tooltip"),
-        low=low,
-        high=high,
-        scale=scale,
-        offset=offset,
-        clamp=node.text("clampMode").casefold() == "clamp_both" and (low, high) != (None, None),
-        deadband=_deadband(node, name, listing),
-        access="rw" if node.get("readOnly") is False else "r",
-        group="" if node.text("tagGroup").casefold() in _DEFAULT_GROUPS else node.text("tagGroup"),
-    )
-
-
-def _number(node: JsonObject, key: str, default: float | None = None) -> float | None:
-    value = node.get(key)
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            value = math.nan
-    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
-        return default
-    if not math.isfinite(value):
-        raise UntranslatableError(f"{key} is not a number", code="T245")
-    return float(value)
-
-
-def _scaling(node: JsonObject, name: str) -> tuple[float, float]:
-    mode = node.text("scaleMode").casefold()
-    if mode in ("", "off"):
-        return 1.0, 0.0
-    if mode != "linear":
-        raise UntranslatableError(
-            f"{quoted(name)}: scaling {quoted(node.text('scaleMode'))} is not a straight line", code="T241"
-        )
-    ends = (("rawLow", 0.0), ("rawHigh", 10.0), ("scaledLow", 0.0), ("scaledHigh", 100.0))
-    raw_low, raw_high, low, high = (_number(node, key, default) or 0.0 for key, default in ends)
-    return linear(raw_low, raw_high, low, high)
-
-
-def _deadband(node: JsonObject, name: str, listing: Listing) -> float:
-    mode, deadband = node.text("deadbandMode").casefold(), _number(node, "deadband") or 0.0
-    if mode in ("", "absolute") or not deadband:
-        return max(0.0, deadband) if mode != "off" else 0.0
-    listing.note(node.line, "T241", f"{name}: its deadband in percent is left out")
-    return 0.0
-
-
-def write(tags: Iterable[ListedTag], listing: Listing, target: Target) -> str:
-    """Return a JSON tree for Ignition's Tag Browser, whose tags read the device itself.
-
-    Args:
-        tags: Tags with our canonical addresses.
-        listing: Where what cannot be taken along is noted.
-        target: Our device; its name is the name of the device in Ignition.
-    """
-    root: list[dict[str, Any]] = []
-    folders: dict[tuple[str, ...], list[dict[str, Any]]] = {(): root}
-    for tag in tags:
-        try:
-            entry = _entry(tag, target)
-        except UntranslatableError as exc:
-            listing.skip(tag.line, exc.about(tag.name))
-            continue
-        parts = tuple(tag.name.split("."))
-        entry["name"] = parts[-1]
-        _folder(folders, parts[:-1]).append(entry)
-        listing.tags.append(tag)
-    return json.dumps({"tags": root}, indent=2, ensure_ascii=False) + "\n"
-
-
-def _folder(
-    folders: dict[tuple[str, ...], list[dict[str, Any]]], path: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    inside = folders.get(path)
-    if inside is None:
-        inside = folders[path] = []
-        above = _folder(folders, path[:-1])
-        above.append({"name": path[-1], "tagType": "Folder", "tags": inside})
-    return inside
-
-
-def _entry(tag: ListedTag, target: Target) -> dict[str, Any]:
-    iec, count = type_of_ours(tag.address, target)
-    kind = _NAMES.get(iec)
-    if kind is None:
-        raise UntranslatableError(f"Ignition has no type for {iec}", code="T250")
-    if target.driver == "ethernet-ip" and _TYPES[kind.casefold()] != iec:
-        raise UntranslatableError(f"Ignition would read {iec} as {_TYPES[kind.casefold()]}", code="T250")
-    is_array = bool(count) and iec != "STRING"
-    entry: dict[str, Any] = {
-        "name": "",
-        "tagType": "AtomicTag",
-        "valueSource": "opc",
-        "dataType": f"{kind}Array" if is_array else kind,
-        "opcServer": "Ignition OPC UA Server",
-        "opcItemPath": f"ns=1;s=[{target.name}]{to_ignition(tag.address, target)}",
-    }
-    entry["readOnly"] = tag.access == "r"
-    optional = {"engUnit": tag.unit, "documentation": tag.description, "tagGroup": tag.group}
-    entry |= {key: text for key, text in optional.items() if text}
-    if tag.low is not None:
-        entry["engLow"] = tag.low
-    if tag.high is not None:
-        entry["engHigh"] = tag.high
-    if (tag.scale, tag.offset) != (1.0, 0.0):
-        entry |= {"scaleMode": "Linear", "rawLow": 0.0, "rawHigh": 1.0}
-        entry |= {"scaledLow": tag.offset, "scaledHigh": tag.scale + tag.offset}
-    if tag.clamp:
-        entry["clampMode"] = "Clamp_Both"
-    if tag.deadband:
-        entry |= {"deadband": tag.deadband, "deadbandMode": "Absolute"}
-    return entry
