@@ -156,6 +156,7 @@ class _Wanted:
     config: EdgeConfig
     plan: Plan
     difference: Difference
+    impact: Impact
     changes: tuple[str, ...]
     problems: str
     notes: tuple[str, ...] = ()
@@ -221,14 +222,11 @@ class Reload:
         except TimeoutError:
             reason = f"the file could not be read within {READ_S:g} s"
             return Report("refused", ANSWER_IS_NO, "D386", reason)
-        kept = self._host.bus.kept(wanted.plan.blocks)
-        after = {spec.name: kept.get(spec.name, -1) for spec in wanted.plan.blocks}
-        effect = impact(self._host.config, wanted.config, self._host.bus.homes, after)
         report = Report(
             "unchanged" if not wanted.difference else "would apply",
             problems=wanted.problems,
             changes=wanted.changes,
-            effects=tuple(_effects(effect)),
+            effects=tuple(_effects(wanted.impact)),
             notes=wanted.notes,
         )
         if dry_run or not wanted.difference:
@@ -237,7 +235,7 @@ class Reload:
             reason = f"{MAX_SEGMENTS} changes of this run are still in use; restart the server once"
             return _as(report, "refused", REFUSED, "D387", reason)
         try:
-            await self._apply(wanted, effect)
+            await self._apply(wanted)
         except _FailedError as exc:
             report = replace(report, notes=(*report.notes, *self._unreleased()))
             return _as(report, "rolled back", ANSWER_IS_NO, "D386", str(exc))
@@ -271,7 +269,11 @@ class Reload:
             raise _RefusedError(
                 Report("refused", WRONG_CONFIG, exc.code, str(exc), problems, changes)
             ) from exc
-        return _Wanted(config, planned, change, changes, problems, notes)
+        bus = self._host.bus
+        kept = bus.kept(planned.blocks)
+        after = {spec.name: kept.get(spec.name, -1) for spec in planned.blocks}
+        effect = impact(running, config, bus.homes, after)
+        return _Wanted(config, planned, change, effect, changes, problems, notes)
 
     def _models(self, running: EdgeConfig, config: EdgeConfig, change: Difference) -> tuple[str, ...]:
         """Install what was delivered, and look whether each lane that starts has a model that verifies."""
@@ -284,13 +286,21 @@ class Reload:
 
     # --- applying ------------------------------------------------------------------------------------
 
-    async def _apply(self, wanted: _Wanted, effect: Impact) -> None:
-        host = self._host
+    def _made(self, wanted: _Wanted) -> tuple[Segment, int]:
+        """Return the memory that a change needs: the new segment of the bus, and the configuration."""
+        segment = self._host.bus.extend(wanted.plan.blocks)
         try:
-            segment = host.bus.extend(wanted.plan.blocks)
-            config_fd = config_memfd(packed(wanted.config))
-        except OSError as exc:
-            raise _FailedError(f"there is no memory for it: {exc.strerror}") from exc
+            return segment, config_memfd(packed(wanted.config))
+        except OSError:
+            segment.close()
+            raise
+
+    async def _apply(self, wanted: _Wanted) -> None:
+        host, effect = self._host, wanted.impact
+        try:
+            segment, config_fd = await self._worker.call(self._made, wanted, timeout_s=READ_S)
+        except (OSError, TimeoutError) as exc:
+            raise _FailedError(f"there is no memory for it: {exc}") from exc
         attempt = _Attempt(segment.number)
         try:
             for role in ROLES:
