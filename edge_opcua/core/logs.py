@@ -134,6 +134,20 @@ def configure_logging(
 
 
 @contextmanager
+def warnings_on_stderr() -> Iterator[None]:
+    """Keep the answer of a command clean: what the rooms below log is shown beside it, if it is a warning."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+@contextmanager
 def silenced() -> Iterator[None]:
     """Log nothing: for commands that say all there is to say by themselves, in words for a person."""
     before = structlog.get_config()

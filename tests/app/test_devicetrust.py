@@ -35,7 +35,7 @@ def test_a_refused_device_is_shown_trusted_and_distrusted(
     assert f"edge-opcua trust --devices --state {tmp_path} N" in said
 
     assert main(["trust", "1", *option]) == 0
-    assert PLC.print in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith(f"trusted: {PLC.print}")  # nothing but the answer
     assert TrustList(tmp_path / "pki" / "devices").decide(PLC.der).trusted
     # A device is no client: it may read nothing here.
     assert not (tmp_path / "pki" / "trusted").exists()
@@ -43,7 +43,8 @@ def test_a_refused_device_is_shown_trusted_and_distrusted(
     assert main(["trust", "--list", "--json", *option]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)["trusted"]] == ["press plc"]
 
-    assert main(["trust", PLC.print, "--remove", *option]) == 0
+    assert main(["trust", PLC.print, "--remove", "--json", *option]) == 0
+    assert json.loads(capsys.readouterr().out)["trusted"][0]["thumbprint"] == PLC.print
     assert not TrustList(tmp_path / "pki" / "devices").decide(PLC.der).trusted
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 from edge_opcua.app.command.tell import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, say
 from edge_opcua.config.loader import load as load_config
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.logs import warnings_on_stderr
 from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.errors import CertificateError, ConfigError, EdgeError, SecurityError
 from edge_opcua.security.chain import der_of, is_self_signed, pem_of
@@ -66,21 +63,7 @@ class CertOptions:
     as_json: bool = False
 
 
-@contextmanager
-def _warnings_on_stderr() -> Iterator[None]:
-    """Keep the answer of a command clean: what the rooms below log is shown beside it, if it is a warning."""
-    before = structlog.get_config()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
-
-
-@_warnings_on_stderr()
+@warnings_on_stderr()
 def trust(
     state_dir: Path,
     selector: str | None,
@@ -204,7 +187,7 @@ def _print_knocks(knocks: list[Knock], option: str, *, as_json: bool) -> None:
 # --- certs -----------------------------------------------------------------------------------------------
 
 
-@_warnings_on_stderr()
+@warnings_on_stderr()
 def certs(state_dir: Path, action: str | None, options: CertOptions) -> int:
     """Show the certificates of a server, or change its own.
 

@@ -35,6 +35,7 @@ ANSWER_S = 3.0
 REFRESH_S = 0.5
 FIRST_S = 2.0
 _NO_LINK = (State.OFFLINE.name, State.DEMOTED.name)
+_TRYING = (State.CONNECTING.name, State.RECOVERING.name)  # may end either way: nothing is back yet
 _CLEAR = "\x1b[H\x1b[J"
 
 
@@ -331,17 +332,19 @@ def fitting(lines: Sequence[str], height: int) -> Sequence[str]:
 
 
 def link_faults(links: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return, by device, why there is no link to it."""
+    """Return, by device, why there is no link to it; also while another attempt to connect is made."""
     return {
         link["device"]: f"no link: {printable(link.get('last_error') or 'not yet')}"
         for link in links
         if link.get("state_text") in _NO_LINK
+        or (link.get("state_text") == State.CONNECTING.name and link.get("last_error"))
     }
 
 
 def _print_faults(links: Sequence[Mapping[str, Any]], known: dict[str, str]) -> None:
     """Say on stderr which links were lost or came back since the last time."""
-    now = link_faults(links)
+    trying = {link["device"] for link in links if link.get("state_text") in _TRYING}
+    now = {device: text for device, text in known.items() if device in trying} | link_faults(links)
     for device in {**known, **now}:
         if now.get(device) != known.get(device):
             sys.stderr.write(f"{device}  {now.get(device, 'link is back')}\n")

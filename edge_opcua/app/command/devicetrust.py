@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_opcua.app.command.tell import ANSWER_IS_NO, complain, say
+from edge_opcua.core.logs import warnings_on_stderr
 from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.errors import EdgeError
 from edge_opcua.security.trust import Knock, Trusted, TrustList
@@ -15,6 +16,7 @@ SCHEMA: Final = "edge-opcua.devices-trust/1"
 _PLACE: Final = "devices"
 
 
+@warnings_on_stderr()
 def trust_devices(
     state_dir: Path,
     selector: str | None,
