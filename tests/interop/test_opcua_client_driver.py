@@ -402,7 +402,7 @@ async def test_what_the_server_sends_by_itself_is_the_same_and_costs_no_reads(
 async def watched(bench: Bench, count: int) -> Any:
     def all_came() -> bool:
         watch = wire_of(bench)._watch
-        return watch is not None and len(watch._cells) == count
+        return watch is not None and len(watch._readings) == count
 
     await bench.until(all_came)
     return wire_of(bench)._watch

@@ -16,11 +16,12 @@ from asyncua import ua
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import is_bad
-from edge_opcua.drivers.opcuaclient import messages
+from edge_opcua.drivers.opcuaclient import content, messages
 from edge_opcua.drivers.opcuaclient.address import Node, Space
-from edge_opcua.drivers.opcuaclient.messages import Cell, Notices, ServiceRefusedError
+from edge_opcua.drivers.opcuaclient.messages import Notices, ServiceRefusedError
 from edge_opcua.drivers.opcuaclient.reasons import refusal, status_text
 from edge_opcua.drivers.opcuaclient.session import Session
+from edge_opcua.drivers.wire import Reading
 from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
 _PUBLISHES: Final = 4  # on the way at once
@@ -59,7 +60,7 @@ class Watch:
         self._most_flying = _PUBLISHES
         self._acknowledge: list[int] = []
         self._handles: list[Space] = []
-        self._cells: dict[Space, Cell] = {}
+        self._readings: dict[Space, Reading] = {}
         self._asked: set[Space] = set()
         self._made: set[Space] = set()
         self._touched_ns: dict[Node, int] = {}
@@ -130,7 +131,8 @@ class Watch:
         self._acknowledge.append(notices.sequence)
         for handle, cell in notices.cells:
             if handle < len(self._handles):
-                self._cells[self._handles[handle]] = cell
+                space = self._handles[handle]
+                self._readings[space] = content.reading(cell, space)
 
     def _publish(self) -> None:
         channel = self._session.channel
@@ -140,14 +142,14 @@ class Watch:
             self._acknowledge.clear()
             self._flying.append(channel.send(messages.PUBLISH, body, waits=True))
 
-    def cell(self, space: Space) -> Cell | None:
+    def reading(self, space: Space) -> Reading | None:
         """Return the newest value, or None if it has to be read."""
-        until_ns = self._touched_ns.get(space.node)
-        if until_ns is not None:
-            if self._clock.monotonic_ns() < until_ns:
+        if self._touched_ns:
+            until_ns = self._touched_ns.get(space.node)
+            if until_ns is not None and self._clock.monotonic_ns() < until_ns:
                 return None
-            del self._touched_ns[space.node]
-        return self._cells.get(space)
+            self._touched_ns.pop(space.node, None)
+        return self._readings.get(space)
 
     def touch(self, node: Node) -> None:
         """Have a node read that was just written, until the server had time to send what it holds."""

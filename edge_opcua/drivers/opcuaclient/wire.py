@@ -183,13 +183,10 @@ class OpcUaWire:
 
     async def _look_up(self, request: Request, watch: Watch) -> Sequence[Reading]:
         """Return what the server has sent, and read what it has not."""
-        cells = [watch.cell(cast(Space, fragment.space)) for fragment in request.fragments]
-        missing = tuple(i for i, cell in enumerate(cells) if cell is None)
-        read = dict(zip(missing, await self._read_missing(request, missing, watch), strict=True))
-        return [
-            read[i] if cell is None else content.reading(cell, cast(Space, request.fragments[i].space))
-            for i, cell in enumerate(cells)
-        ]
+        found = [watch.reading(cast(Space, fragment.space)) for fragment in request.fragments]
+        missing = tuple(i for i, reading in enumerate(found) if reading is None)
+        read = iter(await self._read_missing(request, missing, watch))
+        return [next(read) if reading is None else reading for reading in found]
 
     async def _read_missing(
         self, request: Request, missing: tuple[int, ...], watch: Watch
