@@ -133,6 +133,22 @@ def test_a_silent_device_is_written_down_and_told(tmp_path: Path, capsys: pytest
     assert [device.name for device in loaded.config.devices] == ["modbus", "modbus2"]
 
 
+def test_a_device_that_answers_and_tells_no_tags_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prober.says(
+        URL,
+        Finding("connect", "tcp open"),
+        Finding("protocol", "OPC UA answers"),
+        Finding("identity", "Press", facts={"name": "Press"}),
+        Finding("browse", "shows a certificate not trusted here", "D371", "edge-opcua trust --devices 1"),
+    )
+    assert make(tmp_path / "press.toml", f"plc={URL}") == 0
+    told = capsys.readouterr().out
+    why = "warn[D371] shows a certificate not trusted here\n      help: edge-opcua trust --devices 1"
+    assert f"plc   Press\n{why}\n" in told
+
+
 def test_a_driver_that_cannot_look_is_written_down_too(tmp_path: Path) -> None:
     file = tmp_path / "press.toml"
     with pytest.MonkeyPatch.context() as patch:

@@ -189,14 +189,17 @@ def _said(device: NewDevice) -> str:
     if not looked.findings:
         return f"{device.name}   {device.driver}   cannot be looked at before it has tags"
     failure = looked.failure
+    said = "" if failure is None else f"warn[{failure.code}] {failure.text}"
+    step = f"\n      help: {failure.help}" if failure is not None and failure.help else ""
     if failure is not None and not looked.answers:
-        text = f"warn[{failure.code}] {failure.text}; it is written down as it is"
-        return f"{text}\n      help: {failure.help}" if failure.help else text
+        return f"{said}; it is written down as it is{step}"
     count = len(device.tags)
     tags = f"   {count} tag{'' if count == 1 else 's'} found" if count else ""
     moved = f"   as {device.url}" if device.url != looked.url else ""
     out = f", {device.left_out} of types that are not read" if device.left_out else ""
-    return f"{device.name}   {looked.identity or 'answers, and gives no name'}{moved}{tags}{out}"
+    # Another slot or TSAP is not told twice: the URL that is written down is the right one.
+    why = f"\n{said}{step}" if failure is not None and not moved else ""
+    return f"{device.name}   {looked.identity or 'answers, and gives no name'}{moved}{tags}{out}{why}"
 
 
 def _write(path: Path, text: str) -> None:
