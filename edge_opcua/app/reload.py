@@ -30,6 +30,7 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.control import Reply
+from edge_opcua.core.process import PING
 from edge_opcua.core.segment import Segment
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import is_good
@@ -43,6 +44,7 @@ DONE, ANSWER_IS_NO, WRONG_CONFIG, REFUSED = 0, 1, 2, 3
 READ_S: Final = 120.0
 CHANGE_S: Final = 30.0
 SETTLE_S: Final = 5.0
+PING_S: Final = 3.0
 MAX_SEGMENTS: Final = 100
 # In this order, and back in the other one: outputs are released before anything else happens.
 ROLES: Final = ("io", "records", "opcua")
@@ -303,6 +305,8 @@ class Reload:
             raise _FailedError(f"there is no memory for it: {exc}") from exc
         attempt = _Attempt(segment.number)
         try:
+            for role in ROLES:  # first look, so that nobody begins what another one cannot do
+                await self._expect(role)
             for role in ROLES:
                 await self._change(attempt, role, (config_fd, *segment.fds))
             await self._promise(wanted.config)
@@ -320,6 +324,14 @@ class Reload:
         for role in attempt.asked:
             await host.request(role, "settle", {}, timeout_s=SETTLE_S)
         host.bus.retire(free=True)
+
+    async def _expect(self, role: str) -> None:
+        """Look whether a process is there and ready."""
+        reply = await self._host.request(role, PING, {}, timeout_s=PING_S)
+        if not is_good(reply.status):
+            raise _FailedError(f"{role} does not answer: {reply.reason}")
+        if reply.body.get("starting"):
+            raise _FailedError(f"{role} is still starting")
 
     async def _change(self, attempt: _Attempt, role: str, fds: tuple[int, ...]) -> None:
         child = self._host.child(role)

@@ -24,7 +24,9 @@ SHOWN_ONLY: Final = frozenset(
 )
 _FIELDS: Final = tuple(each.name for each in fields_of(TagConfig) if each.name not in _PLACES)
 # What can be changed without a restart, apart from devices, pipelines and outputs.
-HOT: Final = frozenset({"opcua.shutdown_s", "models.folder", "renames"})
+HOT: Final = frozenset({"opcua.shutdown_s", "models.folder", "renames", "include", "templates", "machines"})
+# What is compared in its own way, and where the file lies.
+_APART: Final = frozenset({"devices", "pipelines", "outputs", "file"})
 _WHY: Final = (
     ("site.", "names and name plate are what clients know the machine by"),
     ("opcua.listen", "clients are connected there"),
@@ -161,7 +163,9 @@ def same_tags(old: TagRows, new: TagRows, *, ignoring: frozenset[str] = frozense
 
 
 def _settings(old: EdgeConfig, new: EdgeConfig) -> Iterator[Setting]:
-    for section in ("version", "site", "opcua", "models", "renames"):
+    for section in EdgeConfig.model_fields:
+        if section in _APART:
+            continue
         before, after = getattr(old, section), getattr(new, section)
         if before == after:
             continue
