@@ -52,21 +52,25 @@ class Machine:
         return f"{self.file}:{self.line} ({self.name})"
 
 
-def filled(text: str, values: Mapping[str, str], *, escape: bool = False) -> str:
-    """Return a text with the placeholders of a table in place; others stay as they are.
+def filled(text: str, values: Mapping[str, str], *, is_first: bool = False) -> str:
+    """Return a text with the placeholders of a table in place.
 
     Args:
         text: The text.
         values: What stands for a placeholder; an empty value takes its ``:-default``.
-        escape: Whether a ``$`` in a value is doubled, since environment variables are looked for afterwards.
+        is_first: Whether environment variables are looked for afterwards: what is no column is left to them,
+            and a ``$`` in a value is doubled.
     """
 
     def replacement(match: re.Match[str]) -> str:
         name = match["name"]
-        if name is None or name.lower() not in values:
+        if name is None:
             return match.group()
-        value = values[name.lower()] or match["default"] or ""
-        return value.replace("$", "$$") if escape else value
+        value = values.get(name.lower())
+        if value is None and (is_first or not match["has_default"]):
+            return match.group()
+        placed = value or match["default"] or ""
+        return placed.replace("$", "$$") if is_first else placed
 
     return _MARK.sub(replacement, text)
 
@@ -117,7 +121,7 @@ def instance(node: Any, values: Mapping[str, str], path: Path, whole: set[Path])
     match = _MARK.fullmatch(node)
     if match and match["name"] is not None and match["name"].lower() in values:
         whole.add(path)
-    return filled(node, values, escape=True)
+    return filled(node, values, is_first=True)
 
 
 def texts_in(node: Any, path: Path) -> Iterator[tuple[Path, str]]:

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.difference import difference
@@ -303,7 +305,16 @@ def test_a_key_of_a_section_may_come_from_another_file(tmp_path: Path) -> None:
 
 def test_compiled_texts_say_the_same_as_filled_ones() -> None:
     values = {"name": "p1", "db": "", "no": "7"}
-    for text in ("", "plain", "${name}", "a${name}.${no}b", "${db:-10}", "${DB:-x}${Name}", "$${name}"):
+    for text in (
+        "",
+        "plain",
+        "${name}",
+        "a${name}.${no}b",
+        "${db:-10}",
+        "${DB:-x}${Name}",
+        "$${name}",
+        "${more:-y}",
+    ):
         assert compiled(text)(values) == filled(text, values)
 
 
@@ -344,3 +355,33 @@ def test_a_row_more_is_one_device_more_and_changes_no_other(tmp_path: Path) -> N
     change = difference(before, after)
     assert list(change.devices.added) == ["p3"]
     assert (change.devices.changed, change.devices.removed, change.settings) == ({}, (), ())
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "${name}.a{n},r${no}{n}:REAL,kN,0,,,",
+                "${name}.b{n},r9{n}:INT,${unit:-mm},,2,,",
+                "${name}.c{n},i${no}{n}:UINT,${host},,,n.${name}.{n},",
+                "${name}.d{n},r8{n}:STRING[4],,,,,text of ${name}",
+                "${name}.${host}{n},r7{n}:REAL,bar,-1,${no},,",
+            ]
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_what_is_said_again_is_what_reading_in_full_says(tmp_path: Path, rows: list[str]) -> None:
+    """For all machines but the first only cells with a placeholder are looked at: nobody may notice."""
+    head = "name,address,unit,low,high,node_id,description\n"
+    table = head + "".join(row.replace("{n}", str(at)) + "\n" for at, row in enumerate(rows))
+    together = loaded(tmp_path, press=table)
+    assert together.config is not None
+    # Alone, each machine is the first of its template.
+    for line in TABLE.splitlines()[1:]:
+        alone = loaded(tmp_path, press=table, presses=f"{TABLE.splitlines()[0]}\n{line}\n")
+        assert alone.config is not None
+        (device,) = alone.config.devices
+        assert together.config.device(device.name).tags == device.tags

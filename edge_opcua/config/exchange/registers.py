@@ -170,7 +170,7 @@ def _modicon(match: re.Match[str], kind: str, *, is_array: bool) -> Register:
 
 
 def _string(area: str, start: int, match: re.Match[str], kind: str) -> Register:
-    text, half = match.group(), match["bytes"].upper()
+    text, half = match.group(), (match["bytes"] or "").upper()
     if kind not in ("STRING", "") or not match["suffix"]:
         raise UntranslatableError(
             f"{quoted(text)} is not a text", hint="a text has its length behind it: 400100.20H"

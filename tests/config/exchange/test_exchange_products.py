@@ -11,7 +11,8 @@ import os
 import pytest
 
 from edge_opcua.config.exchange.formats import read_list
-from edge_opcua.config.exchange.listing import Target
+from edge_opcua.config.exchange.listing import ListError, Target
+from edge_opcua.config.exchange.reading import grid_of
 from edge_opcua.config.report import fold, render
 from tests.config.exchange.lists import HERE, LOGIX, MODBUS, PARSERS, S7, imported, said, taken, workbook
 
@@ -161,3 +162,29 @@ def test_every_address_taken_is_one_that_the_driver_reads() -> None:
         for tag in listing.tags:
             if tag.name in table:
                 PARSERS[target.driver](tag.address)
+
+
+def test_numbers_truths_and_formulas_of_a_sheet_are_read_as_they_are_shown() -> None:
+    row = (
+        '<row r="2"><c r="A2" t="str"><v>force</v></c><c r="B2"><v>400001.0</v></c>'
+        '<c r="D2" t="b"><v>1</v></c><c r="E2"><v>0.25</v></c></row>'
+    )
+    header = "".join(
+        f'<c r="{place}1" t="inlineStr"><is><r><t>{name}</t></r></is></c>'
+        for place, name in zip(
+            "ABCDE", ("Tag Name", "Address", "Data Type", "Negate Value", "Raw High"), strict=True
+        )
+    )
+    sheet = f"<worksheet><sheetData><row>{header}</row>{row}</sheetData></worksheet>"
+    grid = grid_of(workbook([["x"]], extra=sheet.encode()))
+    assert grid.rows[1] == (2, ["force", "400001", "", "TRUE", "0.25"])
+
+
+@pytest.mark.parametrize(
+    "cell", ['<c r="A1" t="s"><v>7</v></c>', '<c r="ZZZ1"><v>1</v></c>', '<c r="A1" t="s"><v>-1</v></c>']
+)
+def test_cells_that_no_sheet_has_are_refused(cell: str) -> None:
+    sheet = f"<worksheet><sheetData><row>{cell}</row></sheetData></worksheet>"
+    with pytest.raises(ListError) as caught:
+        grid_of(workbook([["x"]], extra=sheet.encode()))
+    assert caught.value.code == "T253"
