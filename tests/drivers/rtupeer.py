@@ -40,6 +40,7 @@ class RtuPeer:
         delay_s: Time of unit 1 to answer.
         path: Serial port to open.
         damaged: Requests with a wrong checksum.
+        greeting: What a new connection gets first: the answer to a former one.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class RtuPeer:
         self.path = ""
         self.port = 0
         self.damaged = 0
+        self.greeting = b""
         self.connections = 0
         self._buffer = b""
         self._master = -1
@@ -96,6 +98,7 @@ class RtuPeer:
                 peer.connections += 1
                 self.transport = transport
                 transports.add(transport)
+                transport.write(peer.greeting)
 
             def data_received(self, data: bytes) -> None:
                 peer._take(data, self.transport.write)

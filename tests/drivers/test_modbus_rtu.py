@@ -20,7 +20,7 @@ from edge_opcua.drivers.modbus.wire import ModbusWire
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.errors import AddressError, ConfigError, DeviceError, DeviceTimeoutError
 from tests.drivers.peers import Bench, config, read
-from tests.drivers.rtupeer import RtuPeer
+from tests.drivers.rtupeer import RtuPeer, crc
 
 FAST = "baud=115200&parity=N"
 
@@ -83,7 +83,7 @@ async def test_two_devices_share_a_port(bus: RtuPeer) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(first.read([one(1, i) for i in range(5)]))
             tasks.create_task(second.read([one(2, i) for i in range(5)]))
-        assert [unit for unit, *_ in bus.memory.asked] == [1, 1, 2, 1, 2, 1, 2, 1, 2, 2]
+        assert [unit for unit, *_ in bus.memory.asked] == [1, 2] * 5
 
 
 async def test_a_garbled_answer_costs_the_request_and_three_the_port(bus: RtuPeer) -> None:
@@ -214,6 +214,17 @@ async def test_rtu_goes_through_a_device_server() -> None:
             await wire.open()
             assert await read(wire, one(1, 5)) == (b"\0\x4d",)
         assert peer.connections == 2
+
+
+async def test_an_answer_for_the_connection_before_is_nobodys() -> None:
+    async with RtuPeer().behind_tcp() as peer:
+        peer.memory.registers[5] = 77
+        body = bytes.fromhex("0103020007")
+        peer.greeting = body + crc(body)  # it would be a right answer
+        wire = wire_of(f"modbus+rtutcp://127.0.0.1:{peer.port}", 1)
+        async with opened(wire):
+            assert await read(wire, one(1, 5)) == (b"\0\x4d",)
+        assert peer.connections == 1
 
 
 async def test_a_late_unit_behind_a_device_server_costs_the_others_nothing() -> None:

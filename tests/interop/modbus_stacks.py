@@ -117,8 +117,8 @@ async def rtu(programs: Path, at: Path) -> AsyncIterator[Stack]:
 async def rtutcp(programs: Path, at: Path) -> AsyncIterator[Stack]:
     port, theirs = free_port(), at / "slave"
     async with AsyncExitStack() as stack:
-        listen = f"tcp-listen:{port},bind=127.0.0.1,reuseaddr,fork,nodelay"
-        # For half a second behind the end of a connection socat would read the line beside the next one.
+        listen = f"tcp-listen:{port},bind=127.0.0.1,reuseaddr,fork,max-children=1,nodelay"
+        # One at a time: behind the end of a connection socat would read the line beside the next one.
         other = at / "server"
         ends = [f"pty,raw,echo=0,link={end}" for end in (other, theirs)]
         await stack.enter_async_context(process("socat", *ends))

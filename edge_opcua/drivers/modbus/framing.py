@@ -227,10 +227,9 @@ class RtuFraming:
         self._echoed = b""
 
     def reset(self) -> None:
-        """See :class:`Framing`."""
+        """See :class:`Framing`; a late answer may come to the next connection, so that is not forgotten."""
         self._buffer.clear()
         self._echoed = b""
-        self._late.clear()
 
 
 def checksum(body: bytes | bytearray) -> bytes:

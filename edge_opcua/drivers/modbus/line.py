@@ -21,6 +21,7 @@ _MBAP_BYTES: Final = 8  # header and function code
 _RTU_BYTES: Final = 4  # unit, function code, checksum
 _NOISE: Final = 3  # garbled answers in a row after which a serial port is opened anew
 _NOISE_GAPS: Final = 5
+_SETTLE_S: Final = 0.02  # for what a gateway still has for the connection before
 
 
 @dataclass(eq=False, slots=True)
@@ -85,6 +86,7 @@ class Line:
         self._asks: dict[int, Ask] = {}
         self._quiet_until_s = 0.0
         self._resting: dict[int, float] = {}
+        self._fresh = True
         self._noise = 0
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -129,8 +131,8 @@ class Line:
         settings = self.settings
         self._broken = ""
         self._framing.reset()
+        self._fresh = True
         if self._serial is None:
-            self._resting.clear()  # what is late belongs to another connection
             channel = await open_tcp(settings, self)
         else:
             channel = await open_serial(settings.host, self._serial, settings.rs485, self)
@@ -141,6 +143,8 @@ class Line:
         self._health = Health()
         self._noise = 0
         self.connections += 1
+        if settings.rtu:
+            self._quiet_until_s = asyncio.get_running_loop().time() + max(_SETTLE_S, self._pause_s)
 
     def leave(self, member: Member) -> None:
         """Give the line back; what the member still waits for is its own to cancel."""
@@ -250,6 +254,7 @@ class Line:
         exchange.key, exchange.sent_s = key, now_s
         self._flying[key] = exchange
         self._asks[key] = exchange.ask
+        self._fresh = False
         until_s = now_s + exchange.timeout_s + self._on_the_wire_s(exchange.ask, len(frame))
         exchange.timer = asyncio.get_running_loop().call_at(until_s, self._expire, exchange)
         exchange.member.traffic.size_bytes += len(frame)
@@ -286,8 +291,7 @@ class Line:
         self._land(exchange.key)
         self._framing.expired(exchange.key, exchange.ask)
         self._quiet_until_s = now_s + self._pause_s
-        if self.settings.rtu:
-            self._resting[unit] = now_s + max(exchange.timeout_s, exchange.member.timeout_s)
+        self._rest(exchange, now_s)
         name = self.settings.name
         silent = last_s <= exchange.sent_s  # else it is one request that was lost, not a unit
         dead = silent and self._health.fell_silent(unit, self._units)
@@ -300,6 +304,12 @@ class Line:
         else:
             self._pump()
 
+    def _rest(self, exchange: _Exchange, now_s: float) -> None:
+        """Leave a unit alone until its answer cannot come any more; only RTU would take it for another."""
+        if self.settings.rtu:
+            until_s = now_s + max(exchange.timeout_s, exchange.member.timeout_s)
+            self._resting[exchange.ask.unit] = until_s
+
     def _patience_s(self, exchange: _Exchange, last_s: float) -> float:
         """Return how long to wait for one of several: a unit may answer them one after the other."""
         if self._depth == 1 or last_s <= exchange.sent_s:
@@ -309,6 +319,9 @@ class Line:
     def _garbled(self, told: str) -> None:
         """Believe nothing of what came: that costs the connection, on a serial line only the request."""
         reason = told if told.startswith("D3") else GARBLED.of(f"{self.settings.name} ({told})")
+        if self._fresh and self.settings.rtu:  # an answer that the connection before was not there to take
+            self._framing.reset()
+            return
         if self._serial is None:
             self._break(reason)
             return
@@ -336,6 +349,9 @@ class Line:
             self._alarm.cancel()
             self._alarm = None
         waiting = [self._land(key) for key in tuple(self._flying)]
+        for exchange in waiting:
+            self._framing.expired(exchange.key, exchange.ask)
+            self._rest(exchange, asyncio.get_running_loop().time())
         waiting += self._turns.clear()
         for exchange in waiting:
             if not exchange.future.done():
