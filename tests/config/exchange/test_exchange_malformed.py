@@ -175,3 +175,54 @@ def test_an_array_of_billions_is_refused() -> None:
         LOGIX,
     )
     assert [code for _, code in said(found)] == ["T237"]
+
+
+WORDS = """
+400001 400001.5 400001.20H 1 -1 1!400101#LL ! 1! DB1,REAL4 DB1.DBX0.9 %MD100 %I0.0 MW T5 A{9} $Q$ 1E+05 #### nan
+Program:A.B[1].C Float Word Boolean String BCD REAL DINT[3] DINT[3,4] STRING BOOL RO R/W WO Linear TRUE 0 6 13
+TAG ALIAS COMMENT x 0,5
+"""
+TOKENS = [*WORDS.split(), "", "Öl 1", "400010 [5]", "Short Array", "Square Root", "Read Write"]
+HEADERS = {
+    "kepware": "Tag Name,Address,Data Type,Client Access,Scan Rate,Scaling,Raw Low,Scaled Low,Clamp Low",
+    "neuron": "group,name,address,attribute,type,description,precision,decimal,bias",
+    "tia": "Name,Path,Data Type,Logical Address,Comment,Hmi Writeable",
+    "rockwell": "TYPE,SCOPE,NAME,DESCRIPTION,DATATYPE,SPECIFIER,ATTRIBUTES",
+    "ignition": "Path,Name,TagType,DataType,Enabled,AccessRights,OPCItemPath,ScaleMode,RawLow,Deadband",
+    "csv": "name,address,unit,low,high,group,scale",
+}
+
+
+@pytest.mark.parametrize("product", HEADERS)
+def test_any_cell_in_any_column_is_taken_or_told(product: str) -> None:
+    header = HEADERS[product]
+    width = header.count(",") + 1
+    rows = st.lists(st.lists(st.sampled_from(TOKENS), min_size=width, max_size=width), min_size=1, max_size=8)
+
+    @settings(max_examples=60, deadline=None)
+    @given(rows, st.sampled_from([MODBUS, S7, LOGIX]))
+    def any_cells(cells: list[list[str]], target: Target) -> None:
+        text = "\n".join([header, *(",".join(f'"{cell}"' for cell in row) for row in cells)])
+        assert refusal(text.encode(), target, product=product) in {"", "T254"}
+
+    any_cells()
+
+
+leaves = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(), st.sampled_from(TOKENS))
+KEYS = """
+name tagType tags typeId parameters value bindType binding opcItemPath dataType valueSource
+scaleMode rawLow rawHigh scaledLow engLow deadbandMode deadband enabled
+"""
+KINDS = "Folder AtomicTag UdtInstance UdtType opc parameter T [D]HR1 {T} Int4"
+keys, kinds = st.sampled_from(KEYS.split()), st.sampled_from(KINDS.split())
+trees = st.recursive(
+    st.one_of(leaves, kinds),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(keys, inner, max_size=7)),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(keys, trees, min_size=1, max_size=7), st.sampled_from([MODBUS, S7, LOGIX]))
+def test_any_tree_is_taken_or_told(tree: dict[str, object], target: Target) -> None:
+    assert refusal(json.dumps({"tagType": "Folder", "tags": [tree]}).encode(), target) in {"", "T252", "T253"}
