@@ -178,9 +178,9 @@ def test_an_array_of_billions_is_refused() -> None:
 
 
 WORDS = """
-400001 400001.5 400001.20H 1 -1 1!400101#LL ! 1! DB1,REAL4 DB1.DBX0.9 %MD100 %I0.0 MW T5 A{9} $Q$ 1E+05 #### nan
+400001 400001.5 400001.20H 1 -1 1!400101#LL ! 1! DB1,REAL4 DB1.DBX0.9 %MD100 %I0.0 MW T5 A{9} $Q$
 Program:A.B[1].C Float Word Boolean String BCD REAL DINT[3] DINT[3,4] STRING BOOL RO R/W WO Linear TRUE 0 6 13
-TAG ALIAS COMMENT x 0,5
+TAG ALIAS COMMENT x 0,5 1E+05 #### nan
 """
 TOKENS = [*WORDS.split(), "", "Öl 1", "400010 [5]", "Short Array", "Square Root", "Read Write"]
 HEADERS = {
