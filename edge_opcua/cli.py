@@ -99,9 +99,9 @@ def _check(args: argparse.Namespace, state: Path) -> int:
     return _call("edge_opcua.app.command.run", "check", config, as_json=args.json, state_dir=state)
 
 
-def _probe(args: argparse.Namespace, _: Path) -> int:
+def _probe(args: argparse.Namespace, state: Path) -> int:
     module = import_module("edge_opcua.app.command.probe")
-    options = module.ProbeOptions(args.read, args.units, args.timeout, args.json, args.scan, args.yes)
+    options = module.ProbeOptions(args.read, args.units, args.timeout, args.json, args.scan, args.yes, state)
     code: int = module.probe(args.target, options)
     return code
 
@@ -190,7 +190,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     ),
     "check": _check,
     "probe": _probe,
-    "init": lambda args, _: _call(
+    "init": lambda args, state: _call(
         "edge_opcua.app.command.init",
         "init",
         args.file,
@@ -198,6 +198,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         machine=args.name,
         timeout_s=args.timeout,
         force=args.force,
+        state_dir=state,
     ),
     "identity": lambda args, state: (
         _call("edge_opcua.app.command.identity", "accept", _config(args), state)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from edge_opcua.errors import ConfigError
@@ -22,6 +23,7 @@ class Target:
         timeout_s: Deadline of one step, seconds.
         options: Driver settings, as ``devices[].options``.
         units: Unit numbers to look for behind a gateway (``--units 1-32``); empty: the prober's own few.
+        state_dir: State directory, whose certificate a device may want to see; None: the usual one.
     """
 
     url: str
@@ -29,6 +31,7 @@ class Target:
     timeout_s: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
     units: Sequence[int] = ()
+    state_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

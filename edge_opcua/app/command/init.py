@@ -67,6 +67,7 @@ def init(
     machine: str = "",
     timeout_s: float = 1.0,
     force: bool = False,
+    state_dir: Path | None = None,
     plugins: Plugins | None = None,
 ) -> int:
     """Write a configuration and a tag table per device.
@@ -77,6 +78,7 @@ def init(
         machine: Name of the machine; else made from the file's name.
         timeout_s: Deadline of one step of looking, seconds.
         force: Overwrite files that are there.
+        state_dir: State directory; None: the usual one.
         plugins: Where drivers are looked up.
 
     Returns:
@@ -94,7 +96,7 @@ def init(
         complain(f"{', '.join(present)}: already there; nothing was written\n      help: --force overwrites")
         return WRONG_USE
     with silenced():
-        asyncio.run(_look_at_all(new, probers, timeout_s))
+        asyncio.run(_look_at_all(new, probers, timeout_s, state_dir))
     for device in new:
         _take_tags(device, (plugins or InstalledPlugins()).load(DRIVERS, device.driver))
         say("\n".join(map(printable, _said(device).split("\n"))))
@@ -146,13 +148,17 @@ def _machine(given: str, file: Path) -> str:
     return given or (made if re.match(NAME_PATTERN, made) else "Machine01")
 
 
-async def _look_at_all(devices: Sequence[NewDevice], probers: Mapping[str, Prober], timeout_s: float) -> None:
+async def _look_at_all(
+    devices: Sequence[NewDevice], probers: Mapping[str, Prober], timeout_s: float, state_dir: Path | None
+) -> None:
     """Look at each device, one after the other: two of them may be behind one gateway."""
     for device in devices:
         if device.name not in probers:
             continue
         say(f"{device.name}   looking at {device.url}")
-        async for finding in look(probers[device.name], Target(device.url, timeout_s=timeout_s)):
+        async for finding in look(
+            probers[device.name], Target(device.url, timeout_s=timeout_s, state_dir=state_dir)
+        ):
             device.looked.findings.append(finding)
         device.url = device.looked.better_url
 

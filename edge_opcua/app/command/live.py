@@ -156,7 +156,7 @@ async def _read_all(
             hosts.setdefault(host_of(each.device.url), []).append(each)
     async with asyncio.TaskGroup() as tasks:
         for readings in hosts.values():
-            tasks.create_task(_identify(readings, probers), name="live.identity")
+            tasks.create_task(_identify(readings, probers, lines.pki.parent), name="live.identity")
     return list(found.values())
 
 
@@ -183,12 +183,14 @@ async def _read_device(
         reading.captures = {name: fault.reason for name, fault in readings.captures.items()}
 
 
-async def _identify(readings: Sequence[DeviceReading], probers: Mapping[str, Prober]) -> None:
+async def _identify(
+    readings: Sequence[DeviceReading], probers: Mapping[str, Prober], state_dir: Path
+) -> None:
     """Ask the devices behind one address, one after the other, who they are; nobody has to answer."""
     for reading in readings:
         cfg = reading.device
         looked = Looked(cfg.url, cfg.driver)
-        target = Target(cfg.url, timeout_s=cfg.timeout_ms / 1000, options=cfg.options)
+        target = Target(cfg.url, timeout_s=cfg.timeout_ms / 1000, options=cfg.options, state_dir=state_dir)
         try:
             async with (
                 asyncio.timeout(3 * target.timeout_s),

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from edge_opcua.app.command.look import Looked, find_ping, host_of, in_url, look, ping_ms, prober_at, remedy
@@ -60,6 +61,7 @@ class ProbeOptions:
         as_json: One JSON object instead of text.
         scan: A range is meant.
         yes: Do not ask.
+        state_dir: State directory; None: the usual one.
     """
 
     reads: Sequence[str] = ()
@@ -68,6 +70,7 @@ class ProbeOptions:
     as_json: bool = False
     scan: bool = False
     yes: bool = False
+    state_dir: Path | None = None
 
 
 def probe(
@@ -108,7 +111,7 @@ def probe(
 def _probe_url(url: str, options: ProbeOptions, plugins: Plugins | None) -> int:
     driver, prober = prober_at(url, plugins)
     units = range(options.units[0], options.units[1] + 1) if options.units else ()
-    target = Target(url, options.reads, options.timeout_s, units=units)
+    target = Target(url, options.reads, options.timeout_s, units=units, state_dir=options.state_dir)
     looked = Looked(url, driver)
     quiet = options.as_json
     program = find_ping()
@@ -186,7 +189,13 @@ def _probe_host(host: str, options: ProbeOptions, plugins: Plugins | None, usual
     for one in usual:
         url = one.url.format(host=in_url(host))
         try:
-            probers.append((one, Target(url, timeout_s=options.timeout_s), *prober_at(url, plugins)))
+            probers.append(
+                (
+                    one,
+                    Target(url, timeout_s=options.timeout_s, state_dir=options.state_dir),
+                    *prober_at(url, plugins),
+                )
+            )
         except ConfigError as exc:
             complain(f"note: {one.word} is left out: {exc}")
     if not probers:

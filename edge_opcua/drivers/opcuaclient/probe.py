@@ -11,7 +11,7 @@ from asyncua import ua
 from pydantic import ValidationError
 
 from edge_opcua.core.clock import Clock, SystemClock
-from edge_opcua.core.statedir import default_state_dir
+from edge_opcua.core.statedir import StateDir, default_state_dir
 from edge_opcua.core.ticks import to_text
 from edge_opcua.core.values import Scalar, status_name
 from edge_opcua.core.worker import Worker
@@ -86,7 +86,7 @@ class _Look:
             self._options = OpcUaOptions.model_validate(dict(target.options))
         except ValidationError as exc:
             raise ConfigError(f"options: {exc.errors()[0]['msg']}") from exc
-        pki = default_state_dir() / "pki"
+        pki = StateDir(target.state_dir or default_state_dir()).pki
         self._access = Access("probe", parse_url(target.url), self._options, pki, _SESSION_S)
         self._wire: OpcUaWire | None = None
         self._sent = 0
