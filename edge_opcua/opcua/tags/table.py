@@ -96,9 +96,9 @@ class Configs(Sequence[TagConfig]):
         return rows.cell(row, name)
 
     def fields(self, names: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-        """Yield some fields of some tags; cheap for a range as long as the rows follow one another."""
+        """Yield some fields of some tags: far cheaper than one by one."""
         if self._places is not None or not isinstance(numbers, range):
-            yield from (tuple(self.cell(number, name) for name in names) for number in numbers)
+            yield from self._scattered(names, numbers)
             return
         start, stop = numbers.start, numbers.stop
         for part in range(
@@ -107,6 +107,18 @@ class Configs(Sequence[TagConfig]):
             first, rows = self._starts[part], self._parts[part]
             some = rows[max(start - first, 0) : max(stop - first, 0)]
             yield from zip(*map(some.column, names), strict=True)
+
+    def _scattered(self, names: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        """Do the same run by run, where a run is of one part."""
+        if self._places is None:
+            yield from (tuple(self.cell(number, name) for name in names) for number in numbers)
+            return
+        where = np.array(numbers, np.intp)
+        parts, rows = (np.frombuffer(each, _INT)[where] for each in self._places)
+        for run in np.split(np.arange(len(where)), np.flatnonzero(np.diff(parts)) + 1):
+            if len(run):
+                some = self._parts[int(parts[run[0]])][rows[run].astype(np.intp)]
+                yield from zip(*map(some.column, names), strict=True)
 
 
 class TagTable:
