@@ -11,7 +11,7 @@ import pytest
 from edge_opcua.app.command import security as securityreport
 from edge_opcua.app.command.filemodes import file_modes
 from edge_opcua.app.command.security import Report, gather, render, role_table
-from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.security.pki import open_pki
@@ -132,6 +132,25 @@ def test_a_configuration_with_a_password_is_for_the_server_only(tmp_path: Path) 
     assert "can be changed by others (0666)" in what(report)
     assert "holds the password of press" in what(report)
     assert "secret" not in render(report)
+
+
+def test_devices_that_are_believed_are_listed_and_those_without_security_are_findings(
+    state: Path, tmp_path: Path
+) -> None:
+    config, file = configuration(tmp_path)
+    plain = DeviceConfig.model_validate(
+        {"name": "robot", "driver": "opcua", "url": "opc.tcp://10.0.0.9", "options": {"security": "None"}}
+    )
+    safe = plain.model_copy(update={"name": "plc", "options": {}})
+    (state / "pki" / "devices" / "trusted").mkdir(parents=True, exist_ok=True)
+    plc = make("simatic")
+    TrustList(state / "pki" / "devices").add(plc.der)
+
+    report = gather(config.model_copy(update={"devices": (plain, safe)}), file, state, SystemClock())
+
+    assert "robot is read without security" in what(report)
+    assert "plc is read" not in what(report)
+    assert plc.print in render(report)
 
 
 def test_what_expires_is_a_finding_before_it_does(state: Path, tmp_path: Path) -> None:

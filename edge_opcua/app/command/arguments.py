@@ -260,6 +260,7 @@ def _add_probe(commands: Any) -> None:
     )
     probe.add_argument("--scan", action="store_true", help="a range is meant; at most 10 packets a second")
     probe.add_argument("--yes", action="store_true", help="do not ask before a scan")
+    _add_common(probe)
     probe.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
@@ -277,6 +278,7 @@ def _add_init(commands: Any) -> None:
     init.add_argument(
         "--timeout", type=_seconds, default=1.0, metavar="S", help="deadline of one step (default 1)"
     )
+    _add_common(init)
     init.add_argument("--force", action="store_true", help="overwrite files that are there")
 
 

@@ -15,7 +15,7 @@ from edge_opcua.app.command.filemodes import FileMode, file_modes
 from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import check_json, problems_text
-from edge_opcua.config.schema import AccessConfig, EdgeConfig, OpcuaConfig
+from edge_opcua.config.schema import AccessConfig, DeviceConfig, EdgeConfig, OpcuaConfig
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.logs import configure_logging
 from edge_opcua.core.statedir import StateDir, state_option
@@ -143,8 +143,33 @@ def gather(config: EdgeConfig, config_file: Path, state_dir: Path, clock: Clock)
     _anonymous(report, config.opcua, trusted, state_option(state_dir))
     _roles(report, config.opcua.access)
     _signing_in(report, config.opcua, users, state_option(state_dir))
+    _devices(report, config.devices, state, now)
     report.facts["limits"] = _limits(config.opcua)
     return report
+
+
+def _devices(report: Report, devices: Iterable[DeviceConfig], state: StateDir, now: dt.datetime) -> None:
+    """Say which devices are believed by their certificate, and which are read without asking for one."""
+    trusted = TrustList(state.pki / "devices").trusted()
+    report.facts["trusted_devices"] = [
+        {
+            "name": one.name,
+            "application_uri": one.application_uri,
+            "thumbprint": one.thumbprint,
+            "until": _day(one.until),
+        }
+        for one in trusted
+    ]
+    for one in trusted:
+        report.findings += _expiry(f"the certificate of the device {one.name}", one.until, now)
+    for device in devices:
+        if device.driver == "opcua" and device.options.get("security") == "None":
+            report.findings.append(
+                Finding(
+                    f"{device.name} is read without security: everybody on its network can answer for it",
+                    "activate Basic256Sha256 in its server, and remove security from its options",
+                )
+            )
 
 
 def _files(report: Report, config: EdgeConfig, config_file: Path, state: StateDir) -> None:
@@ -406,6 +431,7 @@ def render(report: Report) -> str:
         ("certificate of this server", _certificate_lines(facts["certificate"])),
         ("trusted clients", [_trusted_line(row) for row in facts["trusted"]]),
         ("refused clients that wait", [_waiting_line(row) for row in facts["waiting"]]),
+        ("trusted devices", [_device_line(row) for row in facts["trusted_devices"]]),
         ("revocation lists", _revocation_lines(facts)),
         ("users", [_user_line(row) for row in facts["users"] or ()]),
         ("what each role may do", _role_lines(facts["roles"])),
@@ -453,6 +479,10 @@ def _trusted_line(row: Mapping[str, Any]) -> str:
     kind = "authority" if row["authority"] else "client"
     roles = ", ".join(row["roles"]) or "no role"
     return f"{row['thumbprint']}   {row['name']}   {kind}   {roles}   until {row['until']}"
+
+
+def _device_line(row: Mapping[str, Any]) -> str:
+    return f"{row['thumbprint']}   {row['name']}   until {row['until']}"
 
 
 def _waiting_line(row: Mapping[str, Any]) -> str:
