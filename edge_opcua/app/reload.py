@@ -392,5 +392,5 @@ def _effects(effect: Impact) -> list[str]:
     if lanes:
         found.append(f"lanes start anew: {', '.join(lanes)}")
     if outputs:
-        found.append(f"outputs are released and taken again: {', '.join(outputs)}")
+        found.append(f"outputs are released, and begin as after a start: {', '.join(outputs)}")
     return found

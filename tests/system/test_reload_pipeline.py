@@ -80,7 +80,7 @@ async def test_a_pipeline_and_its_output_go_and_come_and_the_press_runs_on(chang
     body = await _reload(plant)
     assert body["effects"] == [
         "lanes start anew: press-anomaly",
-        "outputs are released and taken again: verdict",
+        "outputs are released, and begin as after a start: verdict",
     ]
     await plant.until(lambda: plant.results(since, Verdict.OK), "a stroke judged OK by the next lane")
     assert (await _pids(plant))[LANE] != after[LANE]
