@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge_opcua.drivers.modbus.address import parse
 from edge_opcua.drivers.modbus.plausible import ORDERS, readings, text_of
-from edge_opcua.drivers.modbus.probe import probe
+from edge_opcua.drivers.modbus.probe import _at_unit, probe
 from edge_opcua.drivers.probing import Finding, Target
 from edge_opcua.errors import AddressError, ConfigError
 from tests.drivers.peers import ModbusPeer
@@ -167,6 +167,39 @@ async def test_units_are_looked_for_on_request(peer: ModbusPeer) -> None:
     found = await findings(peer, units=range(1, 7))
     assert found["units"].text == "units 1, 4, 6 (2..3, 5 silent)"
     assert found["units"].facts["units"] == [1, 4, 6]
+
+
+async def test_units_are_looked_for_also_if_the_one_of_the_url_is_silent(peer: ModbusPeer) -> None:
+    peer.mute = {1, 2, 3}
+    found = await findings(peer, units=range(1, 6))
+    assert not any(finding.code for finding in found.values())
+    assert found["protocol"].facts["url"] == f"modbus://127.0.0.1:{peer.port}/4"
+    assert found["units"].text == "units 4..5 (1..3 silent)"
+    assert found["units"].facts["requests"] == 4 + 1 + 2  # a silent unit costs its time once
+
+
+async def test_a_gateway_that_asked_in_vain_is_no_unit(peer: ModbusPeer) -> None:
+    peer.refusals = [11, 10, 0]
+    found = await findings(peer, units=range(1, 4))
+    assert found["units"].text == "units 3 (1..2 silent)"
+    peer.refusals = [0, 0, 11]  # the proof, unit 1, unit 2
+    found = await findings(peer, units=range(1, 4))
+    assert found["units"].text == "units 1, 3 (2 silent)"
+    peer.refusals = [11]
+    assert (await findings(peer, unit=7))["protocol"].code == "D346"
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("modbus://h:5020/1", "modbus://h:5020/9"),
+        ("modbus+rtutcp://[::1]:4001", "modbus+rtutcp://[::1]:4001/9"),
+        ("modbus+rtu:///dev/ttyS0", "modbus+rtu:///dev/ttyS0?unit=9"),
+        ("modbus+rtu:///dev/ttyS0?unit=1&baud=9600", "modbus+rtu:///dev/ttyS0?baud=9600&unit=9"),
+    ],
+)
+def test_the_url_of_another_unit_names_the_same_place(url: str, other: str) -> None:
+    assert _at_unit(url, 9) == other
 
 
 async def test_who_it_is_comes_from_its_identification(peer: ModbusPeer) -> None:

@@ -174,7 +174,7 @@ def _ending(looked: Looked) -> list[str]:
             f"Next: edge-opcua init FILE --device '{looked.better_url}'",
         ]
     if looked.driver == "modbus":
-        return [f"{last}  Next: edge-opcua probe '{looked.url}' --read hr:0x2"]
+        return [f"{last}  Next: edge-opcua probe '{looked.better_url}' --read hr:0x2"]
     return [f"{last}  Next: edge-opcua init FILE --device '{looked.better_url}'"]
 
 

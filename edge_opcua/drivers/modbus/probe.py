@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -29,7 +29,13 @@ _UNTYPED: Final = re.compile(
 _MOST: Final = 125
 _ELSEWHERE: Final = (1, 255, 0)  # units at which a single Modbus TCP device is usually found
 _SCAN_S: Final = 0.3
+# Devices on libmodbus take what follows a question to another unit within half a second for its answer.
+_SERIAL_SCAN_S: Final = 0.6
 _MOST_OBJECTS: Final = 8
+_NOBODY: Final = (10, 11)  # exceptions of a gateway: it has asked in vain
+_LINE_HELP: Final = (
+    "look for its unit with --units 1-32; compare baud and parity; swap A and B; look at its power"
+)
 _WORD: Final = {"tcp": "tcp", "tls": "tls", "rtutcp": "tcp", "rtu": "port"}
 
 
@@ -61,7 +67,8 @@ async def probe(target: Target, clock: Clock | None = None) -> AsyncIterator[Fin
     options = _options(target, endpoint)
     wanted = [_wanted(text, endpoint, options) for text in target.reads]
     units = {endpoint.unit, *target.units, *(one.place.unit or 0 for one in wanted), *_ELSEWHERE}
-    look = _Look(Line(options.line(endpoint)), Member(frozenset(units)), target, clock or SystemClock())
+    line, member = Line(options.line(endpoint)), Member(frozenset(units))
+    look = _Look(line, member, target, clock or SystemClock(), rtu=endpoint.rtu)
     try:
         async for finding in _steps(look, endpoint, wanted):
             yield finding
@@ -106,30 +113,47 @@ async def _prove(look: _Look, endpoint: Endpoint, wanted: Sequence[_Wanted]) -> 
     first = wanted[0].place if wanted else None
     area, start = (first.area, first.start) if first is not None else ("hr", 0)
     asked = (first.unit or 0) if first is not None else endpoint.unit
-    others = () if endpoint.rtu else _ELSEWHERE
-    silent: DeviceError | None = None
-    for unit in dict.fromkeys((asked, *others)):
+    failure: Finding | None = None
+    for unit in dict.fromkeys((asked, *(look.target.units or (() if endpoint.rtu else _ELSEWHERE)))):
         started_ns = look.clock.monotonic_ns()
         try:
-            answer = await look.ask(ask_read(unit, area, start, 1))
+            answer = await look.ask(ask_read(unit, area, start, 1), look.patience_s(hurry=unit != asked))
         except DeviceTimeoutError as exc:
-            silent = silent or exc
+            failure = failure or look.failed("protocol", str(exc))
+            look.silent.add(unit)
             continue
         except DeviceError as exc:
             return look.failed("protocol", str(exc)), asked
-        if isinstance(answer, int) and answer in (10, 11) and unit == asked:
-            return look.failed("protocol", refusal(answer).text(f"unit {unit}", answer)), asked
+        if isinstance(answer, int) and answer in _NOBODY:
+            failure = failure or look.failed("protocol", refusal(answer).text(f"unit {unit}", answer))
+            look.silent.add(unit)
+            if not look.target.units:
+                break
+            continue
         took_ms = (look.clock.monotonic_ns() - started_ns) / 1e6
-        text = f"Modbus answers in {took_ms:.0f} ms"
-        if unit == asked:
-            return look.found("protocol", text, {"rtt_ms": took_ms}), unit
-        return _elsewhere(look, asked, unit), asked
-    return look.failed("protocol", str(silent)), asked
+        return _proved(look, asked, unit, took_ms), unit
+    assert failure is not None, "at least one unit was asked"
+    return (replace(failure, help=_LINE_HELP) if endpoint.rtu and failure.code == "D310" else failure), asked
 
 
-def _elsewhere(look: _Look, asked: int, unit: int) -> Finding:
+def _proved(look: _Look, asked: int, unit: int, took_ms: float) -> Finding:
+    text, facts = f"Modbus answers in {took_ms:.0f} ms", {"rtt_ms": took_ms}
+    if unit == asked:
+        return look.found("protocol", text, facts)
+    if unit in look.target.units:
+        return look.found("protocol", text, {**facts, "url": _at_unit(look.target.url, unit)})
     text = f"unit {asked} is silent, unit {unit} answers"
     return Finding("protocol", text, "D357", f"write unit {unit} behind the host: /{unit}", look.facts)
+
+
+def _at_unit(url: str, unit: int) -> str:
+    """Return the URL of another unit at the same place."""
+    way, mark, rest = url.partition("://")
+    if way.lower() != "modbus+rtu":
+        return f"{way}{mark}{rest.partition('/')[0]}/{unit}"
+    path, _, query = rest.partition("?")
+    kept = [part for part in query.split("&") if part and not part.startswith("unit=")]
+    return f"{way}{mark}{path}?{'&'.join([*kept, f'unit={unit}'])}"
 
 
 async def _identify(look: _Look, unit: int) -> Finding | None:
@@ -166,15 +190,18 @@ async def _scan(look: _Look, unit: int) -> Finding:
     """Ask each unit for one register, with a short deadline: the line was seen to be quick."""
     there = []
     for other in look.target.units:
+        if other in look.silent:
+            continue
         try:
-            await look.ask(ask_read(other, "hr", 0, 1), min(_SCAN_S, look.target.timeout_s))
+            answer = await look.ask(ask_read(other, "hr", 0, 1), look.patience_s(hurry=True))
         except DeviceTimeoutError:
             if not look.line.connected:
                 await look.again()
             continue
         except DeviceError as exc:
             return look.failed("units", str(exc))
-        there.append(other)
+        if answer not in _NOBODY:
+            there.append(other)
     silent = [other for other in look.target.units if other not in there]
     text = f"units {_ranges(there) or 'none'}" + (f" ({_ranges(silent)} silent)" if silent else "")
     return look.found("units", text, {"units": there or [unit]})
@@ -287,12 +314,14 @@ def _raw(head: str) -> str:
 class _Look:
     """The connection of one probe, and what is counted on it."""
 
-    def __init__(self, line: Line, member: Member, target: Target, clock: Clock) -> None:
+    def __init__(self, line: Line, member: Member, target: Target, clock: Clock, *, rtu: bool) -> None:
         self.line = line
         self.member = member
         self.target = target
         self.clock = clock
+        self.silent: set[int] = set()
         self._sent = 0
+        self._rtu = rtu
 
     @property
     def facts(self) -> dict[str, object]:
@@ -303,6 +332,12 @@ class _Look:
         """Send one request and return what came."""
         self._sent += 1
         return await self.line.submit(self.member, ask, timeout_s or self.target.timeout_s)
+
+    def patience_s(self, *, hurry: bool) -> float:
+        """Return how long to wait: a unit that is one of many is not worth the whole deadline."""
+        if not hurry:
+            return self.target.timeout_s
+        return min(_SERIAL_SCAN_S if self._rtu else _SCAN_S, self.target.timeout_s)
 
     async def again(self) -> None:
         """Connect again after a device ended the connection over a question it did not like."""
