@@ -28,7 +28,7 @@ from edge_opcua.core.values import (
     is_bad,
 )
 from edge_opcua.drivers.lines import Lines
-from edge_opcua.drivers.opcuaclient import OpcUaDriver
+from edge_opcua.drivers.opcuaclient import OpcUaDriver, trusting
 from edge_opcua.drivers.opcuaclient.address import OpcUaAddress, parse
 from edge_opcua.drivers.opcuaclient.trusting import device_trust
 from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
@@ -333,8 +333,9 @@ async def test_nothing_weaker_than_what_was_asked_for_is_ever_taken(plc: OpcUaSe
 
 
 async def test_without_a_certificate_of_our_own_there_is_no_secured_connection(
-    plc: OpcUaServer, tmp_path: Path
+    plc: OpcUaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(trusting, "OWN_WAIT_S", 0.2)
     said = await refused(wire_to(plc.port, tmp_path))
     assert said.startswith("D379")
     assert "edge-opcua probe" in said

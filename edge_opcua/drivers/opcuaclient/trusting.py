@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge_opcua.core.statedir import state_option
 from edge_opcua.drivers.opcuaclient.reasons import UNREADABLE, UNTRUSTED
@@ -16,6 +17,9 @@ from edge_opcua.security.chain import UNREADABLE as NO_CERTIFICATE
 from edge_opcua.security.chain import der_of, leaf_of, load
 from edge_opcua.security.pki import Pki, make_private, own_certificate, read_own, thumbprint
 from edge_opcua.security.trust import TrustList
+
+OWN_WAIT_S: Final = 5.0
+_PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,11 @@ def own_identity(pki: Path) -> Pki:
     """
     file = own_certificate(pki)
     try:
+        # At the very first start another process is just making it.
+        pause, tries = threading.Event(), round(OWN_WAIT_S / _PAUSE_S)
+        while not file.exists() and tries > 0:
+            pause.wait(_PAUSE_S)
+            tries -= 1
         if not file.exists():
             step = "start the server once, or let edge-opcua probe opc.tcp://HOST make it"
             raise DeviceError(Reason(UNREADABLE.code, "is not there yet", step).of(str(file)))
