@@ -24,7 +24,7 @@ from edge_opcua.core.control import Reply, Request
 from edge_opcua.core.process import Child, mapped
 from edge_opcua.core.segment import Segment
 from edge_opcua.core.values import BAD_INTERNAL_ERROR, BAD_INVALID_STATE
-from edge_opcua.errors import BusError
+from edge_opcua.errors import BusError, ConfigError
 
 _NUMBER_BYTES: Final = 32
 _MOST_DESCRIPTORS: Final = 250  # of one message (SCM_MAX_FD in the kernel is 253)
@@ -123,7 +123,8 @@ class Changes:
             await self._apply(Change(old, config, before, bus.homes))
         except Exception as exc:  # noqa: BLE001 - boundary: whatever it is, the supervisor leads all of us back
             _log.error("change.failed", role=self._child.role, error=repr(exc), exc_info=exc)
-            return Reply(BAD_INTERNAL_ERROR, f"{self._child.role}: {str(exc) or type(exc).__name__}")
+            code = f"error[{exc.code}] " if isinstance(exc, ConfigError) else ""
+            return Reply(BAD_INTERNAL_ERROR, f"{self._child.role}: {code}{str(exc) or type(exc).__name__}")
         return Reply()
 
 

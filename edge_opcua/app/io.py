@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import structlog
 
@@ -40,6 +40,8 @@ STOP_S = 2.0
 BUILD_S = 25.0
 
 _Part = TypeVar("_Part", Device, Executor)
+_Devices: TypeAlias = dict[str, Device]
+_Executors: TypeAlias = dict[str, Executor]
 
 
 async def run(child: Child, config: EdgeConfig) -> None:
@@ -83,8 +85,8 @@ class _Plant:
 
     def __init__(self, child: Child, config: EdgeConfig) -> None:
         self.config = config
-        self.devices: dict[str, Device] = {}
-        self.executors: dict[str, Executor] = {}
+        self.devices: _Devices = {}
+        self.executors: _Executors = {}
         self.pausing: frozenset[str] = frozenset()
         self._child = child
         self._lines = Lines(child.state_dir)
@@ -92,7 +94,8 @@ class _Plant:
         self._group = asyncio.TaskGroup()
         self._running: dict[str, _Running[Device]] = {}
         self._writing: dict[str, _Running[Executor]] = {}
-        self._build((device.name for device in config.devices), (output.name for output in config.outputs))
+        devices = [device.name for device in config.devices]
+        self._take(*self._built(config, devices, [output.name for output in config.outputs]))
 
     async def run(self) -> None:
         """Work until the process shall stop; then release every output, and only then let the links go."""
@@ -113,27 +116,38 @@ class _Plant:
         try:
             await self._stop_outputs(impact.stopped_outputs)
             await self._stop_devices(impact.stopped_devices)
+            self._take(*await self._worker.call(self._rebuild, change, impact, timeout_s=BUILD_S))
             self.config = change.new
-            await self._worker.call(self._rebuild, change, impact, timeout_s=BUILD_S)
             self._start(impact.started_devices, impact.started_outputs)
         finally:
             self.pausing = frozenset()
 
-    def _rebuild(self, change: Change, impact: Impact) -> None:
+    def _rebuild(self, change: Change, impact: Impact) -> tuple[_Devices, _Executors]:
         self._carry_over(change)
-        self._build(impact.started_devices, impact.started_outputs)
+        return self._built(change.new, impact.started_devices, impact.started_outputs)
 
-    def _build(self, devices: Iterable[str], outputs: Iterable[str]) -> None:
-        bus, clock, config = self._child.bus, self._child.clock, self.config
+    def _built(
+        self, config: EdgeConfig, devices: Iterable[str], outputs: Iterable[str]
+    ) -> tuple[_Devices, _Executors]:
+        """Make devices and executors; what is made is nobody's until it is taken."""
+        bus, clock = self._child.bus, self._child.clock
         wanted = {output.name: output for output in config.outputs}
         with paused():
-            for name in devices:
-                lines = self._lines.used_by(name)
-                self.devices[name] = build_device(config.device(name), bus, clock, lines)
+            made = {
+                name: build_device(config.device(name), bus, clock, self._lines.used_by(name))
+                for name in devices
+            }
+        there = {**self.devices, **made}
+        executors = {}
         for name in outputs:
             audit = partial(_audit_authority, self._child, name)
-            device = self.devices[wanted[name].device]
-            self.executors[name] = build_executor(config, wanted[name], device, bus, clock, audit=audit)
+            device = there[wanted[name].device]
+            executors[name] = build_executor(config, wanted[name], device, bus, clock, audit=audit)
+        return made, executors
+
+    def _take(self, devices: _Devices, executors: _Executors) -> None:
+        self.devices |= devices
+        self.executors |= executors
 
     def _start(self, devices: Iterable[str], outputs: Iterable[str]) -> None:
         for name in devices:

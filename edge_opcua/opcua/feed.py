@@ -98,6 +98,8 @@ class Feed:
         """
         before = tuple(self._every())
         stays = [each for each in before if not has_moved(each.reader.spec.name)]
+        goes = [each for each in self._tags if has_moved(each.reader.spec.name)]
+        self.counts.notified += sum(each.handed for each in goes)
         self._look({each.reader.spec.name: each for each in stays})
         known = set(map(id, before))
         await self._start({each.reader.spec.name for each in self._every() if id(each) not in known})

@@ -41,6 +41,11 @@ class TagFeed:
             self._take(latest)
 
     @property
+    def handed(self) -> int:
+        """Values that were handed to whoever follows the block."""
+        return self._block.handed
+
+    @property
     def newest(self) -> int:
         """Sequence of the newest batch on the bus."""
         return self.reader.newest
