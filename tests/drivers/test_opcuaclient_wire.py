@@ -14,14 +14,18 @@ from asyncua.ua.ua_binary import struct_to_binary
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_opcua.config.codes import codes
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.ticks import to_text
 from edge_opcua.core.values import BAD_OUT_OF_RANGE, BAD_WAITING_FOR_INITIAL_DATA, GOOD
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.opcuaclient import OpcUaDriver, content
 from edge_opcua.drivers.opcuaclient.address import parse
 from edge_opcua.drivers.opcuaclient.messages import Cell, ServiceRefusedError, parse_read
+from edge_opcua.drivers.opcuaclient.reasons import refusal, status_text
 from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
 from edge_opcua.drivers.planner import plan_reads
+from edge_opcua.drivers.reasons import parts_of
 from edge_opcua.drivers.wire import Fault, FaultKind, Stamped
 from edge_opcua.errors import DeviceError
 from tests.drivers.peers import config
@@ -205,3 +209,41 @@ def test_what_has_no_value_or_too_much_text_is_bad_and_not_empty() -> None:
     none = content.reading(Cell(0, 0, 12, -1, b""), text)
     assert isinstance(none, Stamped)
     assert parse("i=1:STRING[4]").codec.decode(none.wire) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (ua.StatusCodes.BadCertificateUntrusted, "D372"),
+        (ua.StatusCodes.BadSecurityChecksFailed, "D372"),
+        (ua.StatusCodes.BadIdentityTokenRejected, "D373"),
+        (ua.StatusCodes.BadUserAccessDenied, "D373"),
+        (ua.StatusCodes.BadSecurityPolicyRejected, "D370"),
+        (ua.StatusCodes.BadTooManySessions, "D377"),
+        (ua.StatusCodes.BadTcpNotEnoughResources, "D377"),
+        (ua.StatusCodes.BadTcpEndpointUrlInvalid, "D378"),
+        (ua.StatusCodes.BadServerHalted, "D378"),
+        (0x80FF0000, "D378"),
+    ],
+)
+def test_what_a_server_refuses_has_a_code_a_sentence_and_a_step(status: int, code: str) -> None:
+    told = refusal(status).of("10.0.0.9:4840")
+    found, sentence, step = parts_of(told)
+    assert found == code
+    assert step
+    assert code in codes()
+    assert status_text(status) in sentence
+
+
+def test_the_dates_of_a_plc_come_as_the_numbers_they_are_there() -> None:
+    # S7-1500: DATE and S5TIME are UInt16; only LDT is a DateTime.
+    day = parse("ns=3;s=day:DATE")
+    found = content.reading(Cell(0, 0, 5, -1, struct.pack("<H", 13_209)), day.space)
+    assert isinstance(found, Stamped)
+    ticks: Any = day.codec.decode(found.wire)
+    assert to_text(ticks) == "2026-03-02T00:00:00Z"
+    assert content.written(day.space, day.codec.encode(ticks)) == (5, -1, found.wire)
+    pause = parse("ns=3;s=pause:S5TIME")
+    found = content.reading(Cell(0, 0, 5, -1, struct.pack("<H", 0x2127)), pause.space)
+    assert isinstance(found, Stamped)
+    assert pause.codec.decode(found.wire) == 127_000
