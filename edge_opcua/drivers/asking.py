@@ -174,7 +174,7 @@ class Asking:
                 continue
             if measured:
                 self._measure(chunk, started_ns, on_line_s)
-            self._note_faults(answers)
+            self._note_faults(chunk, answers)
             return answers
         raise AssertionError("unreachable")
 
@@ -185,12 +185,14 @@ class Asking:
         own_s = self._wire.traffic.on_line_s - on_line_s
         self._cost.took(min(elapsed_s, own_s) if own_s else elapsed_s, chunk, self._wire.shape)
 
-    def _note_faults(self, answers: Answers) -> None:
-        for each in answers:
-            for answer in each:
+    def _note_faults(self, chunk: Sequence[Request], answers: Answers) -> None:
+        """Note what was refused; of a stretch that is divided next, its parts say what is really wrong."""
+        for request, each in zip(chunk, answers, strict=True):
+            for fragment, answer in zip(request.fragments, each, strict=True):
                 if isinstance(answer, Fault):
-                    self._link.last_error = answer.reason
                     self._link.counts.busy += answer.kind is FaultKind.BUSY
+                    if answer.kind is not FaultKind.ADDRESS or len(fragment.rows) < 2:
+                        self._link.last_error = answer.reason
 
     def _time_left(self, started_ns: int) -> bool:
         """Return whether waiting as long once more would still end before the values are stale."""

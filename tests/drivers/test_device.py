@@ -199,6 +199,8 @@ async def test_a_hole_between_tags_costs_none() -> None:
         peer.holes = {20}
         async with bench.running():
             await bench.until(lambda: good(bench))
+            await bench.until(lambda: bench.values("link")["values_good"] == 2)
+            assert not bench.values("link")["last_error"]  # nothing is wrong with the device or a tag
         assert (1, 3, 0, 1) in peer.asked
 
 
