@@ -64,5 +64,6 @@ def test_a_part_without_its_peer_says_so_and_the_others_go_on(
         raise peers.MissingPeerError("nobody is here")
 
     monkeypatch.setattr(suite, "PARTS", (missing, refresh.scattered_requests))
+    monkeypatch.setattr(suite, "configure_logging", lambda **_: None)  # it is for the whole process
     assert [figure.unit for figure in suite.run()] == ["requests"]
     assert "B9 left out: nobody is here" in capsys.readouterr().err
