@@ -137,6 +137,8 @@ class _Plant:
                 name: build_device(config.device(name), bus, clock, self._lines.used_by(name))
                 for name in devices
             }
+        for each in made.values():
+            each.plan()
         there = {**self.devices, **made}
         executors = {}
         for name in outputs:

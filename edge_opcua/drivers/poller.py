@@ -115,6 +115,11 @@ class Device:
         for job in self._jobs:
             job.polled.lose(unit)
 
+    def plan(self) -> None:
+        """Plan what will be read before there is a connection: with many tags that takes its time."""
+        for job in self._jobs:
+            job.polled.adopt(self._wire.shape)
+
     @property
     def status(self) -> LinkStatus:
         """State of the link."""
