@@ -290,7 +290,6 @@ def test_before_the_first_batch_a_tag_waits_for_data(space: Space) -> None:
 
 def test_the_rows_are_those_of_the_bus_whatever_the_order_of_the_table(space: Space) -> None:
     config = configuration()
-    device = config.devices[0]
     names = ["tonnage", "no longer configured", "die_temp"]
     spec = BlockSpec("press.fast", tuple(TagSpec(name, Scalar.FLOAT) for name in names), 2)
     builder = SpaceBuilder(space.aspace, space.maker, config, {spec.name: spec}, ManualClock())
