@@ -126,3 +126,19 @@ async def test_where_nobody_listens_that_is_all_there_is_to_say() -> None:
     found = [finding async for finding in probe(Target("opc.tcp://127.0.0.1:1"))]
     assert [(finding.step, finding.code) for finding in found] == [("connect", "D311")]
     assert "activate the OPC UA server" in found[0].help
+
+
+async def test_a_port_that_is_open_and_mute_is_no_matter_of_power_and_cable() -> None:
+    done = asyncio.Event()
+
+    async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    async with server:
+        url = f"opc.tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found = [finding async for finding in probe(Target(url, timeout_s=0.2))]
+        done.set()
+    assert [(finding.step, finding.code) for finding in found] == [("connect", ""), ("protocol", "D314")]
+    assert "did not answer in 0.2 s" in found[1].text

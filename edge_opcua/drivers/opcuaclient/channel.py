@@ -18,10 +18,11 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from edge_opcua.drivers.opcuaclient.messages import ServiceRefusedError
 from edge_opcua.drivers.opcuaclient.reasons import NOT_SERVING, UNWELCOME, refusal
 from edge_opcua.drivers.opcuaclient.settings import Endpoint
-from edge_opcua.drivers.reasons import CLOSED, REFUSED, Reason, of_socket
+from edge_opcua.drivers.reasons import CLOSED, REFUSED, SILENT, Reason, of_socket
 from edge_opcua.drivers.wire import Traffic
 from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
+_PATIENCE: Final = 4
 _MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
 # What asyncua would log is said once per outage by the poller.
 for _noisy in ("asyncua.client", "asyncua.uaprotocol"):
@@ -34,7 +35,8 @@ class Channel(UASocketProtocol):
     Args:
         endpoint: Where it leads.
         policy: Security policy with both certificates.
-        timeout_s: Deadline of each step, seconds.
+        timeout_s: Deadline of connecting, seconds; of each step after that four times as long, since a small CPU
+            needs seconds for the keys.
         traffic: Where its traffic is counted.
 
     Attributes:
@@ -42,9 +44,10 @@ class Channel(UASocketProtocol):
     """
 
     def __init__(self, endpoint: Endpoint, policy: Any, timeout_s: float, traffic: Traffic) -> None:
-        super().__init__(timeout_s, security_policy=policy)
+        super().__init__(_PATIENCE * timeout_s, security_policy=policy)
         self._endpoint = endpoint
-        self._timeout_s = timeout_s
+        self._connect_s = timeout_s
+        self._timeout_s = _PATIENCE * timeout_s
         self._traffic = traffic
         self._why: Exception | None = None
         self.unwelcome: Reason | None = None
@@ -79,13 +82,12 @@ class Channel(UASocketProtocol):
         """
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._connect_s):
                 await loop.create_connection(lambda: self, self._endpoint.host, self._endpoint.port)
         except OSError as exc:
             found = of_socket(exc)
             reason = NOT_SERVING if found is REFUSED else found
-            error = DeviceTimeoutError if isinstance(exc, TimeoutError) else DeviceError
-            raise error(reason.of(self._endpoint.name)) from exc
+            raise DeviceError(reason.of(self._endpoint.name)) from exc
         await self._step(self.send_hello(self._endpoint.url))
         return await self.renew(lifetime_s, first=True)
 
@@ -188,8 +190,8 @@ class Channel(UASocketProtocol):
 
     def silent(self, timeout_s: float = 0.0, *, again: bool = False) -> DeviceTimeoutError:
         """Return the error of an answer that did not come."""
-        waited_s = timeout_s or self._timeout_s
-        return DeviceTimeoutError(f"{self._endpoint.name} did not answer in {waited_s:g} s", again=again)
+        late = replace(SILENT, sentence=f"did not answer in {timeout_s or self._timeout_s:g} s")
+        return DeviceTimeoutError(late.of(self._endpoint.name), again=again)
 
     def failure(self, exc: BaseException, *, opening: bool = False) -> DeviceError:
         """Return the error of a channel that broke: what the server said before counts."""

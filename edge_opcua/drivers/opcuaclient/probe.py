@@ -24,9 +24,9 @@ from edge_opcua.drivers.opcuaclient.settings import AUTO, NONE, OpcUaOptions, pa
 from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.drivers.probing import Candidate, Finding, Target
-from edge_opcua.drivers.reasons import parts_of
+from edge_opcua.drivers.reasons import GARBLED, parts_of
 from edge_opcua.drivers.wire import Fault, Reading, Stamped
-from edge_opcua.errors import AddressError, ConfigError, DeviceError
+from edge_opcua.errors import AddressError, ConfigError, DeviceError, DeviceTimeoutError
 from edge_opcua.security.pki import open_pki, own_certificate
 
 _SESSION_S: Final = 60.0
@@ -103,10 +103,13 @@ class _Look:
         try:
             told = await Session(self._access, self._target.timeout_s, self._clock, wire.traffic).describe()
         except DeviceError as exc:
-            code = parts_of(str(exc))[0]
-            if code not in _CONNECT:
-                yield self._found("connect", f"tcp {self._access.endpoint.port} open")
-            yield self._failed("connect" if code in _CONNECT else "protocol", str(exc))
+            code, text, _ = parts_of(str(exc))
+            mute = isinstance(exc, DeviceTimeoutError)  # it took the connection: neither power nor cable
+            if code in _CONNECT and not mute:
+                yield self._failed("connect", str(exc))
+                return
+            yield self._found("connect", f"tcp {self._access.endpoint.port} open")
+            yield self._failed("protocol", f"{GARBLED.code} {text}: {GARBLED.step}" if mute else str(exc))
             return
         took_ms = (self._clock.monotonic_ns() - started_ns) / 1e6
         offers = offers_of(told.Endpoints)
