@@ -35,8 +35,8 @@ class Channel(UASocketProtocol):
     Args:
         endpoint: Where it leads.
         policy: Security policy with both certificates.
-        timeout_s: Deadline of connecting, seconds; of each step after that four times as long, since a small CPU
-            needs seconds for the keys.
+        timeout_s: Deadline of connecting, seconds; of each step after that four times as long, since a small
+            CPU needs seconds for the keys.
         traffic: Where its traffic is counted.
 
     Attributes:
