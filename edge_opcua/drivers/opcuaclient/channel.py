@@ -88,7 +88,7 @@ class Channel(UASocketProtocol):
             found = of_socket(exc)
             reason = NOT_SERVING if found is REFUSED else found
             raise DeviceError(reason.of(self._endpoint.name)) from exc
-        await self._step(self.send_hello(self._endpoint.url))
+        await self._step(self.send_hello(self._endpoint.url), timeout_s=self._connect_s)
         return await self.renew(lifetime_s, first=True)
 
     async def renew(self, lifetime_s: float, *, first: bool = False) -> float:
@@ -103,13 +103,13 @@ class Channel(UASocketProtocol):
         result = await self._step(self.open_secure_channel(params), opening=first)
         return float(result.SecurityToken.RevisedLifetime) / 1000
 
-    async def _step(self, step: Any, *, opening: bool = False) -> Any:
+    async def _step(self, step: Any, *, opening: bool = False, timeout_s: float = 0.0) -> Any:
         """Await a step of the handshake."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s or self._timeout_s):
                 return await step
         except TimeoutError as exc:
-            raise self.silent() from exc
+            raise self.silent(timeout_s) from exc
         except (ua.UaError, OSError, AssertionError) as exc:  # AssertionError: a fault in place of a channel
             raise self.failure(exc, opening=opening) from exc
 
