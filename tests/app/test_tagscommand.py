@@ -65,6 +65,14 @@ def test_an_import_writes_the_table_that_the_device_names(
     assert out.splitlines()[-1].endswith("Then: edge-opcua check press.toml")
 
 
+def test_the_folder_of_a_table_need_not_exist(plant: Path) -> None:
+    (plant / "tags").rmdir()
+    assert run("import", "list.csv", "--device", "vib", "--dry-run") == 0
+    assert not (plant / "tags").exists()
+    assert run("import", "list.csv", "--device", "vib") == 0
+    assert (plant / "tags/vib.csv").exists()
+
+
 def test_a_dry_run_writes_nothing(plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("import", "list.csv", "--device", "vib", "--dry-run") == 0
     assert not (plant / "tags/vib.csv").exists()

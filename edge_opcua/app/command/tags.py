@@ -90,9 +90,10 @@ def import_tags(source: Path | None, config_file: Path, device: str, options: Im
     written = bool(count) and not is_refused and not options.dry_run
     if written:
         try:
+            out.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(out, accepted.text.encode(), mode=_READABLE)
         except OSError as exc:
-            complain(f"{out}: {exc.strerror}")
+            complain(f"{out}: {exc.strerror}; nothing was written")
             return WRONG_USE
     outcome = _Outcome(listing, accepted, problems, out, options, outline, config_file, written)
     say(json.dumps(outcome.as_json(), ensure_ascii=False) if options.as_json else outcome.text())

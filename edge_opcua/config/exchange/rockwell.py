@@ -53,6 +53,7 @@ class _Entry:
     data_type: str
     specifier: str
     access: Access
+    hidden: bool = False
 
     @property
     def path(self) -> str:
@@ -99,12 +100,17 @@ def _entry(kind: str, row: Row) -> _Entry:
         row.text("datatype"),
         row.text("specifier"),
         "rw" if writable else "r",
+        hidden="ExternalAccess := None" in attributes,
     )
 
 
 def _tag(entry: _Entry, types: dict[str, _Entry]) -> ListedTag:
     if not entry.name:
         raise UntranslatableError("the row has no name", code="T204")
+    if entry.hidden:  # the controller would refuse it as if it were not there
+        raise UntranslatableError(
+            f"{entry.path} has External Access None", code="T238", hint="set it to Read Only or Read/Write"
+        )
     if entry.kind == "ALIAS":
         path, data_type = _aliased(entry, types)
     else:
