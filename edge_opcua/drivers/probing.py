@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from edge_opcua.drivers.reasons import parts_of
 from edge_opcua.errors import ConfigError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, PluginNotFoundError, Plugins
 
@@ -82,6 +85,23 @@ Prober: TypeAlias = Callable[[Target], AsyncIterator[Finding]]
 It yields each finding as soon as it is known, never writes, and closes also when its caller has seen enough.
 An address to be read that does not follow the grammar is an AddressError before it connects.
 """
+
+_Options = TypeVar("_Options", bound=BaseModel)
+
+
+def options_of(kind: type[_Options], target: Target) -> _Options:
+    """Return what a target says of a driver's settings; ConfigError if one of them is unusable."""
+    try:
+        return kind.model_validate(dict(target.options))
+    except ValidationError as exc:
+        raise ConfigError(f"options: {exc.errors()[0]['msg']}") from exc
+
+
+def failed(step: str, told: str, facts: Mapping[str, Any]) -> Finding:
+    """Return a step that went wrong, from the text of an error: its code and the next step stand apart."""
+    code, text, remedy = parts_of(told)
+    return Finding(step, text, code, remedy, facts)
+
 
 # Where the scheme of a URL is not the name of its driver.
 _DRIVER_OF_SCHEME: Final = {"eip": "ethernet-ip", "opc.tcp": "opcua"}

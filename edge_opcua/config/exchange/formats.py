@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 from edge_opcua.config.exchange import blocks, ignition, ignitiontag, kepware, l5x, neuron, own, rockwell, tia
 from edge_opcua.config.exchange.listing import ListedTag, ListError, Listing, Target, UntranslatableError
 from edge_opcua.config.exchange.reading import Grid, as_text, find_header, grid_of
 
-Product = Literal["kepware", "ignition", "tia", "rockwell", "neuron", "csv"]
 PRODUCTS: Final = ("kepware", "ignition", "tia", "rockwell", "neuron", "csv")
 NAMES: Final = {
     "kepware": "Kepware CSV",

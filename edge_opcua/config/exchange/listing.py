@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Final
 
 from edge_opcua.config.codes import codes
@@ -229,6 +230,11 @@ def split_unit(description: str) -> tuple[str, str]:
     """Return description and unit of a text that ends in ``[unit]``; the unit is empty if it does not."""
     match = _UNIT_AT_END.match(description)
     return (match["text"], match["unit"]) if match else (description, "")
+
+
+def elements(dims: str) -> int:
+    """Return how many elements an array has whose sizes stand in a text, ``[4][10]``; 0 if it is none."""
+    return prod(map(int, re.findall(r"\d+", dims))) if dims else 0
 
 
 def linear(raw_low: float, raw_high: float, low: float, high: float) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edge_opcua.config.exchange.listing import Listing, Target, UntranslatableError
+from edge_opcua.config.exchange.listing import Listing, Target, UntranslatableError, elements
 from edge_opcua.config.problem import quoted
 
 _AREA: Final = {"0": "co", "1": "di", "3": "ir", "4": "hr"}
@@ -150,7 +150,7 @@ def from_kepware(text: str, kind: str, is_array: bool, listing: Listing, line: i
 def _modicon(match: re.Match[str], kind: str, *, is_array: bool) -> Register:
     text = match.group()
     area, start = _AREA[match["area"]], _start(int(match["number"]), text)
-    count = _elements(match["dims"])
+    count = elements(match["dims"])
     if is_array and not count:
         raise UntranslatableError(f"{quoted(text)}: how many elements?", hint="write e.g. 400010 [5]")
     if area in _BITS:
@@ -184,13 +184,6 @@ def _start(number: int, text: str) -> int:
     if not 1 <= number <= _HIGHEST + 1:
         raise UntranslatableError(f"{quoted(text)}: numbers are 1..{_HIGHEST + 1}")
     return number - 1
-
-
-def _elements(dims: str) -> int:
-    count = 1
-    for size in re.findall(r"\d+", dims):
-        count *= int(size)
-    return count if dims else 0
 
 
 def to_kepware(place: Register, target: Target) -> str:
@@ -245,7 +238,7 @@ def from_ignition(text: str, target: Target, listing: Listing, line: int) -> str
         message = f"{quoted(text)} is number {number} in Ignition, counted from 1, and is taken so"
         listing.note(line, "T244", message, f"if it never worked there and is a Modicon number: {modicon}")
     if area in _BITS:
-        return Register(area, start, "BOOL", _elements(match["dims"]), unit=unit).ours()
+        return Register(area, start, "BOOL", elements(match["dims"]), unit=unit).ours()
     if match["bit"] is not None:
         if kind or int(match["bit"]) > 15:
             raise UntranslatableError(f"{quoted(text)} is not a bit of a register")
@@ -255,7 +248,7 @@ def from_ignition(text: str, target: Target, listing: Listing, line: int) -> str
     iec = _IGNITION_TYPE[kind]
     if (iec == "STRING") != (match["length"] is not None):
         raise UntranslatableError(f"{quoted(text)}: a text has its length behind it", hint="write HRS1:20")
-    count = int(match["length"] or 0) or _elements(match["dims"])
+    count = int(match["length"] or 0) or elements(match["dims"])
     return Register(area, start, iec, count, unit=unit).ours()
 
 

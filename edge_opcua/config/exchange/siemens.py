@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from edge_opcua.config.exchange.listing import UntranslatableError
+from edge_opcua.config.exchange.listing import UntranslatableError, elements
 from edge_opcua.config.problem import quoted
 
 SIZES: Final = {
@@ -126,7 +126,7 @@ def from_foreign(text: str, kind: str, *, is_array: bool = False, loose: bool = 
         raise _not_understood(text, clean)
     groups = match.groupdict()
     area, db = ("DB", int(groups["db"])) if groups.get("db") else (_AREAS[groups["area"]], 0)
-    letters, dims = groups["kind"], _elements(groups["dims"])
+    letters, dims = groups["kind"], elements(groups["dims"])
     if is_array and not dims:
         raise UntranslatableError(f"{quoted(text)}: how many elements?", hint="write e.g. DB1,INT4[10]")
     dot = None if groups["dot"] is None else int(groups["dot"])
@@ -182,13 +182,6 @@ def _type(text: str, letters: str, kind: str, dot: int | None, *, loose: bool) -
             f"{quoted(text)}: characters without the two length bytes of a STRING", code="T237"
         )
     raise UntranslatableError(f"{quoted(text)} is {width} bytes wide, {own} is not", code="T237")
-
-
-def _elements(dims: str) -> int:
-    count = 1
-    for size in re.findall(r"\d+", dims):
-        count *= int(size)
-    return count if dims else 0
 
 
 _OUT: Final = {

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.drivers.ethernetip import cip
 from edge_opcua.drivers.ethernetip.address import EipAddress, parse
@@ -20,9 +18,9 @@ from edge_opcua.drivers.ethernetip.taglist import MAX_TAGS, TagList
 from edge_opcua.drivers.ethernetip.types import CIP_TYPES, STRING_HANDLE, STRUCTURE, type_name
 from edge_opcua.drivers.ethernetip.wire import EipWire
 from edge_opcua.drivers.planner import plan_reads
-from edge_opcua.drivers.probing import Candidate, Finding, Target
+from edge_opcua.drivers.probing import Candidate, Finding, Target, options_of
 from edge_opcua.drivers.wire import Fault, content
-from edge_opcua.errors import AddressError, ConfigError, DeviceError, DeviceRefusedError, DeviceTimeoutError
+from edge_opcua.errors import AddressError, DeviceError, DeviceRefusedError, DeviceTimeoutError
 
 SLOTS: Final = range(4)
 """Slots that are looked into for a controller."""
@@ -81,10 +79,7 @@ def read_plate(raw: bytes) -> Plate:
 async def probe(target: Target) -> AsyncIterator[Finding]:
     """See :data:`edge_opcua.drivers.probing.Prober`; AddressError for a read that cannot be one."""
     endpoint = parse_url(target.url)
-    try:
-        options = EipOptions.model_validate(dict(target.options))
-    except ValidationError as exc:
-        raise ConfigError(f"options: {exc.errors()[0]['msg']}") from exc
+    options = options_of(EipOptions, target)
     wanted = [_wanted(text) for text in target.reads]
     look = _Look(endpoint, options, target.timeout_s)
     try:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from pydantic import ValidationError
 
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.drivers.modbus.address import BITS, ModbusAddress, parse
@@ -19,8 +18,7 @@ from edge_opcua.drivers.modbus.pdu import Answer, Ask, ask_identity, ask_read, i
 from edge_opcua.drivers.modbus.plausible import readings, registers_of, text_of
 from edge_opcua.drivers.modbus.reasons import refusal
 from edge_opcua.drivers.modbus.settings import ModbusOptions
-from edge_opcua.drivers.probing import Candidate, Finding, Target
-from edge_opcua.drivers.reasons import parts_of
+from edge_opcua.drivers.probing import Candidate, Finding, Target, failed, options_of
 from edge_opcua.errors import AddressError, ConfigError, DeviceError, DeviceTimeoutError
 
 _UNTYPED: Final = re.compile(
@@ -77,10 +75,7 @@ async def probe(target: Target, clock: Clock | None = None) -> AsyncIterator[Fin
 
 
 def _options(target: Target, endpoint: Endpoint) -> ModbusOptions:
-    try:
-        options = ModbusOptions.model_validate(dict(target.options))
-    except ValidationError as exc:
-        raise ConfigError(f"options: {exc.errors()[0]['msg']}") from exc
+    options = options_of(ModbusOptions, target)
     wrong = options.wrong_with(endpoint)
     if wrong:
         raise ConfigError(f"{target.url}: options: {wrong}")
@@ -352,5 +347,4 @@ class _Look:
 
     def failed(self, step: str, told: str) -> Finding:
         """Return a finding that did not, from the text of an error."""
-        code, sentence, help_text = parts_of(told)
-        return Finding(step, sentence, code, help_text, self.facts)
+        return failed(step, told, self.facts)

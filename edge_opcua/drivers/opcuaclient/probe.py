@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from asyncua import ua
-from pydantic import ValidationError
 
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.statedir import StateDir, default_state_dir
@@ -23,7 +22,7 @@ from edge_opcua.drivers.opcuaclient.session import Access, Offer, Session, offer
 from edge_opcua.drivers.opcuaclient.settings import AUTO, NONE, OpcUaOptions, parse_url
 from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
 from edge_opcua.drivers.planner import Fragment, Request
-from edge_opcua.drivers.probing import Candidate, Finding, Target
+from edge_opcua.drivers.probing import Candidate, Finding, Target, failed, options_of
 from edge_opcua.drivers.reasons import GARBLED, parts_of
 from edge_opcua.drivers.wire import Fault, Reading, Stamped
 from edge_opcua.errors import AddressError, ConfigError, DeviceError, DeviceTimeoutError
@@ -82,10 +81,7 @@ class _Look:
         self._target = target
         self._clock = clock
         self._wanted = [_wanted(text) for text in target.reads]
-        try:
-            self._options = OpcUaOptions.model_validate(dict(target.options))
-        except ValidationError as exc:
-            raise ConfigError(f"options: {exc.errors()[0]['msg']}") from exc
+        self._options = options_of(OpcUaOptions, target)
         pki = StateDir(target.state_dir or default_state_dir()).pki
         self._access = Access("probe", parse_url(target.url), self._options, pki, _SESSION_S)
         self._wire: OpcUaWire | None = None
@@ -233,8 +229,7 @@ class _Look:
         return Finding(step, text, facts=self._facts(facts or {}))
 
     def _failed(self, step: str, told: str) -> Finding:
-        code, sentence, help_text = parts_of(told)
-        return Finding(step, sentence, code, help_text, self._facts({}))
+        return failed(step, told, self._facts({}))
 
 
 def _make_identity(pki: Path) -> None:

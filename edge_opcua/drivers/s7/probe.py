@@ -8,13 +8,11 @@ from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.ticks import to_text
 from edge_opcua.core.values import Scalar
 from edge_opcua.drivers.planner import Fragment, Request
-from edge_opcua.drivers.probing import Candidate, Finding, Target
+from edge_opcua.drivers.probing import Candidate, Finding, Target, failed, options_of
 from edge_opcua.drivers.reasons import parts_of
 from edge_opcua.drivers.s7 import reasons
 from edge_opcua.drivers.s7.address import S7Address, parse
@@ -23,7 +21,7 @@ from edge_opcua.drivers.s7.sysinfo import Identity, State, identity
 from edge_opcua.drivers.s7.transport import TransportRefusedError
 from edge_opcua.drivers.s7.wire import S7Wire
 from edge_opcua.drivers.wire import Fault
-from edge_opcua.errors import ConfigError, DeviceError
+from edge_opcua.errors import DeviceError
 
 # Rack and slot: S7-1200/1500, S7-300, S7-1500 too; then devices that know only selectors.
 _PLACES: Final = ((0, 1), (0, 2), (0, 0))
@@ -68,10 +66,7 @@ class _Look:
         self._clock = clock
         self._asked = parse_url(target.url)
         self._wanted = [(text, _places(text)) for text in target.reads]
-        try:
-            self._options = S7Options.model_validate(dict(target.options))
-        except ValidationError as exc:
-            raise ConfigError(f"options: {exc.errors()[0]['msg']}") from exc
+        self._options = options_of(S7Options, target)
         self._wire: S7Wire | None = None
         self._requests = 0
 
@@ -183,8 +178,7 @@ class _Look:
         return Finding(step, text, facts=self._facts(facts or {}))
 
     def _failed(self, step: str, told: str) -> Finding:
-        code, sentence, help_text = parts_of(told)
-        return Finding(step, sentence, code, help_text, self._facts({}))
+        return failed(step, told, self._facts({}))
 
 
 def _names_place(url: str) -> bool:
