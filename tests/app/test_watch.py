@@ -50,7 +50,7 @@ def test_beside_a_running_server_no_device_gets_a_second_connection(
         assert peer.connections == 0
     out, err = capsys.readouterr()
     assert "d0/count  3" in out
-    assert err == ""
+    assert err == f"a server runs on {tmp_path / 'state'}: what it has is shown, {file} is not read\n"
 
 
 def test_without_server_and_file_the_exit_code_is_4(

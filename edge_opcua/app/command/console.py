@@ -68,7 +68,12 @@ def watch(state_dir: Path, file: Path | None, *, bad: bool, as_json: bool, for_s
     socket = StateDir(state_dir).control_socket
     _look_at(socket)
     shown = Shown(bad, as_json, for_s)
-    if file is None or server_answers(socket):
+    if server_answers(socket):
+        if file is not None:
+            sys.stderr.write(f"a server runs on {state_dir}: what it has is shown, {file} is not read\n")
+            sys.stderr.flush()
+        return asyncio.run(_watch(lambda: _snapshot(state_dir, bad=bad), shown))
+    if file is None:
         return asyncio.run(_watch(lambda: _snapshot(state_dir, bad=bad), shown))
     return _watch_file(file, state_dir, shown)
 

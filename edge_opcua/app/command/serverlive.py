@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.app.command.look import told
+from edge_opcua.app.command.look import remedy, told
 from edge_opcua.app.command.tagfaults import TagReading
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.control import ask
@@ -16,6 +16,7 @@ from edge_opcua.drivers.linkstate import State
 from edge_opcua.drivers.probing import Finding
 
 ANSWER_S: Final = 3.0
+_UNKNOWN: Final = "the running server has no such device"
 _UP: Final = (State.ONLINE.name, State.RECOVERING.name, State.SUSPECT.name, State.SIMULATED.name)
 
 
@@ -53,7 +54,7 @@ def _device(
     device: DeviceConfig, rows: Mapping[str, Mapping[str, Any]], link: Mapping[str, Any] | None
 ) -> ServerReading:
     if link is None:
-        return ServerReading("unknown", Finding("read", "the running server has no such device", "D384"))
+        return ServerReading("unknown", Finding("read", _UNKNOWN, "D384", remedy("D384")))
     state = str(link.get("state_text") or "starting")
     error = str(link.get("last_error") or "")
     found = ServerReading(f"in the server: {state}")
