@@ -19,14 +19,22 @@ from edge_opcua.errors import AddressError, ConfigError
 from tests.drivers.peers import ModbusPeer
 
 
+@pytest.fixture(autouse=True)
+def a_unit_has_as_long_as_any_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This computer may be busy; how long a unit is waited for stands in each test's target."""
+    monkeypatch.setattr("edge_opcua.drivers.modbus.probe._SCAN_S", 5.0)
+
+
 @pytest.fixture
 async def peer() -> AsyncIterator[ModbusPeer]:
     async with ModbusPeer().serving() as peer:
         yield peer
 
 
-async def findings(peer: ModbusPeer, *reads: str, unit: int = 1, **more: Any) -> dict[str, Finding]:
-    target = Target(f"modbus://127.0.0.1:{peer.port}/{unit}", reads, timeout_s=0.2, **more)
+async def findings(
+    peer: ModbusPeer, *reads: str, unit: int = 1, patience_s: float = 5.0, **more: Any
+) -> dict[str, Finding]:
+    target = Target(f"modbus://127.0.0.1:{peer.port}/{unit}", reads, timeout_s=patience_s, **more)
     return {finding.step: finding async for finding in probe(target)}
 
 
@@ -154,24 +162,24 @@ async def test_a_refused_read_does_not_end_the_probe(peer: ModbusPeer) -> None:
 
 async def test_a_silent_unit_is_told_from_a_dead_line(peer: ModbusPeer) -> None:
     peer.mute = {5}
-    found = await findings(peer, unit=5)
+    found = await findings(peer, unit=5, patience_s=0.4)
     assert found["protocol"].code == "D357"
     assert found["protocol"].text == "unit 5 is silent, unit 1 answers"
     peer.silent = True
-    found = await findings(peer, unit=5)
+    found = await findings(peer, unit=5, patience_s=0.1)
     assert found["protocol"].code == "D310"
 
 
 async def test_units_are_looked_for_on_request(peer: ModbusPeer) -> None:
     peer.mute = {2, 3, 5}
-    found = await findings(peer, units=range(1, 7))
+    found = await findings(peer, units=range(1, 7), patience_s=0.5)
     assert found["units"].text == "units 1, 4, 6 (2..3, 5 silent)"
     assert found["units"].facts["units"] == [1, 4, 6]
 
 
 async def test_units_are_looked_for_also_if_the_one_of_the_url_is_silent(peer: ModbusPeer) -> None:
     peer.mute = {1, 2, 3}
-    found = await findings(peer, units=range(1, 6))
+    found = await findings(peer, units=range(1, 6), patience_s=0.5)
     assert not any(finding.code for finding in found.values())
     assert found["protocol"].facts["url"] == f"modbus://127.0.0.1:{peer.port}/4"
     assert found["units"].text == "units 4..5 (1..3 silent)"
