@@ -142,7 +142,11 @@ def _read(batch: TagBatch, tag: TagSpec, row: int, status: int, now_ns: int) -> 
 def plain_value(value: Value, kind: Scalar | None = None) -> Any:
     """Return a value as JSON has it: None for what is no number, ISO 8601 for a time."""
     if kind is Scalar.DATETIME and value is not None:
-        return [to_text(each) for each in value.tolist()] if isinstance(value, np.ndarray) else to_text(int(value))
+        return (
+            [to_text(each) for each in value.tolist()]
+            if isinstance(value, np.ndarray)
+            else to_text(int(value))
+        )
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int, str)):
