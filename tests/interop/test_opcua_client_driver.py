@@ -448,8 +448,8 @@ async def test_a_server_that_does_not_know_us_or_is_full_says_what_to_do_there(
     trusting = tmp_path / "plc-pki"
     trusted = trusting / "trusted" / "certs"
     await asyncio.to_thread(shutil.copytree, pki, trusting)  # its own key takes seconds to make
-    await asyncio.to_thread(shutil.rmtree, trusted)
-    await asyncio.to_thread(trusted.mkdir)
+    await asyncio.to_thread(shutil.rmtree, trusted, ignore_errors=True)
+    await asyncio.to_thread(trusted.mkdir, parents=True)
     async with opcua_server(node, home, trusting, accept=False, sessions=2) as server:
         said = await refused(wire_to(server.port))
         assert said.startswith("D372")

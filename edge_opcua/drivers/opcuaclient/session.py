@@ -15,12 +15,12 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.core.worker import Worker
 from edge_opcua.drivers.opcuaclient.channel import Channel
 from edge_opcua.drivers.opcuaclient.messages import ServiceRefusedError
-from edge_opcua.drivers.opcuaclient.reasons import STRANGER, UNWELCOME, WEAK, refusal
+from edge_opcua.drivers.opcuaclient.reasons import STRANGER, UNREADABLE, UNTRUSTED, UNWELCOME, WEAK, refusal
 from edge_opcua.drivers.opcuaclient.settings import AUTO, NONE, POLICIES, Endpoint, OpcUaOptions
 from edge_opcua.drivers.opcuaclient.trusting import Credentials, credentials
 from edge_opcua.drivers.reasons import Reason
 from edge_opcua.drivers.wire import Traffic
-from edge_opcua.errors import DeviceError, DeviceTimeoutError
+from edge_opcua.errors import DeviceError
 from edge_opcua.security.chain import InvalidSignature, leaf_of
 
 _PREFIX: Final = "http://opcfoundation.org/UA/SecurityPolicy#"
@@ -157,7 +157,7 @@ class Session:
                 timeout_s=_FILES_S,
             )
         except TimeoutError as exc:
-            raise DeviceTimeoutError(f"D379 {access.pki}: the disk does not answer") from exc
+            raise DeviceError(UNREADABLE.of(f"{access.pki} (the disk does not answer)")) from exc
         finally:
             files.close()
 
@@ -208,16 +208,20 @@ class Session:
     def _check_server(self, made: Any, offer: Offer, signed: bytes) -> None:
         """Let the server prove that it holds the key of its certificate (Part 4 §5.6.2)."""
         assert self.channel is not None
+        impostor: str | None = None
         if leaf_of(made.ServerCertificate or b"") != leaf_of(offer.certificate):
-            raise DeviceError(
-                f"D371 {self.where} shows another certificate to the session than to the channel"
-            )
-        if len(made.ServerNonce or b"") < _NONCE_BYTES:
-            raise DeviceError(f"D378 {self.where} sends a nonce that is too short")
-        try:
-            self.channel.policy.asymmetric_cryptography.verify(signed, made.ServerSignature.Signature or b"")
-        except (InvalidSignature, ValueError) as exc:
-            raise DeviceError(f"D371 {self.where} does not hold the key of its certificate") from exc
+            impostor = "shows another certificate to the session than to the channel"
+        elif len(made.ServerNonce or b"") < _NONCE_BYTES:
+            impostor = "sends a nonce that is too short"
+        else:
+            try:
+                signature = made.ServerSignature.Signature or b""
+                self.channel.policy.asymmetric_cryptography.verify(signed, signature)
+            except (InvalidSignature, ValueError):
+                impostor = "does not hold the key of its certificate"
+        if impostor is not None:
+            step = "find out who answers at this address in its place"
+            raise DeviceError(Reason(UNTRUSTED.code, impostor, step).of(self.where))
 
     def _check_offers(self, listed: Sequence[Any], offer: Offer) -> None:
         """Refuse if somebody on the way has hidden a better endpoint from us (Part 4 §5.6.2)."""

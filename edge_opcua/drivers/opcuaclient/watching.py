@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -19,8 +20,9 @@ from edge_opcua.core.values import is_bad
 from edge_opcua.drivers.opcuaclient import content, messages
 from edge_opcua.drivers.opcuaclient.address import Node, Space
 from edge_opcua.drivers.opcuaclient.messages import Notices, ServiceRefusedError
-from edge_opcua.drivers.opcuaclient.reasons import refusal, status_text
+from edge_opcua.drivers.opcuaclient.reasons import CONFUSED, refusal, status_text
 from edge_opcua.drivers.opcuaclient.session import Session
+from edge_opcua.drivers.reasons import CLOSED, SILENT
 from edge_opcua.drivers.wire import Reading
 from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
@@ -102,7 +104,7 @@ class Watch:
         while self._flying and self._flying[0].done():
             future = self._flying.popleft()
             if future.cancelled() or future.exception() is not None:
-                raise DeviceError(f"{self._session.where}: the connection ended under the subscription")
+                raise DeviceError(CLOSED.of(self._session.where))
             self._heard_ns = self._clock.monotonic_ns()
             try:
                 self._note(messages.parse_publish(bytes(future.result())))
@@ -112,21 +114,20 @@ class Watch:
                 self._most_flying = max(1, len(self._flying))
         silent_s = (self._clock.monotonic_ns() - self._heard_ns) / 1e9
         if silent_s > self._silent_s:
-            raise DeviceTimeoutError(
-                f"{self._session.where} sent no keep-alive of the subscription for {silent_s:.1f} s"
-            )
+            late = replace(SILENT, sentence=f"sent no keep-alive for {silent_s:.1f} s")
+            raise DeviceTimeoutError(late.of(self._session.where))
         self._publish()
 
     def _note(self, notices: Notices) -> None:
         if is_bad(notices.status):
-            raise DeviceError(f"{self._session.where} ended the subscription ({status_text(notices.status)})")
+            ended = replace(CONFUSED, sentence=f"ended the subscription ({status_text(notices.status)})")
+            raise DeviceError(ended.of(self._session.where))
         if notices.empty:
             return
         wanted = self._sequence % 0xFFFFFFFF + 1  # Part 4 §5.14.1.1: behind the greatest comes 1
         if self._sequence and notices.sequence != wanted:
-            raise DeviceError(
-                f"{self._session.where} skipped message {wanted} of the subscription: {notices.sequence} came"
-            )
+            sentence = f"skipped message {wanted} of the subscription ({notices.sequence} came)"
+            raise DeviceError(replace(CONFUSED, sentence=sentence).of(self._session.where))
         self._sequence = notices.sequence
         self._acknowledge.append(notices.sequence)
         for handle, cell in notices.cells:
