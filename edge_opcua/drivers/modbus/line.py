@@ -88,6 +88,7 @@ class Line:
         self._resting: dict[int, float] = {}
         self._fresh = True
         self._noise = 0
+        self._babbling_since_s = 0.0
         self._alarm: asyncio.TimerHandle | None = None
 
     @property
@@ -142,6 +143,7 @@ class Line:
         self._channel = channel
         self._health = Health()
         self._noise = 0
+        self._babbling_since_s = 0.0
         self.connections += 1
         if settings.rtu:
             self._quiet_until_s = asyncio.get_running_loop().time() + max(_SETTLE_S, self._pause_s)
@@ -222,7 +224,7 @@ class Line:
                 return
             exchange = self._turns.take(lambda waiting, now_s=now_s: self._may(waiting, now_s))  # type: ignore[misc]
             if exchange is None:
-                self._wake_at(min(self._resting.values()))
+                self._wake_at(min(until_s for until_s in self._resting.values() if until_s > now_s))
                 return
             if not exchange.future.done():
                 self._send(exchange, now_s)
@@ -255,6 +257,7 @@ class Line:
         self._flying[key] = exchange
         self._asks[key] = exchange.ask
         self._fresh = False
+        self._babbling_since_s = 0.0
         until_s = now_s + exchange.timeout_s + self._on_the_wire_s(exchange.ask, len(frame))
         exchange.timer = asyncio.get_running_loop().call_at(until_s, self._expire, exchange)
         exchange.member.traffic.size_bytes += len(frame)
@@ -319,6 +322,9 @@ class Line:
     def _garbled(self, told: str) -> None:
         """Believe nothing of what came: that costs the connection, on a serial line only the request."""
         reason = told if told.startswith("D3") else GARBLED.of(f"{self.settings.name} ({told})")
+        if self._keeps_us_from_asking():
+            self._break(reason)
+            return
         if self._fresh and self.settings.rtu:  # an answer that the connection before was not there to take
             self._framing.reset()
             return
@@ -338,6 +344,15 @@ class Line:
             if not exchange.future.done():
                 exchange.future.set_exception(DeviceError(reason))
         self._pump()
+
+    def _keeps_us_from_asking(self) -> bool:
+        """Return whether noise leaves no gap to ask in, for longer than an answer may take."""
+        now_s = asyncio.get_running_loop().time()
+        if self._flying or not len(self._turns):
+            self._babbling_since_s = 0.0
+            return False
+        self._babbling_since_s = self._babbling_since_s or now_s
+        return now_s - self._babbling_since_s > max((each.timeout_s for each in self._members), default=0.0)
 
     def _break(self, reason: str) -> None:
         """End the connection: who waits is told now, and nothing more is believed of it."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from asyncua import ua
 from asyncua.client.ua_client import UASocketProtocol
+from asyncua.common.connection import TransportLimits
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from edge_opcua.drivers.opcuaclient.messages import ServiceRefusedError
@@ -23,10 +24,23 @@ from edge_opcua.drivers.wire import Traffic
 from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
 _PATIENCE: Final = 4
-_MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
+_MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_MOST_CHUNK_BYTES: Final = 1024 * 1024  # 65535 are agreed on; some servers count differently
+_MOST_CHUNKS: Final = 4096
+_OWN_CHUNK_BYTES: Final = 65_535
+_LEAST_CHUNK_BYTES: Final = 8192  # what every server takes (Part 6 §7.1.2.3)
+_READ_BYTES: Final = 16 * 1024  # taken from the socket at once: a flood must not hold up the event loop
 # What asyncua would log is said once per outage by the poller.
 for _noisy in ("asyncua.client", "asyncua.uaprotocol"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL + 1)
+
+
+class _Limits(TransportLimits):
+    """What we take is ours to say: asyncua takes over the limits that the server has for requests."""
+
+    def update_client_limits(self, msg: Any) -> None:
+        """Send chunks of a size that the server takes (Part 6 §7.1.2.4)."""
+        self.max_send_buffer = max(_LEAST_CHUNK_BYTES, min(_OWN_CHUNK_BYTES, int(msg.ReceiveBufferSize)))
 
 
 class Channel(UASocketProtocol):
@@ -44,7 +58,9 @@ class Channel(UASocketProtocol):
     """
 
     def __init__(self, endpoint: Endpoint, policy: Any, timeout_s: float, traffic: Traffic) -> None:
-        super().__init__(_PATIENCE * timeout_s, security_policy=policy)
+        limits = _Limits(_MOST_CHUNK_BYTES, _OWN_CHUNK_BYTES, _MOST_CHUNKS, _MOST_ANSWER_BYTES)
+        super().__init__(_PATIENCE * timeout_s, security_policy=policy, limits=limits)
+        self._chunks = 0
         self._endpoint = endpoint
         self._connect_s = timeout_s
         self._timeout_s = _PATIENCE * timeout_s
@@ -59,12 +75,34 @@ class Channel(UASocketProtocol):
 
     # --- what asyncua calls ---------------------------------------------------------------------------
 
+    def connection_made(self, transport: Any) -> None:
+        """Take little at once from the socket."""
+        transport.max_size = _READ_BYTES
+        super().connection_made(transport)
+
     def data_received(self, data: bytes) -> None:
         """Take what came; a peer that never comes to an end is cut off."""
         self._traffic.size_bytes += len(data)
         super().data_received(data)
-        if self.receive_buffer is not None and len(self.receive_buffer) > _MOST_WAITING_BYTES:
-            self.abort()
+        waiting = self.receive_buffer or b""
+        if self.transport is None or self.transport.is_closing():
+            return  # what follows an error is not read any more
+        if int.from_bytes(waiting[4:8], "little") > _MOST_CHUNK_BYTES:
+            self._cut_off()
+
+    def _process_received_message(self, msg: Any) -> None:
+        """Take a message, or None for a part of one; those may not go on for ever."""
+        self._chunks = self._chunks + 1 if msg is None else 0
+        if self._chunks > _MOST_CHUNKS:
+            self._cut_off()
+        else:
+            super()._process_received_message(msg)
+
+    def _cut_off(self) -> None:
+        """End a connection over which more comes than any answer has; who waits is told, not cancelled."""
+        self._fail_all_pending(ua.UaStatusCodeError(ua.StatusCodes.BadTcpMessageTooLarge))
+        if self.transport is not None:
+            self.transport.abort()
 
     def _fail_all_pending(self, exc: Exception) -> None:
         """Remember why, since what fails may not be waiting any more."""
