@@ -171,7 +171,8 @@ def open_pki(
 
 
 def _open(root: Path, names: Sequence[str], clock: Clock, key_bits: int) -> Pki:
-    for place in (root, *(root / part for part in ("own", "trusted", "issuers", "rejected"))):
+    # The state directory, too: a command may be here before the server.
+    for place in (root.parent, root, *(root / part for part in ("own", "trusted", "issuers", "rejected"))):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     wanted = local_names(names)
     with locked(root):

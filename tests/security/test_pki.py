@@ -72,6 +72,11 @@ def test_key_and_directories_are_for_the_owner_only(made: Pki) -> None:
     assert sorted(file.name for file in (made.root / "own").iterdir()) == ["cert.der", "key.pem"]
 
 
+def test_a_state_directory_that_a_command_makes_is_for_the_owner_only(tmp_path: Path) -> None:
+    open_pki(tmp_path / "state" / "pki", key_bits=BITS)  # as probe does, where no server was started yet
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_second_start_finds_the_same_identity(made: Pki) -> None:
     again = open_pki(made.root, names=["another.name.example"])
     assert again.thumbprint == made.thumbprint
