@@ -203,6 +203,16 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.C
     assert f"{tmp_path}/file: File exists; nothing else was written" in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(URL)
+    (tmp_path / "press.toml").mkdir()
+    assert make(tmp_path / "press.toml", URL, force=True) == 2
+    assert f"{tmp_path}/press.toml: Is a directory; nothing else was written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["press.toml"]
+
+
 def test_a_server_without_security_is_written_down_as_one(tmp_path: Path) -> None:
     prober.says(URL, Finding("protocol", "answers", facts={"endpoints": ["None"]}))
     file = tmp_path / "press.toml"

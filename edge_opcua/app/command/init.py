@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -209,11 +210,16 @@ def _said(device: NewDevice) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; the OSError names it, not what is beside it for a moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)  # noqa: PTH105 - pathlib's replace hides which of both names is at fault
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except OSError as exc:
+        with suppress(OSError):
+            new.unlink()
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc
 
 
 def _checked(file: Path, written: Sequence[Path], plugins: Plugins | None) -> int:
@@ -227,5 +233,5 @@ def _checked(file: Path, written: Sequence[Path], plugins: Plugins | None) -> in
         table for device, table in zip(loaded.config.devices, written[1:], strict=True) if not device.tags
     ]
     fill = f"fill in {' and '.join(map(str, bare))}, then " if bare else ""
-    say(f"Next: {fill}edge-opcua check {file}")
+    say(f"Next: {fill}edge-opcua check {shlex.quote(str(file))}")
     return 0
