@@ -30,12 +30,26 @@ READ: Final = b"\x01\x00" + (631).to_bytes(2, "little")
 READ_ANSWER: Final = 634
 WRITE: Final = b"\x01\x00" + (673).to_bytes(2, "little")
 WRITE_ANSWER: Final = 676
-FAULT: Final = 397
 
 PUBLISH: Final = b"\x01\x00" + (826).to_bytes(2, "little")
 PUBLISH_ANSWER: Final = 829
 _DATA_CHANGE: Final = 811
 _STATUS_CHANGE: Final = 820
+
+_LAST_NS: Final = 2**63 - 1  # in 2262; DateTime goes to 9999, where MaxDateTime says nothing (Part 6 §5.2.2.5)
+# What reading bytes that are no message may raise, in asyncua too.
+UNREADABLE: Final = (
+    struct.error,
+    IndexError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    EOFError,
+    RecursionError,
+    ua.UaError,
+)
 
 STRING: Final = 12
 _SIZES: Final = {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 4, 11: 8, 13: 8}
@@ -139,7 +153,7 @@ def parse_read(message: bytes, count: int) -> list[Cell]:
         for _ in range(count):
             cell, at = _data_value(message, at)
             cells.append(cell)
-    except (struct.error, IndexError, ValueError, ua.UaError, EOFError) as exc:
+    except UNREADABLE as exc:
         raise DeviceError(f"the answer cannot be read: {exc!r}") from exc
     return cells
 
@@ -156,7 +170,7 @@ def parse_write(message: bytes) -> int:
         if found != 1:
             raise DeviceError(f"{found} writes were answered, asked was 1")
         return int(_U32.unpack_from(message, at + 4)[0])
-    except (struct.error, ValueError, ua.UaError) as exc:
+    except UNREADABLE as exc:
         raise DeviceError(f"the answer cannot be read: {exc!r}") from exc
 
 
@@ -194,7 +208,7 @@ def parse_publish(message: bytes) -> Notices:
                 cells += _changes(body)
             elif kind == _STATUS_CHANGE:
                 (status,) = _U32.unpack_from(body, 0)
-    except (struct.error, IndexError, ValueError, ua.UaError, EOFError) as exc:
+    except UNREADABLE as exc:
         raise DeviceError(f"the message cannot be read: {exc!r}") from exc
     return Notices(sequence, tuple(cells), status, count <= 0)
 
@@ -277,6 +291,7 @@ def _data_value(message: bytes, at: int) -> tuple[Cell, int]:
     if mask & 0x04:
         (ticks,) = _I64.unpack_from(message, at)
         source_ns = max(0, ticks - EPOCH_TICKS) * _NS_PER_TICK
+        source_ns = source_ns if source_ns <= _LAST_NS else 0
         at += 8
     if mask & 0x10:
         at += 2
