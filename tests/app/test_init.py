@@ -213,6 +213,19 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing_beside_it(
     assert [path.name for path in tmp_path.iterdir()] == ["press.toml"]
 
 
+def test_a_device_with_tls_is_written_down_with_places_for_its_certificates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "press.toml"
+    assert (
+        init(file, ["rtu7=modbus+tls://127.0.0.1:1/1"]) == 0
+    )  # the driver's own prober: no TLS without them
+    told = capsys.readouterr().out
+    assert "warn[D381]" in told
+    assert "modbus+tls needs ca, certificate, key" in told
+    assert main(["check", str(file), "--state", str(tmp_path / "state")]) == 0
+
+
 def test_a_server_without_security_is_written_down_as_one(tmp_path: Path) -> None:
     prober.says(URL, Finding("protocol", "answers", facts={"endpoints": ["None"]}))
     file = tmp_path / "press.toml"

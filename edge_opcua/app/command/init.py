@@ -20,7 +20,7 @@ from edge_opcua.config.schema import NAME_PATTERN
 from edge_opcua.config.tags import TAG_PATTERN
 from edge_opcua.core.logs import silenced
 from edge_opcua.core.ports import DriverPlugin
-from edge_opcua.drivers.probing import Prober, Target, driver_of
+from edge_opcua.drivers.probing import Finding, Prober, Target, driver_of
 from edge_opcua.errors import AddressError, ConfigError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
 
@@ -28,6 +28,7 @@ _NAMED: Final = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_-]{0,63})=(?P<url>.*)",
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME: Final = 128
 _LONGEST_MACHINE: Final = 64
+_FILL_IN: Final = "put the paths of its certificates into options, then edge-opcua check FILE --live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +158,13 @@ async def _look_at_all(
         if device.name not in probers:
             continue
         say(f"{device.name}   looking at {device.url}")
-        async for finding in look(
-            probers[device.name], Target(device.url, timeout_s=timeout_s, state_dir=state_dir)
-        ):
-            device.looked.findings.append(finding)
+        target = Target(device.url, timeout_s=timeout_s, state_dir=state_dir)
+        try:
+            async for finding in look(probers[device.name], target):
+                device.looked.findings.append(finding)
+        except ConfigError as exc:  # nothing was asked: without certificates there is no TLS
+            said = str(exc).removeprefix(f"{device.url}: ")
+            device.looked.findings.append(Finding("connect", said, "D381", _FILL_IN))
         device.url = device.looked.better_url
 
 

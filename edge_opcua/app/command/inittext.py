@@ -25,6 +25,10 @@ _HINTS: Final = {
     "modbus": 'options = { order = "CDAB" }   # byte order of every number of the device that names none',
     "s7": "options = { pdu = 240 }   # if the CPU is an S7-1200",
 }
+_TLS: Final = (
+    '{ ca = "/etc/edge-opcua/modbus/ca.pem", certificate = "/etc/edge-opcua/modbus/edge.pem", '
+    'key = "/etc/edge-opcua/modbus/edge.key" }   # absolute paths, mode 0600'
+)
 
 
 class Tag(Protocol):
@@ -106,6 +110,8 @@ def _device_lines(device: Device) -> list[str]:
         lines.append(
             'options = { security = "None" }   # the server offers nothing else: anybody can listen in'
         )
+    elif device.url.startswith("modbus+tls://"):
+        lines.append(f"options = {_TLS}")
     elif hint:
         lines.append(f"# {hint}")
     return [
