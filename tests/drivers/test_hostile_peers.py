@@ -16,7 +16,7 @@ from edge_opcua.core.clock import SystemClock
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import ModbusDriver
 from edge_opcua.drivers.modbus.wire import ModbusWire
-from edge_opcua.drivers.opcuaclient import OpcUaDriver
+from edge_opcua.drivers.opcuaclient import OpcUaDriver, messages
 from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.errors import DeviceError
@@ -173,3 +173,31 @@ async def test_an_answer_without_end_costs_an_opcua_server_the_connection(
         server.close()
         await wire.close()
     assert max(held, default=0) <= 65 * 1024 * 1024
+
+
+def read_answer(*values: bytes) -> bytes:
+    """A ReadResponse with these DataValues (Part 4 §5.11.2, Part 6 §5.2.9)."""
+    head = (
+        b"\x01\x00"
+        + struct.pack("<H", messages.READ_ANSWER)
+        + bytes(16)
+        + b"\0"
+        + struct.pack("<i", -1)
+        + b"\0\0\0"
+    )
+    return head + struct.pack("<i", len(values)) + b"".join(values) + struct.pack("<i", -1)
+
+
+def test_the_greatest_time_of_opcua_is_no_time() -> None:
+    # Part 6 §5.2.2.5: a DateTime behind the year 9999 is the greatest there is; a bus has none behind 2262.
+    good = b"\x05\x06" + struct.pack("<iq", 7, 2**63 - 1)
+    (cell,) = messages.parse_read(read_answer(good), 1)
+    assert (cell.raw, cell.source_ns) == (struct.pack("<i", 7), 0)
+
+
+def test_an_answer_that_is_none_is_a_lost_connection_and_no_failure_of_ours() -> None:
+    nested = b"\x01\x17" * 2000  # a DataValue in a Variant in a DataValue
+    strange = b"\x01\x96\x02\0\0\0" + bytes(3)  # an array of ExtensionObjects that ends
+    for value in (nested, strange):
+        with pytest.raises(DeviceError):
+            messages.parse_read(read_answer(value), 1)

@@ -16,7 +16,7 @@ from asyncua.client.ua_client import UASocketProtocol
 from asyncua.common.connection import TransportLimits
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
-from edge_opcua.drivers.opcuaclient.messages import UNREADABLE, ServiceRefusedError
+from edge_opcua.drivers.opcuaclient.messages import MALFORMED, ServiceRefusedError
 from edge_opcua.drivers.opcuaclient.reasons import NOT_SERVING, UNWELCOME, refusal
 from edge_opcua.drivers.opcuaclient.settings import Endpoint
 from edge_opcua.drivers.reasons import CLOSED, REFUSED, SILENT, Reason, of_socket
@@ -173,7 +173,7 @@ class Channel(UASocketProtocol):
                 header = struct_from_binary(ua.ResponseHeader, fault)
                 raise ServiceRefusedError(int(header.ServiceResult.value))
             found = struct_from_binary(answer, data)
-        except UNREADABLE as exc:
+        except MALFORMED as exc:
             raise DeviceError(f"{self._endpoint.name}: the answer cannot be read ({exc!r})") from exc
         status = int(found.ResponseHeader.ServiceResult.value)
         if status & 0x80000000:

@@ -36,9 +36,11 @@ PUBLISH_ANSWER: Final = 829
 _DATA_CHANGE: Final = 811
 _STATUS_CHANGE: Final = 820
 
-_LAST_NS: Final = 2**63 - 1  # in 2262; DateTime goes to 9999, where MaxDateTime says nothing (Part 6 §5.2.2.5)
+_LAST_NS: Final = (
+    2**63 - 1
+)  # in 2262; DateTime goes to 9999, where MaxDateTime says nothing (Part 6 §5.2.2.5)
 # What reading bytes that are no message may raise, in asyncua too.
-UNREADABLE: Final = (
+MALFORMED: Final = (
     struct.error,
     IndexError,
     KeyError,
@@ -153,7 +155,7 @@ def parse_read(message: bytes, count: int) -> list[Cell]:
         for _ in range(count):
             cell, at = _data_value(message, at)
             cells.append(cell)
-    except UNREADABLE as exc:
+    except MALFORMED as exc:
         raise DeviceError(f"the answer cannot be read: {exc!r}") from exc
     return cells
 
@@ -170,7 +172,7 @@ def parse_write(message: bytes) -> int:
         if found != 1:
             raise DeviceError(f"{found} writes were answered, asked was 1")
         return int(_U32.unpack_from(message, at + 4)[0])
-    except UNREADABLE as exc:
+    except MALFORMED as exc:
         raise DeviceError(f"the answer cannot be read: {exc!r}") from exc
 
 
@@ -208,7 +210,7 @@ def parse_publish(message: bytes) -> Notices:
                 cells += _changes(body)
             elif kind == _STATUS_CHANGE:
                 (status,) = _U32.unpack_from(body, 0)
-    except UNREADABLE as exc:
+    except MALFORMED as exc:
         raise DeviceError(f"the message cannot be read: {exc!r}") from exc
     return Notices(sequence, tuple(cells), status, count <= 0)
 
