@@ -242,14 +242,15 @@ async def test_a_fault_is_shown_in_time_harms_nobody_else_and_ends(rig: Rig, fau
 
 
 async def flaps(rig: Rig, cable: Cable, devices: Pair) -> None:
+    # How soon is shown above; here five protocols share the computer.
     async with devices.running():
-        await devices.until(lambda: devices.statuses("broken") == {GOOD}, within_s=5.0)
+        await devices.until(lambda: devices.statuses("broken") == {GOOD}, within_s=15.0)
         for count in range(20):
             try:
                 await cable.set(Mode.parse("cut"))
-                await devices.until(lambda: GOOD not in devices.statuses("broken"), within_s=3.0)
+                await devices.until(lambda: GOOD not in devices.statuses("broken"), within_s=15.0)
                 await cable.set(Mode.parse("pass"))
-                await devices.until(lambda: devices.statuses("broken") == {GOOD}, within_s=4.0)
+                await devices.until(lambda: devices.statuses("broken") == {GOOD}, within_s=15.0)
             except TimeoutError as exc:
                 raise AssertionError(f"{rig.url}: flap {count}, {devices.statuses('broken')}") from exc
 
