@@ -99,14 +99,18 @@ def require_tshark() -> str:
     """Return tshark, or skip."""
     found = shutil.which("tshark")
     if found is None:
-        pytest.skip("tshark is not installed (apt-get install tshark)")
+        pytest.skip("tshark is not installed: run tests/peers/install")
     return found
 
 
-async def dissected(path: Path, only: str, *fields: str) -> list[list[str]]:
-    """Return fields of the packets of a capture that a display filter lets through."""
+async def dissected(path: Path, only: str, *fields: str, decode_as: str = "") -> list[list[str]]:
+    """Return fields of the packets of a capture that a display filter lets through.
+
+    ``decode_as`` names the protocol of a port that is not known by one: ``tcp.port==4001,mbrtu``.
+    """
     wanted = [part for name in fields for part in ("-e", name)]
-    command = (require_tshark(), "-r", str(path), "-Y", only, "-T", "fields", *wanted)
+    ports = ("-d", decode_as) if decode_as else ()
+    command = (require_tshark(), *ports, "-r", str(path), "-Y", only, "-T", "fields", *wanted)
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
@@ -116,8 +120,12 @@ async def dissected(path: Path, only: str, *fields: str) -> list[list[str]]:
     return [line.split("\t") for line in out.decode().splitlines()]
 
 
-async def faults(path: Path) -> list[list[str]]:
+async def faults(path: Path, *, decode_as: str = "") -> list[list[str]]:
     """Return the packets that Wireshark calls malformed or faulty."""
     return await dissected(
-        path, "_ws.malformed or _ws.expert.severity == error", "frame.number", "_ws.expert.message"
+        path,
+        "_ws.malformed or _ws.expert.severity == error",
+        "frame.number",
+        "_ws.expert.message",
+        decode_as=decode_as,
     )

@@ -1,4 +1,4 @@
-"""Processes of others that speak Modbus: programs on libmodbus, socat between, and tshark's opinion."""
+"""Processes of others that speak Modbus: programs on libmodbus, and socat between."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 import shutil
 import signal
 import socket
-import struct
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,92 +157,3 @@ async def until_open(port: int) -> None:
     async with asyncio.timeout(5.0):
         while needle not in Path("/proc/net/tcp").read_text():
             await asyncio.sleep(0.01)
-
-
-@dataclass
-class Tape:
-    """What went through a relay: from us or to us, and the bytes."""
-
-    port: int = 0
-    chunks: list[tuple[bool, bytes]] = field(default_factory=list)
-
-
-@asynccontextmanager
-async def taped(port: int) -> AsyncIterator[Tape]:
-    """Relay to a port of this machine and keep what passes."""
-    tape = Tape()
-    writers: list[asyncio.StreamWriter] = []
-
-    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, ours: bool) -> None:
-        try:
-            while chunk := await source.read(4096):
-                tape.chunks.append((ours, chunk))
-                sink.write(chunk)
-        except ConnectionError:
-            pass
-        finally:
-            sink.transport.abort()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner, outer = await asyncio.open_connection("127.0.0.1", port)
-        writers.extend((writer, outer))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(pump(reader, outer, ours=True))
-            tasks.create_task(pump(inner, writer, ours=False))
-
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    tape.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield tape
-    finally:
-        listener.close()
-        for writer in writers:
-            writer.transport.abort()
-        await asyncio.sleep(0.02)
-
-
-def pcap(chunks: Sequence[tuple[bool, bytes]], port: int) -> bytes:
-    """Return a capture file in which each chunk is a TCP segment between two hosts (raw IP)."""
-    out = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)]
-    sequence = {True: 1, False: 1}
-    for number, (ours, chunk) in enumerate(chunks):
-        ports = (50_000, port) if ours else (port, 50_000)
-        hosts = (b"\x0a\0\0\1", b"\x0a\0\0\2") if ours else (b"\x0a\0\0\2", b"\x0a\0\0\1")
-        segment = struct.pack(
-            ">HHIIBBHHH", *ports, sequence[ours], sequence[not ours], 0x50, 0x18, 8192, 0, 0
-        )
-        head = struct.pack(">BBHHHBBH", 0x45, 0, 40 + len(chunk), number, 0, 64, 6, 0)
-        packet = head + hosts[0] + hosts[1] + segment + chunk
-        out.append(struct.pack("<IIII", number // 1000, number % 1000 * 1000, len(packet), len(packet)))
-        out.append(packet)
-        sequence[ours] += len(chunk)
-    return b"".join(out)
-
-
-def dissected(capture: Path, port: int, protocol: str) -> list[dict[str, str]]:
-    """Return what tshark sees in a capture, one row per frame; skip where it is not installed."""
-    if shutil.which("tshark") is None:
-        pytest.skip("tshark is not installed: run tests/peers/install")
-    fields = (
-        "_ws.malformed",
-        "_ws.expert.message",
-        "modbus.func_code",
-        "modbus.exception_code",
-        "mbtcp.trans_id",
-    )
-    command = [
-        "tshark",
-        "-r",
-        str(capture),
-        "-d",
-        f"tcp.port=={port},{protocol}",
-        "-T",
-        "fields",
-        "-E",
-        "separator=|",
-    ]
-    for name in fields:
-        command += ["-e", name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 0, done.stderr
-    return [dict(zip(fields, line.split("|"), strict=True)) for line in done.stdout.splitlines()]

@@ -29,6 +29,7 @@ from edge_opcua.drivers.wire import Wire
 from edge_opcua.errors import DeviceError
 from tests.drivers.peers import Bench, config, read
 from tests.interop import modbus_stacks as stacks
+from tests.interop.dissect import dissected, faults, recorded, require_tshark
 from tests.interop.modbus_stacks import UNIT, Stack
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
@@ -268,32 +269,35 @@ async def test_a_probe_reads_it_and_marks_the_right_order(
     assert best == [f"{UNIT}/hr:1004:REAL;order=CDAB", f"{UNIT}/hr:1000:REAL"]
 
 
-@pytest.mark.parametrize(("way", "protocol"), [("tcp", "mbtcp"), ("rtutcp", "mbrtu")])
+@pytest.mark.parametrize(
+    ("way", "known"), [("tcp", "tcp.port==502,mbtcp"), ("rtutcp", "tcp.port==502,mbrtu")]
+)
 async def test_wireshark_finds_nothing_malformed_in_what_we_send(
-    way: str, protocol: str, programs: Path, pki: dict[str, Path], tmp_path: Path
+    way: str, known: str, programs: Path, pki: dict[str, Path], tmp_path: Path
 ) -> None:
+    require_tshark()
     async with peer(way, programs, pki, tmp_path) as stack:
         port = int(stack.url.rsplit(":", 1)[1].split("/")[0])
-        async with stacks.taped(port) as tape:
-            taped = Stack(stack.url.replace(str(port), str(tape.port)), stack.device)
-            shown = bench(taped, VALUES | WRITES, writable=False, options={"pipeline": 4})
-            writing = bench(taped, WRITES, writable=True)
+        async with recorded(port) as talk:
+            relayed = Stack(stack.url.replace(str(port), str(talk.port)), stack.device)
+            shown = bench(relayed, VALUES | WRITES, writable=False, options={"pipeline": 4})
+            writing = bench(relayed, WRITES, writable=True)
             async with shown.running():
                 await shown.until(lambda: set(shown.statuses("fast").values()) == {GOOD})
             async with writing.running() as device:
                 await writing.until(lambda: device.link_up)
                 for name, (_, value) in WRITES.items():
                     assert (await device.write(name, value)).status == GOOD
-            async for _ in probe(Target(taped.url, ("hr:2999x2",), 0.3)):
+            async for _ in probe(Target(relayed.url, ("hr:2999x2",), 0.3)):
                 pass
     capture = tmp_path / "modbus.pcap"
-    capture.write_bytes(stacks.pcap(tape.chunks, port))
-    rows = await asyncio.get_running_loop().run_in_executor(None, stacks.dissected, capture, port, protocol)
-    assert len(rows) == len(tape.chunks)
-    assert [row for row in rows if row["_ws.malformed"]] == []
-    functions = {int(code) for row in rows for code in row["modbus.func_code"].split(",") if code}
+    talk.write(capture, 502)
+    assert await faults(capture, decode_as=known) == []
+    rows = await dissected(capture, "modbus", "modbus.func_code", "modbus.exception_code", decode_as=known)
+    assert len(rows) == len(talk.said)
+    functions = {int(code) for codes, _ in rows for code in codes.split(",") if code}
     assert {1, 2, 3, 4, 5, 6, 15, 16, 22, 43} <= functions
-    assert any(row["modbus.exception_code"] == "2" for row in rows)  # hr:2999x2 is one too far
+    assert any(refused == "2" for _, refused in rows)  # hr:2999x2 is one too far
 
 
 async def test_the_client_in_c_reads_the_same_server(programs: Path) -> None:
