@@ -213,6 +213,18 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing_beside_it(
     assert [path.name for path in tmp_path.iterdir()] == ["press.toml"]
 
 
+def test_a_plc_in_stop_keeps_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plate = {"vendor": "Siemens", "model": "CPU 315"}
+    prober.says(
+        URL,
+        Finding("protocol", "S7 answers"),
+        Finding("identity", "CPU 315 is in STOP", "D333", "look at its diagnostic buffer", facts=plate),
+    )
+    assert make(tmp_path / "press.toml", f"plc={URL}") == 0
+    assert "plc   CPU 315 is in STOP\n" in capsys.readouterr().out
+    assert "# CPU 315 is in STOP\n" in (tmp_path / "press.toml").read_text()
+
+
 def test_a_device_with_tls_is_written_down_with_places_for_its_certificates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

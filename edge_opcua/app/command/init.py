@@ -208,8 +208,9 @@ def _said(device: NewDevice) -> str:
     tags = f"   {count} tag{'' if count == 1 else 's'} found" if count else ""
     moved = f"   as {device.url}" if device.url != looked.url else ""
     out = f", {device.left_out} of types that are not read" if device.left_out else ""
-    # Another slot or TSAP is not told twice: the URL that is written down is the right one.
-    why = f"\n{said}{step}" if failure is not None and not moved else ""
+    # Not told twice: another slot or TSAP, which is in the URL, and what stands in the identity (STOP).
+    is_told = failure is None or failure.code == "D320" or failure.step == "identity"
+    why = "" if is_told else f"\n{said}{step}"
     return f"{device.name}   {looked.identity or 'answers, and gives no name'}{moved}{tags}{out}{why}"
 
 

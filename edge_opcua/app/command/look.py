@@ -74,7 +74,7 @@ class Looked:
 
 
 def _has_name(finding: Finding) -> bool:
-    return not finding.code and any(finding.facts.get(key) for key in ("vendor", "model", "serial", "name"))
+    return any(finding.facts.get(key) for key in ("vendor", "model", "serial", "name"))
 
 
 def prober_at(url: str, plugins: Plugins | None = None) -> tuple[str, Prober]:
