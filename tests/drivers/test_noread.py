@@ -49,7 +49,7 @@ def test_what_is_no_range_is_refused_with_an_example(text: str) -> None:
 def test_a_tag_in_such_a_range_is_refused() -> None:
     tags = {"good": "hr:0:INT", "bad": "hr:10:REAL"}
     cfg = config("modbus", "modbus://h/1", tags, options={"no_read": ["hr:11-20"]})
-    with pytest.raises(ConfigError, match="dev/bad: .*hr:10") as raised:
+    with pytest.raises(ConfigError, match=r"dev/bad: .*hr:10") as raised:
         plan_device(cfg, plugins=Known())
     assert raised.value.code == "T236"
 
