@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from asyncua import ua
@@ -17,6 +18,9 @@ from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import ModbusDriver
 from edge_opcua.drivers.modbus.wire import ModbusWire
 from edge_opcua.drivers.opcuaclient import OpcUaDriver, messages
+from edge_opcua.drivers.opcuaclient.address import Space
+from edge_opcua.drivers.opcuaclient.session import Session
+from edge_opcua.drivers.opcuaclient.watching import Watch
 from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.errors import DeviceError
@@ -201,3 +205,51 @@ def test_an_answer_that_is_none_is_a_lost_connection_and_no_failure_of_ours() ->
     for value in (nested, strange):
         with pytest.raises(DeviceError):
             messages.parse_read(read_answer(value), 1)
+
+
+class SlowServer:
+    """A session with a server that publishes once a second at most, and counts keep-alives in that.
+
+    Args:
+        takes_it: Whether a subscription can be modified there.
+    """
+
+    where = name = "plc"
+
+    def __init__(self, *, takes_it: bool) -> None:
+        self.channel = self
+        self.asked: list[Any] = []
+        self._takes_it = takes_it
+
+    def send(self, kind: bytes, body: bytes, *, waits: bool) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    async def call(self, request: Any, answer: type[Any]) -> Any:
+        self.asked.append(request)
+        if isinstance(request, ua.ModifySubscriptionRequest) and not self._takes_it:
+            raise messages.ServiceRefusedError(ua.StatusCodes.BadServiceUnsupported)
+        made = answer()
+        if isinstance(request, ua.CreateMonitoredItemsRequest):
+            made.Results = [ua.MonitoredItemCreateResult() for _ in request.Parameters.ItemsToCreate]
+            return made
+        made.Parameters.RevisedPublishingInterval = max(
+            1000.0, request.Parameters.RequestedPublishingInterval
+        )
+        made.Parameters.RevisedMaxKeepAliveCount = request.Parameters.RequestedMaxKeepAliveCount
+        made.Parameters.RevisedLifetimeCount = request.Parameters.RequestedLifetimeCount
+        return made
+
+
+@pytest.mark.parametrize("takes_it", [True, False])
+async def test_a_subscription_that_would_hide_a_frozen_server_is_changed_or_not_used(takes_it: bool) -> None:
+    space = OpcUaDriver.parse_address("i=2258:LDT").space
+    assert isinstance(space, Space)
+    server = SlowServer(takes_it=takes_it)
+    watch = Watch(cast(Session, server), {space: 0.02}, 0.3, SystemClock())
+    await watch.begin()
+    for _ in range(2):
+        await watch.follow({space: (ua.NodeId(2258), "")})
+    is_watched = any(isinstance(each, ua.CreateMonitoredItemsRequest) for each in server.asked)
+    assert is_watched == takes_it
+    assert not is_watched or watch._silent_s < 3
+    watch.end()

@@ -28,6 +28,7 @@ from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
 _PUBLISHES: Final = 4  # on the way at once
 _KEEP_ALIVE_S: Final = 0.5
+_MOST_KEEP_ALIVE_S: Final = 1.0
 _LIFETIME_S: Final = 60.0
 _STEP: Final = 500  # items per request
 _TOO_MANY_PUBLISHES: Final = ua.StatusCodes.BadTooManyPublishRequests
@@ -56,6 +57,7 @@ class Watch:
         self._id = 0
         self._interval_s = min(periods_s.values(), default=1.0)
         self._silent_s = 0.0
+        self._fit = False
         self._heard_ns = 0
         self._sequence = 0
         self._flying: deque[asyncio.Future[Any]] = deque()
@@ -89,10 +91,37 @@ class Watch:
         except ServiceRefusedError as exc:
             raise DeviceError(refusal(exc.status).of(self._session.where)) from exc
         self._id = made.SubscriptionId
-        self._interval_s = made.RevisedPublishingInterval / _MS
-        self._silent_s = 2 * self._interval_s * made.RevisedMaxKeepAliveCount + self._timeout_s
+        if not self._agreed(made):
+            await self._insist(made)
         self._heard_ns = self._clock.monotonic_ns()
         self._publish()
+
+    def _agreed(self, made: Any) -> bool:
+        """Note what a server makes of the subscription; return whether its silence shows soon enough."""
+        self._interval_s = made.RevisedPublishingInterval / _MS
+        keep_alive_s = self._interval_s * made.RevisedMaxKeepAliveCount
+        self._silent_s = 2 * keep_alive_s + self._timeout_s
+        self._fit = (
+            keep_alive_s <= max(_MOST_KEEP_ALIVE_S, self._interval_s) and self._interval_s < _LIFETIME_S
+        )
+        return self._fit
+
+    async def _insist(self, made: Any) -> None:
+        """Count keep-alives anew in the longer interval that a server has chosen, or watch nothing."""
+        request = ua.ModifySubscriptionRequest()
+        params = request.Parameters
+        params.SubscriptionId = self._id
+        params.RequestedPublishingInterval = made.RevisedPublishingInterval
+        params.RequestedMaxKeepAliveCount = max(1, round(_KEEP_ALIVE_S / max(self._interval_s, 0.001)))
+        params.RequestedLifetimeCount = made.RevisedLifetimeCount
+        params.MaxNotificationsPerPublish = 0
+        try:
+            fit = self._agreed((await self._session.call(request, ua.ModifySubscriptionResponse)).Parameters)
+        except ServiceRefusedError:
+            fit = False
+        if not fit:
+            keep_alive_s = (self._silent_s - self._timeout_s) / 2
+            _log.warning("driver.not_watched", device=self._session.name, keep_alive_s=keep_alive_s)
 
     def take(self) -> None:
         """Take up what was sent since the last time.
@@ -170,6 +199,8 @@ class Watch:
         Args:
             read: What was just read, and how each is asked for: NodeId and NumericRange.
         """
+        if not self._fit:
+            return
         fresh = [
             space
             for space in read
