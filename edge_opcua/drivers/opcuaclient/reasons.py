@@ -6,7 +6,7 @@ from typing import Final
 
 from asyncua import ua
 
-from edge_opcua.drivers.reasons import REFUSED, Reason
+from edge_opcua.drivers.reasons import GARBLED, REFUSED, Reason
 from edge_opcua.drivers.wire import Fault, FaultKind
 
 NOT_SERVING: Final = Reason(
@@ -32,6 +32,8 @@ UNREADABLE: Final = Reason("D379", "cannot be used", "check path, owner and chmo
 
 _S: Final = ua.StatusCodes
 _REFUSALS: Final[dict[int, Reason]] = {
+    # What is longer than any answer, or of no kind of message, was not sent by an OPC UA server.
+    **dict.fromkeys((_S.BadTcpMessageTooLarge, _S.BadTcpMessageTypeInvalid), GARBLED),
     **dict.fromkeys(
         (_S.BadSecurityPolicyRejected, _S.BadSecurityModeRejected, _S.BadSecurityModeInsufficient), WEAK
     ),
