@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from tests.drivers.listening import Listening
 
 SIZES: Final = {
     0xC1: 1, 0xC2: 1, 0xC3: 2, 0xC4: 4, 0xC5: 8, 0xC6: 1, 0xC7: 2, 0xC8: 4, 0xC9: 8, 0xCA: 4,
@@ -18,9 +18,6 @@ CODES: Final = {
     "BOOL": 0xC1, "SINT": 0xC2, "INT": 0xC3, "DINT": 0xC4, "LINT": 0xC5, "USINT": 0xC6, "UINT": 0xC7,
     "UDINT": 0xC8, "ULINT": 0xC9, "REAL": 0xCA, "LREAL": 0xCB, "BOOLS": 0xD3,
 }  # fmt: skip
-
-Distort = Callable[[bytes, bytes], "Iterable[bytes] | None"]
-"""Gets request and right answer; returns what is sent instead, or None to close the connection."""
 
 
 class RefusedError(Exception):
@@ -60,7 +57,7 @@ class Template:
     members: list[tuple[str, int, int, int]] = field(default_factory=list)
 
 
-class LogixPeer:
+class LogixPeer(Listening):
     """One controller in a slot.
 
     Attributes:
@@ -81,6 +78,7 @@ class LogixPeer:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.tags: dict[str, Tag] = {}
         self.symbols: list[tuple[str, str, int, tuple[int, int, int]]] = []
         self.attributes: dict[tuple[int, int, int], bytearray] = {
@@ -95,12 +93,8 @@ class LogixPeer:
         self.slot = 0
         self.silent = False
         self.writes = 0
-        self.distort: Distort | None = None
-        self.connections = 0
         self.opened: set[int] = set()
-        self.port = 0
         self._limit = 500
-        self._writers: set[asyncio.StreamWriter] = set()
 
     def put(self, path: str, kind: str, *values: Any) -> Tag:
         """Store a tag; ``BOOLS`` packs 32 of them into each DWORD."""
@@ -125,48 +119,20 @@ class LogixPeer:
         memory = self.tags[path.lower()].memory
         return struct.unpack(f"<{len(memory) // SIZES[CODES[kind]]}{_FORMS[kind]}", memory)
 
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[LogixPeer]:
-        listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = listener.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            listener.close()
-            for writer in tuple(self._writers):
-                writer.transport.abort()
-            async with asyncio.timeout(2.0):
-                while self._writers:
-                    await asyncio.sleep(0.001)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._writers.add(writer)
-        try:
-            while True:
-                head = await reader.readexactly(24)
-                command, length, session, _, context, _ = struct.unpack("<HHIIQI", head)
-                body = await reader.readexactly(length)
-                self.requests += 1
-                if self.silent:
-                    continue
-                if command == 0x66:
-                    return
-                session, status, answer = self._answer(command, session, body)
-                frame = struct.pack("<HHIIQI", command, len(answer), session, status, context, 0) + answer
-                frames: Iterable[bytes] | None = (frame,)
-                if self.distort is not None:
-                    frames = self.distort(head + body, frame)
-                if frames is None:
-                    return
-                for part in frames:
-                    writer.write(part)
-                    await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.transport.abort()
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readexactly(24)
+            command, length, session, _, context, _ = struct.unpack("<HHIIQI", head)
+            body = await reader.readexactly(length)
+            self.requests += 1
+            if self.silent:
+                continue
+            if command == 0x66:
+                return
+            session, status, answer = self._answer(command, session, body)
+            frame = struct.pack("<HHIIQI", command, len(answer), session, status, context, 0) + answer
+            if not await self._send(writer, head + body, frame):
+                return
 
     def _answer(self, command: int, session: int, body: bytes) -> tuple[int, int, bytes]:
         if command == 0x63:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from edge_opcua.drivers.s7 import S7Driver
 from edge_opcua.drivers.s7.wire import S7Wire
 from edge_opcua.drivers.wire import Driver, Reading, Wire
 from edge_opcua.sim.proxy import Link
+from tests.drivers.listening import Listening
 
 # Quick enough for tests, slow enough for a busy computer.
 OPTIONS: dict[str, Any] = {
@@ -54,11 +55,7 @@ class Known:
         return DRIVERS[name]
 
 
-Distort = Callable[[bytes, bytes], "Iterable[bytes] | None"]
-"""Gets request and right answer; returns what is sent instead, or None to close the connection."""
-
-
-class ModbusPeer:
+class ModbusPeer(Listening):
     """A Modbus TCP device.
 
     Attributes:
@@ -72,11 +69,11 @@ class ModbusPeer:
         mute: Units that do not answer, while the others do.
         identity: Vendor, product and revision for function 43/14; without them it is not known.
         asked: Every request: unit, function, address, count or value.
-        distort: Misbehaviour.
         before: Called before each answer; may change registers.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.registers = [0] * 3_000
         self.inputs = [0] * 3_000
         self.coils = [False] * 3_000
@@ -87,53 +84,21 @@ class ModbusPeer:
         self.mute: set[int] = set()
         self.identity: tuple[str, ...] = ()
         self.asked: list[tuple[int, int, int, int]] = []
-        self.distort: Distort | None = None
         self.before: Callable[[int, int, int], Awaitable[None] | None] | None = None
-        self.connections = 0
-        self.port = 0
-        self._writers: set[asyncio.StreamWriter] = set()
 
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[ModbusPeer]:
-        listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = listener.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            listener.close()
-            for writer in tuple(self._writers):
-                writer.transport.abort()
-            async with asyncio.timeout(2.0):
-                while self._writers:
-                    await asyncio.sleep(0.001)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._writers.add(writer)
-        try:
-            while True:
-                head = await reader.readexactly(7)
-                transaction, _, length, unit = struct.unpack(">HHHB", head)
-                if length < 2:  # noise on the cable
-                    return
-                body = await reader.readexactly(length - 1)
-                if self.silent or unit in self.mute:
-                    continue
-                answer = await self._answer(unit, body)
-                frame = struct.pack(">HHHB", transaction, 0, len(answer) + 1, unit) + answer
-                frames: Iterable[bytes] | None = (frame,)
-                if self.distort is not None:
-                    frames = self.distort(head + body, frame)
-                if frames is None:
-                    return
-                for part in frames:
-                    writer.write(part)
-                    await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.transport.abort()
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readexactly(7)
+            transaction, _, length, unit = struct.unpack(">HHHB", head)
+            if length < 2:  # noise on the cable
+                return
+            body = await reader.readexactly(length - 1)
+            if self.silent or unit in self.mute:
+                continue
+            answer = await self._answer(unit, body)
+            frame = struct.pack(">HHHB", transaction, 0, len(answer) + 1, unit) + answer
+            if not await self._send(writer, head + body, frame):
+                return
 
     async def _answer(self, unit: int, body: bytes) -> bytes:
         function = body[0]
