@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import select
@@ -11,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -90,7 +90,7 @@ def process(command: Sequence[str], *, port: int = 0) -> Iterator[Process]:
 
 @cache
 def libmodbus() -> Path:
-    """Compile the programs on libmodbus and return the folder they are in.
+    """Compile the programs on libmodbus and return the folder they are in until this process ends.
 
     Raises:
         MissingPeerError: The compiler, the library or the sources are not here.
@@ -100,6 +100,7 @@ def libmodbus() -> Path:
     if compiler is None or not sources.is_dir():
         raise MissingPeerError("the C programs need gcc, libmodbus-dev and a checkout of the sources")
     folder = Path(tempfile.mkdtemp(prefix="edge-opcua-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name in ("server", "client"):
         source, program = str(sources / f"{name}.c"), str(folder / name)
         defines = ["-O2", f"-DSIZE={REGISTERS}", "-I/usr/include/modbus"]
@@ -107,7 +108,6 @@ def libmodbus() -> Path:
             [compiler, *defines, source, "-o", program, "-lmodbus"], capture_output=True, check=False
         )
         if made.returncode:
-            shutil.rmtree(folder)
             raise MissingPeerError("libmodbus-dev is not here: apt-get install libmodbus-dev")
     return folder
 
@@ -151,12 +151,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def cpu_of(pid: int) -> float:
-    """Return the processor time a process has used, seconds."""
-    clock = (~pid) << 3 | 2  # clock_getcpuclockid(3)
-    return time.clock_gettime(clock)
 
 
 def own_cpu_s() -> float:
