@@ -25,6 +25,11 @@ BREACHES = {
         "Imports point down",
     ),
     "a module without a room": ("helpers.py", "x = 1", "Imports point down"),
+    "a protocol that asks another": (
+        "drivers/s7/asks.py",
+        "import edge_opcua.drivers.modbus.pdu",
+        "Protocols know nothing of each other",
+    ),
     "a foreign library": ("core/foreign.py", "import onnxruntime", "onnxruntime belongs to inference"),
     "a clock in pure code": ("features/impure.py", "import time", "Pure modules decide"),
     "a state table that acts": ("drivers/states.py", "import asyncio", "Pure modules decide"),
