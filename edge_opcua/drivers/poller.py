@@ -307,6 +307,10 @@ class Device:
         await self._wire.open()
         self._open = True
         self._link.opened += 1
+        job = min(self._jobs, key=lambda job: job.due_ns, default=None)
+        self._writes.held = job is not None and self._status.state is State.SUSPECT
+        if job is not None and self._writes.held:  # whoever answers now has to be heard first
+            job.ask(self._clock.monotonic_ns())
         if self._wire.shape != before:  # a device may grant less than it did a moment ago
             for job in self._jobs:
                 job.polled.adopt(self._wire.shape)
@@ -321,6 +325,7 @@ class Device:
             now_ns = self._clock.monotonic_ns()
             if job is not None and job.due_ns <= now_ns:
                 await self._poll(job)
+                self._writes.held = False
             else:
                 await self._wait(job, now_ns)
             if await self._asking.probe():  # after those that answer have been read

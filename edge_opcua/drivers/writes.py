@@ -22,10 +22,14 @@ class Writes:
         wire: The connection.
         link: Counters of the device.
         written: Told of each tag that was written and read back.
+
+    Attributes:
+        held: Whether writes wait, because nothing was read over this connection yet.
     """
 
     def __init__(self, wire: Wire, link: LinkBlock, written: Callable[[Setpoint], None]) -> None:
         self.outbox = Outbox()
+        self.held = False
         self._wire = wire
         self._link = link
         self._written = written
@@ -42,7 +46,7 @@ class Writes:
 
     async def serve(self) -> None:
         """Do the writes that wait."""
-        if not self.outbox.arrived.is_set():
+        if self.held or not self.outbox.arrived.is_set():
             return
         while (job := self.outbox.take()) is not None:
             self._link.counts.writes += 1

@@ -14,6 +14,7 @@ from asyncua import ua
 from asyncua.ua.ua_binary import struct_to_binary
 
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.values import GOOD
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import ModbusDriver
 from edge_opcua.drivers.modbus.wire import ModbusWire
@@ -24,7 +25,7 @@ from edge_opcua.drivers.opcuaclient.watching import Watch
 from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.errors import DeviceError
-from tests.drivers.peers import config
+from tests.drivers.peers import Bench, ModbusPeer, config
 from tests.drivers.rtupeer import RtuPeer
 
 
@@ -253,3 +254,20 @@ async def test_a_subscription_that_would_hide_a_frozen_server_is_changed_or_not_
     assert is_watched == takes_it
     assert not is_watched or watch._silent_s < 3
     watch.end()
+
+
+async def test_a_new_connection_is_read_before_anything_is_written_over_it() -> None:
+    async with ModbusPeer().serving() as peer:
+        tags = {"a": "hr:0:INT", "w": "hr:5:INT"}
+        cfg = config("modbus", f"modbus://127.0.0.1:{peer.port}/1", tags, extra={"w": {"access": "rw"}})
+        bench = Bench(cfg)
+        async with bench.running() as device:
+            await bench.until_state("ONLINE")
+            peer.distort = lambda *_: None
+            await bench.until_state("SUSPECT")
+            peer.distort = None
+            peer.asked.clear()
+            outcome = await device.write("w", 7)
+            assert outcome.status == GOOD
+            assert [function for _, function, *_ in peer.asked][:2] == [3, 6]
+            assert peer.registers[5] == 7
