@@ -245,6 +245,12 @@ def test_a_lost_link_of_the_server_is_told_with_its_reason(
             "read of X: no such tag (CIP status 0x04)",
             "",
         ),
+        (
+            "D374 read of ns=2;s=A: the node is Int32 (DINT), the address says REAL",
+            "D374",
+            "read of ns=2;s=A: the node is Int32 (DINT), the address says REAL",
+            "",
+        ),
         ("something else", "D310", "something else", ""),
     ],
 )

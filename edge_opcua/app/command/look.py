@@ -21,7 +21,7 @@ _PATIENCE_S: Final = 120.0  # each step has deadlines of its own; a large server
 _GOODBYE_S: Final = 2.0
 _ANSWERS: Final = ("protocol", "identity", "units", "browse", "read")
 # Texts with these codes say behind the colon what was wrong, not what to do.
-_WITHOUT_STEP: Final = "D36"
+_WITHOUT_STEP: Final = ("D36", "D374", "D375", "D376")
 _CODE: Final = re.compile(r"^\[?(D3\d\d)\]?:? +")
 _PING_TIME: Final = re.compile(rb"time[=<]([0-9.]+) ?ms")
 

@@ -219,7 +219,7 @@ class _Look:
 
     def _refused(self, fault: Fault) -> Finding:
         code, text = fault.reason[:4], fault.reason[5:]
-        return Finding("read", text, code, f"edge-opcua explain {code}", self._facts({}))
+        return Finding("read", text, code, facts=self._facts({}))
 
     def _facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         now = self._wire.traffic.requests if self._wire is not None else 0
