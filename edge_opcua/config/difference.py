@@ -265,6 +265,8 @@ def _named(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
 def _address(url: str) -> str:
     """Return a URL without user and password."""
     parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url  # put together again, modbus+rtu:///dev/ttyUSB0 would lose two of its slashes
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

@@ -53,6 +53,7 @@ REQUIRED: Final = ("name", "address")
 
 _NAME: Final = re.compile(TAG_PATTERN)
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_TORN_OFF: Final = re.compile(r"(?:order|base|from)=\S*", re.IGNORECASE)
 _COMMA_NUMBER: Final = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _SHEET_NUMBER: Final = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d+", re.ASCII)
 _TRUTH: Final = {
@@ -299,7 +300,7 @@ class _Row:
         scale, offset = self._number("scale", 1.0), self._number("offset", 0.0)
         low, high = self._number("low", None), self._number("high", None)
         values: dict[str, Any] = {
-            "unit": self._text("unit"),
+            "unit": self._unit(),
             "description": self._text("description"),
             "group": self._group(),
             "scale": scale,
@@ -490,6 +491,15 @@ class _Row:
             self._wrong("T225", "node_id", f"node_id {quoted(text)} belongs to {other} already")
         if len(text) > 200 or not text.isprintable():
             self._wrong("T225", "node_id", f"node_id {quoted(text)} is not a text of 1 to 200 characters")
+        return text
+
+    def _unit(self) -> str:
+        text = self._text("unit")
+        if _TORN_OFF.fullmatch(text):  # a byte order that got lost would be a wrong value, and look right
+            message = f"{quoted(text)} belongs to the address: semicolons separate the cells of this file"
+            self._wrong(
+                "T211", "unit", message, remedy='write the address in quotes: "hr:100:REAL;order=CDAB"'
+            )
         return text
 
     def _check_linear(self, address: Address, scale: float) -> None:

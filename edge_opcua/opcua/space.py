@@ -95,6 +95,8 @@ def tag_node_names(names: Names, tags: TagRows) -> list[str]:
 def public_url(url: str) -> str:
     """Return a device's URL without user name and password."""
     parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url  # put together again, modbus+rtu:///dev/ttyUSB0 would lose two of its slashes
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

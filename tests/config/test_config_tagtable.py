@@ -63,6 +63,12 @@ def test_states_are_numbers_with_texts(tmp_path: Path) -> None:
     assert tag.states == ((-1, "Not ready"), (4, "Execute"))
 
 
+def test_a_byte_order_that_became_a_cell_of_its_own_is_no_unit(tmp_path: Path) -> None:
+    (found,) = read(tmp_path, "name;address;unit\na;r1:REAL;order=CDAB\n").problems
+    assert (found.code, found.place.line) == ("T211", 2)
+    assert "belongs to the address" in found.message
+
+
 def test_empty_cells_are_the_defaults(tmp_path: Path) -> None:
     (tag,) = read(tmp_path, "ADDRESS,Name\nr1:INT,a\n").tags
     assert (tag.type, tag.group, tag.scale, tag.offset, tag.access, tag.substitute) == (

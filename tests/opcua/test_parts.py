@@ -171,3 +171,5 @@ def test_a_job_is_read_from_what_the_supervisor_sends() -> None:
 
 def test_a_url_is_shown_without_its_password() -> None:
     assert public_url("s7://u:p@10.0.0.1:102?rack=0") == "s7://10.0.0.1:102?rack=0"
+    for url in ("modbus+rtu:///dev/ttyUSB0?baud=9600&unit=1", "modbus://10.0.0.1/1", "eip://10.0.0.1?route="):
+        assert public_url(url) == url
