@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import AsyncIterator
 
@@ -100,6 +101,21 @@ async def test_a_cpu_that_does_not_say_who_it_is_is_looked_at_all_the_same(port:
 async def test_nobody_there_is_one_finding(port: int) -> None:
     (nobody,) = await found(1)
     assert (nobody.step, nobody.code) == ("connect", "D311")
+
+
+async def test_a_port_that_is_open_and_mute_is_no_matter_of_power_and_cable() -> None:
+    done = asyncio.Event()
+
+    async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    async with server:
+        steps = await found(server.sockets[0].getsockname()[1])
+        done.set()
+    assert [(each.step, each.code) for each in steps] == [("connect", ""), ("protocol", "D314")]
+    assert "did not answer" in steps[1].text
 
 
 async def test_what_cannot_be_asked_is_refused_before_anything_connects() -> None:

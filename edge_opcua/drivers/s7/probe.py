@@ -13,7 +13,7 @@ from edge_opcua.core.ticks import to_text
 from edge_opcua.core.values import Scalar
 from edge_opcua.drivers.planner import Fragment, Request
 from edge_opcua.drivers.probing import Candidate, Finding, Target, failed, options_of
-from edge_opcua.drivers.reasons import parts_of
+from edge_opcua.drivers.reasons import GARBLED, parts_of
 from edge_opcua.drivers.s7 import reasons
 from edge_opcua.drivers.s7.address import S7Address, parse
 from edge_opcua.drivers.s7.settings import TSAPS, Endpoint, S7Options, parse_url
@@ -21,7 +21,7 @@ from edge_opcua.drivers.s7.sysinfo import Identity, State, identity
 from edge_opcua.drivers.s7.transport import TransportRefusedError
 from edge_opcua.drivers.s7.wire import S7Wire
 from edge_opcua.drivers.wire import Fault
-from edge_opcua.errors import DeviceError
+from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
 # Rack and slot: S7-1200/1500, S7-300, S7-1500 too; then devices that know only selectors.
 _PLACES: Final = ((0, 1), (0, 2), (0, 0))
@@ -81,7 +81,13 @@ class _Look:
         try:
             wire, there, tried = await self._connect()
         except DeviceError as exc:
-            yield self._failed("connect", str(exc))
+            reached = self._wire is not None and self._wire.transport.reached
+            if reached:
+                yield self._found("connect", f"tcp {self._asked.port} open")
+            told = str(exc)
+            if reached and isinstance(exc, DeviceTimeoutError):  # neither power nor cable
+                told = f"{GARBLED.code} {parts_of(told)[1]}: {GARBLED.step}"
+            yield self._failed("protocol" if reached else "connect", told)
             return
         took_ms = (self._clock.monotonic_ns() - started_ns) / 1e6
         yield self._found("connect", f"tcp {there.port} open")

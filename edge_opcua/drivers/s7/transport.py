@@ -49,7 +49,17 @@ class TransportRefusedError(DeviceError):
 
 
 class _Connection(ISOTCPConnection):  # type: ignore[misc]  # the library has no types
-    """Says why a connection was refused."""
+    """Says why a connection was refused, and how far it came.
+
+    Attributes:
+        reached: Whether the TCP connection was there.
+    """
+
+    reached = False
+
+    def _iso_connect(self) -> None:
+        self.reached = True
+        super()._iso_connect()
 
     def _parse_cotp_cc(self, data: bytes) -> None:
         if len(data) > _REASON_AT and data[1] == _DISCONNECT:
@@ -77,10 +87,14 @@ class Transport:
         endpoint: Where the PLC is.
         timeout_s: Deadline of one answer, seconds.
         traffic: What goes over it is counted there.
+
+    Attributes:
+        reached: Whether the host took the TCP connection at the last attempt, whatever came after.
     """
 
     def __init__(self, name: str, endpoint: Endpoint, timeout_s: float, traffic: Traffic) -> None:
         self.where = f"{endpoint.host}:{endpoint.port}"
+        self.reached = False
         self.traffic = traffic
         self._endpoint = endpoint
         self._timeout_s = timeout_s
@@ -123,6 +137,8 @@ class Transport:
         except DeviceError:
             await self.close()
             raise
+        finally:
+            self.reached = connection.reached
 
     async def close(self) -> None:
         """Drop the connection; a call that still waits for an answer ends at once."""
