@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from edge_opcua.config.problem import counted
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OutputConfig, PipelineConfig
 from edge_opcua.config.tags import TagConfig, TagRows
 
@@ -223,7 +224,7 @@ def lines(old: EdgeConfig, change: Difference) -> list[str]:
 def _size(item: BaseModel) -> str:
     if not isinstance(item, DeviceConfig):
         return ""
-    return f"   {item.driver} {_address(item.url)}, {len(item.tags)} tag{'s' * (len(item.tags) != 1)}"
+    return f"   {item.driver} {_address(item.url)}, {counted(len(item.tags), 'tag')}"
 
 
 def _details(old: BaseModel, new: BaseModel) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from edge_opcua.config.busplan import bus_json, bus_rows
-from edge_opcua.config.problem import Problem, Severity
+from edge_opcua.config.problem import Problem, Severity, counted
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, GroupConfig, OpcuaConfig, PipelineConfig
 from edge_opcua.config.syntax import Document
 from edge_opcua.core.values import BlockSpec
@@ -53,13 +53,13 @@ def plan_lines(
         machines: Templates, and how many machines are made from each.
     """
     counts = [
-        _many(len(config.devices), "device"),
-        _many(config.tag_count, "tag"),
-        _many(len(config.pipelines), "model"),
-        _many(len(config.outputs), "output"),
+        counted(len(config.devices), "device"),
+        counted(config.tag_count, "tag"),
+        counted(len(config.pipelines), "model"),
+        counted(len(config.outputs), "output"),
     ]
     lines = [f"{file}   {config.site.machine} of {config.site.name}: {', '.join(counts)}"]
-    lines += _section("machines", [[_many(count, "machine") + f" from {name}"] for name, count in machines])
+    lines += _section("machines", [[counted(count, "machine") + f" from {name}"] for name, count in machines])
     lines += _section("reads", _reads(config, plans))
     lines += _section("writes", _writes(config))
     lines += _section("exposes", _exposes(config))
@@ -86,10 +86,10 @@ def _reads(config: EdgeConfig, plans: Sequence[PollPlan]) -> list[list[str]]:
         head = [device.name, device.driver, "simulated" if device.simulate else _address(device.url)]
         for group in device.groups:
             polls = _polls(reads.get(group.name), group.period_ms, _demand(group))
-            rows.append([*head, group.name, _many(len(device.tags_of(group.name)), "tag"), polls])
+            rows.append([*head, group.name, counted(len(device.tags_of(group.name)), "tag"), polls])
             head = ["", "", ""]
         for capture in device.captures:
-            size = _many(capture.sample_count, "sample")
+            size = counted(capture.sample_count, "sample")
             rows.append([*head, capture.name, size, _polls(reads.get(capture.name), capture.poll_ms)])
             head = ["", "", ""]
         if reads:
@@ -125,7 +125,7 @@ def _polls(reads: Reads | None, period_ms: int, demand: str = "") -> str:
     if reads is None:
         return every
     extra = f", {reads.extra_requests} more when ready" if reads.extra_requests else ""
-    return f"{_many(reads.requests, 'request')} {every}{extra}"
+    return f"{counted(reads.requests, 'request')} {every}{extra}"
 
 
 def _address(url: str) -> str:
@@ -186,7 +186,7 @@ def _exposes(config: EdgeConfig) -> list[list[str]]:
         for policy in config.opcua.security
     )
     writable = sum(len(device.tags.writable) for device in config.devices)
-    variables = f"{_many(config.tag_count, 'variable')} ({writable} writable), methods LoadModel and Poll"
+    variables = f"{counted(config.tag_count, 'variable')} ({writable} writable), methods LoadModel and Poll"
     place = f"Machines/{config.site.machine}"
     return [*([f"{url}   {policies}"] for url in endpoint_urls(config.opcua)), [f"{place}: {variables}"]]
 
@@ -201,7 +201,7 @@ def endpoint_urls(opcua: OpcuaConfig) -> tuple[str, ...]:
 
 
 def _model(pipeline: PipelineConfig) -> list[str]:
-    context = f" + {_many(len(pipeline.context), 'tag')}" if pipeline.context else ""
+    context = f" + {counted(len(pipeline.context), 'tag')}" if pipeline.context else ""
     answer = f"verdict within {pipeline.deadline_ms} ms, else {pipeline.fail_safe_verdict}"
     return [
         f"{pipeline.model} {pipeline.version}",
@@ -254,7 +254,3 @@ def plan_json(config: EdgeConfig, plans: Sequence[PollPlan], blocks: Sequence[Bl
         "models": [f"{pipeline.model} {pipeline.version}" for pipeline in config.pipelines],
         "bus": bus_json(blocks),
     }
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

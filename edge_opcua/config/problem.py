@@ -108,6 +108,11 @@ def alternatives(choices: Iterable[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
+def counted(number: int, word: str) -> str:
+    """Return ``1 tag`` or ``2 tags``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def quoted(value: object, *, limit: int = 60) -> str:
     """Return a value as it stands in a file, shortened, with control characters made visible."""
     if isinstance(value, bool):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from edge_opcua.config.loader import Loaded
 from edge_opcua.config.pollplan import PollPlan, overloads, plan_json, plan_lines
-from edge_opcua.config.problem import Place, Problem, Severity
+from edge_opcua.config.problem import Place, Problem, Severity, counted
 from edge_opcua.core.values import BlockSpec
 
 FOLD_ABOVE: Final = 5
@@ -75,7 +75,7 @@ def summary(problems: Iterable[Problem]) -> str:
     """Return the last line, e.g. ``2 errors, 1 warning.``."""
     found = list(problems)
     errors, warnings = _count(found, Severity.ERROR), _count(found, Severity.WARNING)
-    return f"{_many(errors, 'error')}, {_many(warnings, 'warning')}."
+    return f"{counted(errors, 'error')}, {counted(warnings, 'warning')}."
 
 
 def fold(problems: Iterable[Problem]) -> list[list[Problem]]:
@@ -194,7 +194,3 @@ def _explain_one(problems: Iterable[Problem]) -> str:
 
 def _count(problems: Iterable[Problem], severity: Severity) -> int:
     return sum(problem.severity is severity for problem in problems)
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from edge_opcua.app.command.filemodes import FileMode, file_modes
 from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.config.loader import load
+from edge_opcua.config.problem import counted
 from edge_opcua.config.report import check_json, problems_text
 from edge_opcua.config.schema import AccessConfig, DeviceConfig, EdgeConfig, OpcuaConfig
 from edge_opcua.core.clock import Clock, SystemClock
@@ -289,7 +290,7 @@ def _trust(report: Report, opcua: OpcuaConfig, state: StateDir, now: dt.datetime
     if knocks:
         report.findings.append(
             Finding(
-                f"{_many(len(knocks), 'refused client')} waiting for a decision",
+                f"{counted(len(knocks), 'refused client')} waiting for a decision",
                 f"edge-opcua trust{state_option(state.root)}",
                 note=True,
             )
@@ -444,12 +445,8 @@ def render(report: Report) -> str:
         lines.append(f"{'note' if finding.note else 'FAIL'}  {finding.what}")
         lines += [f"      fix: {finding.fix}"] if finding.fix else []
     notes = len(report.findings) - report.count
-    lines.append(f"{_many(report.count, 'finding')}, {_many(notes, 'note')}")
+    lines.append(f"{counted(report.count, 'finding')}, {counted(notes, 'note')}")
     return "\n".join(lines)
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _listen_lines(facts: Mapping[str, Any]) -> list[str]:
