@@ -37,7 +37,8 @@ STALE_S = 0.6
 BACKOFF_S = 0.3
 # A busy machine may hold everything up for as long as this, which says nothing about a driver.
 SLACK_S = 1.0
-FAULTS = ("cut", "freeze", "freeze:replies", "freeze:half", "garbage")
+SOME = ("cut", "freeze", "garbage")
+FAULTS = (*SOME, "freeze:replies", "freeze:half")
 
 
 @dataclass(frozen=True)
@@ -217,10 +218,13 @@ def held() -> Counter[str]:
     return tasks + threads + links
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("rig", RIGS.values(), ids=list(RIGS))
-async def test_a_fault_is_shown_in_time_harms_nobody_else_and_ends(rig: Rig, fault: str) -> None:
-    async with pair(rig) as (cable, devices), asyncio.TaskGroup() as tasks:
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    # A subscription has the connection of the driver that reads: one way to be silent is enough for it.
+    [(name, fault) for name in RIGS for fault in (SOME if name == "opcua-subscribe" else FAULTS)],
+)
+async def test_a_fault_is_shown_in_time_harms_nobody_else_and_ends(name: str, fault: str) -> None:
+    async with pair(RIGS[name]) as (cable, devices), asyncio.TaskGroup() as tasks:
         seen: list[float] = []
         watching = tasks.create_task(ages(devices, "other", seen))
         await cable.set(Mode.parse(fault))
