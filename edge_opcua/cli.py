@@ -75,6 +75,8 @@ def _contradiction(args: argparse.Namespace) -> str:
         return "trust --devices is about servers that are read: they have no role here"
     if args.command == "check" and args.live and args.security:
         return "check --live and check --security are two things; ask for one"
+    if args.command == "check" and args.show and (args.json or args.live or args.security):
+        return "check --show prints TOML and nothing else: it takes neither --json nor --live nor --security"
     return ""
 
 

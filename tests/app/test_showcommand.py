@@ -49,3 +49,10 @@ def test_an_unknown_name_gets_a_suggestion(
     assert 'did you mean "press03"?' in capsys.readouterr().err
     (tmp_path / "broken.toml").write_text("a = \n")
     assert main(["check", str(tmp_path / "none.toml"), "--show", "x"]) == 2
+
+
+@pytest.mark.parametrize("other", ["--json", "--live", "--security"])
+def test_what_is_shown_is_toml_and_nothing_else(other: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["check", "hall.toml", "--show", "press03", other])
+    assert "check --show prints TOML" in capsys.readouterr().err
