@@ -9,9 +9,11 @@ Unwanted units between two tags are read along where that costs less than anothe
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, Protocol
 
 from edge_opcua.core.ports import Address
@@ -236,24 +238,47 @@ def _stretches(
 ) -> Iterator[tuple[Stretch, tuple[int, ...]]]:
     """Yield what is read in one piece and its rows; larger than a fragment only for one row."""
     spaces: dict[Hashable, list[_Item]] = {}
-    barriers = list(terms.no_read)
+    barriers: dict[Hashable, list[tuple[int, int]]] = {}
+    for stretch in terms.no_read:
+        barriers.setdefault(stretch.space, []).append((stretch.start, stretch.end))
+    cuts: dict[Hashable, set[int]] = {}
+    for where, start in known.cuts:
+        cuts.setdefault(where, set()).add(start)
     for row, place in enumerate(places):
         start = place.start
         if row in known.bad:
-            barriers.append(Stretch(place.space, start, start + place.size))
+            barriers.setdefault(place.space, []).append((start, start + place.size))
         else:
             spaces.setdefault(place.space, []).append(_Item(start, start + place.size, row))
     for space in sorted(spaces, key=repr):
         items = sorted(spaces[space], key=lambda item: (item.start, -item.end))
-        closed = sorted((each.start, each.end) for each in barriers if each.space == space)
-        cuts = {start for where, start in known.cuts if where == space}
+        closed = _Closed.of(barriers.get(space, ()))
         limit = shape.max_units(space)
         gap = shape.max_gap(space)
         overhead = _NEVER if gap is not None else _overhead_units(space, shape, terms)
-        for segment in _segments(items, limit, gap, closed, cuts):
+        for segment in _segments(items, limit, gap, closed, cuts.get(space, set())):
             for members in _cheapest(segment, limit, overhead):
                 end = max(item.end for item in members)
                 yield Stretch(space, members[0].start, end), tuple(item.row for item in members)
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """What may not be read along in one space: first units in order, and how far all up to each reach."""
+
+    starts: Sequence[int]
+    reach: Sequence[int]
+
+    @classmethod
+    def of(cls, stretches: Iterable[tuple[int, int]]) -> _Closed:
+        ordered = sorted(stretches)
+        reach = accumulate((end for _, end in ordered), max)
+        return cls([start for start, _ in ordered], list(reach))
+
+    def meets(self, start: int, end: int) -> bool:
+        """Return whether any of it lies between two units."""
+        last = bisect_left(self.starts, end) - 1
+        return start < end and last >= 0 and self.reach[last] > start
 
 
 _NEVER: Final = 10**9  # units that nobody would read to save a request
@@ -266,7 +291,7 @@ def _overhead_units(space: Hashable, shape: Shape, terms: Terms) -> int:
 
 
 def _segments(
-    items: Sequence[_Item], limit: int, gap: int | None, closed: Sequence[tuple[int, int]], cuts: set[int]
+    items: Sequence[_Item], limit: int, gap: int | None, closed: _Closed, cuts: set[int]
 ) -> Iterator[list[_Item]]:
     """Divide the rows of a space where no stretch may go on; a row larger than a fragment is alone."""
     segment: list[_Item] = []
@@ -279,17 +304,13 @@ def _segments(
             yield [item]
             continue
         too_far = gap is not None and item.start - end > gap
-        if segment and (too_far or item.start in cuts or _is_closed(end, item.start, closed)):
+        if segment and (too_far or item.start in cuts or closed.meets(end, item.start)):
             yield segment
             segment = []
         end = max(end, item.end) if segment else item.end
         segment.append(item)
     if segment:
         yield segment
-
-
-def _is_closed(start: int, end: int, closed: Sequence[tuple[int, int]]) -> bool:
-    return start < end and any(first < end and start < behind for first, behind in closed)
 
 
 def _cheapest(items: Sequence[_Item], limit: int, overhead: int) -> Iterator[Sequence[_Item]]:

@@ -128,7 +128,7 @@ class SimulatedWire:
 
     def _refresh(self, space: Hashable) -> None:
         now_s = self._clock.utc_ns() / 1e9
-        if now_s - self._made.get(space, -math.inf) < _STEP_S:
+        if 0 <= now_s - self._made.get(space, -math.inf) < _STEP_S:  # a clock may be set back
             return
         self._made[space] = now_s
         for source in self._sources.get(space, ()):
