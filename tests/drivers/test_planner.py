@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_opcua.drivers.modbus import address as modbus
 from edge_opcua.drivers.modbus.settings import ModbusShape
-from edge_opcua.drivers.planner import Holes, Place, ReadPlan, halves, plan_reads, span
+from edge_opcua.drivers.planner import Holes, Place, ReadPlan, _Closed, halves, plan_reads, span
 from edge_opcua.drivers.s7 import address as s7
 from edge_opcua.drivers.s7.settings import MAX_ITEMS, S7Shape
 
@@ -168,3 +168,15 @@ def test_neighbours_in_the_plan_follow_the_device() -> None:
 
     rows = request.fragments[0].rows
     assert all(places[a].start < places[b].start for a, b in pairwise(rows))
+
+
+STRETCHES = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)).map(lambda each: (each[0], sum(each))))
+
+
+@given(STRETCHES, st.integers(0, 70), st.integers(0, 70))
+def test_what_is_closed_is_found_however_stretches_overlap(
+    stretches: list[tuple[int, int]], start: int, end: int
+) -> None:
+    between = set(range(start, end))
+    expected = any(between & set(range(*stretch)) for stretch in stretches)
+    assert _Closed.of(stretches).meets(start, end) == expected

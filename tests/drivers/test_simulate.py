@@ -11,6 +11,10 @@ import pytest
 import structlog
 
 from edge_opcua.core.values import GOOD, UNCERTAIN_SIMULATED, Scalar
+from edge_opcua.drivers.modbus import ModbusDriver
+from edge_opcua.drivers.planner import Fragment, Request
+from edge_opcua.drivers.simulate import SimulatedWire
+from edge_opcua.testing import ManualClock
 from tests.drivers.peers import Bench, config
 
 MODBUS = {
@@ -133,3 +137,16 @@ async def test_captures_come_every_two_seconds_and_are_marked() -> None:
 async def test_values_keep_to_range_and_type(row: dict[str, Any], low: float, high: float) -> None:
     async with simulated("modbus", "modbus://192.0.2.1/1", {"a": "hr:0:INT"}, extra={"a": row}) as bench:
         assert low <= bench.values("fast")["a"] <= high
+
+
+async def test_values_go_on_when_the_clock_is_set_back() -> None:
+    clock = ManualClock()
+    cfg = config("modbus", "modbus://192.0.2.1/1", {"speed": "hr:0:REAL"}, simulate=True)
+    wire = SimulatedWire(cfg, ModbusDriver, clock)
+    request = Request((Fragment((1, "hr"), 0, 2),))
+    seen = set()
+    for hours in (0, -1, -2, -3):
+        clock.set_utc_ns(1_700_000_000_000_000_000 + hours * 3_601_000_000_000)
+        ((value,),) = await wire.read((request,))
+        seen.add(value)
+    assert len(seen) == 4
