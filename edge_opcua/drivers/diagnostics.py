@@ -8,10 +8,11 @@ from typing import Final
 
 from edge_opcua.core.bus import BlockWriter
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.values import GOOD, Link
+from edge_opcua.core.values import BAD_WAITING_FOR_INITIAL_DATA, GOOD, Link
 from edge_opcua.drivers.linkstate import State
 from edge_opcua.drivers.wire import Traffic
 
+_NO_LINK: Final = (State.CONNECTING, State.OFFLINE, State.DEMOTED)  # what it said of itself is no news
 _LEAST_PAUSE_NS: Final = 500_000_000
 _RTT_WEIGHT: Final = 0.1
 _RATE_WEIGHT: Final = 0.2
@@ -103,7 +104,9 @@ class LinkBlock:
         batch.set(row["reconnects"], max(0, self.opened - 1))
         batch.set(row["bytes"], traffic.size_bytes)
         batch.set(row["rtt_ms"], self.rtt_ms)
-        batch.set_text(row["last_error"], traffic.notice or self.last_error)
+        notice = "" if state in _NO_LINK else traffic.notice
+        batch.set_text(row["last_error"], notice or self.last_error)
+        batch.set_text(row["notice"], notice)
         batch.set(row["last_good_ns"], self.last_good_ns)
         batch.set(row["values_good"], good)
         batch.set(row["values_bad"], bad)
@@ -111,6 +114,9 @@ class LinkBlock:
             batch.set(row[name], getattr(self.counts, name))
         self._publish_scans(elapsed_ns)
         batch.status[:] = GOOD
+        for name, known in (("rtt_ms", self.rtt_ms), ("last_good_ns", self.last_good_ns)):
+            if not known:  # nothing was read yet: neither 0 ms nor the year 1601 is a fact
+                batch.status[row[name]] = BAD_WAITING_FOR_INITIAL_DATA
         batch.source_ns[:] = utc_ns
         batch.server_ns[:] = utc_ns
         # The block is about the link, so its own source is always there.

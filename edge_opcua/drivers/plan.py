@@ -34,6 +34,7 @@ LINK_TAGS: Final = (
     TagSpec("bytes", Scalar.UINT64),
     TagSpec("rtt_ms", Scalar.DOUBLE),
     TagSpec("last_error", Scalar.STRING, 200),
+    TagSpec("notice", Scalar.STRING, 200),
     TagSpec("last_good_ns", Scalar.INT64),
     TagSpec("values_good", Scalar.UINT32),
     TagSpec("values_bad", Scalar.UINT32),

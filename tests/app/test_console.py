@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.command.console import duration, fitting, value_text, watch_table
+from edge_opcua.app.command.console import _link_line, duration, fitting, value_text, watch_table
 from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, GOOD, UNCERTAIN_NO_COMMUNICATION_LAST_USABLE
 
 
@@ -56,3 +56,16 @@ def test_a_table_longer_than_the_screen_says_how_much_is_missing() -> None:
     lines = [f"row {number}" for number in range(30)]
     assert fitting(lines, 30) == lines
     assert fitting(lines, 10) == [*lines[:9], "… 21 more rows; --bad shows only what is not Good"]
+
+
+@pytest.mark.parametrize(
+    ("link", "end"),
+    [
+        ({"state_text": "OFFLINE", "last_error": "D310 silent"}, "   D310 silent"),
+        ({"state_text": "ONLINE", "last_error": "D310 silent"}, "   last: D310 silent"),
+        ({"state_text": "ONLINE", "last_error": "D330 STOP", "notice": "D330 STOP"}, "   D330 STOP"),
+        ({"state_text": "ONLINE", "last_error": None, "notice": ""}, "reconnects"),
+    ],
+)
+def test_what_is_over_is_told_as_over_and_what_lasts_as_it_is(link: dict[str, Any], end: str) -> None:
+    assert _link_line({"device": "press", "driver": "s7", **link}).endswith(end)

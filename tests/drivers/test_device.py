@@ -106,6 +106,9 @@ async def test_where_nobody_is_values_were_never_there() -> None:
             async with bench.running():
                 await bench.until(lambda: bench.values("link")["state_text"] in ("OFFLINE", "CONNECTING"))
                 await bench.until(lambda: set(bench.statuses("fast").values()) == {BAD_NO_COMMUNICATION})
+                link = bench.statuses("link")  # not 0 ms, nor the year 1601
+                assert link["state_text"] == GOOD
+                assert {link["rtt_ms"], link["last_good_ns"]} == {BAD_WAITING_FOR_INITIAL_DATA}
                 await asyncio.sleep(0.3)  # several attempts, one line
         assert [entry["event"] for entry in logs] == ["driver.unreachable"]
 

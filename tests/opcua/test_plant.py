@@ -640,6 +640,6 @@ async def test_every_row_of_the_true_blocks_is_shown() -> None:
         (lane, LANE_ROWS, {"cursor"}),
         (authority_block(output), AUTHORITY_ROWS, set()),
         (health_block(), RECORDS_ROWS, set()),
-        (BlockSpec("x.link", LINK_TAGS, 2), LINK_ROWS, {"bytes"}),
+        (BlockSpec("x.link", LINK_TAGS, 2), LINK_ROWS, {"bytes", "notice"}),
     ):
         assert {row.name for row in spec.tags} - hidden == set(rows), spec.name

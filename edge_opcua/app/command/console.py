@@ -220,8 +220,16 @@ def _link_line(link: Mapping[str, Any]) -> str:
     return (
         f"{link['device']}  {link.get('state_text') or 'starting'}   {link['driver']}{speed}   "
         f"{link.get('values_good') or 0} good, {link.get('values_bad') or 0} bad   "
-        f"{link.get('reconnects') or 0} reconnects{_because(link.get('last_error'))}"
+        f"{link.get('reconnects') or 0} reconnects{_because(_trouble(link))}"
     )
+
+
+def _trouble(link: Mapping[str, Any]) -> str:
+    """Return what the device says of itself now; else what is or, behind a link that works, was wrong."""
+    notice, error = link.get("notice"), link.get("last_error")
+    if notice or not error:
+        return str(notice or "")
+    return f"last: {error}" if link.get("state_text") == State.ONLINE.name else str(error)
 
 
 def _pipeline_line(row: Mapping[str, Any]) -> str:
