@@ -15,6 +15,8 @@ from edge_opcua.drivers.reasons import parts_of
 from edge_opcua.errors import ConfigError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, PluginNotFoundError, Plugins
 
+NO_TIME: Final = "no valid time"  # what dates and times may hold; nothing else is decoded to None
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -13,7 +13,7 @@ import pytest
 
 from edge_opcua.app.command import probe as command
 from edge_opcua.app.command.probe import ProbeOptions, Usual
-from edge_opcua.app.command.probetext import reading_lines, tag_name, value_text
+from edge_opcua.app.command.probetext import reading_lines, table_lines, tag_name, value_text
 from edge_opcua.app.command.scan import Pace, addresses_of, scan
 from edge_opcua.cli import main
 from edge_opcua.drivers.probing import Candidate, Finding, Target
@@ -395,6 +395,15 @@ def test_values_are_shown_as_a_display_shows_them() -> None:
     assert value_text(0.1 + 0.2, "LREAL") == "0.3"
     assert value_text(list(range(10)), "INT").endswith("7 … 2 more")
     assert reading_lines((Candidate("speed", "", {"REAL": 2.5}),)) == ["  REAL    2.5"]
+
+
+def test_bytes_that_are_no_time_are_called_so_and_offer_no_row() -> None:
+    clock = Candidate("DB1.DBB0:DTL", "", {"DTL": None})
+    assert reading_lines((clock,)) == ["  DTL     no valid time"]
+    assert value_text([None, "2026-01-01T00:00:00Z"], "DTL") == "no valid time 2026-01-01T00:00:00Z"
+    assert table_lines([Finding("read", "x", candidates=(clock,))]) == []
+    stopped = Candidate("DB1.DBB0:DTL[2]", "", {"DTL[2]": [None, None]})
+    assert table_lines([Finding("read", "x", candidates=(stopped,))]) == []
 
 
 @pytest.mark.parametrize(

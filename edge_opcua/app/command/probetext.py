@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from edge_opcua.app.command.look import printable
-from edge_opcua.drivers.probing import Candidate, Finding
+from edge_opcua.drivers.probing import NO_TIME, Candidate, Finding
 
 _GAP: Final = "   "
 _INDENT: Final = "      "
@@ -101,6 +101,8 @@ def reading_lines(candidates: Sequence[Candidate]) -> list[str]:
 
 def value_text(value: Any, kind: str) -> str:
     """Return a value as a person compares it with a display."""
+    if value is None:
+        return NO_TIME
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, float):
@@ -123,7 +125,18 @@ def chosen(finding: Finding) -> Candidate | None:
 def table_lines(findings: Iterable[Finding]) -> list[str]:
     """Return a row of a tag table for each read whose address is clear."""
     found = [one for finding in findings if finding.step == "read" and (one := chosen(finding))]
-    return [csv_line((tag_name(one.address), one.address, "")) for one in found if one.address]
+    return [
+        csv_line((tag_name(one.address), one.address, ""))
+        for one in found
+        if one.address and any(map(_holds_something, one.values.values()))
+    ]
+
+
+def _holds_something(value: Any) -> bool:
+    """Whether bytes are a value of the type they were read as."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_something, value))
+    return value is not None
 
 
 def tag_name(address: str) -> str:

@@ -18,7 +18,7 @@ from edge_opcua.drivers.ethernetip.taglist import MAX_TAGS, TagList
 from edge_opcua.drivers.ethernetip.types import CIP_TYPES, STRING_HANDLE, STRUCTURE, type_name
 from edge_opcua.drivers.ethernetip.wire import EipWire
 from edge_opcua.drivers.planner import plan_reads
-from edge_opcua.drivers.probing import Candidate, Finding, Target, options_of
+from edge_opcua.drivers.probing import NO_TIME, Candidate, Finding, Target, options_of
 from edge_opcua.drivers.wire import Fault, content
 from edge_opcua.errors import AddressError, DeviceError, DeviceRefusedError, DeviceTimeoutError
 
@@ -257,7 +257,7 @@ class _Look:
                 wire[fragment.image_at : fragment.image_at + len(held)] = held
         value = address.codec.decode(bytes(wire))
         named = Candidate(address.canonical, "", {str(address.type): value}, "the device says its type")
-        shown = repr(value if not isinstance(value, list) else value[:_SHOWN])
+        shown = NO_TIME if value is None else repr(value if not isinstance(value, list) else value[:_SHOWN])
         return Finding("read", f"{address.canonical} = {shown}", facts=self._facts(), candidates=(named,))
 
     async def _type_of(self, text: str) -> str | Finding:

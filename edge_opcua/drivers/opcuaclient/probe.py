@@ -22,7 +22,7 @@ from edge_opcua.drivers.opcuaclient.session import Access, Offer, Session, offer
 from edge_opcua.drivers.opcuaclient.settings import AUTO, NONE, OpcUaOptions, parse_url
 from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
 from edge_opcua.drivers.planner import Fragment, Request
-from edge_opcua.drivers.probing import Candidate, Finding, Target, failed, options_of
+from edge_opcua.drivers.probing import NO_TIME, Candidate, Finding, Target, failed, options_of
 from edge_opcua.drivers.reasons import GARBLED, parts_of
 from edge_opcua.drivers.wire import Fault, Reading, Stamped
 from edge_opcua.errors import AddressError, ConfigError, DeviceError, DeviceTimeoutError
@@ -213,7 +213,8 @@ class _Look:
         value: Any = address.codec.decode(answer.wire)
         if address.scalar is Scalar.DATETIME and value is not None:
             value = [to_text(each) for each in value] if isinstance(value, list) else to_text(value)
-        text = f"{wanted.text}   {value}   {status_name(answer.status)}"
+        shown = NO_TIME if value is None else value
+        text = f"{wanted.text}   {shown}   {status_name(answer.status)}"
         candidates = (Candidate(address.canonical, "", {str(address.type): value}, "the type of the server"),)
         return replace(self._found("read", text), candidates=candidates)
 
