@@ -52,10 +52,10 @@ async def test_one_dead_unit_among_twenty_blanks_and_delays_no_other() -> None:
                 assert good(bench, *(name for name in TWENTY if name != "u7"))
                 asked = len(wire.asked)
                 before = bench.reader("fast").newest
-                await asyncio.sleep(0.5)
-                probes = [unit for unit, *_ in wire.asked[asked:]].count(7)
-                assert probes <= 3  # 50, 100, 200 ms …: it is not asked at the rate of the others
-                assert bench.reader("fast").newest > before + 3
+                await bench.until(lambda: bench.reader("fast").newest > before + 25, timeout_s=10.0)
+                units = [unit for unit, *_ in wire.asked[asked:]]
+                # After 50, 100, 200 ms …: it is not asked at the rate of the others.
+                assert 3 * units.count(7) <= units.count(8)
                 assert device.link_up  # the line lives
                 assert bench.values("link")["state_text"] == "ONLINE"
                 await bench.until(lambda: bench.values("link")["units_lost"] == 1)
@@ -63,8 +63,8 @@ async def test_one_dead_unit_among_twenty_blanks_and_delays_no_other() -> None:
                 wire.silent = set()
                 await bench.until(lambda: good(bench))
                 await bench.until(lambda: bench.values("link")["units_lost"] == 0)
-        units = [entry for entry in logs if entry["event"].startswith("driver.unit")]
-        assert [(entry["event"], entry["unit"]) for entry in units] == [
+        told = [entry for entry in logs if entry["event"].startswith("driver.unit")]
+        assert [(entry["event"], entry["unit"]) for entry in told] == [
             ("driver.unit_lost", 7),
             ("driver.unit_connected", 7),
         ]
