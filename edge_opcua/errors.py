@@ -30,11 +30,15 @@ class ConfigError(EdgeError):
     Args:
         message: What is wrong, in the user's words.
         code: Stable code to look up.
+
+    Attributes:
+        device: Name of the device whose settings are meant; empty if that is not known.
     """
 
     def __init__(self, message: str, *, code: str = "C190") -> None:
         super().__init__(message)
         self.code = code
+        self.device = ""
 
 
 class AddressError(ConfigError):

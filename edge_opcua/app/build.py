@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.collector import paused
 from edge_opcua.core.values import BlockSpec
-from edge_opcua.drivers.plan import DevicePlan, check_lines, plan_device
+from edge_opcua.drivers.plan import DevicePlan, check_lines, plan_device, settings_of
 from edge_opcua.inference.lane import result_blocks
 from edge_opcua.records.recorder import health_block
 from edge_opcua.writeback.executor import authority_block
@@ -34,15 +34,18 @@ def plan(config: EdgeConfig) -> Plan:
     """
     check_lines(config.devices)
     with paused():  # an address for each tag, none of which is garbage before all are planned
-        devices = tuple(
-            plan_device(device, wakes=_lanes_of(config, device.name)) for device in config.devices
-        )
+        devices = tuple(_planned(config, device) for device in config.devices)
     blocks = [block for device in devices for block in device.blocks]
     for pipeline in config.pipelines:
         blocks += result_blocks(pipeline)
     blocks += [authority_block(output) for output in config.outputs]
     blocks.append(health_block())
     return Plan(devices, tuple(blocks))
+
+
+def _planned(config: EdgeConfig, device: DeviceConfig) -> DevicePlan:
+    with settings_of(device):
+        return plan_device(device, wakes=_lanes_of(config, device.name))
 
 
 def _lanes_of(config: EdgeConfig, device: str) -> int:

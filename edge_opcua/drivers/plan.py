@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -162,10 +163,23 @@ def check_lines(devices: Iterable[DeviceConfig], *, plugins: Plugins | None = No
         driver = load_driver(cfg.driver, plugins)
         if not isinstance(driver, SharesLines):
             continue
-        key, settings = driver.line(cfg)
-        name, theirs = first.setdefault(key, (cfg.name, settings))
-        if theirs != settings:
-            raise ConfigError(f"{name} and {cfg.name} share a line but set it up differently", code="C128")
+        with settings_of(cfg):
+            key, settings = driver.line(cfg)
+            name, theirs = first.setdefault(key, (cfg.name, settings))
+            if theirs != settings:
+                raise ConfigError(
+                    f"{name} and {cfg.name} share a line but set it up differently", code="C128"
+                )
+
+
+@contextmanager
+def settings_of(cfg: DeviceConfig) -> Iterator[None]:
+    """Let a ConfigError say whose settings are wrong."""
+    try:
+        yield
+    except ConfigError as exc:
+        exc.device = exc.device or cfg.name
+        raise
 
 
 def plan_capture(

@@ -59,7 +59,7 @@ def test_check_prints_old_and_new_with_the_row_and_refuses(
     assert box.run("check") == 2
     said = capsys.readouterr().out
     assert f"{MOVE} (tag s7://192.0.2.1?rack=0&slot=1 DB1.DBD0:REAL)   {box.file.parent}/press.csv:2" in said
-    assert "error[C191] 1 name that clients know would move" in said
+    assert f"error[C191] 1 name that clients know would move; compared with --state {box.state}" in said
     assert "node_id" in said
     assert "[[renames]]" in said
     assert "identity accept" in said

@@ -86,7 +86,8 @@ def test_what_only_a_driver_notices_is_told_without_a_traceback(
     state = ["--state", str(tmp_path / "state")]
     for command in (["watch", str(file)], ["check", str(file), "--live"]):
         assert main([*command, *state]) == 2
-        assert "error[C128] d0 and d1 share a line but set it up differently" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "error[C128] devices[d1]: d0 and d1 share a line but set it up differently" in said
 
 
 def test_a_lost_link_stands_above_the_table_and_is_told_when_it_is_back(

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_opcua.app.command.look import printable
+from edge_opcua.app.command.planned import problem_of
 from edge_opcua.app.command.selfwatch import OwnPolling
 from edge_opcua.config.loader import load
-from edge_opcua.config.report import problems_text
+from edge_opcua.config.report import problems_text, render
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import Reply, ask
 from edge_opcua.core.localsocket import connect_unix
@@ -95,7 +96,7 @@ def _watch_file(file: Path, state_dir: Path, shown: Shown) -> int:
     try:
         polling = OwnPolling(loaded.config, SystemClock(), state_dir)
     except ConfigError as exc:  # what only a driver notices, e.g. two baud rates for one port
-        sys.stderr.write(f"error[{exc.code}] {exc}\n")
+        sys.stderr.write(f"{render([problem_of(loaded, exc)])}\n")
         return WRONG_USE
     sys.stderr.write(
         f"no server runs on {state_dir}: {file} is polled from here; nothing is served or written\n"

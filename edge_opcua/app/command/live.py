@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.app.build import Plan, plan
+from edge_opcua.app.build import Plan
 from edge_opcua.app.command.console import server_answers
 from edge_opcua.app.command.look import Looked, failed_by, host_of, look, prober_at, told
+from edge_opcua.app.command.planned import planned
 from edge_opcua.app.command.serverlive import read_from_server
 from edge_opcua.app.command.tagfaults import TagReading, problems_of, told_once
 from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
@@ -76,14 +77,12 @@ def check_live(config_file: Path, state_dir: Path, *, as_json: bool) -> int:
     Returns:
         0; 1 if a device is silent or a tag Bad, 2 if the configuration is wrong.
     """
-    loaded = load(config_file)
+    loaded, plan = planned(load(config_file))
     if loaded.config is None:
-        complain(problems_text(loaded, color=_color(sys.stderr.isatty())))
-        return WRONG_USE
-    try:
-        planned = plan(loaded.config)
-    except ConfigError as exc:
-        complain(f"error[{exc.code}] {exc}")
+        if as_json:
+            say(json.dumps(_as_json(loaded, (), loaded.problems, from_server=False)))
+        else:
+            complain(problems_text(loaded, color=_color(sys.stderr.isatty())))
         return WRONG_USE
     socket = StateDir(state_dir).control_socket
     socket.exists()  # PermissionError: somebody else's
@@ -99,7 +98,7 @@ def check_live(config_file: Path, state_dir: Path, *, as_json: bool) -> int:
         complain("it does not answer; the devices are read from here")
     if not as_json:
         say(f"reading {loaded.config.tag_count} tags once, {_where(loaded.config)}; nothing is written")
-    found = _read(loaded.config, planned, state_dir)
+    found = _read(loaded.config, plan, state_dir)
     return _report(loaded, found, as_json=as_json, from_server=False)
 
 
@@ -108,16 +107,16 @@ def _where(config: EdgeConfig) -> str:
     return f"from {', '.join(names)}" if len(names) <= 8 else f"from {len(names)} devices"
 
 
-def _read(config: EdgeConfig, planned: Plan, state_dir: Path) -> list[DeviceReading]:
+def _read(config: EdgeConfig, plan: Plan, state_dir: Path) -> list[DeviceReading]:
     codes()  # their file is not to be read in the loop
     with silenced():
-        return _read_on_a_bus(config, planned, Lines(state_dir))
+        return _read_on_a_bus(config, plan, Lines(state_dir))
 
 
-def _read_on_a_bus(config: EdgeConfig, planned: Plan, lines: Lines) -> list[DeviceReading]:
+def _read_on_a_bus(config: EdgeConfig, plan: Plan, lines: Lines) -> list[DeviceReading]:
     drivers = {device.name: load_driver(device.driver) for device in config.devices}
     probers = {device.name: found for device in config.devices if (found := _prober(device)) is not None}
-    bus = Bus.create([block for device in planned.devices for block in device.blocks])
+    bus = Bus.create([block for device in plan.devices for block in device.blocks])
     try:
         return asyncio.run(_read_all(config, drivers, probers, bus, lines))
     finally:

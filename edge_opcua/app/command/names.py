@@ -65,6 +65,8 @@ def examine(loaded: Loaded, state_dir: Path | None) -> Examined:
     many = len(found.refused)
     message = f"{many} name{'s' if many > 1 else ''} that clients know would move"
     first = found.refused[0]
+    if state_dir is not None:
+        message += f"; compared with --state {state_dir}"
     problem = Problem("C191", message, file=first.file, place=Place(first.line), help=_HELP)
     return Examined(_with(loaded, problem), found, tuple(lines))
 

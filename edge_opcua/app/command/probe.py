@@ -101,10 +101,18 @@ def probe(
             return _scan(target, addresses, options, ports)
         return _probe_host(target, options, plugins, usual)
     except AddressError as exc:
-        complain(f"error[{exc.code}] {exc}" + (f"\n      help: {exc.hint}" if exc.hint else ""))
+        return _wrong_use(target, exc.code, str(exc), exc.hint, as_json=options.as_json)
     except ConfigError as exc:
         code = exc.code if exc.code.startswith("D") else "D380"
-        complain(f"error[{code}] {exc}")
+        return _wrong_use(target, code, str(exc), as_json=options.as_json)
+
+
+def _wrong_use(target: str, code: str, message: str, remedy: str = "", *, as_json: bool) -> int:
+    if as_json:
+        error = {"code": code, "message": message, "help": remedy}
+        say(json.dumps({"schema": SCHEMA, "target": target, "ok": False, "error": error}))
+    else:
+        complain(f"error[{code}] {message}" + (f"\n      help: {remedy}" if remedy else ""))
     return WRONG_USE
 
 
@@ -254,8 +262,10 @@ def _scan(text: str, addresses: Sequence[str], options: ProbeOptions, ports: Seq
         f"{len(addresses)} addresses, ports {', '.join(map(str, ports))}, at most {PACKETS_PER_S} packets "
         f"a second: about {minutes} min. Old devices can hang when strangers connect"
     )
+    if not options.yes and not sys.stdin.isatty():
+        raise ConfigError(f"{what}; say --yes if that is meant", code="D383")
     if not _agreed(what, yes=options.yes):
-        return WRONG_USE
+        return _wrong_use(text, "D383", "no yes was typed: nothing was sent", as_json=options.as_json)
     hits: dict[str, list[int]] = {}
 
     def found(address: str, open_ports: list[int]) -> None:
@@ -278,9 +288,6 @@ def _agreed(what: str, *, yes: bool) -> bool:
     if yes:
         complain(what)
         return True
-    if not sys.stdin.isatty():
-        complain(f"error[D383] {what}; say --yes if that is meant")
-        return False
     complain(f"{what}; type yes to go on")
     return sys.stdin.readline().strip() == "yes"
 

@@ -16,6 +16,7 @@ from edge_opcua.core.values import BAD_NO_COMMUNICATION, is_good
 
 # To read the file, three processes to take the change over, and as long to go back.
 ANSWER_S: Final = 330.0
+SCHEMA: Final = "edge-opcua.reload/1"
 _WORDS: Final = {
     "unchanged": "nothing has changed",
     "would apply": "would be applied: nothing is changed yet",
@@ -33,18 +34,28 @@ def reload(state_dir: Path, *, dry_run: bool, as_json: bool) -> int:
     place.exists()  # a directory that is somebody else's is told as that
     reply = asyncio.run(ask(place, "supervisor", "reload", {"dry_run": dry_run}, timeout_s=ANSWER_S))
     if reply.status == BAD_NO_COMMUNICATION:
-        complain(f"no server runs on the state directory {state_dir} ({reply.reason})")
-        complain("help: start one with edge-opcua run FILE, or name its directory with --state DIR")
-        return NOT_RUNNING
+        message = f"no server runs on the state directory {state_dir} ({reply.reason})"
+        remedy = "start one with edge-opcua run FILE, or name its directory with --state DIR"
+        return _failed(NOT_RUNNING, "", message, remedy, as_json=as_json)
     if not is_good(reply.status):
-        complain(f"error[D386] {reply.reason}")
-        return ANSWER_IS_NO
+        return _failed(ANSWER_IS_NO, "D386", reply.reason, as_json=as_json)
     body: dict[str, Any] = reply.body
     if as_json:
         say(json.dumps(body))
     else:
         _show(body)
     return int(body["exit_code"])
+
+
+def _failed(exit_code: int, code: str, message: str, remedy: str = "", *, as_json: bool) -> int:
+    if as_json:
+        error = {"code": code, "message": message, "help": remedy}
+        say(json.dumps({"schema": SCHEMA, "outcome": "failed", "exit_code": exit_code, "error": error}))
+        return exit_code
+    complain(f"error[{code}] {message}" if code else message)
+    if remedy:
+        complain(f"help: {remedy}")
+    return exit_code
 
 
 def _show(body: Mapping[str, Any]) -> None:

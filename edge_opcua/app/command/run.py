@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from edge_opcua.app.build import Plan, plan
 from edge_opcua.app.command.names import examine
+from edge_opcua.app.command.planned import planned
 from edge_opcua.app.command.tell import REFUSED, WRONG_USE, complain, say
 from edge_opcua.app.command.warnings import certificate_warnings
 from edge_opcua.app.models import install_delivered
@@ -32,7 +32,7 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
     Returns:
         0; 2 if the configuration or state directory is wrong, 3 if security forbids to start.
     """
-    loaded = load(config_file)
+    loaded, plan = planned(load(config_file))
     if loaded.problems:
         color = wants_color(os.environ, is_terminal=sys.stderr.isatty())
         complain(problems_text(loaded, color=color))
@@ -56,9 +56,7 @@ def run(config_file: Path, state_dir: Path, *, end_with_parent: bool = False) ->
             devices, tags = len(loaded.config.devices), loaded.config.tag_count
             many = "device" if devices == 1 else "devices"
             tell(f"{config_file}   {devices} {many}, {tags} tags   {state.root}")
-            supervisor = Supervisor(
-                loaded.config, plan(loaded.config), state, clock=SystemClock(), announce=tell
-            )
+            supervisor = Supervisor(loaded.config, plan, state, clock=SystemClock(), announce=tell)
             settle()
             unreleased = _served(supervisor)
     except SecurityError as exc:
@@ -91,26 +89,19 @@ def check(config_file: Path, *, as_json: bool, state_dir: Path | None = None) ->
 
     With a state directory also which names that clients know would move.
     """
-    examined = examine(load(config_file), state_dir)
+    own, plan = planned(load(config_file))
+    examined = examine(own, state_dir)  # only what is right for itself is held against what clients know
     loaded = examined.loaded
-    try:
-        planned = _planned(loaded)
-    except ConfigError as exc:  # what only a driver's own planner notices
-        complain(f"error[{exc.code}] {exc}")
-        return WRONG_USE
+    devices, blocks = (plan.devices, plan.blocks) if loaded.ok else ((), ())
     if as_json:
-        say(
-            json.dumps(
-                {**check_json(loaded, planned.devices, planned.blocks), "identity": examined.as_json()}
-            )
-        )
+        say(json.dumps({**check_json(loaded, devices, blocks), "identity": examined.as_json()}))
     else:
         color = wants_color(os.environ, is_terminal=sys.stdout.isatty())
         for line in examined.lines:
             say(line)
         for warning in _certificate_warnings(loaded, state_dir):
             say(f"warn[S431] {warning}")
-        say(check_text(loaded, planned.devices, planned.blocks, color=color))
+        say(check_text(loaded, devices, blocks, color=color))
     return 0 if loaded.ok else WRONG_USE
 
 
@@ -119,10 +110,6 @@ def _certificate_warnings(loaded: Loaded, state_dir: Path | None) -> list[str]:
         return []
     names = loaded.config.opcua.certificate_names
     return certificate_warnings(StateDir(state_dir).pki, names, SystemClock().utc_ns())
-
-
-def _planned(loaded: Loaded) -> Plan:
-    return plan(loaded.config) if loaded.config is not None and loaded.ok else Plan((), ())
 
 
 def explain(code: str) -> int:

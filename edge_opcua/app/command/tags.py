@@ -79,11 +79,10 @@ def import_tags(source: Path | None, config_file: Path, device: str, options: Im
             listing, existing, parse, policy=options.policy, groups=outline.groups, progress=_progress()
         )
     except ConfigError as exc:
-        complain(f"error[{exc.code}] {exc}")
-        return WRONG_USE
+        return _wrong_use(Problem(exc.code, str(exc)), options)
     except ListError as exc:
-        complain(_list_error(exc, source, options))
-        return WRONG_USE
+        found = Problem(exc.code, str(exc), file=str(source or ""), place=Place(exc.line), help=exc.hint)
+        return _wrong_use(found, options)
     problems = refuse(listing) if options.policy == "abort" else listing.problems
     is_refused = any(problem.is_error for problem in problems)
     count = len(accepted.taken) + len(accepted.replaced)
@@ -93,8 +92,7 @@ def import_tags(source: Path | None, config_file: Path, device: str, options: Im
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(out, accepted.text.encode(), mode=_READABLE)
         except OSError as exc:
-            complain(f"{out}: {exc.strerror}; nothing was written")
-            return WRONG_USE
+            return _wrong_use(Problem("", f"{out}: {exc.strerror}; nothing was written"), options)
     outcome = _Outcome(listing, accepted, problems, out, options, outline, config_file, written)
     say(json.dumps(outcome.as_json(), ensure_ascii=False) if options.as_json else outcome.text())
     return ANSWER_IS_NO if is_refused or not count else 0
@@ -188,13 +186,15 @@ def _progress() -> Callable[[int], None]:
     return show
 
 
-def _list_error(exc: ListError, source: Path | None, options: ImportOptions) -> str:
-    problem = Problem(exc.code, str(exc), Severity.ERROR, str(source or ""), Place(exc.line), help=exc.hint)
+def _wrong_use(problem: Problem, options: ImportOptions) -> int:
     if options.as_json:
-        return json.dumps(
-            {"schema": SCHEMA, "ok": False, "problems": [problem.as_json()]}, ensure_ascii=False
-        )
-    return render([problem], color=wants_color(os.environ, is_terminal=sys.stderr.isatty()))
+        told = {"schema": SCHEMA, "ok": False, "problems": [problem.as_json()]}
+        say(json.dumps(told, ensure_ascii=False))
+    elif problem.code:
+        complain(render([problem], color=wants_color(os.environ, is_terminal=sys.stderr.isatty())))
+    else:
+        complain(problem.message)
+    return WRONG_USE
 
 
 @dataclass(frozen=True, slots=True)
