@@ -42,13 +42,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse, and take a FILE that stands behind the options: before Python 3.12 argparse calls it unknown."""
+    args, rest = parser.parse_known_args(arguments)
+    if len(rest) == 1 and not rest[0].startswith("-") and getattr(args, "file", ...) is None:
+        args.file = Path(rest[0])
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (experience of the field: 0, 1, 2, 3, 4, 130)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["sim"]:
         return _call("edge_opcua.sim.cell", "main", arguments[1:])
     parser = build_parser()
-    args = parser.parse_args(arguments)
+    args = _parsed(parser, arguments)
     fault = _contradiction(args)
     if fault:
         parser.error(fault)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.cli import build_parser
+from edge_opcua.cli import build_parser, main
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted([*(DOCS / "howto").glob("*.md"), *(DOCS / "tutorial").glob("*.md")])
@@ -34,3 +34,12 @@ def test_the_commands_of_a_page_are_taken_by_the_parser(page: Path) -> None:
 def test_the_pages_of_commissioning_have_commands() -> None:
     assert len(commands(DOCS / "howto" / "commission.md")) >= 14
     assert len(commands(DOCS / "tutorial" / "first-device.md")) >= 7
+
+
+def test_a_file_may_stand_behind_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = str(tmp_path / "list.csv")
+    assert main(["tags", "import", "--device", "plc", "-c", str(tmp_path / "line.toml"), absent]) == 2
+    assert "line.toml" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["tags", "import", "--device", "plc", absent, "another.csv"])
+    assert "unrecognized arguments: another.csv" in capsys.readouterr().err
