@@ -42,4 +42,4 @@ def test_a_file_may_stand_behind_the_options(tmp_path: Path, capsys: pytest.Capt
     assert "line.toml" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["tags", "import", "--device", "plc", absent, "another.csv"])
-    assert "unrecognized arguments: another.csv" in capsys.readouterr().err
+    assert "unrecognized arguments" in capsys.readouterr().err
