@@ -26,11 +26,12 @@ def many_tags() -> Iterator[Figure]:
     """B7: 500 DINT tags of their own names, from cpppo."""
     names = [f"T{i}" for i in range(TAGS)]
     with _cpppo([f"{name}=DINT" for name in names]) as port:
-        pylogix_ms = _pylogix_ms(port, names)
+        pylogix_ms, pylogix_cpu_ms = _pylogix_ms(port, names)
         took, cpu_ms, requests = asyncio.run(_ours(port, [f"{name}:DINT" for name in names]))
-    note = f"{requests} requests; processor {cpu_ms:.1f} ms, the rest is the server's; medians of {TIMES}"
-    peer = "pylogix, one batch read"
-    name = f"B7: EtherNet/IP, {TAGS} tags"
+    name, peer = f"B7: EtherNet/IP, {TAGS} tags", "pylogix, one batch read"
+    note = f"{requests} requests; mean of {TIMES}; ours with publishing on the bus"
+    yield Figure(f"{name}, processor", cpu_ms, "ms", peer, pylogix_cpu_ms, note=note)
+    note = "nearly all of it is the time of the server, which is written in Python"
     yield Figure(name, statistics.median(took), "ms", peer, pylogix_ms, note=note)
 
 
@@ -45,15 +46,16 @@ async def _ours(port: int, addresses: list[str]) -> tuple[list[float], float, in
         return took, 1000 * (peers.own_cpu_s() - before_s) / TIMES, polling.requests["b7"]
 
 
-def _pylogix_ms(port: int, names: list[str]) -> float:
+def _pylogix_ms(port: int, names: list[str]) -> tuple[float, float]:
+    """Return time and processor time of a batch read by pylogix, ms."""
     script = str(peers.SOURCES / "pylogix_client.py")
     done = subprocess.run(  # noqa: S603 - a program of this checkout
         [sys.executable, script, str(port), str(TIMES), *names], capture_output=True, check=False, timeout=60
     )
     if done.returncode:
         raise peers.MissingPeerError(f"pylogix: {done.stderr.decode().strip().splitlines()[-1:]}")
-    times: list[float] = json.loads(done.stdout)
-    return statistics.median(times)
+    said = json.loads(done.stdout)
+    return statistics.median(said["took"]), float(said["cpu"])
 
 
 @contextlib.contextmanager

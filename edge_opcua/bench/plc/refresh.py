@@ -29,7 +29,8 @@ def full_refresh() -> Iterator[Figure]:
     addresses = [f"hr:{peers.FIRST + at}:REAL" for at in range(0, REGISTERS, 2)]
     with peers.modbus_server() as server:
         requests = REGISTERS // PER_REQUEST
-        c_ms = peers.modbus_client_us(server.port, 50 * requests) * requests / 1000
+        # The best of some: a floor that was disturbed is none.
+        c_ms = min(peers.modbus_client_us(server.port, 50 * requests) for _ in range(5)) * requests / 1000
         for depth in (1, PIPELINE):
             took, cpu_ms = asyncio.run(_refresh(server.port, addresses, depth, TIMES))
             note = f"{requests} requests, {depth} at once; processor {cpu_ms:.1f} ms; median of {TIMES}"

@@ -1,0 +1,61 @@
+"""Puts the figures of a run into the page of PLC performance.
+
+edge-opcua bench plc --json docs/reference/plc-performance.jsonl
+python docs/plc_figures.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+REFERENCE: Final = Path(__file__).parent / "reference"
+FIGURES: Final = REFERENCE / "plc-performance.jsonl"
+PAGE: Final = REFERENCE / "plc-performance.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+_HEAD: Final = """\
+Measured {when} on {processor}, {cores} cores, Python {python}, load before the run {load}.
+
+| what | edge_opcua | beside | | times better | |
+|---|---|---|---|---|---|
+"""
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Return the table of a run, one row per figure."""
+    first = lines[0]
+    when = datetime.fromtimestamp(first["utc_ns"] / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    text = _HEAD.format(when=when, **{key: first[key] for key in ("processor", "cores", "python", "load")})
+    for line in lines:
+        beside = ["", "", ""]
+        if line["peer"]:
+            beside = [line["peer"], _figure(line["peer_value"]), _figure(line["ratio"])]
+        cells = [line["name"], f"{_figure(line['value'])} {line['unit']}", *beside, line["note"]]
+        text += f"| {' | '.join(cells)} |\n"
+    return text
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    """Return the figures of a run."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 100 else f"{value:.3g}"
+
+
+def main() -> int:
+    """Write the page."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{table(lines_of(FIGURES))}\n{END}{after}")
+    sys.stdout.write(f"written: {PAGE.name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
