@@ -37,7 +37,7 @@ class RtuPeer:
         echo: Whether what comes is sent back first.
         noise: Bytes put before each answer.
         spoil: Changes a frame on its way out.
-        delay_s: Time of unit 1 to answer.
+        delay_s: Time of unit 1 to answer; it answers in order.
         path: Serial port to open.
         damaged: Requests with a wrong checksum.
         greeting: What a new connection gets first: the answer to a former one.
@@ -56,6 +56,7 @@ class RtuPeer:
         self.greeting = b""
         self.connections = 0
         self._buffer = b""
+        self._free_s = 0.0
         self._master = -1
 
     @asynccontextmanager
@@ -135,7 +136,11 @@ class RtuPeer:
             body = frame[:1] + stop.value
         out = body + crc(body)
         out = self.noise + (out if self.spoil is None else self.spoil(out))
-        if self.delay_s and frame[0] == 1:
-            asyncio.get_running_loop().call_later(self.delay_s, send, out)
-        else:
-            send(out)
+        loop = asyncio.get_running_loop()
+        if frame[0] == 1:
+            after_s = self._free_s + 1e-6  # timers at one time have no order
+            self._free_s = max(after_s, loop.time() + self.delay_s)
+            if self._free_s > loop.time():
+                loop.call_at(self._free_s, send, out)
+                return
+        send(out)

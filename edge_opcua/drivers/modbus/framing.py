@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeAlias
 
 from pymodbus.framer.rtu import FramerRTU
 
+from edge_opcua.drivers.modbus.late import Late
 from edge_opcua.drivers.modbus.pdu import REFUSED, Answer, Ask
 from edge_opcua.drivers.modbus.reasons import CHECKSUM, ECHO
 from edge_opcua.errors import DeviceError
@@ -53,6 +54,10 @@ class Framing(Protocol):
 
     def expired(self, key: int, ask: Ask) -> None:
         """Note that nobody waits for an answer any more; it may still come."""
+        ...
+
+    def sync(self, unit: int) -> Ask | None:
+        """Return what has to be asked before a unit is used again; None if late answers cannot mislead."""
         ...
 
     def reset(self) -> None:
@@ -132,6 +137,10 @@ class MbapFraming:
         if len(self._gone) > _REMEMBERED:
             self._gone.popitem(last=False)
 
+    def sync(self, unit: int) -> Ask | None:  # noqa: ARG002 - of the Protocol
+        """See :class:`Framing`; the transaction id says which answers are late."""
+        return None
+
     def reset(self) -> None:
         """See :class:`Framing`."""
         self._buffer = b""
@@ -153,7 +162,7 @@ class RtuFraming:
         self._echo = echo
         self._buffer = bytearray()
         self._echoed = b""
-        self._late: dict[int, Ask] = {}
+        self._late: dict[int, Late] = {}
 
     def frame(self, ask: Ask) -> tuple[int, bytes]:
         """See :class:`Framing`; the key is always 0."""
@@ -170,8 +179,13 @@ class RtuFraming:
         buffer, ask = self._buffer, flying.get(0)
         if self._echoed and not self._take_echo():
             return []
-        while buffer and buffer[0] in self._late and (ask is None or ask.unit != buffer[0]):
-            if not self._drop_late(self._late[buffer[0]]):
+        while buffer and (late := self._late.get(buffer[0])) is not None:
+            if ask is not None and ask.unit == buffer[0] and ask.fits(buffer):
+                break
+            lost = late.match(buffer)
+            if lost is None:
+                break
+            if not self._drop_late(late, lost):
                 return []
         if ask is not None:
             return self._answers(buffer, ask) if len(buffer) >= 2 else []
@@ -194,7 +208,9 @@ class RtuFraming:
             return []
         answer = ask.answer(buffer[0], _checked(buffer, ask.what)[1:])
         buffer.clear()
-        self._late.pop(ask.unit, None)
+        late = self._late.get(ask.unit)
+        if late is not None and late.settles(ask, answer):
+            del self._late[ask.unit]
         return [(0, answer)]
 
     def _take_echo(self) -> bool:
@@ -207,24 +223,34 @@ class RtuFraming:
         self._echoed = b""
         return True
 
-    def _drop_late(self, ask: Ask) -> bool:
-        """Drop the answer of a unit that was given up, once it is whole; another frame of it is garbage."""
+    def _drop_late(self, late: Late, ask: Ask) -> bool:
+        """Drop the answer to a request that was given up, once it is whole."""
         if len(self._buffer) < 2:
             return False
-        ask.check_head(self._buffer[0], self._buffer[1])
         size = ask.rtu_size(self._buffer)
         if len(self._buffer) < size:
             return False
         _checked(self._buffer[:size], ask.what)
+        late.answered(ask, refused=bool(self._buffer[1] & REFUSED))
+        if not late:
+            del self._late[ask.unit]
         del self._buffer[:size]
-        del self._late[ask.unit]
         self.strays.late += 1
         return True
 
     def expired(self, key: int, ask: Ask) -> None:  # noqa: ARG002 - of the Protocol
         """See :class:`Framing`."""
-        self._late[ask.unit] = ask
+        late = self._late.get(ask.unit)
+        if late is None:
+            self._late[ask.unit] = Late(ask)
+        else:
+            late.add(ask)
         self._echoed = b""
+
+    def sync(self, unit: int) -> Ask | None:
+        """See :class:`Framing`."""
+        late = self._late.get(unit)
+        return None if late is None else late.sync()
 
     def reset(self) -> None:
         """See :class:`Framing`; a late answer may come to the next connection, so that is not forgotten."""

@@ -51,9 +51,15 @@ class _Exchange:
     ask: Ask
     timeout_s: float
     future: asyncio.Future[Answer]
+    sync: Ask | None = None
     key: int = 0
     sent_s: float = 0.0
     timer: asyncio.TimerHandle | None = None
+
+    @property
+    def sent(self) -> Ask:
+        """What was sent for it: itself, or first what tells its answer from late ones."""
+        return self.sync or self.ask
 
 
 class Line:
@@ -200,10 +206,15 @@ class Line:
         for key, answer in answers:
             exchange = self._land(key)
             self._health.answered(exchange.ask.unit, now_s)
-            size = 1 if isinstance(answer, int) else len(exchange.ask.head) + len(answer)
+            size = 1 if isinstance(answer, int) else len(exchange.sent.head) + len(answer)
             exchange.member.traffic.size_bytes += self._overhead + size
-            if not exchange.future.done():  # nobody may want it any more
+            if exchange.future.done():  # nobody may want it any more
+                continue
+            if exchange.sync is None:
                 exchange.future.set_result(answer)
+            else:
+                exchange.member.traffic.requests += 1
+                self._turns.put_first((exchange.member, exchange.ask.unit), exchange)
         if answers:
             self._noise = 0
             self._pump()
@@ -252,13 +263,14 @@ class Line:
 
     def _send(self, exchange: _Exchange, now_s: float) -> None:
         assert self._channel is not None
-        key, frame = self._framing.frame(exchange.ask)
+        exchange.sync = self._framing.sync(exchange.ask.unit)
+        key, frame = self._framing.frame(exchange.sent)
         exchange.key, exchange.sent_s = key, now_s
         self._flying[key] = exchange
-        self._asks[key] = exchange.ask
+        self._asks[key] = exchange.sent
         self._fresh = False
         self._babbling_since_s = 0.0
-        until_s = now_s + exchange.timeout_s + self._on_the_wire_s(exchange.ask, len(frame))
+        until_s = now_s + exchange.timeout_s + self._on_the_wire_s(exchange.sent, len(frame))
         exchange.timer = asyncio.get_running_loop().call_at(until_s, self._expire, exchange)
         exchange.member.traffic.size_bytes += len(frame)
         try:
@@ -292,7 +304,7 @@ class Line:
             exchange.timer = loop.call_at(until_s, self._expire, exchange)
             return
         self._land(exchange.key)
-        self._framing.expired(exchange.key, exchange.ask)
+        self._framing.expired(exchange.key, exchange.sent)
         self._quiet_until_s = now_s + self._pause_s
         self._rest(exchange, now_s)
         name = self.settings.name
@@ -340,7 +352,7 @@ class Line:
             return
         for key in tuple(self._flying):
             exchange = self._land(key)
-            self._framing.expired(key, exchange.ask)
+            self._framing.expired(key, exchange.sent)
             if not exchange.future.done():
                 exchange.future.set_exception(DeviceError(reason))
         self._pump()
@@ -365,7 +377,7 @@ class Line:
             self._alarm = None
         waiting = [self._land(key) for key in tuple(self._flying)]
         for exchange in waiting:
-            self._framing.expired(exchange.key, exchange.ask)
+            self._framing.expired(exchange.key, exchange.sent)
             self._rest(exchange, asyncio.get_running_loop().time())
         waiting += self._turns.clear()
         for exchange in waiting:

@@ -94,6 +94,14 @@ class Ask:
         if function & ~REFUSED != self.pdu[0]:
             raise DeviceError(f"function {function} was answered, asked was {self.pdu[0]}")
 
+    def fits(self, frame: bytes | bytearray) -> bool:
+        """Return whether the RTU frame that begins so may become the answer; the unit is not looked at."""
+        if len(frame) < 2:
+            return True
+        if frame[1] & ~REFUSED != self.pdu[0]:
+            return False
+        return bool(frame[1] & REFUSED) or self.head.startswith(bytes(frame[2 : 2 + len(self.head)]))
+
     def rtu_size(self, frame: bytes | bytearray) -> int:
         """Return how long the RTU answer will be that begins so; more than there is while unknown.
 
@@ -119,6 +127,13 @@ def ask_identity(unit: int, first: int = 0) -> Ask:
     """Return the request for the basic identification objects (43/14), from an object on."""
     pdu = _encoded(ReadDeviceInformationRequest(read_code=1, object_id=first))
     return Ask(unit, pdu, b"\x0e\x01", _UNKNOWN, f"unit {unit} identification")
+
+
+@lru_cache(maxsize=256)
+def ask_echo(unit: int) -> Ask:
+    """Return the request that a unit of a serial line sends back as it is (8/0), or refuses."""
+    echo = b"\0\0\xa5\x37"
+    return Ask(unit, b"\x08" + echo, echo, len(echo), f"unit {unit} echo")
 
 
 def ask_write_bits(unit: int, start: int, bits: Sequence[bool]) -> Ask:

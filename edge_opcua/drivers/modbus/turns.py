@@ -35,6 +35,11 @@ class Turns(Generic[_Item]):
         else:
             self._lanes.setdefault(lane, deque()).append(item)
 
+    def put_first(self, lane: Hashable, item: _Item) -> None:
+        """Let something that was taken already go on before everything else."""
+        self._count += 1
+        self._urgent.appendleft((lane, item))
+
     def take(self, may: Callable[[_Item], bool]) -> _Item | None:
         """Return the next one that may go, or None; its lane goes to the end of the line.
 
