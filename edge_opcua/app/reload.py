@@ -203,6 +203,7 @@ class Reload:
             what = "a reload" if self._running else "a change of a model"
             return Report("refused", REFUSED, "D389", f"{what} is going on; try again when it is over")
         self._running = True
+        before = self._host.config
         try:
             async with self._host.changing:
                 report = await self._run(dry_run=dry_run)
@@ -210,7 +211,7 @@ class Reload:
             report = exc.report
         except Exception as exc:  # noqa: BLE001 - boundary: a reload may fail, the line may not
             _log.error("reload.failed", error=repr(exc), exc_info=exc)
-            report = Report("rolled back", ANSWER_IS_NO, "D386", f"unforeseen: {exc!r}")
+            report = _unforeseen(exc, applied=self._host.config is not before)
         finally:
             self._running = False
         _log.info("reload.done", outcome=report.outcome, code=report.code, reason=report.reason)
@@ -371,6 +372,14 @@ def _kill(child: ChildProcess | None) -> None:
 
 def _as(report: Report, outcome: str, exit_code: int, code: str, reason: str) -> Report:
     return replace(report, outcome=outcome, exit_code=exit_code, code=code, reason=reason)
+
+
+def _unforeseen(exc: Exception, *, applied: bool) -> Report:
+    """Return what is said of a fault of ours; behind the point of no return the new configuration runs."""
+    if applied:
+        reason = f"the new configuration runs, but not all of it may have started: {exc!r}; see the log"
+        return Report("applied", ANSWER_IS_NO, "", reason)
+    return Report("rolled back", ANSWER_IS_NO, "D386", f"unforeseen: {exc!r}")
 
 
 def _needs_restart(change: Difference, changes: tuple[str, ...], problems: str) -> Report:
