@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from typing import Any, Final, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from edge_opcua.config.problem import counted
-from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OutputConfig, PipelineConfig
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OutputConfig, PipelineConfig, public_url
 from edge_opcua.config.tags import TagConfig, TagRows
 
 _PLACES: Final = frozenset({"file", "line"})
@@ -224,7 +223,7 @@ def lines(old: EdgeConfig, change: Difference) -> list[str]:
 def _size(item: BaseModel) -> str:
     if not isinstance(item, DeviceConfig):
         return ""
-    return f"   {item.driver} {_address(item.url)}, {counted(len(item.tags), 'tag')}"
+    return f"   {item.driver} {public_url(item.url)}, {counted(len(item.tags), 'tag')}"
 
 
 def _details(old: BaseModel, new: BaseModel) -> Iterator[str]:
@@ -234,7 +233,7 @@ def _details(old: BaseModel, new: BaseModel) -> Iterator[str]:
             changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
             yield f"options {', '.join(sorted(changed))}"
         elif name == "url":
-            yield f"url {_address(before)} -> {_address(after)}"
+            yield f"url {public_url(before)} -> {public_url(after)}"
         elif name in ("groups", "captures"):
             yield from _named(name, {each.name: each for each in before}, {each.name: each for each in after})
         else:
@@ -261,14 +260,6 @@ def _named(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
             yield f"{what} {word}: {', '.join(names[:NAMES_SHOWN])}{more}"
     if list(old) != list(new) and set(old) == set(new):
         yield f"{what} in another order"
-
-
-def _address(url: str) -> str:
-    """Return a URL without user and password."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url  # put together again, modbus+rtu:///dev/ttyUSB0 would lose two of its slashes
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _shown(value: Any) -> str:

@@ -82,6 +82,14 @@ class SiteConfig(BaseModel):
         return self.product_instance_uri or f"urn:{self.name}:{self.machine}"
 
 
+def public_url(url: str) -> str:
+    """Return a device's URL without user name and password."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url  # put together again, modbus+rtu:///dev/ttyUSB0 would lose two of its slashes
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def split_listen(listen: str) -> tuple[str, int]:
     """Return host and port of a ``host:port`` text; an IPv6 host stands in brackets.
 

@@ -86,11 +86,6 @@ class DevicePlan:
     reads: Mapping[str, PeriodicReads]
 
     @property
-    def requests_per_period(self) -> Mapping[str, int]:
-        """Requests of one poll of each group or capture."""
-        return {name: reads.requests for name, reads in self.reads.items()}
-
-    @property
     def requests_per_s(self) -> float:
         """Load on the device by regular polling, without what captures add when they are ready."""
         return sum(1000 * each.requests / each.period_ms for each in self.reads.values() if each.period_ms)

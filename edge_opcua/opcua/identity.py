@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.config.schema import EdgeConfig, RenameConfig
+from edge_opcua.config.schema import EdgeConfig, RenameConfig, public_url
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.collector import paused
 from edge_opcua.errors import IdentityError
 from edge_opcua.opcua.namespaces import Names, Namespace, namespace_order
-from edge_opcua.opcua.space import public_url, tag_node_names
+from edge_opcua.opcua.space import tag_node_names
 from edge_opcua.opcua.values import utc
 from edge_opcua.security.pki import write_atomic
 

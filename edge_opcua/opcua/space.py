@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 import numpy as np
 from asyncua import ua
@@ -28,6 +27,7 @@ from edge_opcua.config.schema import (
     EdgeConfig,
     OutputConfig,
     PipelineConfig,
+    public_url,
 )
 from edge_opcua.config.tags import TagConfig, TagRows
 from edge_opcua.core.clock import Clock
@@ -90,14 +90,6 @@ def tag_node_names(names: Names, tags: TagRows) -> list[str]:
         tag_node_name(names, tags[row]) if own else usual + name
         for row, (name, own) in enumerate(zip(tags.column("name"), tags.column("node_id"), strict=True))
     ]
-
-
-def public_url(url: str) -> str:
-    """Return a device's URL without user name and password."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url  # put together again, modbus+rtu:///dev/ttyUSB0 would lose two of its slashes
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def device_facts(device: DeviceConfig) -> dict[str, ua.Variant]:

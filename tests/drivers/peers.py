@@ -175,6 +175,11 @@ class Bench:
         driver = DRIVERS[cfg.driver]
         self.device = Device(cfg, driver, self.bus, self.clock, lines or Lines(), draw=lambda: 0.0)
 
+    @property
+    def requests_per_period(self) -> dict[str, int]:
+        """Return the requests of one poll of each group or capture, as planned."""
+        return {name: reads.requests for name, reads in self.plan.reads.items()}
+
     def reader(self, part: str) -> BlockReader:
         return self.bus.reader(f"{self.cfg.name}.{part}", from_newest=False)
 

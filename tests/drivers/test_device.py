@@ -84,7 +84,7 @@ async def test_values_are_read_and_stamped_in_the_middle_of_the_poll() -> None:
 
 async def test_one_request_reads_what_lies_together() -> None:
     async with plant() as (peer, _, bench):
-        assert bench.plan.requests_per_period == {"fast": 1}
+        assert bench.requests_per_period == {"fast": 1}
         assert bench.plan.requests_per_s == 50.0
         async with bench.running():
             await bench.until(lambda: good(bench))

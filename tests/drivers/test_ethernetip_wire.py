@@ -556,7 +556,7 @@ EXTRA = {"speed": {"access": "rw", "low": -10, "high": 100}, "door": {"access": 
 
 async def test_a_whole_device_over_ethernet_ip(plc: LogixPeer) -> None:
     bench = Bench(config("ethernet-ip", f"eip://127.0.0.1:{plc.port}/0", TAGS, extra=EXTRA))
-    assert bench.plan.requests_per_period == {"fast": 1}
+    assert bench.requests_per_period == {"fast": 1}
     async with bench.running() as device:
         await bench.until(lambda: bench.statuses("fast")["speed"] == GOOD and device.link_up)
         await bench.until(lambda: bench.statuses("fast")["beyond"] == BAD_CONFIGURATION_ERROR)

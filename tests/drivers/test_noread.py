@@ -57,7 +57,7 @@ def test_a_tag_in_such_a_range_is_refused() -> None:
 async def test_no_request_touches_such_a_range() -> None:
     tags = {"a": "hr:0:INT", "b": "hr:50:INT"}
     async with scripted(tags, options={"no_read": ["hr:20-21"]}) as (wire, bench):
-        assert bench.plan.requests_per_period == {"fast": 2}
+        assert bench.requests_per_period == {"fast": 2}
         async with bench.running():
             await bench.until(lambda: bench.values("fast") == {"a": 0, "b": 50})
         assert set(wire.asked) == {(1, 0, 1), (1, 50, 1)}

@@ -438,7 +438,7 @@ EXTRA = {"speed": {"access": "rw", "low": 0, "high": 100}, "ack": {"access": "rw
 async def test_a_whole_device_over_s7(plc: tuple[Plc, int]) -> None:
     cfg = config("s7", f"s7://127.0.0.1:{plc[1]}?rack=0&slot=1", TAGS, extra=EXTRA)
     bench = Bench(cfg)
-    assert bench.plan.requests_per_period == {"fast": 1}
+    assert bench.requests_per_period == {"fast": 1}
     async with bench.running() as device:
         await bench.until(lambda: bench.statuses("fast")["first"] == GOOD and device.link_up)
         bad = {name for name, status in bench.statuses("fast").items() if status != GOOD}

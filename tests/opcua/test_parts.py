@@ -13,6 +13,7 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_opcua.config.schema import public_url
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.ticks import from_utc
 from edge_opcua.core.values import (
@@ -29,7 +30,6 @@ from edge_opcua.core.values import (
 )
 from edge_opcua.opcua.loadmodel import objections
 from edge_opcua.opcua.models import Job
-from edge_opcua.opcua.space import public_url
 from edge_opcua.opcua.tags.setpoints import Setpoint
 from edge_opcua.opcua.units import UNECE_URI, engineering_unit, unit_id
 from edge_opcua.opcua.values import as_held, data_value, shown_value, utc

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from asyncua import ua
 
+from edge_opcua.config.exchange.kepware import COLUMNS as KEPWARE_COLUMNS
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.opcua.export.offline import Model
 from edge_opcua.opcua.namespaces import Names, Namespace
@@ -58,25 +59,6 @@ _KEPWARE: Final[dict[ua.VariantType, str]] = {
     _Type.DateTime: "Date",
 }
 _OTHERWISE: Final = "String"
-_KEPWARE_COLUMNS: Final = (
-    "Tag Name",
-    "Address",
-    "Data Type",
-    "Respect Data Type",
-    "Client Access",
-    "Scan Rate",
-    "Scaling",
-    "Raw Low",
-    "Raw High",
-    "Scaled Low",
-    "Scaled High",
-    "Scaled Data Type",
-    "Clamp Low",
-    "Clamp High",
-    "Eng Units",
-    "Description",
-    "Negate Value",
-)
 _PLAIN_COLUMNS: Final = (
     "NodeId",
     "BrowsePath",
@@ -304,7 +286,7 @@ def kepware(variables: Iterable[ExportedVariable], *, machine: str, style: PathS
         style: How the NodeId is written.
     """
     out = io.StringIO(newline="")
-    out.write(",".join(_KEPWARE_COLUMNS) + "\r\n")
+    out.write(",".join(KEPWARE_COLUMNS) + "\r\n")
     taken: set[str] = set()
     for variable in variables:
         places = tuple(part.replace(".", "_") for part in variable.folders())
@@ -314,7 +296,7 @@ def kepware(variables: Iterable[ExportedVariable], *, machine: str, style: PathS
         name = next(each for each in _numbered(wanted) if each not in taken)
         taken.add(name)
         kind = _KEPWARE.get(variable.kind, _OTHERWISE)
-        cells = [""] * len(_KEPWARE_COLUMNS)
+        cells = [""] * len(KEPWARE_COLUMNS)
         cells[0], cells[1] = _quoted(name), _quoted(variable.item_path(style))
         cells[2] = f"{kind} Array" if variable.is_array else kind
         cells[3], cells[4] = "1", "R/W" if variable.writable else "RO"
