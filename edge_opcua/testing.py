@@ -7,13 +7,14 @@ import heapq
 import itertools
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_opcua.core.clock import Timer
 from edge_opcua.core.ports import Address, Backend
 from edge_opcua.core.values import Scalar
 from edge_opcua.errors import AddressError, ConfigError, ModelError
@@ -168,6 +169,22 @@ def _demand(kept: bool, otherwise: str) -> None:  # noqa: FBT001 - reads like as
         raise AssertionError(otherwise)
 
 
+class _ManualTimer:
+    """What :meth:`ManualClock.call_later` calls, until it is cancelled."""
+
+    def __init__(self, future: asyncio.Future[None], call: Callable[[], None]) -> None:
+        self._future = future
+        self._call: Callable[[], None] | None = call
+
+    def expire(self, _: asyncio.Future[None]) -> None:
+        if self._call is not None:
+            self._call()
+
+    def cancel(self) -> None:
+        self._call = None
+        self._future.cancel()
+
+
 class ManualClock:
     """A clock that stands still until :meth:`advance`; passes wherever a ``Clock`` is asked for.
 
@@ -208,10 +225,20 @@ class ManualClock:
         if delay_s <= 0:
             await asyncio.sleep(0)
             return
+        await self._sleeper(delay_s)
+
+    def _sleeper(self, delay_s: float) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         until_ns = self._monotonic_ns + round(delay_s * 1e9)
         heapq.heappush(self._sleepers, (until_ns, next(self._order), future))
-        await future
+        return future
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        """Call something once :meth:`advance` has moved the clock by ``delay_s`` seconds."""
+        future = self._sleeper(max(0.0, delay_s))
+        timer = _ManualTimer(future, call)
+        future.add_done_callback(timer.expire)
+        return timer
 
     async def wait(self, event: asyncio.Event, delay_s: float) -> bool:
         """Wait until an event is set or :meth:`advance` has moved the clock by ``delay_s`` seconds."""

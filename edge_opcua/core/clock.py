@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
+
+
+class Timer(Protocol):
+    """Something that will be called, unless it is cancelled before."""
+
+    def cancel(self) -> None:
+        """Let it not be called; after it was, nothing happens."""
+        ...
 
 
 class Clock(Protocol):
@@ -28,6 +37,13 @@ class Clock(Protocol):
 
     async def wait(self, event: asyncio.Event, delay_s: float) -> bool:
         """Wait until an event is set, at most ``delay_s`` seconds; returns whether it is."""
+        ...
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        """Call something in the running event loop after ``delay_s`` seconds of monotonic time.
+
+        For what happens many times a second: a task that sleeps costs a round of the loop more each time.
+        """
         ...
 
 
@@ -58,3 +74,7 @@ class SystemClock:
         except TimeoutError:
             pass
         return event.is_set()
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        """See :class:`Clock`."""
+        return asyncio.get_running_loop().call_later(delay_s, call)

@@ -54,3 +54,26 @@ def test_utc_jumps_and_monotonic_time_does_not() -> None:
     clock.set_utc_ns(7)
     clock.step(1e-9)
     assert (clock.utc_ns(), clock.monotonic_ns()) == (8, 5_000_000_001)
+
+
+async def test_a_manual_clock_calls_at_the_time_and_not_what_was_cancelled() -> None:
+    clock = ManualClock(monotonic_s=0)
+    called: list[tuple[str, float]] = []
+
+    def note(name: str) -> None:
+        called.append((name, clock.monotonic_s()))
+
+    late = clock.call_later(3, lambda: note("late"))
+    clock.call_later(2, late.cancel)
+    clock.call_later(1, lambda: note("first"))
+    await clock.advance(5)
+    assert called == [("first", 1.0)]
+    late.cancel()  # once more says nothing
+
+
+async def test_what_the_system_clock_is_to_call_can_be_cancelled() -> None:
+    clock, called = SystemClock(), list[str]()
+    clock.call_later(0.001, lambda: called.append("cancelled")).cancel()
+    clock.call_later(0.002, lambda: called.append("called"))
+    await clock.sleep(0.01)
+    assert called == ["called"]

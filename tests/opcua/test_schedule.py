@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from edge_opcua.opcua.services.subscription.schedule import Schedule
 from edge_opcua.testing import ManualClock
 
@@ -45,3 +47,44 @@ def test_what_was_cancelled_is_never_due() -> None:
     clock.step(1.0)
     schedule.work()
     assert seen == []
+
+
+async def test_it_wakes_up_for_what_is_due_first_until_it_is_cancelled() -> None:
+    seen: list[tuple[str, float]] = []
+    clock = ManualClock(monotonic_s=0)
+    schedule = Schedule(clock, lambda: None)
+
+    def note(name: str) -> None:
+        seen.append((name, clock.monotonic_s()))
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(schedule.run())
+        await clock.advance(0)
+        schedule.every(10.0, lambda: note("slow"))
+        quick = schedule.every(4.0, lambda: note("quick"))  # is due before what is waited for
+        await clock.advance(9)
+        assert seen == [("quick", 4.0), ("quick", 8.0)]
+        schedule.cancel(quick)
+        await clock.advance(5)
+        assert seen[2:] == [("slow", 10.0)]
+        running.cancel()
+    await clock.advance(50)
+    assert len(seen) == 3
+
+
+async def test_what_is_called_may_cancel_itself_and_ask_for_something_sooner() -> None:
+    clock = ManualClock(monotonic_s=0)
+    schedule = Schedule(clock, lambda: None)
+    seen: list[float] = []
+
+    def once() -> None:
+        schedule.cancel(ticket)
+        schedule.every(0.5, lambda: seen.append(clock.monotonic_s()))
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(schedule.run())
+        await clock.advance(0)
+        ticket = schedule.every(2.0, once)
+        await clock.advance(3)
+        running.cancel()
+    assert seen == [2.5, 3.0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import math
@@ -11,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from edge_opcua.core.clock import Clock
+from edge_opcua.core.clock import Clock, Timer
 
 # What is due this soon is done in the same wake-up.
 SLACK_S: Final = 0.001
@@ -73,8 +72,8 @@ class Schedule:
         self._heap: list[tuple[float, int, Ticket]] = []
         self._order = itertools.count()
         self._cancelled = 0
-        self._tasks: asyncio.TaskGroup | None = None
-        self._alarm: asyncio.Task[None] | None = None
+        self._runs = False
+        self._alarm: Timer | None = None
         self._alarm_s = 0.0
 
     def __len__(self) -> int:
@@ -105,17 +104,16 @@ class Schedule:
 
     async def run(self) -> None:
         """Call what is due until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            try:
-                self._arm()
-                while True:
-                    await self._clock.sleep(_DAY_S)  # the alarms do the work
-            finally:
-                self._tasks = None
-                if self._alarm is not None:
-                    self._alarm.cancel()
-                    self._alarm = None
+        self._runs = True
+        try:
+            self._arm()
+            while True:
+                await self._clock.sleep(_DAY_S)  # the alarms do the work
+        finally:
+            self._runs = False
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
 
     def work(self) -> None:
         """Do what is due now."""
@@ -142,7 +140,7 @@ class Schedule:
 
     def _arm(self) -> None:
         """See that somebody wakes up for what is due first."""
-        if self._tasks is None or not self._heap:
+        if not self._runs or not self._heap:
             return
         due_s = self._heap[0][0]
         if self._alarm is not None:
@@ -150,15 +148,13 @@ class Schedule:
                 return
             self._alarm.cancel()
         self._alarm_s = due_s
-        self._alarm = self._tasks.create_task(self._wait(due_s), name="opcua.subscriptions.alarm")
+        self._alarm = self._clock.call_later(max(0.0, due_s - self._clock.monotonic_s()), self._wake)
 
-    async def _wait(self, due_s: float) -> None:
-        """Wait for what is due first, again and again: a task for each would cost more than the waiting."""
-        while True:
-            await self._clock.sleep(max(0.0, due_s - self._clock.monotonic_s()))
-            self._alarm_s = -math.inf  # nobody need wake us: we look at the heap right after
+    def _wake(self) -> None:
+        """Do what is due, and wait for what is due next."""
+        self._alarm_s = -math.inf  # nobody need wake us: we look at the heap right after
+        try:
             self.work()
-            if not self._heap:
-                self._alarm = None
-                return
-            self._alarm_s = due_s = self._heap[0][0]
+        finally:
+            self._alarm = None
+            self._arm()
