@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edge_opcua.config.difference import SHOWN_ONLY, same_device
-from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OutputConfig
+from edge_opcua.config.outputs import OutputConfig
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.inference.lane import lane_spec
 
 Homes = Mapping[str, int]

@@ -8,8 +8,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
 from edge_opcua.config.locate import Path
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
-from edge_opcua.config.schema import CaptureConfig, DeviceConfig, OutputConfig, PipelineConfig, TagConfig
+from edge_opcua.config.schema import CaptureConfig, DeviceConfig, PipelineConfig, TagConfig
 from edge_opcua.core.values import Scalar
 from edge_opcua.errors import AddressError
 
@@ -295,7 +296,7 @@ def _mailbox(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft
 
 
 def _same_mailbox(draft: Draft) -> None:
-    first: dict[tuple[str, str], int] = {}
+    first: dict[tuple[str, str | None], int] = {}
     for index, output in draft.outputs.items():
         other = first.setdefault((output.device, output.db), index)
         if other != index:

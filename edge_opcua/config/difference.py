@@ -13,8 +13,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.problem import counted
-from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OutputConfig, PipelineConfig, public_url
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig, PipelineConfig, public_url
 from edge_opcua.config.tags import TagConfig, TagRows
 
 _PLACES: Final = frozenset({"file", "line"})

@@ -13,12 +13,12 @@ from typing import Any
 from edge_opcua.config.compose import Composition
 from edge_opcua.config.environment import ENVIRONMENT_CODES
 from edge_opcua.config.locate import Path
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.problem import Problem
 from edge_opcua.config.schema import (
     CaptureConfig,
     DeviceConfig,
     EdgeConfig,
-    OutputConfig,
     PipelineConfig,
     TagConfig,
 )

@@ -13,6 +13,7 @@ from edge_opcua.config.crosscheck import check_security, cross_check, split_url
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
 from edge_opcua.config.environment import substitute
 from edge_opcua.config.locate import Path
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
 from edge_opcua.config.schema import (
     CaptureConfig,
@@ -20,7 +21,6 @@ from edge_opcua.config.schema import (
     EdgeConfig,
     GroupConfig,
     ModelsConfig,
-    OutputConfig,
     PipelineConfig,
 )
 from edge_opcua.config.syntax import read_document

@@ -24,6 +24,9 @@ _TABLES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("[[devices.captures]]", ("devices", "captures")),
     ("[[pipelines]]", ("pipelines",)),
     ("[[outputs]]", ("outputs",)),
+    ("[outputs.interface]", ("outputs", "interface")),
+    ("[[outputs.interface.results]]", ("outputs", "interface", "results")),
+    ("[[outputs.values]]", ("outputs", "values")),
     ("[[templates]]", ("templates",)),
     ("[[machines]]", ("machines",)),
     ("[[renames]]", ("renames",)),
@@ -123,7 +126,7 @@ def _driver_options(plugins: Plugins) -> Iterable[str]:
 def _at(root: Mapping[str, Any], path: Iterable[str]) -> Mapping[str, Any]:
     schema = root
     for step in path:
-        schema = _resolve(schema["properties"][step], root)
+        schema = _resolve(_only_choice(schema["properties"][step]), root)
         schema = _resolve(schema["items"], root) if "items" in schema else schema
     return schema
 
@@ -133,6 +136,12 @@ def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str,
         name = str(schema["$ref"]).rpartition("/")[2]
         return {**root["$defs"][name], **{key: value for key, value in schema.items() if key != "$ref"}}
     return schema
+
+
+def _only_choice(field: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a field holds if it is set."""
+    choices = [choice for choice in field.get("anyOf", ()) if choice.get("type") != "null"]
+    return choices[0] if len(choices) == 1 else field
 
 
 def _table(
@@ -164,7 +173,8 @@ def _default(key: str, field: Mapping[str, Any]) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, list):
-        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
+        names = [item["name"] if isinstance(item, dict) else item for item in value]
+        return "`[" + ", ".join(f'"{name}"' for name in names) + "]`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value:g}`"
 
 
@@ -172,10 +182,7 @@ def _kind(key: str, field: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     """Return what a key takes, with its range or choices."""
     if key == "tags":
         return "text, or list of texts"
-    schema = _resolve(field, root)
-    choices = [_resolve(choice, root) for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
-    if len(choices) == 1:
-        schema = choices[0]
+    schema = _resolve(_only_choice(_resolve(field, root)), root)
     if "enum" in schema or "const" in schema:
         return " or ".join(f'`"{choice}"`' for choice in schema.get("enum", [schema.get("const")]))
     kind = str(schema.get("type", ""))

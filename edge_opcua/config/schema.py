@@ -12,48 +12,34 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
-    JsonValue,
     StringConstraints,
     ValidationInfo,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from edge_opcua.config.fields import (
+    RESOLVED,
+    STRICT,
+    FailSafeVerdict,
+    Finite,
+    Milliseconds,
+    Name,
+    NodeName,
+    PermissionName,
+    Reference,
+    RoleName,
+    Seconds,
+    SecurityPolicy,
+    Text,
+)
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.tags import DEFAULT_GROUP, TagName, TagRows
 from edge_opcua.config.tags import TagConfig as TagConfig
 from edge_opcua.core.values import Policy
 
 VERSION: Final = 1
-RESOLVED: Final[dict[str, JsonValue]] = {"resolved": True}
-
-NAME_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*$"
-REFERENCE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*/[A-Za-z_][A-Za-z0-9_.-]*$"
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
-Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN, max_length=200)]
-Text = Annotated[str, StringConstraints(max_length=500)]
-NodeName = Annotated[str, StringConstraints(min_length=1, max_length=300)]
-Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
-Seconds = Annotated[float, Field(ge=0)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-SecurityPolicy = Literal["None", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
-FailSafeVerdict = Literal["NotDecidable", "NotOk"]
-RoleName = Literal[
-    "anonymous",
-    "authenticateduser",
-    "observer",
-    "operator",
-    "supervisor",
-    "engineer",
-    "configureadmin",
-    "securityadmin",
-]
-PermissionName = Literal["browse", "read", "write", "call", "history", "events"]
-
-STRICT: Final = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", hide_input_in_errors=True)
 
 
 class SiteConfig(BaseModel):
@@ -420,52 +406,6 @@ class PipelineConfig(BaseModel):
     def lane_block(self) -> str:
         """Bus name of the block with the health of the lane."""
         return f"{self.name}.lane"
-
-
-class OutputConfig(BaseModel):
-    """A verdict that is written back to a PLC, with the handshake that lets the PLC fall safe."""
-
-    model_config = STRICT
-
-    name: Name = Field(description="Name; its state is the block `<name>.authority`.")
-    device: Name = Field(description="Device that gets the verdict.")
-    kind: Literal["mailbox"] = Field(
-        default="mailbox", description="`mailbox`: one write of heartbeat, authority, verdict and sequence."
-    )
-    db: Annotated[str, StringConstraints(pattern=r"^DB[0-9]{1,5}$")] = Field(
-        description="Data block that is the mailbox; nothing else may write it."
-    )
-    pipeline: Name = Field(description="Pipeline whose verdict is written.")
-    heartbeat_ms: Annotated[int, Field(ge=10, le=10_000)] = Field(
-        default=100, description="Period of the heartbeat; at most a fifth of the PLC's time-out."
-    )
-    plc_timeout_ms: Annotated[int, Field(ge=50, le=60_000)] = Field(
-        default=500, description="Time after which the PLC falls safe without a heartbeat; as set in the PLC."
-    )
-    acknowledge: Reference | None = Field(
-        default=None, description="Writable BOOL whose rising edge lets the PLC trust the verdict again."
-    )
-    plc_trusts: Reference | None = Field(
-        default=None, description="BOOL by which the PLC says that it uses the verdict."
-    )
-    ack_required: Reference | None = Field(
-        default=None, description="BOOL by which the PLC says that it waits for an acknowledge."
-    )
-    plc_heartbeat: Reference | None = Field(
-        default=None, description="Counter by which the PLC shows that it runs."
-    )
-    echo_heartbeat: Reference | None = Field(
-        default=None, description="Counter in which the PLC gives our heartbeat back."
-    )
-    grant: Reference | None = Field(
-        default=None,
-        description="BOOL by which the PLC grants authority; without it authority is always granted.",
-    )
-
-    @property
-    def authority_block(self) -> str:
-        """Bus name of the block with the output's authority state."""
-        return f"{self.name}.authority"
 
 
 class TemplateConfig(BaseModel):

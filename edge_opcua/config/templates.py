@@ -13,9 +13,9 @@ from pathlib import Path as FilePath
 from typing import Any, Final
 
 from edge_opcua.config.cells import Sheet, SheetRow, split_sheet
+from edge_opcua.config.fields import NAME_PATTERN
 from edge_opcua.config.locate import Path
 from edge_opcua.config.problem import Problem, quoted
-from edge_opcua.config.schema import NAME_PATTERN
 from edge_opcua.config.sheettext import sheet_text
 from edge_opcua.config.syntax import UnreadableError, read_bytes
 

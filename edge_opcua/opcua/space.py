@@ -21,11 +21,11 @@ import numpy as np
 from asyncua import ua
 from asyncua.server.address_space import AttributeValue
 
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.schema import (
     CaptureConfig,
     DeviceConfig,
     EdgeConfig,
-    OutputConfig,
     PipelineConfig,
     public_url,
 )

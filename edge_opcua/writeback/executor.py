@@ -15,7 +15,8 @@ from typing import Final, Protocol
 
 import structlog
 
-from edge_opcua.config.schema import DeviceConfig, EdgeConfig, OutputConfig
+from edge_opcua.config.outputs import OutputConfig
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.bus import BlockReader, BlockWriter, Bus
 from edge_opcua.core.clock import Clock
@@ -292,7 +293,9 @@ class Executor:
         """
         self._releasing = True
         mailbox = released(self._authority, self._limits)
-        outcome = await self._target.write_bytes(self._output.db, 0, mailbox.pack(), timeout_s=deadline_s)
+        outcome = await self._target.write_bytes(
+            self._output.db or "", 0, mailbox.pack(), timeout_s=deadline_s
+        )
         arrived = is_good(outcome.status)
         log = _log.info if arrived else _log.warning
         log("authority.released", output=self.name, arrived=arrived, reason=outcome.reason)
@@ -314,7 +317,7 @@ class Executor:
 
     async def _write(self, payload: bytes) -> WriteOutcome:
         timeout_s = self._limits.plc_timeout_ns / 1e9
-        outcome = await self._target.write_bytes(self._output.db, 0, payload, timeout_s=timeout_s)
+        outcome = await self._target.write_bytes(self._output.db or "", 0, payload, timeout_s=timeout_s)
         if is_good(outcome.status):
             self._writes += 1
             self._failures = 0

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_opcua.config.difference import HOT, difference, lines, same_device
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.schema import (
     DeviceConfig,
     EdgeConfig,
     GroupConfig,
     OpcuaConfig,
-    OutputConfig,
     PipelineConfig,
     SiteConfig,
 )

@@ -14,9 +14,9 @@ from typing import Any, Final
 from edge_opcua.app.command.inittext import configuration_text, table_text
 from edge_opcua.app.command.look import Looked, look, printable, prober_at
 from edge_opcua.app.command.tell import WRONG_USE, complain, say
+from edge_opcua.config.fields import NAME_PATTERN
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text
-from edge_opcua.config.schema import NAME_PATTERN
 from edge_opcua.config.tags import TAG_PATTERN
 from edge_opcua.core.logs import silenced
 from edge_opcua.core.ports import DriverPlugin
