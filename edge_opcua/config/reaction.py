@@ -1,0 +1,96 @@
+"""How long an output may take from a fault to its fail-safe value: its times, and the worst case of each fault.
+
+The executor and `check` use the same times, so that what is promised is what is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from edge_opcua.config.outputs import OutputConfig
+from edge_opcua.config.schema import EdgeConfig
+
+TICK_MS: Final = 25
+"""Longest time between two decisions of an output."""
+
+_LANE_BEATS_MS: Final = 200  # four ticks of a lane
+_POLLS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When silence becomes a fault, ms.
+
+    Args:
+        heartbeat_ms: Period of the heartbeat.
+        plc_timeout_ms: Time after which the PLC distrusts us.
+        lane_ms: Silence of the lane.
+        input_ms: Silence of the device that the pipeline's capture comes from.
+        control_ms: Age at which the PLC's own words say nothing any more.
+        lag_ms: Time between two decisions after which we do not trust ourselves: frozen, or suspended.
+        write_ms: Deadline of one write.
+    """
+
+    heartbeat_ms: float
+    plc_timeout_ms: float
+    lane_ms: float
+    input_ms: float
+    control_ms: float
+    lag_ms: float
+    write_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """The worst case of one fault.
+
+    Args:
+        fault: What fails, in words.
+        parts: What the time is made of: name and ms, in order.
+    """
+
+    fault: str
+    parts: tuple[tuple[str, float], ...]
+
+    @property
+    def total_ms(self) -> float:
+        """From the fault to the PLC's fail-safe value, ms."""
+        return sum(ms for _, ms in self.parts)
+
+
+def times_of(config: EdgeConfig, output: OutputConfig) -> Times:
+    """Return the times of an output."""
+    source, capture = config.capture(config.pipeline(output.pipeline).capture)
+    target = config.device(output.device)
+    timeout_ms = float(output.plc_timeout_ms)
+    poll_ms = output.interface.poll_ms if output.interface is not None else 0
+    return Times(
+        heartbeat_ms=float(output.heartbeat_ms),
+        plc_timeout_ms=timeout_ms,
+        # Sooner than the PLC's own time-out, so that the PLC hears the reason before it gives us up.
+        lane_ms=max(_LANE_BEATS_MS, timeout_ms - 2 * output.heartbeat_ms),
+        input_ms=max(timeout_ms, float(source.timeout_ms), _POLLS * capture.poll_ms),
+        control_ms=max(timeout_ms, _POLLS * poll_ms),
+        lag_ms=max(timeout_ms / 2, 4 * TICK_MS),
+        write_ms=min(timeout_ms, float(target.timeout_ms)),
+    )
+
+
+def reactions(config: EdgeConfig, output: OutputConfig) -> tuple[Reaction, ...]:
+    """Return the worst case of each kind of fault, as the PLC sees it."""
+    times = times_of(config, output)
+    pipeline = config.pipeline(output.pipeline)
+    hold = (("hold", 1000 * output.hold_s),) if output.hold_s else ()
+    scan = ("PLC scan", output.plc_scan_ms)
+    act = (("decide", float(TICK_MS)), ("write", times.write_ms), scan)
+    silent = ("PLC time-out", times.plc_timeout_ms)
+    return (
+        # The last heartbeat is seen a scan after it was written, and the time-out acts in the scan after it.
+        Reaction("edge or network dead", (("PLC scan", output.plc_scan_ms), silent, scan)),
+        Reaction("lane frozen", (("silence", times.lane_ms), *act)),
+        Reaction("result late", (("deadline", float(pipeline.deadline_ms)), *hold, *act)),
+        Reaction("input lost", (("silence", times.input_ms), *hold, *act)),
+        Reaction("authority revoked by the PLC", (scan,)),
+        Reaction("taken by an operator", act),
+    )
