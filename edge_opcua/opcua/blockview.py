@@ -138,7 +138,7 @@ class BlockView:
         return differing
 
 
-async def refresh(view: BlockView, counts: FeedCounts, *, assess: bool) -> bool:
+def refresh(view: BlockView, counts: FeedCounts, *, assess: bool) -> bool:
     """Show the newest batch of a block, the latest wins, and notify what changed.
 
     Returns:

@@ -90,7 +90,7 @@ class Feed:
             *(each.view.reader for each in self._links),
         ]
 
-    async def follow(self, has_moved: Callable[[str], bool]) -> None:
+    def follow(self, has_moved: Callable[[str], bool]) -> None:
         """Feed what the address space shows now; what has not moved goes on as if nothing had happened.
 
         Args:
@@ -102,7 +102,7 @@ class Feed:
         self.counts.notified += sum(each.handed for each in goes)
         self._look({each.reader.spec.name: each for each in stays})
         known = set(map(id, before))
-        await self._start({each.reader.spec.name for each in self._every() if id(each) not in known})
+        self._start({each.reader.spec.name for each in self._every() if id(each) not in known})
 
     def _every(self) -> Iterator[BlockView | TagFeed]:
         yield from self._tags
@@ -125,11 +125,11 @@ class Feed:
             or any(link.view.is_watched for link in self._links)
         )
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Show what the bus holds now; results from before are shown, but are no events."""
-        await self._start({each.reader.spec.name for each in self._every()})
+        self._start({each.reader.spec.name for each in self._every()})
 
-    async def _start(self, blocks: Collection[str]) -> None:
+    def _start(self, blocks: Collection[str]) -> None:
         for each in self._every():
             if each.reader.spec.name not in blocks:
                 continue
@@ -143,9 +143,9 @@ class Feed:
                 notify_all(each, changed, self.counts)
         for inference in self._inferences:
             if inference.view.reader.spec.name in blocks:
-                await inference.start()
-        await self._follow_links(assess=True)
-        await self._show_health()
+                inference.start()
+        self._follow_links(assess=True)
+        self._show_health()
 
     async def tick(self) -> None:
         """Take over what is new; every :data:`ASSESS_NS`, look at the age of what is not."""
@@ -156,17 +156,36 @@ class Feed:
         elif not any(reader.behind for reader in self._readers):
             return
         await self._take_tags(assess=assess)
-        for view in self._blocks:
-            await refresh(view, self.counts, assess=assess)
-        for inference in self._inferences:
-            await inference.tick(assess=assess)
-        await self._follow_links(assess=assess)
+        self._take_others(assess=assess)
 
-    def take_tags(self) -> None:
-        """Take over what is new of the tags, right before it is published or read: it waits for no tick."""
+    def tick_along(self) -> bool:
+        """Do what a tick does, if no more than a turn of tags is new; returns whether it did.
+
+        Otherwise what fits in a turn was taken, and the rest is for a tick.
+        """
+        if not self.take_tags():
+            return False
+        self._assess_at_ns = self._clock.monotonic_ns() + ASSESS_NS
+        self._take_others(assess=True)
+        return True
+
+    def _take_others(self, *, assess: bool) -> None:
+        """Take over what is new of all that are no tags."""
+        for view in self._blocks:
+            refresh(view, self.counts, assess=assess)
+        for inference in self._inferences:
+            inference.tick(assess=assess)
+        self._follow_links(assess=assess)
+
+    def take_tags(self) -> bool:
+        """Take over what is new of the tags, right before it is published or read: it waits for no tick.
+
+        Returns:
+            Whether that was all; what is more than a turn, or has just been taken, is left to the next time.
+        """
         now_ns = self._clock.monotonic_ns()
         if now_ns - self._taken_ns < FRESH_NS:
-            return
+            return False
         self._taken_ns = now_ns
         assess = now_ns >= self._assess_tags_ns
         if assess:
@@ -176,7 +195,8 @@ class Feed:
             if assess or tags.behind:
                 rows += tags.tick(assess=assess)
                 if rows >= TURN_ROWS:
-                    return
+                    return False
+        return True
 
     async def _take_tags(self, *, assess: bool) -> None:
         """Take over what is on the bus now; others have their turn meanwhile, above all publishing."""
@@ -191,12 +211,12 @@ class Feed:
                 await asyncio.sleep(0)
                 rows = 0
 
-    async def _follow_links(self, *, assess: bool) -> None:
-        changed = [await link.tick(assess=assess) for link in self._links]
+    def _follow_links(self, *, assess: bool) -> None:
+        changed = [link.tick(assess=assess) for link in self._links]
         if any(changed):
-            await self._show_health()
+            self._show_health()
 
-    async def _show_health(self) -> None:
+    def _show_health(self) -> None:
         healths = [link.health for link in self._links]
         if healths:
-            await assign_now(self._space.machine_health, worst(healths), ua.VariantType.Int32, self._clock)
+            assign_now(self._space.machine_health, worst(healths), ua.VariantType.Int32, self._clock)

@@ -44,14 +44,14 @@ class LinkFeed:
         self._state = ""
         self.health = CHECK_FUNCTION
 
-    async def tick(self, *, assess: bool) -> bool:
+    def tick(self, *, assess: bool) -> bool:
         """Show what is new; returns whether anything was."""
-        changed = await refresh(self.view, self._counts, assess=assess)
+        changed = refresh(self.view, self._counts, assess=assess)
         if changed or self._usable is None:
-            await self._follow()
+            self._follow()
         return changed
 
-    async def _follow(self) -> None:
+    def _follow(self) -> None:
         state, error = self._link()
         usable = state in _USABLE
         worth_telling = usable != self._usable and not (self._usable is None and state in _NOT_YET)
@@ -62,7 +62,7 @@ class LinkFeed:
             self._usable = usable
         self._state = state
         self.health = self._health(state, usable=usable)
-        await assign_now(self._nodes.health, self.health, ua.VariantType.Int32, self._clock)
+        assign_now(self._nodes.health, self.health, ua.VariantType.Int32, self._clock)
 
     def _link(self) -> tuple[str, str]:
         batch = self.view.batch

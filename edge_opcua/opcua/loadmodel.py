@@ -97,17 +97,17 @@ class ModelRepositoryNode:
         """Show the versions that there are; what is not named any more becomes ``Retired``."""
         if not self._has_begun:  # that there was no job yet is known: nothing to wait for
             self._has_begun = True
-            await self._show_job(Job("", "", 0, "", 0))
+            self._show_job(Job("", "", 0, "", 0))
         now = {model.key: model for model in models}
         for key, model in self._models.items():
             if key not in now:
-                await self._set_state(model.name, model.version, "Retired")
+                self._set_state(model.name, model.version, "Retired")
         for key, model in now.items():
             if key not in self._space.model_nodes:
                 self._builder.model(self._space, model)
                 self._changes.added(self._space.model_nodes[key], self._space.models)
             else:
-                await self._set_state(model.name, model.version, model.state)
+                self._set_state(model.name, model.version, model.state)
         self._models = now
         await self._changes.tell()
 
@@ -137,12 +137,12 @@ class ModelRepositoryNode:
 
     async def on_job(self, job: Job) -> None:
         """Show the progress of a job, and tell it to everybody."""
-        await self._show_job(job)
+        self._show_job(job)
         if job.done:
-            await self._activate(job.name, job.version)
+            self._activate(job.name, job.version)
         await self._emit(job_event(job, self._space.models, utc(self._clock.utc_ns())))
 
-    async def _show_job(self, job: Job) -> None:
+    def _show_job(self, job: Job) -> None:
         kinds = ua.VariantType
         for member, value, kind in (
             ("JobId", job.job_id, kinds.String),
@@ -152,15 +152,15 @@ class ModelRepositoryNode:
             ("Percent", job.percent, kinds.UInt16),
             ("Reason", job.reason, kinds.String),
         ):
-            await assign(self._space.job[member], self._value(ua.Variant(value, kind)))
+            assign(self._space.job[member], self._value(ua.Variant(value, kind)))
 
-    async def _activate(self, name: str, version: int) -> None:
+    def _activate(self, name: str, version: int) -> None:
         for other in [key for key in self._space.model_nodes if key[0] == name]:
-            await self._set_state(*other, "Active" if other[1] == version else "Available")
+            self._set_state(*other, "Active" if other[1] == version else "Available")
 
-    async def _set_state(self, name: str, version: int, state: str) -> None:
+    def _set_state(self, name: str, version: int, state: str) -> None:
         slot = self._maker.slot(f"{Names.model(name, version)}.State")
-        await assign(slot, self._value(ua.Variant(state, ua.VariantType.String)))
+        assign(slot, self._value(ua.Variant(state, ua.VariantType.String)))
 
     def _value(self, variant: ua.Variant) -> ua.DataValue:
         now = utc(self._clock.utc_ns())

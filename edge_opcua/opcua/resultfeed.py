@@ -49,33 +49,33 @@ class InferenceFeed:
         self._model_nodes = space.model_nodes
         self._events = ResultEvents(view.reader.spec, nodes.pipeline, nodes.node)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Show the counters and the last result's model."""
         for counter in (self._nodes.published, self._nodes.lost):
-            await self._assign(counter, 0, ua.VariantType.UInt64)
-        await self.describe()
+            self._assign(counter, 0, ua.VariantType.UInt64)
+        self.describe()
 
-    async def tick(self, *, assess: bool) -> None:
+    def tick(self, *, assess: bool) -> None:
         """Hand out every new result, in order: values one by one, then the events of all of them at once."""
         events: list[ResultEvent] = []
         for batch in self.view.reader.poll():
             publish_ms = (self._clock.monotonic_ns() - batch.stamp_ns) / 1e6
             changed = list(self.view.take(batch))
-            await self.describe()
+            self.describe()
             notify_all(self.view, changed, self._counts)
-            await self._assign(self._nodes.latency_publish, publish_ms, ua.VariantType.Double)
+            self._assign(self._nodes.latency_publish, publish_ms, ua.VariantType.Double)
             events.append(self._events.event(batch, self.view.status, self._context(publish_ms)))
             self._published += 1
             self._counts.results += 1
-            await self._assign(self._nodes.published, self._published, ua.VariantType.UInt64)
+            self._assign(self._nodes.published, self._published, ua.VariantType.UInt64)
         if events:
             self._emit(events)
         elif assess:
             notify_all(self.view, self.view.reassess(), self._counts)
         if self.view.reader.lost > self._lost:
-            await self._count_lost()
+            self._count_lost()
 
-    async def describe(self) -> None:
+    def describe(self) -> None:
         """Show what is known of the model that made the present result."""
         if self.view.batch is None:
             return
@@ -86,18 +86,18 @@ class InferenceFeed:
             return
         self._known_model, self._names = key, names
         self._model_ref = self._model_nodes.get(key, ua.NodeId())
-        await self._assign(self._nodes.names, list(names), ua.VariantType.String)
-        await self._assign(self._nodes.model_ref, self._model_ref, ua.VariantType.NodeId)
+        self._assign(self._nodes.names, list(names), ua.VariantType.String)
+        self._assign(self._nodes.model_ref, self._model_ref, ua.VariantType.NodeId)
 
     def _context(self, publish_ms: float) -> ResultContext:
         return ResultContext(self._names, self._model_ref, publish_ms)
 
-    async def _count_lost(self) -> None:
+    def _count_lost(self) -> None:
         lost = self.view.reader.lost
         _log.warning("results.lost", pipeline=self._nodes.pipeline, lost=lost - self._lost)
         self._counts.lost += lost - self._lost
         self._lost = lost
-        await self._assign(self._nodes.lost, lost, ua.VariantType.UInt64)
+        self._assign(self._nodes.lost, lost, ua.VariantType.UInt64)
 
-    async def _assign(self, slot: AttributeValue, value: Any, kind: ua.VariantType) -> None:
-        await assign_now(slot, value, kind, self._clock)
+    def _assign(self, slot: AttributeValue, value: Any, kind: ua.VariantType) -> None:
+        assign_now(slot, value, kind, self._clock)

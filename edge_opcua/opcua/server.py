@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -38,6 +38,7 @@ from edge_opcua.opcua.standard.roles import install_roles
 from edge_opcua.opcua.standard.serverobject import ServerObject
 from edge_opcua.opcua.standard.variables import Variables
 from edge_opcua.opcua.tags.setpoints import Setpoints
+from edge_opcua.opcua.ticks import Ticks
 from edge_opcua.opcua.writes import SetpointWrites, Write, no_writes
 from edge_opcua.security.pki import Pki
 from edge_opcua.security.users import role_names
@@ -47,10 +48,6 @@ _log = structlog.get_logger(__name__)
 PRODUCT: Final = "edge_opcua"
 PRODUCT_URI: Final = "http://edge-opcua.org/"
 MANUFACTURER: Final = "edge_opcua project"
-# To wake up costs more than what there is to do then. Tags are taken when they are published or read; as
-# long as nobody waits for anything else, a tick has this long.
-IDLE_TICK_S: Final = 0.1
-LOOK_S: Final = 0.2
 
 
 class PlantServer:
@@ -104,6 +101,7 @@ class PlantServer:
         self._server: SecureServer | None = None
         self._repository: ModelRepositoryNode | None = None
         self._feed: Feed | None = None
+        self._ticks: Ticks | None = None
         self._object: ServerObject | None = None
         self._certificates: CertificateWatch | None = None
         self._push: PushManagement | None = None
@@ -209,7 +207,7 @@ class PlantServer:
         core.attribute_service.reading.forget()
         self._aliases.use(PlantAliases(core.aspace, config), self._clock)
         self._watch.watch(config, self._bus)
-        await self._feed.follow(has_moved)
+        self._feed.follow(has_moved)
         core.subscription_service.follow_nodes()
         await self._changes.tell()
 
@@ -273,8 +271,10 @@ class PlantServer:
         await self._push.install()
         self._feed = Feed(self._bus, space, server.emit_all, repository.find, self._clock)
         self._repository = repository
-        await self._feed.start()
-        core.subscription_service.before_publishing(self._feed.take_tags)
+        self._feed.start()
+        waited_for = partial(_is_awaited, server, self._feed)
+        self._ticks = Ticks(self._feed, self._config.opcua.publish_ms / 1000, waited_for, self._clock)
+        core.subscription_service.before_publishing(self._ticks.before_publishing)
         core.attribute_service.before_reading(self._feed.take_tags)
 
     def _connect(self, server: SecureServer, space: PlantSpace, repository: ModelRepositoryNode) -> None:
@@ -307,31 +307,16 @@ class PlantServer:
     async def _serve(self, stopping: asyncio.Event) -> None:
         assert self._object is not None, "made by _prepare"
         assert self._certificates is not None, "made by _prepare"
+        assert self._ticks is not None, "made by _prepare"
         async with asyncio.TaskGroup() as tasks:
             auditing = tasks.create_task(self._object.audit.run(), name="opcua.audit")
             watching = tasks.create_task(self._certificates.run(), name="opcua.certificates")
-            ticking = tasks.create_task(self._tick(), name="opcua.ticks")
+            ticking = tasks.create_task(self._ticks.run(), name="opcua.ticks")
             await stopping.wait()
             ticking.cancel()
             self.say_farewell()
             auditing.cancel()
             watching.cancel()
-
-    async def _tick(self) -> None:
-        assert self._feed is not None, "made by _prepare"
-        tick_s = self._config.opcua.publish_ms / 1000
-        looked_s, period_s = -math.inf, tick_s
-        while True:
-            started_s = self._clock.monotonic_s()
-            await self._feed.tick()
-            if started_s - looked_s >= LOOK_S:
-                looked_s = started_s
-                period_s = tick_s if self._is_awaited(self._feed) else max(tick_s, IDLE_TICK_S)
-            await self._clock.sleep(max(0.001, period_s - (self._clock.monotonic_s() - started_s)))
-
-    def _is_awaited(self, feed: Feed) -> bool:
-        """Whether anybody waits for what only ticks bring: events, and values that are no columns."""
-        return feed.is_watched or len(self._running().iserver.subscription_service.monitoring.audience) > 0
 
     def _running(self) -> SecureServer:
         if self._server is None:
@@ -343,6 +328,11 @@ def access_of(config: EdgeConfig) -> Access:
     """Return who may do what: the defaults, and what the configuration changes."""
     rules = [rule(one.nodes, one.role, one.permissions) for one in config.opcua.access]
     return Access(rules, namespace=int(Namespace.PLANT))
+
+
+def _is_awaited(server: SecureServer, feed: Feed) -> bool:
+    """Whether anybody waits for what only ticks bring: events, and values that are no columns."""
+    return feed.is_watched or len(server.iserver.subscription_service.monitoring.audience) > 0
 
 
 def _has_job(space: PlantSpace, act: Act) -> bool:

@@ -29,7 +29,7 @@ def notify(slot: AttributeValue, value: ua.DataValue) -> None:
             _log.error("notify.failed", error=repr(exc), exc_info=exc)
 
 
-async def assign(slot: AttributeValue, value: ua.DataValue) -> None:
+def assign(slot: AttributeValue, value: ua.DataValue) -> None:
     """Set a variable that no row of the bus feeds."""
     before = slot.value
     slot.value = value
@@ -37,10 +37,10 @@ async def assign(slot: AttributeValue, value: ua.DataValue) -> None:
         notify(slot, value)
 
 
-async def assign_now(slot: AttributeValue, value: Any, kind: ua.VariantType, clock: Clock) -> None:
+def assign_now(slot: AttributeValue, value: Any, kind: ua.VariantType, clock: Clock) -> None:
     """Set a variable that is worked out here, if it changed."""
     variant = ua.Variant(value, kind)
     if slot.value is not None and slot.value.Value == variant and slot.value.StatusCode.is_good():
         return
     now = utc(clock.utc_ns())
-    await assign(slot, SharedDataValue(variant, ua.StatusCode(ua.UInt32(GOOD)), now, now))
+    assign(slot, SharedDataValue(variant, ua.StatusCode(ua.UInt32(GOOD)), now, now))

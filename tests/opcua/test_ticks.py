@@ -1,13 +1,17 @@
-"""When the server takes what is new from the bus: here ticks are ten seconds apart, so they bring nothing."""
+"""When the server takes what is new from the bus: of plants here, ticks are ten seconds apart."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from asyncua import Client, ua
 
 from edge_opcua.opcua.namespaces import plant_id
+from edge_opcua.opcua.ticks import Ticks
+from edge_opcua.testing import ManualClock
 from tests.opcua.plant import Plant, Watcher, configuration, prepare, running, until
 
 TICK_MS = 10_000
@@ -29,9 +33,9 @@ async def client(plant: Plant) -> AsyncIterator[Client]:
 
 
 def is_watched(plant: Plant) -> bool:
-    feed = plant.server._feed
-    assert feed is not None
-    return plant.server._is_awaited(feed)
+    ticks = plant.server._ticks
+    assert ticks is not None
+    return ticks._is_awaited()
 
 
 async def test_what_is_read_is_what_was_published_a_moment_ago(plant: Plant, client: Client) -> None:
@@ -82,3 +86,78 @@ async def test_events_and_single_values_are_waited_for(plant: Plant, client: Cli
     await subscription.unsubscribe(score)
     assert not is_watched(plant)
     await subscription.delete()
+
+
+class Looked:
+    """A feed that notes when it is looked at, and how."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.seen: list[tuple[str, float]] = []
+        self.is_little = True
+        self._clock = clock
+
+    def note(self, what: str) -> None:
+        self.seen.append((what, round(self._clock.monotonic_s(), 6)))
+
+    async def tick(self) -> None:
+        self.note("tick")
+
+    def take_tags(self) -> bool:
+        self.note("tags")
+        return True
+
+    def tick_along(self) -> bool:
+        self.note("along")
+        return self.is_little
+
+
+@asynccontextmanager
+async def ticking(*, awaited: bool) -> AsyncIterator[tuple[ManualClock, Looked, Ticks]]:
+    """Ticks 20 ms apart while somebody waits, and the first of them."""
+    clock = ManualClock(monotonic_s=0)
+    feed = Looked(clock)
+    ticks = Ticks(feed, 0.02, lambda: awaited, clock)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(ticks.run())
+        await clock.advance(0)
+        assert feed.seen == [("tick", 0.0)]
+        feed.seen.clear()
+        yield clock, feed, ticks
+        running.cancel()
+    assert clock.sleepers == 0
+
+
+async def test_without_publishing_ticks_are_as_far_apart_as_somebody_waits() -> None:
+    async with ticking(awaited=False) as (clock, feed, _):
+        await clock.advance(0.35)
+        assert feed.seen == [("tick", 0.1), ("tick", 0.2), ("tick", 0.3)]
+    async with ticking(awaited=True) as (clock, feed, _):
+        await clock.advance(0.05)
+        assert feed.seen == [("tick", 0.02), ("tick", 0.04)]
+
+
+async def test_publishing_does_the_next_tick_along_the_way() -> None:
+    async with ticking(awaited=False) as (clock, feed, ticks):
+        for _ in range(4):
+            await clock.advance(0.0499)
+            ticks.before_publishing()
+        assert feed.seen == [("tags", 0.0499), ("along", 0.0998), ("tags", 0.1497), ("along", 0.1996)]
+        feed.seen.clear()
+        await clock.advance(0.15)  # nothing is published any more
+        assert feed.seen == [("tick", 0.2996)]
+
+
+async def test_what_is_more_than_a_turn_is_left_to_a_tick() -> None:
+    async with ticking(awaited=False) as (clock, feed, ticks):
+        feed.is_little = False
+        await clock.advance(0.09)
+        ticks.before_publishing()
+        await clock.advance(0.02)
+        assert feed.seen == [("along", 0.09), ("tick", 0.1)]
+
+
+async def test_nothing_is_looked_at_along_the_way_before_the_first_tick() -> None:
+    clock = ManualClock()
+    feed = Looked(clock)
+    Ticks(feed, 0.02, lambda: False, clock).before_publishing()
+    assert [what for what, _ in feed.seen] == ["tags"]

@@ -56,7 +56,7 @@ class ModelChanges:
     async def begin(self, *nodes: ua.NodeId) -> None:
         """Give nodes their first NodeVersion: what was below them before a restart may be another thing."""
         for node in nodes:
-            await self._set_version(node, self._clock.utc_ns())
+            self._set_version(node, self._clock.utc_ns())
 
     def added(self, node: ua.NodeId, parent: ua.NodeId) -> None:
         """Note that there is a new node below another one."""
@@ -76,7 +76,7 @@ class ModelChanges:
             return
         now_ns = self._clock.utc_ns()
         for node in verbs:
-            await self._set_version(node, now_ns)
+            self._set_version(node, now_ns)
         changes = [
             ua.ModelChangeStructureDataType(node, types.get(node, ua.NodeId()), verb)
             for node, verb in verbs.items()
@@ -97,12 +97,12 @@ class ModelChanges:
         if kind is not None:
             self._types[node] = kind.NodeId
 
-    async def _set_version(self, node: ua.NodeId, now_ns: int) -> None:
+    def _set_version(self, node: ua.NodeId, now_ns: int) -> None:
         slot = self._version(node)
         if slot is not None:
             now = utc(now_ns)
             version = ua.Variant(str(now_ns), ua.VariantType.String)
-            await assign(slot, SharedDataValue(version, ua.StatusCode(ua.UInt32(GOOD)), now, now))
+            assign(slot, SharedDataValue(version, ua.StatusCode(ua.UInt32(GOOD)), now, now))
 
     def _version(self, node: ua.NodeId) -> AttributeValue | None:
         for ref in self._targets(node, _PROPERTY):

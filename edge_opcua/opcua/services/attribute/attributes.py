@@ -93,7 +93,7 @@ class Attributes(AttributeService):
         self._clock = clock or SystemClock()
         self._writing = Writing(aspace, access, limits, clock=self._clock, audit=audit)
         self.reading = Reading(aspace.tags, access, limits, self._clock, self._read_one)
-        self._refresh: Callable[[], None] = nothing
+        self._refresh: Callable[[], object] = nothing
         self._personal = Personal(aspace, access, whole_only=self._writing)
 
     def services(self) -> Mapping[str, Service]:
@@ -113,7 +113,7 @@ class Attributes(AttributeService):
             ),
         }
 
-    def before_reading(self, refresh: Callable[[], None]) -> None:
+    def before_reading(self, refresh: Callable[[], object]) -> None:
         """Call something before each Read: what is new then is what is read."""
         self._refresh = self.reading.refresh = refresh
 

@@ -65,7 +65,7 @@ class Reading:
         self._most = min(most, limits.array_length, limits.unfolded_bytes // _ELEMENT_BYTES)
         self._rights = Rights(access, tags)
         self._layout = Layout(tags)
-        self.refresh: Callable[[], None] = nothing
+        self.refresh: Callable[[], object] = nothing
         self.plans: PlanStore[AnyPlan] = PlanStore(limits.plan_bytes)
 
     def raw(self, caller: Caller, whole: bytes, at: int, reply: Reply) -> bool | Rest[Any]:
