@@ -1,4 +1,4 @@
-"""How long an output may take from a fault to its fail-safe value: its times, and the worst case of each fault.
+"""How long an output may take from a fault to its fail-safe value: its times, and the worst cases.
 
 The executor and `check` use the same times, so that what is promised is what is done.
 """
