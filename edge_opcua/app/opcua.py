@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from edge_opcua.errors import ConfigError, ModelError
 from edge_opcua.inference.repository import ModelRepository
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.nodesets import read_nodesets
+from edge_opcua.opcua.outputmethods import OutputAct
 from edge_opcua.opcua.seam import ServerSecurity
 from edge_opcua.opcua.server import PlantServer
+from edge_opcua.opcua.writes import ClientWrite
 from edge_opcua.security.pki import Pki, open_pki, own_certificate
 from edge_opcua.security.trust import TrustList
 from edge_opcua.security.trustfiles import TrustFiles
@@ -32,6 +35,7 @@ from edge_opcua.security.users import UserStore
 
 POLL_S = 4.0  # a slow device has to be asked only once
 WRITE_S = 3.0
+ACT_S = 3.0
 LOAD_S = 2.0
 FILES_S = 30.0
 RECORDS = "records"
@@ -138,6 +142,8 @@ class _Service:
             security=security,
             nodesets=await self._files.call(read_nodesets, self._official(), timeout_s=FILES_S),
             write=self._write,
+            act=self._act,
+            writer_gone=self._writer_gone,
             load_model=self._load_model,
             poll=self._poll,
             models=models,
@@ -188,9 +194,16 @@ class _Service:
             self._child.control.notify(SUPERVISOR, "listening", body)
             self._pki = await self._server.certificate_changed()
 
-    async def _write(self, tag: str, value: Any, user: str) -> Reply:
-        body = {"tag": tag, "value": value, "user": user}
-        return await self._child.control.request("io", "write", body, timeout_s=WRITE_S)
+    async def _write(self, write: ClientWrite) -> Reply:
+        return await self._child.control.request("io", "write", asdict(write), timeout_s=WRITE_S)
+
+    async def _act(self, act: OutputAct) -> Reply:
+        return await self._child.control.request("io", "output", asdict(act), timeout_s=ACT_S)
+
+    def _writer_gone(self, output: str, user: str, why: str) -> None:
+        """Tell that a program's claim has ended; if nobody hears it, there is no claim any more."""
+        body = asdict(OutputAct(output, "writer_gone", user, why))
+        self._child.control.notify("io", "output", body)
 
     async def _load_model(self, name: str, version: int, sha256: str, user: str) -> Reply:
         body = {"name": name, "version": version, "sha256": sha256, "user": user}

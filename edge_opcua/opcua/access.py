@@ -42,7 +42,7 @@ class Kind(Enum):
 
     PLAIN = "plain"
     SETPOINT = "set-point"
-    ACKNOWLEDGE = "acknowledge"
+    OUTPUT = "method of an output"
     DEMAND = "poll on demand"
     MODEL = "model method"
     OWN = "method on one's own session"
@@ -65,10 +65,11 @@ def _table(extra: Mapping[Role, ua.PermissionType] | None = None) -> dict[Role, 
 _AUDITORS: Final = frozenset({Role.SECURITY_ADMIN, Role.CONFIGURE_ADMIN, Role.SUPERVISOR})
 _CALL: Final = Permission.Call
 _WRITE: Final = Permission.Write
+_WRITE_BIT: Final = int(Permission.Write)
 DEFAULTS: Final[Mapping[Kind, Table]] = {
     Kind.PLAIN: _table(),
     Kind.SETPOINT: _table({Role.OPERATOR: _WRITE, Role.SUPERVISOR: _WRITE}),
-    Kind.ACKNOWLEDGE: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
+    Kind.OUTPUT: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
     Kind.DEMAND: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
     Kind.MODEL: _table({Role.ENGINEER: _CALL, Role.CONFIGURE_ADMIN: _CALL}),
     Kind.OWN: _table(dict.fromkeys(Role, _CALL)),
@@ -186,6 +187,8 @@ class Access:
         self._tag_tables: list[Table] = []
         self._code_of_table: dict[int, int] = {}
         self._sums: dict[tuple[int, frozenset[Role]], int] = {}
+        # By number of the tag; those that are not in here anybody may write who has the permission.
+        self._reserved: Mapping[int, Callable[[frozenset[Role]], bool]] = {}
 
     def mark(self, kind: Kind, nodes: Iterable[ua.NodeId]) -> None:
         """Say what some nodes are for; done while the address space is built."""
@@ -203,6 +206,15 @@ class Access:
         self.changes += 1
         self._tags, self._virtual = tags, virtual
         self._tag_codes = array("i")  # a tag may have become one that clients may write
+
+    def reserve(self, tags: Mapping[int, Callable[[frozenset[Role]], bool]]) -> None:
+        """Say who of those with the permission may write some tags; what was said before is forgotten.
+
+        Args:
+            tags: By number of the tag: whether somebody with these roles may, if he has the permission.
+        """
+        self.changes += 1
+        self._reserved = dict(tags)
 
     def kind(self, node: ua.NodeId) -> Kind:
         """Return what a node is for."""
@@ -270,7 +282,13 @@ class Access:
         Asked for every node of every request; the operators of an ``IntFlag`` take longer than all the rest.
         Ask for nodes that exist only: what was worked out is kept.
         """
-        return self.sum_of(self.table(node), roles)
+        found = self.sum_of(self.table(node), roles)
+        if self._reserved and found & _WRITE_BIT:
+            number = self._tag(node)
+            allowed = None if number is None else self._reserved.get(number)
+            if allowed is not None and not allowed(roles):
+                return found & ~_WRITE_BIT
+        return found
 
     def sum_of(self, table: Table, roles: frozenset[Role]) -> int:
         """Return what these roles together may do by a table of this object, as a plain number."""

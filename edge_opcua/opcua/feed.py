@@ -14,6 +14,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.blockview import BlockView, FeedCounts, notify_all, refresh
 from edge_opcua.opcua.events import Emit
 from edge_opcua.opcua.linkfeed import LinkFeed, worst
+from edge_opcua.opcua.outputfeed import OutputFeed
 from edge_opcua.opcua.plantspace import PlantSpace
 from edge_opcua.opcua.resultfeed import FindModel, InferenceFeed
 from edge_opcua.opcua.slots import assign_now
@@ -48,6 +49,7 @@ class Feed:
         self._taken_ns = 0
         self._inferences: list[InferenceFeed] = []
         self._links: list[LinkFeed] = []
+        self._outputs: list[OutputFeed] = []
         self._blocks: list[BlockView] = []
         self._tags: list[TagFeed] = []
         self._readers: list[BlockReader] = []
@@ -75,6 +77,13 @@ class Feed:
             for nodes in space.devices.values()
             if (view := views.pop(f"{nodes.device}.link", None)) is not None
         ]
+        outputs = {each.view: each for each in self._outputs}
+        self._outputs = []
+        for of_output in space.outputs.values():
+            if (view := views.pop(of_output.block, None)) is not None:
+                feed = outputs.get(view) or OutputFeed(of_output, view, self._emit, clock, self.counts)
+                feed.nodes = of_output
+                self._outputs.append(feed)
         self._blocks = list(views.values())
         self._tags = []
         for block in space.tags.blocks:
@@ -88,6 +97,7 @@ class Feed:
             *(view.reader for view in self._blocks),
             *(each.view.reader for each in self._inferences),
             *(each.view.reader for each in self._links),
+            *(each.view.reader for each in self._outputs),
         ]
 
     def follow(self, has_moved: Callable[[str], bool]) -> None:
@@ -109,6 +119,7 @@ class Feed:
         yield from self._blocks
         yield from (each.view for each in self._inferences)
         yield from (each.view for each in self._links)
+        yield from (each.view for each in self._outputs)
 
     @property
     def notified(self) -> int:
@@ -123,6 +134,7 @@ class Feed:
             or any(view.is_watched for view in self._blocks)
             or any(inference.view.is_watched for inference in self._inferences)
             or any(link.view.is_watched for link in self._links)
+            or any(output.view.is_watched for output in self._outputs)
         )
 
     def start(self) -> None:
@@ -175,6 +187,8 @@ class Feed:
             refresh(view, self.counts, assess=assess)
         for inference in self._inferences:
             inference.tick(assess=assess)
+        for output in self._outputs:
+            output.tick(assess=assess)
         self._follow_links(assess=assess)
 
     def take_tags(self) -> bool:

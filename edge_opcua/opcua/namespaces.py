@@ -80,6 +80,10 @@ class Ids:
     RESULT_EVENT_TYPE: Final = _id(1010, Namespace.INFERENCE)
     JOB_EVENT_TYPE: Final = _id(1011, Namespace.INFERENCE)
     LINK_EVENT_TYPE: Final = _id(1012, Namespace.INFERENCE)
+    OUTPUT_EVENT_TYPE: Final = _id(1013, Namespace.INFERENCE)
+    OUTPUT_FAIL_SAFE_EVENT_TYPE: Final = _id(1014, Namespace.INFERENCE)
+    OUTPUT_ACK_REQUIRED_EVENT_TYPE: Final = _id(1015, Namespace.INFERENCE)
+    OUTPUT_ACTIVE_EVENT_TYPE: Final = _id(1016, Namespace.INFERENCE)
 
 
 class Names:

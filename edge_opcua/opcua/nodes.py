@@ -118,6 +118,24 @@ class NodeMaker:
         self._members(node_id, name, type_id, optional)
         return node_id
 
+    def complete(self, name: str, type_id: ua.NodeId, optional: Collection[str]) -> None:
+        """Give an object that is there exactly these optional members; what it has already stays.
+
+        Args:
+            name: String of its NodeId.
+            type_id: Its ObjectType.
+            optional: BrowseNames of the optional members that it shall have.
+        """
+        for reference, rule in self._declared(type_id):
+            member = f"{name}.{reference.BrowseName.Name}"
+            if rule != _OPTIONAL:
+                continue
+            if reference.BrowseName.Name in optional:
+                if not self.has(member):
+                    self._member(self.node_id(name), member, reference)
+            elif self.has(member):
+                self.remove(member)
+
     def folder(self, parent: ua.NodeId, name: str, *, description: str = "") -> ua.NodeId:
         """Add a FolderType object."""
         return self.instance(parent, name, ua.NodeId(ua.ObjectIds.FolderType), description=description)
@@ -157,6 +175,10 @@ class NodeMaker:
     def has(self, name: str) -> bool:
         """Whether there is a node of this name."""
         return self.node_id(name) in self._aspace
+
+    def members(self, name: str) -> set[ua.NodeId]:
+        """Return a node and all that belongs to it."""
+        return set(self._with_members(self.node_id(name)))
 
     def remove(self, name: str) -> None:
         """Take away a node with all that belongs to it, and every reference to them."""
@@ -252,18 +274,19 @@ class NodeMaker:
     def _members(self, node_id: ua.NodeId, name: str, type_id: ua.NodeId, optional: Collection[str]) -> None:
         """Add what each type of the hierarchy demands, the most derived one first."""
         present: set[str] = set()
+        for reference, rule in self._declared(type_id):
+            browse_name = reference.BrowseName.to_string()
+            wanted = rule == _OPTIONAL and reference.BrowseName.Name in optional
+            if browse_name not in present and (rule == _MANDATORY or wanted):
+                present.add(browse_name)
+                self._member(node_id, f"{name}.{reference.BrowseName.Name}", reference)
+
+    def _declared(self, type_id: ua.NodeId) -> Iterator[tuple[ua.ReferenceDescription, ua.NodeId | None]]:
+        """Yield the members that a type and those above it declare, each with its ModellingRule."""
         for each in self._supertypes(type_id):
-            for reference in self._aspace[each].references:
-                if not reference.IsForward or reference.ReferenceTypeId not in _CHILDREN:
-                    continue
-                browse_name = reference.BrowseName.to_string()
-                if browse_name in present:
-                    continue
-                rule = self._rule_of(reference.NodeId)
-                wanted = rule == _OPTIONAL and reference.BrowseName.Name in optional
-                if rule == _MANDATORY or wanted:
-                    present.add(browse_name)
-                    self._member(node_id, f"{name}.{reference.BrowseName.Name}", reference)
+            for reference in tuple(self._aspace[each].references):
+                if reference.IsForward and reference.ReferenceTypeId in _CHILDREN:
+                    yield reference, self._rule_of(reference.NodeId)
 
     def _member(self, parent: ua.NodeId, name: str, declaration: ua.ReferenceDescription) -> None:
         source = declaration.NodeId

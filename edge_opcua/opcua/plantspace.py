@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from asyncua import ua
 from asyncua.server.address_space import AttributeValue
 
+from edge_opcua.config.tags import TagConfig
 from edge_opcua.opcua.rows import Binding
 from edge_opcua.opcua.tags.table import TagTable
 
@@ -33,6 +35,27 @@ class DeviceNodes:
     health: AttributeValue
 
 
+@dataclass(frozen=True, slots=True)
+class OutputNodes:
+    """What an output shows beside its rows.
+
+    Args:
+        output: Its name.
+        device: Name of the device that it writes to.
+        block: Name of its block.
+        node: Its object, the source of its events.
+        methods: The methods that it has.
+        values: The tags that it writes, by the name of the variable that shows each.
+    """
+
+    output: str
+    device: str
+    block: str
+    node: ua.NodeId
+    methods: tuple[str, ...] = ()
+    values: Mapping[str, TagConfig] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class PlantSpace:
     """Where everything of the machine lies in the address space.
@@ -44,6 +67,7 @@ class PlantSpace:
         bindings: Rows shown by nodes, by block.
         inferences: By pipeline.
         devices: By device.
+        outputs: By output.
         models: Folder of the models, notifier of job events.
         load_model: The method.
         job: Values of LastJob by member.
@@ -56,6 +80,7 @@ class PlantSpace:
     bindings: dict[str, tuple[Binding, ...]] = field(default_factory=dict)
     inferences: dict[str, InferenceNodes] = field(default_factory=dict)
     devices: dict[str, DeviceNodes] = field(default_factory=dict)
+    outputs: dict[str, OutputNodes] = field(default_factory=dict)
     models: ua.NodeId = field(default_factory=ua.NodeId)
     load_model: ua.NodeId = field(default_factory=ua.NodeId)
     job: dict[str, AttributeValue] = field(default_factory=dict)

@@ -100,6 +100,7 @@ class SpaceChanger:
         gone = LiveBlock(_GONE, self._clock)
         gone.status = np.full(1, BAD_NODE_ID_UNKNOWN, np.uint32)
         tags.replace(tuple(self._builder.tag_parts(there)), gone)
+        self._builder.withhold_tags()
         self._aspace.check_tags()
         self._aspace.changes += 1  # what was worked out from references is old
         after = {tags.names[number] for number in tags.order}
@@ -167,12 +168,19 @@ class SpaceChanger:
         folder = plant_id(names.outputs)
         for name in before - after.keys():
             self._remove(names.output(name), folder)
+            del self._space.outputs[name]
         for name, output in after.items():
             if name not in before:
                 self._builder.output(self._space.machine, output, self._space)
                 self._changes.added(plant_id(names.output(name)), folder)
-            elif has_moved(output.authority_block):
-                self._builder.bind_output(output, self._space)
+                continue
+            own = names.output(name)
+            there = self._maker.members(own)
+            self._builder.show_output(output, self._space, has_moved=has_moved(output.authority_block))
+            for fresh in self._maker.members(own) - there:
+                self._changes.added(fresh, plant_id(own))
+            for lost in there - self._maker.members(own):
+                self._changes.removed(lost, plant_id(own))
 
     def _remove(self, name: str, parent: ua.NodeId) -> None:
         if self._maker.has(name):

@@ -91,12 +91,20 @@ LINK_ROWS: Final = {
 }
 AUTHORITY_ROWS: Final = {
     "state": "State",
+    "fault": "Fault",
+    "reason": "Reason",
+    "since_ns": "Since",
+    "writer": "Writer",
+    "granted": "Granted",
+    "ack_required": "AckRequired",
+    "plc_latched": "PlcLatched",
+    "plc_trusts": "PlcTrusts",
     "heartbeat": "Heartbeat",
+    "result_seq": "ResultSeq",
     "writes": "Writes",
     "refused": "Refused",
-    "reason": "Reason",
-    "ack_required": "AckRequired",
-    "plc_trusts": "PlcTrusts",
+    "indeterminate": "Indeterminate",
+    "landed_late": "LandedLate",
 }
 CAPTURE_ROWS: Final = {
     "sequence": "Sequence",
@@ -111,6 +119,7 @@ _CONVERTED: Final[dict[str, tuple[ua.VariantType, Callable[[Any], Any]]]] = {
     "captured_ns": (ua.VariantType.DateTime, _time),
     "last_good_ns": (ua.VariantType.DateTime, _time),
     "ready_ns": (ua.VariantType.DateTime, _time),
+    "since_ns": (ua.VariantType.DateTime, _time),
     "result_id": (ua.VariantType.String, str),
 }
 

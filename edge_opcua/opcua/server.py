@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 
+from edge_opcua.config.outputs import Writer
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock, SystemClock
@@ -20,14 +21,16 @@ from edge_opcua.opcua.feed import Feed
 from edge_opcua.opcua.limits import ServerLimits
 from edge_opcua.opcua.loadmodel import LoadModel, ModelRepositoryNode, no_models
 from edge_opcua.opcua.models import Job, ModelInfo
-from edge_opcua.opcua.namespaces import Namespace, namespace_order
+from edge_opcua.opcua.namespaces import Names, Namespace, namespace_order, plant_id
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
+from edge_opcua.opcua.outputmethods import OutputActs, OutputMethods, no_outputs
+from edge_opcua.opcua.owners import ProgramClaims, WriterGone, nobody_cares, owned_tags, writer_of
 from edge_opcua.opcua.plantspace import PlantSpace
 from edge_opcua.opcua.respace import HasMoved, SpaceChanger
 from edge_opcua.opcua.seam import SecureServer, ServerSecurity
-from edge_opcua.opcua.services.audit import Act
-from edge_opcua.opcua.space import SpaceBuilder
+from edge_opcua.opcua.services.audit import Act, Audit
+from edge_opcua.opcua.space import SpaceBuilder, tag_node_name
 from edge_opcua.opcua.standard.aliases import Aliases, PlantAliases
 from edge_opcua.opcua.standard.audit import Journal, nowhere
 from edge_opcua.opcua.standard.certificates import CertificateWatch
@@ -41,6 +44,7 @@ from edge_opcua.opcua.tags.setpoints import Setpoints
 from edge_opcua.opcua.ticks import Ticks
 from edge_opcua.opcua.writes import SetpointWrites, Write, no_writes
 from edge_opcua.security.pki import Pki
+from edge_opcua.security.roles import Role
 from edge_opcua.security.users import role_names
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +62,9 @@ class PlantServer:
         bus: The tag bus, read only.
         security: Own certificate, trust list, policies.
         nodesets: From ``read_nodesets()``.
-        write: Writes a set-point: tag id, value, who -> what the PLC did.
+        write: Writes a set-point -> what the PLC did.
+        act: Acknowledges an output, grants it authority, takes it … -> what came of it.
+        writer_gone: Told when a program that wrote a tag of an output is gone.
         load_model: Starts a job: name, version, SHA-256, who -> its id under ``job``.
         poll: Polls a group now: device, group, who -> what came of it.
         models: The versions in the repository.
@@ -78,6 +84,8 @@ class PlantServer:
         security: ServerSecurity,
         nodesets: tuple[NodeSet, ...],
         write: Write = no_writes,
+        act: OutputActs = no_outputs,
+        writer_gone: WriterGone = nobody_cares,
         load_model: LoadModel = no_models,
         poll: Poll = no_polls,
         models: Sequence[ModelInfo] = (),
@@ -90,9 +98,13 @@ class PlantServer:
         self._bus = bus
         self._nodesets = nodesets
         self._write = write
+        self._act = act
+        self._claims = ProgramClaims(writer_gone)
         self._load_model = load_model
         self._poll = poll
         self._demand: DemandPolls | None = None
+        self._methods: OutputMethods | None = None
+        self._writes: SetpointWrites | None = None
         self._initial_models = tuple(models)
         self._journal = journal
         self._clock = clock or SystemClock()
@@ -105,6 +117,7 @@ class PlantServer:
         self._object: ServerObject | None = None
         self._certificates: CertificateWatch | None = None
         self._push: PushManagement | None = None
+        self._space: PlantSpace | None = None
         self._changer: SpaceChanger | None = None
         self._changes: ModelChanges | None = None
         self._watch = HealthWatch(config, bus, self._clock)
@@ -202,8 +215,10 @@ class PlantServer:
         with paused():
             self._changer.change(old, config, self._bus.blocks, has_moved)
         assert self._demand is not None, "made before it is ready"
+        assert self._space is not None, "made before it is ready"
         self._demand.bind(config)
         server.access.cover(core.aspace.tags, core.aspace.virtual)
+        self._bind_outputs(server, self._space)
         core.attribute_service.reading.forget()
         self._aliases.use(PlantAliases(core.aspace, config), self._clock)
         self._watch.watch(config, self._bus)
@@ -258,7 +273,7 @@ class PlantServer:
         core = server.iserver
         maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
         builder = SpaceBuilder(core.aspace, maker, self._config, self._bus.blocks, self._clock)
-        space = builder.build(self._initial_models)
+        space = self._space = builder.build(self._initial_models)
         changes = self._changes = ModelChanges(core.aspace, server.emit, self._clock)
         self._changer = SpaceChanger(core.aspace, maker, builder, space, changes, self._clock)
         repository = ModelRepositoryNode(
@@ -284,7 +299,10 @@ class PlantServer:
         core.aspace.add_method_callback(space.load_model, repository.call)
         self._demand = DemandPolls(core.aspace, server.access, self._poll)
         self._demand.bind(self._config)
-        writes = SetpointWrites(Setpoints(space.tags), self._write)
+        writes = self._writes = SetpointWrites(Setpoints(space.tags), self._write, self._claims)
+        methods = OutputMethods(core.aspace, server.access, self._act, Names(self._config.site.machine))
+        self._methods = methods
+        self._bind_outputs(server, space)
         core.attribute_service.set_tag_handler(writes)
         self._aliases = Aliases(core.aspace, server.access, PlantAliases(core.aspace, self._config))
         self._aliases.install(self._clock)
@@ -297,12 +315,28 @@ class PlantServer:
             server,
             self._watch,
             self._journal,
-            journaled_elsewhere=lambda act: writes.was_recorded(act) or _has_job(space, act),
+            journaled_elsewhere=lambda act: (
+                writes.was_recorded(act) or methods.was_recorded(act) or _has_job(space, act)
+            ),
             clock=self._clock,
         )
         self._object.install()
+        core.audit = _both(core.audit, self._claims.hear)
         self._certificates = CertificateWatch(server, self._clock)
         self._push = PushManagement(server, self._certificates, variables, self._clock)
+
+    def _bind_outputs(self, server: SecureServer, space: PlantSpace) -> None:
+        """Let the methods of the outputs work, and reserve the tags that they write."""
+        assert self._methods is not None, "made by _connect"
+        assert self._writes is not None, "made by _connect"
+        self._methods.bind(space.outputs.values())
+        self._writes.owned = owned = owned_tags(self._config)
+        names, reserved = Names(self._config.site.machine), {}
+        for tag, one in owned.items():
+            number = space.tags.number(plant_id(tag_node_name(names, self._config.tag(tag)[1])))
+            if number is not None:
+                reserved[number] = partial(_may_write, one.writers)
+        server.access.reserve(reserved)
 
     async def _serve(self, stopping: asyncio.Event) -> None:
         assert self._object is not None, "made by _prepare"
@@ -328,6 +362,20 @@ def access_of(config: EdgeConfig) -> Access:
     """Return who may do what: the defaults, and what the configuration changes."""
     rules = [rule(one.nodes, one.role, one.permissions) for one in config.opcua.access]
     return Access(rules, namespace=int(Namespace.PLANT))
+
+
+def _may_write(writers: frozenset[Writer], roles: frozenset[Role]) -> bool:
+    return writer_of(roles) in writers
+
+
+def _both(first: Audit, second: Audit) -> Audit:
+    """Return a listener for two."""
+
+    def hear(act: Act) -> None:
+        first(act)
+        second(act)
+
+    return hear
 
 
 def _is_awaited(server: SecureServer, feed: Feed) -> bool:

@@ -15,6 +15,7 @@ a client finds them wherever it subscribes (Part 3 §7.14).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -42,9 +43,10 @@ from edge_opcua.opcua.items import (
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.namespaces import Ids, Names, Namespace, plant_name
 from edge_opcua.opcua.nodes import ARRAY, NodeMaker, VariableSpec
-from edge_opcua.opcua.plantspace import DeviceNodes, InferenceNodes, PlantSpace
+from edge_opcua.opcua.outputspace import bind_output, methods_of, shape_output
+from edge_opcua.opcua.owners import only_model, owned_tags
+from edge_opcua.opcua.plantspace import DeviceNodes, InferenceNodes, OutputNodes, PlantSpace
 from edge_opcua.opcua.rows import (
-    AUTHORITY_ROWS,
     CAPTURE_ROWS,
     LANE_ROWS,
     LINK_ROWS,
@@ -220,7 +222,13 @@ class SpaceBuilder:
         self._version(self._aspace.tags.folder, self._names.process)
         for block, rows, names, tags, device in self.tag_parts({}):
             self._aspace.tags.extend(block, rows, names, tags, device=device)
+        self.withhold_tags()
         self._aspace.check_tags()
+
+    def withhold_tags(self) -> None:
+        """Let clients write no tag that only an output writes."""
+        kept = only_model(owned_tags(self._config))
+        self._aspace.tags.withhold(tag_node_name(self._names, self._config.tag(tag)[1]) for tag in kept)
 
     def _version(self, node: ua.NodeId, name: str) -> None:
         """Give a node below which something changes at run time a NodeVersion (Part 3 §9.32)."""
@@ -349,17 +357,32 @@ class SpaceBuilder:
 
     def output(self, machine: ua.NodeId, output: OutputConfig, space: PlantSpace) -> ua.NodeId:
         """Add the object of an output."""
+        maker, name = self._maker, self._names.output(output.name)
         folder = self._folder(machine, self._names.outputs, "What is written back.")
-        self._maker.instance(folder, self._names.output(output.name), Ids.OUTPUT_AUTHORITY_TYPE)
-        self.bind_output(output, space)
+        node = maker.instance(folder, name, Ids.OUTPUT_AUTHORITY_TYPE, notifier=True)
+        maker.refer(space.machine, _NOTIFIER, node)
+        space.outputs[output.name] = OutputNodes(output.name, output.device, output.authority_block, node)
+        self.show_output(output, space, has_moved=True)
         return folder
 
-    def bind_output(self, output: OutputConfig, space: PlantSpace) -> None:
-        """Let the object of an output show its block."""
+    def show_output(self, output: OutputConfig, space: PlantSpace, *, has_moved: bool) -> None:
+        """Let the object of an output have the members that it shall have, and show its block.
+
+        Args:
+            output: The output.
+            space: Where everything lies; it is changed.
+            has_moved: Whether its block is another one than before.
+        """
         spec = self._blocks.get(output.authority_block)
-        if spec is not None:
-            name = self._names.output(output.name)
-            space.bindings[spec.name] = self._bind(spec, AUTHORITY_ROWS, name)
+        if spec is None:
+            return
+        before, name = space.outputs[output.name], self._names.output(output.name)
+        values = shape_output(self._maker, self._config, output, spec, before.values, name)
+        rows = {tag.name for tag in spec.tags}
+        methods = methods_of(output, rows)
+        space.outputs[output.name] = replace(before, device=output.device, methods=methods, values=values)
+        if has_moved or tuple(values.items()) != tuple(before.values.items()):
+            space.bindings[spec.name] = bind_output(self._maker, spec, values, name)
 
     def device(self, device: DeviceConfig, space: PlantSpace) -> None:
         """Add the object of a device."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 from asyncua import ua
 
+from edge_opcua.config.outputs import Writer
 from edge_opcua.core.messages import Reply
 from edge_opcua.core.values import (
     BAD_INVALID_STATE,
@@ -18,6 +20,7 @@ from edge_opcua.core.values import (
     Scalar,
     status_name,
 )
+from edge_opcua.opcua.owners import OwnedTag, ProgramClaims, writer_of
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.opcua.tags.setpoints import Setpoint
 from edge_opcua.opcua.values import as_held, status_code
@@ -25,7 +28,27 @@ from edge_opcua.opcua.values import as_held, status_code
 if TYPE_CHECKING:
     from edge_opcua.opcua.services.service import Caller
 
-Write = Callable[[str, Any, str], Awaitable[Reply]]
+
+@dataclass(frozen=True, slots=True)
+class ClientWrite:
+    """What a client wants to be written.
+
+    Args:
+        tag: Public id of the tag, ``<device>/<tag>``.
+        value: The value, as the bus holds it.
+        user: Who it is: user, application and address.
+        writer: What it writes as: ``operator`` if a person has signed in, else ``program``.
+        why: What is known of the occasion: the name that the client gave its session.
+    """
+
+    tag: str
+    value: Any
+    user: str
+    writer: Writer
+    why: str
+
+
+Write = Callable[[ClientWrite], Awaitable[Reply]]
 
 _NOT_FINITE: Final = frozenset({Scalar.FLOAT, Scalar.DOUBLE})
 _log = structlog.get_logger(__name__)
@@ -74,11 +97,17 @@ class SetpointWrites:
     Args:
         setpoints: What may be written.
         write: Does it; answers with the StatusCode of what happened.
+        claims: Remembers which programs wrote tags of outputs.
+
+    Attributes:
+        owned: The tags that outputs write, by public id.
     """
 
-    def __init__(self, setpoints: Writable, write: Write) -> None:
+    def __init__(self, setpoints: Writable, write: Write, claims: ProgramClaims) -> None:
+        self.owned: Mapping[str, OwnedTag] = {}
         self._setpoints = setpoints
         self._write = write
+        self._claims = claims
         self._recorded: set[tuple[ua.NodeId, ua.NodeId]] = set()
 
     async def __call__(
@@ -92,7 +121,7 @@ class SetpointWrites:
         if refused:
             _log.info("write.refused", tag=setpoint.tag, user=session.who, status=status_name(refused))
             return status_code(refused)
-        reply = await self._write(setpoint.tag, as_held(value.Value.Value, setpoint.type), session.who)
+        reply = await self._write(self._asked(session, setpoint, value.Value))
         if reply.body.get("recorded"):
             self._recorded.add((session.session_id, node_id))
         if reply.status:
@@ -105,6 +134,13 @@ class SetpointWrites:
             )
         return status_code(reply.status)
 
+    def _asked(self, session: Caller, setpoint: Setpoint, value: ua.Variant) -> ClientWrite:
+        writer, owned = writer_of(session.roles), self.owned.get(setpoint.tag)
+        if owned is not None and writer == "program":
+            self._claims.note(session.session_id, owned.output, session.who)
+        held = as_held(value.Value, setpoint.type)
+        return ClientWrite(setpoint.tag, held, session.who, writer, f"session {session.name or '?'}")
+
     def was_recorded(self, act: Act) -> bool:
         """Whether the io process keeps the record of this write; asked once for each, right after it."""
         key = (act.session, act.node)
@@ -114,6 +150,6 @@ class SetpointWrites:
         return True
 
 
-async def no_writes(tag: str, value: Any, user: str) -> Reply:  # noqa: ARG001 - the port's signature
+async def no_writes(write: ClientWrite) -> Reply:  # noqa: ARG001 - the port's signature
     """Refuse: nothing writes in this server."""
     return Reply(BAD_INVALID_STATE, "this server writes nothing", {})

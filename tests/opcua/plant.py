@@ -21,9 +21,11 @@ from edge_opcua.core.messages import Reply
 from edge_opcua.core.values import GOOD, BlockSpec, Policy, Scalar, TagSpec, Verdict
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.nodesets import NodeSet, read_nodesets
+from edge_opcua.opcua.outputmethods import OutputAct
 from edge_opcua.opcua.seam import ServerSecurity
 from edge_opcua.opcua.server import PlantServer
 from edge_opcua.opcua.standard.audit import Journal, nowhere
+from edge_opcua.opcua.writes import ClientWrite
 from edge_opcua.security.pki import Pki, open_pki
 from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import TrustList
@@ -227,17 +229,29 @@ class Recorded:
     """What the server asked for, and what it is told."""
 
     writes: list[tuple[str, Any, str]] = dataclasses.field(default_factory=list)
+    written: list[ClientWrite] = dataclasses.field(default_factory=list)
+    acts: list[OutputAct] = dataclasses.field(default_factory=list)
+    gone: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     loads: list[tuple[str, int, str, str]] = dataclasses.field(default_factory=list)
     polls: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     write_reply: Reply = dataclasses.field(default_factory=Reply)
     load_reply: Reply = dataclasses.field(default_factory=lambda: Reply(body={"job": "job-1"}))
     poll_reply: Reply = dataclasses.field(default_factory=Reply)
+    act_reply: Reply = dataclasses.field(default_factory=Reply)
     delay_s: float = 0.0
 
-    async def write(self, name: str, value: Any, user: str) -> Reply:
-        self.writes.append((name, value, user))
+    async def write(self, write: ClientWrite) -> Reply:
+        self.writes.append((write.tag, write.value, write.user))
+        self.written.append(write)
         await asyncio.sleep(self.delay_s)
         return self.write_reply
+
+    async def act(self, act: OutputAct) -> Reply:
+        self.acts.append(act)
+        return self.act_reply
+
+    def writer_gone(self, output: str, user: str, why: str) -> None:
+        self.gone.append((output, user, why))
 
     async def load(self, name: str, version: int, sha256: str, user: str) -> Reply:
         self.loads.append((name, version, sha256, user))
@@ -393,6 +407,8 @@ async def running(
         security=ServerSecurity(ground.pki, ground.trust, config.opcua.secure_policies, users=users),
         nodesets=ground.nodesets,
         write=asked.write,
+        act=asked.act,
+        writer_gone=asked.writer_gone,
         load_model=asked.load,
         poll=asked.poll,
         models=MODELS,

@@ -31,6 +31,7 @@ class Asker:
     roles: frozenset[Role] = frozenset({Role.ANONYMOUS, Role.OPERATOR})
     session_id: ua.NodeId = field(default_factory=lambda: ua.NodeId("session", 1))
     user_name: str = ""
+    name: str = "session"
     locales: tuple[str, ...] = ()
     secured: bool = True
     who: str = "asker"

@@ -41,7 +41,7 @@ TABLE = {
     #                    anon   user    observ. operator supervis. engineer config.   security
     Kind.PLAIN: ("bre", "breh", "breh", "breh", "breh", "breh", "brehp", "brehp"),
     Kind.SETPOINT: ("bre", "breh", "breh", "brehw", "brehw", "breh", "brehp", "brehp"),
-    Kind.ACKNOWLEDGE: ("bre", "breh", "breh", "brehc", "brehc", "breh", "brehp", "brehp"),
+    Kind.OUTPUT: ("bre", "breh", "breh", "brehc", "brehc", "breh", "brehp", "brehp"),
     Kind.DEMAND: ("bre", "breh", "breh", "brehc", "brehc", "breh", "brehp", "brehp"),
     Kind.MODEL: ("bre", "breh", "breh", "breh", "breh", "brehc", "brehpc", "brehp"),
     Kind.OWN: ("brec", "brehc", "brehc", "brehc", "brehc", "brehc", "brehpc", "brehpc"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -176,6 +176,7 @@ class Methods(MethodService):
                 "user": caller.user_name,
                 "method": wanted.MethodId.to_string(),
                 **lacking(caller, status),
+                **_said(kinds, wanted),
             },
             event={
                 "MethodId": wanted.MethodId,
@@ -185,6 +186,14 @@ class Methods(MethodService):
             },
         )
         self._audit(act)
+
+
+def _said(kinds: Collection[Kind], wanted: ua.CallMethodRequest) -> dict[str, str]:
+    """Return the comment of a call to a method of an output: why somebody let it act, or no longer."""
+    if Kind.OUTPUT not in kinds or not wanted.InputArguments:
+        return {}
+    comment = wanted.InputArguments[0].Value
+    return {"why": comment} if isinstance(comment, str) and comment else {}
 
 
 def _result(answer: Any) -> ua.CallMethodResult:

@@ -24,12 +24,14 @@ class Caller(Protocol):
         secured: Whether the channel is signed and encrypted for a trusted certificate.
         who: Name for log and audit: user, application and address.
         user_name: Name of the user, empty if anonymous.
+        name: Name of the session, chosen by the client.
         locales: LocaleIds in the order the client prefers them.
     """
 
     session_id: ua.NodeId
     roles: frozenset[Role]
     user_name: str
+    name: str
     locales: tuple[str, ...]
 
     @property

@@ -259,6 +259,17 @@ class TagTable:
             array("i", place.tobytes()),
         )
 
+    def withhold(self, names: Iterable[str]) -> None:
+        """Let clients write some tags no longer, whatever their rows say; until all are replaced.
+
+        Args:
+            names: Strings of their NodeIds.
+        """
+        for name in names:
+            number = self._numbers.get(name.encode("utf-8", "surrogatepass"))
+            if number is not None:
+                self.writable[number] = 0
+
     def is_gone(self, number: int) -> bool:
         """Whether there is no longer a tag of this number."""
         return bool(self._gone) and self.names[number] in self._gone
