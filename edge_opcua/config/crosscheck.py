@@ -219,7 +219,7 @@ def _output(draft: Draft, index: int, output: OutputConfig) -> None:
         _unknown(
             draft, (*path, "device"), "device", output.device, [name for _, name in draft.names("devices")]
         )
-    else:
+    elif output.db is not None:
         _mailbox(draft, path, output, device)
     for key, needs, word in (
         ("acknowledge", _is_bool, "BOOL"),
@@ -298,6 +298,8 @@ def _mailbox(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft
 def _same_mailbox(draft: Draft) -> None:
     first: dict[tuple[str, str | None], int] = {}
     for index, output in draft.outputs.items():
+        if output.db is None:
+            continue
         other = first.setdefault((output.device, output.db), index)
         if other != index:
             writer = quoted(draft.outputs[other].name)

@@ -24,7 +24,7 @@ from edge_opcua.config.schema import (
 )
 from edge_opcua.config.tagtable import TagTables
 from edge_opcua.config.validate import dotted
-from edge_opcua.core.ports import DriverPlugin
+from edge_opcua.core.ports import Address, Area, DriverPlugin
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class DeviceDraft:
         config: Its settings without tags, if all of them are right.
         captures: Its captures by name; None for one that is not right.
         options: Its options in the driver's words, defaults filled in.
+        areas: The words that outputs share with it.
         is_complete: Whether all its tag tables could be read, so that a missing tag is really missing.
     """
 
@@ -49,6 +50,7 @@ class DeviceDraft:
     config: DeviceConfig | None = None
     captures: dict[str, CaptureConfig | None] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    areas: list[SharedArea] = field(default_factory=list)
     is_complete: bool = True
 
     @property
@@ -59,6 +61,41 @@ class DeviceDraft:
     def tag(self, name: str) -> TagConfig | None:
         """Return one of its tags, or None if there is none or its row is wrong."""
         return next((tag for tag in self.tables.tags if tag.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedArea:
+    """What one side of an interface block writes.
+
+    Args:
+        output: Name of the output.
+        key: ``control`` or ``status``, its key in the configuration.
+        device: The device it lies in.
+        area: Where it begins.
+        size: Its words.
+        tag: Name of the tag and of the group in which it is read.
+    """
+
+    output: str
+    key: str
+    device: DeviceDraft
+    area: Area
+    size: int
+    tag: str
+
+    @property
+    def address(self) -> str:
+        """The address of all of it."""
+        return self.area.words(0, self.size)
+
+    def touches(self, address: Address) -> bool:
+        """Return whether any part of an address of the same device lies in it."""
+        return self.area.touches(self.size, address)
+
+    def overlaps(self, other: SharedArea) -> bool:
+        """Return whether two areas share a word."""
+        parse = self.device.tables.parse
+        return other.device is self.device and parse is not None and self.touches(parse(other.address))
 
 
 @dataclass(slots=True)

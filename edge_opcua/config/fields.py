@@ -9,9 +9,12 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints
 RESOLVED: Final[dict[str, JsonValue]] = {"resolved": True}
 
 NAME_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*$"
+# The dotted ones are the groups that an output's interface block adds to its device.
+GROUP_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*(\.control|\.status)?$"
 REFERENCE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*/[A-Za-z_][A-Za-z0-9_.-]*$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
+GroupName = Annotated[str, StringConstraints(pattern=GROUP_PATTERN, max_length=72)]
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=500)]
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=300)]

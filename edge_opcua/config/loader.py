@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Final
 
+from edge_opcua.config.areas import read_areas, with_areas
 from edge_opcua.config.compose import Composition, compose
 from edge_opcua.config.crosscheck import check_security, cross_check, split_url
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
@@ -134,6 +135,7 @@ class _Loader:
         for index, table in enumerate(tables_of(raw, "devices")):
             self._draft.devices.append(self._device(index, table, tag_files[index], checked, source))
         self._typed(checked)
+        read_areas(self._draft)
         self._backends()
         models = self._models()
         if not self._document.damaged:
@@ -345,8 +347,9 @@ class _Loader:
         if config is None:
             return None
         rows = {id(device.tables): TagRows.of(device.tables.tags) for device in self._unlike_devices()}
-        devices = tuple(
-            settings.model_copy(
+        devices = []
+        for settings, device in zip(config.devices, self._draft.devices, strict=True):
+            resolved = settings.model_copy(
                 update={
                     "tags": rows[id(device.tables)],
                     "template": self._template_of(device),
@@ -356,9 +359,9 @@ class _Loader:
                     "options": device.options,
                 }
             )
-            for settings, device in zip(config.devices, self._draft.devices, strict=True)
-        )
-        return config.model_copy(update={"devices": devices, "models": models, "file": self._path.absolute()})
+            devices.append(with_areas(resolved, device, config.outputs))
+        update = {"devices": tuple(devices), "models": models, "file": self._path.absolute()}
+        return config.model_copy(update=update)
 
     def _unlike_devices(self) -> list[DeviceDraft]:
         """Return the devices, only the first of those that share their tags."""

@@ -24,6 +24,7 @@ from edge_opcua.config.fields import (
     STRICT,
     FailSafeVerdict,
     Finite,
+    GroupName,
     Milliseconds,
     Name,
     NodeName,
@@ -217,7 +218,7 @@ class GroupConfig(BaseModel):
 
     model_config = STRICT
 
-    name: Name = Field(description="Name that the `group` column of the tag table refers to.")
+    name: GroupName = Field(description="Name that the `group` column of the tag table refers to.")
     trigger: TagName | None = Field(
         default=None,
         description="Tag of the same device: the group is polled each time its value changes, besides the "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,51 @@ class DriverPlugin(Protocol):
         ...
 
 
+class Area(Protocol):
+    """Where a run of 16-bit words begins that a device shares with us."""
+
+    @property
+    def canonical(self) -> str:
+        """The area in its one spelling, which a device's ``write_bytes`` takes."""
+        ...
+
+    @property
+    def most_words(self) -> int:
+        """How many words one request can write."""
+        ...
+
+    def words(self, first: int, count: int) -> str:
+        """Return the address of some of its words, as an array of unsigned integers."""
+        ...
+
+    def bit(self, word: int, bit: int) -> str:
+        """Return the address of one bit of one of its words; bit 0 is the least significant."""
+        ...
+
+    def touches(self, words: int, address: Address) -> bool:
+        """Return whether any part of an address of the same device lies in so many words."""
+        ...
+
+    def holds(self, address: Address, word: int, bit: int | None = None) -> bool:
+        """Return whether an address of the same device is exactly this word, or this bit of it."""
+        ...
+
+
+@runtime_checkable
+class AreaPlugin(Protocol):
+    """A driver whose devices have areas of words."""
+
+    def parse_area(self, text: str, url: str, options: Mapping[str, Any]) -> Area:
+        """Read where an area begins, e.g. ``DB21`` or ``hr:200``; AddressError if that is nowhere.
+
+        Args:
+            text: As it stands in the configuration.
+            url: URL of the device, for what the text leaves open.
+            options: Options of the device.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class WriteOutcome:
     """What a device really did with a write.
@@ -63,10 +108,12 @@ class WriteOutcome:
     Args:
         status: OPC UA StatusCode (architecture §4): Good only after the value was read back.
         reason: One sentence for people; empty when Good.
+        old: Value that the device was seen to hold before, for the record; None: not known.
     """
 
     status: int = GOOD
     reason: str = ""
+    old: Any = field(default=None, compare=False)
 
 
 class Backend(Protocol):

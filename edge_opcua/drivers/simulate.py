@@ -15,11 +15,12 @@ from edge_opcua.config.schema import CaptureConfig, DeviceConfig
 from edge_opcua.config.tags import TagConfig
 from edge_opcua.core import ticks
 from edge_opcua.core.clock import Clock
+from edge_opcua.core.ports import AreaPlugin
 from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, Scalar
 from edge_opcua.drivers.codec import BitCodec, NumberCodec, fit_number, unscaled
 from edge_opcua.drivers.plan import capture_places
 from edge_opcua.drivers.planner import Place, Request, Shape
-from edge_opcua.drivers.wire import Driver, Reading, Traffic
+from edge_opcua.drivers.wire import Driver, Reading, Traffic, whole_words
 from edge_opcua.errors import AddressError, DeviceRefusedError, WriteRejectedError
 
 _STEP_S: Final = 0.25  # values change this often, however often they are read
@@ -102,20 +103,16 @@ class SimulatedWire:
         self._hold(place.space, place.start, place.start + place.size)
 
     async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:
-        """Let raw bytes be what they were written as."""
-        for text in (f"{area}:{offset}:UINT", f"{area}.DBB{offset}:BYTE"):
-            try:
-                place = self._driver.place(text, self._cfg)
-            except AddressError:
-                continue
-            unit_bytes = self._shape.unit_bytes(place.space)
-            end = place.start + -(-len(payload) // unit_bytes)
-            self._reserve(place.space, end)
-            at = place.start * unit_bytes
-            self._memory[place.space][at : at + len(payload)] = payload
-            self._hold(place.space, place.start, end)
-            return
-        raise DeviceRefusedError(f"{area} cannot be simulated", status=BAD_CONFIGURATION_ERROR)
+        """Let words be what they were written as."""
+        driver, words = self._driver, whole_words(area, payload)
+        if not isinstance(driver, AreaPlugin):
+            raise DeviceRefusedError(f"{area} cannot be simulated", status=BAD_CONFIGURATION_ERROR)
+        try:
+            found = driver.parse_area(area, self._cfg.url, self._cfg.options)
+            place = driver.place(found.words(offset, len(words)), self._cfg)
+        except AddressError as exc:
+            raise DeviceRefusedError(str(exc), status=BAD_CONFIGURATION_ERROR, code=exc.code) from exc
+        await self.write(place, place.codec.encode(list(words)))
 
     def _reserve(self, space: Hashable, end: int) -> None:
         memory = self._memory.setdefault(space, bytearray())

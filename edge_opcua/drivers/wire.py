@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -9,10 +10,11 @@ from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.values import GOOD
+from edge_opcua.core.values import BAD_NOT_SUPPORTED, GOOD
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.options import DriverOptions
 from edge_opcua.drivers.planner import Place, Request, Shape
+from edge_opcua.errors import DeviceRefusedError
 
 
 class FaultKind(Enum):
@@ -83,6 +85,13 @@ class Traffic:
     on_line_s: float = 0.0
 
 
+def whole_words(area: str, payload: bytes) -> tuple[int, ...]:
+    """Return the words of a payload, high bytes first; DeviceRefusedError if it ends in half a one."""
+    if len(payload) % 2:
+        raise DeviceRefusedError(f"{area}: {len(payload)} bytes are no whole words", status=BAD_NOT_SUPPORTED)
+    return struct.unpack(f">{len(payload) // 2}H", payload)
+
+
 class Wire(Protocol):
     """One connection to one device. Not reentrant: the poller makes one call at a time."""
 
@@ -129,7 +138,13 @@ class Wire(Protocol):
         ...
 
     async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:
-        """Write raw bytes in one request; errors as :meth:`write`."""
+        """Write 16-bit words in one request; errors as :meth:`write`.
+
+        Args:
+            area: Where they begin, as :meth:`edge_opcua.core.ports.AreaPlugin.parse_area` reads it.
+            offset: Words behind that.
+            payload: The words, the high byte of each first, whatever order the protocol has.
+        """
         ...
 
 

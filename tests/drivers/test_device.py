@@ -386,7 +386,7 @@ async def test_an_urgent_write_goes_first_and_is_not_read_back() -> None:
         async with asyncio.TaskGroup() as tasks:
             for value in range(5):
                 tasks.create_task(device.write("speed", value))
-            urgent = tasks.create_task(device.write_bytes("hr", 50, b"\0\1"))
+            urgent = tasks.create_task(device.write_bytes("hr:50", 0, b"\0\1"))
         assert urgent.result().status == GOOD
         places = [start for _, function, start, _ in peer.asked if function == 6]
         assert places[0] == 50
@@ -403,7 +403,7 @@ async def test_an_outbox_has_an_end() -> None:
 async def test_before_it_runs_a_device_takes_no_writes() -> None:
     async with plant() as (_, _, bench):
         assert (await bench.device.write("speed", 1)).status == BAD_INVALID_STATE
-        assert (await bench.device.write_bytes("hr", 0, b"\0\0")).status == BAD_INVALID_STATE
+        assert (await bench.device.write_bytes("hr:0", 0, b"\0\0")).status == BAD_INVALID_STATE
         bench.bus.close()
 
 

@@ -383,13 +383,14 @@ async def test_a_write_that_cannot_be_is_refused_with_its_reason(
     assert {name: bytes(tag.memory) for name, tag in plc.tags.items()} == before
 
 
-async def test_raw_bytes_go_into_an_array_of_integers(plc: LogixPeer) -> None:
+async def test_words_go_into_an_array_of_words_only(plc: LogixPeer) -> None:
+    plc.put("Words", "INT", *range(8))
     async with wired(plc.port) as wire:
-        await wire.write_bytes("D", 8, struct.pack("<2i", -1, 5))
-        assert await read(wire, "D[1]:DINT[4]") == [[1, -1, 5, 4]]
-        for area, offset in (("D", 3), ("R", 0), ("1D", 0)):
+        await wire.write_bytes("Words[1]", 2, struct.pack(">2h", -1, 5))
+        assert await read(wire, "Words[2]:INT[4]") == [[2, -1, 5, 5]]
+        for area in ("D", "R", "1D"):
             with pytest.raises(DeviceRefusedError):
-                await wire.write_bytes(area, offset, b"\0\0\0\0")
+                await wire.write_bytes(area, 0, b"\0\0\0\0")
 
 
 def refused(extended: int) -> Callable[[LogixPeer], None]:

@@ -109,13 +109,13 @@ async def test_a_bit_is_written_without_touching_its_neighbours(peer: ModbusPeer
     assert peer.registers[7] == 0b1110_0000_0000_0001
 
 
-async def test_raw_bytes_go_into_registers(peer: ModbusPeer) -> None:
+async def test_words_go_into_registers(peer: ModbusPeer) -> None:
     async with wired(peer.port) as wire:
-        await wire.write_bytes("hr", 5, b"\1\2\3\4")
+        await wire.write_bytes("hr:3", 2, b"\1\2\3\4")
         assert peer.registers[5:7] == [0x0102, 0x0304]
-        for area, payload in (("co", b"\1\2"), ("hr", b"\1")):
+        for area, payload in (("co:5", b"\1\2"), ("hr:5", b"\1")):
             with pytest.raises(DeviceRefusedError):
-                await wire.write_bytes(area, 5, payload)
+                await wire.write_bytes(area, 0, payload)
 
 
 @pytest.mark.parametrize(

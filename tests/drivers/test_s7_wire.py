@@ -163,7 +163,7 @@ async def test_what_cannot_be_written_is_refused_with_the_plcs_reason(plc: tuple
         bits = s7.parse("DB11.DBX8.0:BOOL[2]")
         with pytest.raises(DeviceRefusedError):
             await wire.write(bits, bits.codec.encode([True, True]))
-        await wire.write_bytes("DB11", 2, b"\x55\xaa")  # the connection has lived through all that
+        await wire.write_bytes("DB11", 1, b"\x55\xaa")  # the connection has lived through all that
     assert plc[0].settings.memory[2:4] == b"\x55\xaa"
 
 
@@ -420,7 +420,7 @@ async def test_it_understands_the_server_of_python_snap7(snap7_server: int) -> N
         kinds = [answer.kind for answer in answers if isinstance(answer, Fault)]
         assert kinds == [FaultKind.DENIED, FaultKind.ADDRESS]
         assert answers[4] == bytes((103, 104))
-        await wire.write_bytes("DB1", 100, b"\xaa\xbb")
+        await wire.write_bytes("DB1", 50, b"\xaa\xbb")
         assert await read(wire, blocks((1, 99, 4))) == [b"\x63\xaa\xbb\x66"]
 
 

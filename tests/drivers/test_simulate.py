@@ -86,7 +86,7 @@ async def test_what_is_written_goes_to_the_simulation_and_stays() -> None:
         values = bench.values("fast")
         assert (values["target"], values["force"], values["door"]) == (7.5, 123.0, True)
         assert set(bench.statuses("fast").values()) == {UNCERTAIN_SIMULATED}
-        assert (await device.write_bytes("hr", 0, b"\0\x0f")).status == GOOD
+        assert (await device.write_bytes("hr:0", 0, b"\0\x0f")).status == GOOD
         await bench.until(lambda: bench.values("fast")["speed"] == 15)
 
 

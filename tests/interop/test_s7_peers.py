@@ -299,7 +299,7 @@ async def test_wireshark_finds_no_fault_in_our_frames(plc: Snap7, tmp_path: Path
                 [Request((Fragment(("DB", 1), 100 * n, 7), Fragment(("M", 0), n, 1))) for n in range(8)]
             )
             await wire.read([Request((Fragment(("DB", 77), 0, 2), Fragment(("DB", 1), 0, 2)))])
-            await wire.write_bytes("DB1", 3, b"\1\2\3")
+            await wire.write_bytes("DB1", 3, b"\1\2\3\4")
         target = Target(f"s7://127.0.0.1:{talk.port}", ("DB1.DBD4:REAL",), 1.0)
         assert [finding async for finding in probe(target)][-1].step == "read"
     path = tmp_path / "s7.pcap"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.drivers.ethernetip.address import EipAddress, parse
+from edge_opcua.drivers.ethernetip.areas import EipArea, area_of
 from edge_opcua.drivers.ethernetip.settings import UNCONNECTED_BYTES, EipOptions, EipShape, parse_url
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.options import DriverOptions, checked
@@ -25,6 +27,11 @@ class EtherNetIpDriver:
     def parse_address(cls, text: str) -> EipAddress:
         """Read one address, e.g. ``Pump[3].Speed:REAL``; AddressError with a hint if it is none."""
         return parse(text)
+
+    @classmethod
+    def parse_area(cls, text: str, url: str, options: Mapping[str, Any]) -> EipArea:  # noqa: ARG003 - tags are absolute
+        """Read where an area of words begins, e.g. ``EdgeAI_Control``; AddressError if that is nowhere."""
+        return area_of(text, options)
 
     @classmethod
     def check_url(cls, url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, cast
@@ -10,6 +11,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import BAD_NOT_SUPPORTED, BAD_TYPE_MISMATCH
 from edge_opcua.drivers.ethernetip import cip
 from edge_opcua.drivers.ethernetip.address import BITS, BOOLS, TEXT, EipAddress, Space, parse
+from edge_opcua.drivers.ethernetip.areas import parse_area
 from edge_opcua.drivers.ethernetip.cip import Reply
 from edge_opcua.drivers.ethernetip.content import attribute_image, fragment_name, split_type, tag_image
 from edge_opcua.drivers.ethernetip.reasons import (
@@ -32,7 +34,7 @@ from edge_opcua.drivers.ethernetip.types import (
     type_name,
 )
 from edge_opcua.drivers.planner import Fragment, Place, Request
-from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Traffic
+from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Traffic, whole_words
 from edge_opcua.errors import AddressError, DeviceError, DeviceRefusedError
 
 _TOO_LARGE: Final = 0x11
@@ -333,17 +335,22 @@ class EipWire:
         return head, value
 
     async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:
-        """Write raw bytes in one request; ``area`` is an array of integers, ``offset`` counts bytes."""
+        """Write words in one request; ``area`` is e.g. ``EdgeAI_Status``, an array of INT.
+
+        Element n becomes word n: what comes with the high byte first goes out as CIP has it, low byte first.
+        """
         try:
-            address = parse(f"{area}:SINT")
+            found = parse_area(area)
         except AddressError as exc:
-            raise DeviceRefusedError(f"{area} is not a tag", status=BAD_NOT_SUPPORTED) from exc
-        head = await self._type_of(address)
-        size = _integer_bytes(area, head)
-        if offset % size or len(payload) % size:
-            raise DeviceRefusedError(f"{area} has elements of {size} bytes", status=BAD_NOT_SUPPORTED)
-        path = cip.tag_path(address.space.path, address.start + offset // size)
-        await self._send(area, cip.write_tag(path, head, len(payload) // size, payload))
+            raise DeviceRefusedError(str(exc), status=BAD_NOT_SUPPORTED, code=exc.code) from exc
+        words = whole_words(area, payload)
+        head = await self._type_of(parse(found.words(0, 1)))
+        if not accepts("WORD", head[0]):
+            text = f"D364 {area} is {type_name(head[0])}; words need an array of INT"
+            raise DeviceRefusedError(text, status=BAD_TYPE_MISMATCH, code="D364")
+        path = cip.tag_path(found.path, found.start + offset)
+        value = struct.pack(f"<{len(words)}H", *words)
+        await self._send(area, cip.write_tag(path, head, len(words), value))
 
     async def _send(self, name: str, request: bytes) -> None:
         """Send a request that writes, once."""

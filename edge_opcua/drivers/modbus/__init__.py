@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import ClassVar
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus.address import ModbusAddress, parse
+from edge_opcua.drivers.modbus.areas import ModbusArea, area_of
 from edge_opcua.drivers.modbus.endpoint import Endpoint, LineSettings, parse_url
 from edge_opcua.drivers.modbus.settings import ModbusOptions, ModbusShape
 from edge_opcua.drivers.options import DriverOptions, checked
@@ -25,6 +26,11 @@ class ModbusDriver:
     def parse_address(cls, text: str) -> ModbusAddress:
         """Read one address, e.g. ``1/hr:100:REAL``; AddressError with a hint if it cannot be read."""
         return parse(text)
+
+    @classmethod
+    def parse_area(cls, text: str, url: str, options: Mapping[str, Any]) -> ModbusArea:
+        """Read where an area of words begins, e.g. ``hr:200``; AddressError if that is nowhere."""
+        return area_of(text, url, options)
 
     @classmethod
     def check_url(cls, url: str) -> None:

@@ -18,6 +18,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import BAD_DEVICE_FAILURE, BAD_NOT_SUPPORTED
 from edge_opcua.drivers.codec import BitCodec
 from edge_opcua.drivers.modbus.address import BITS, ModbusAddress
+from edge_opcua.drivers.modbus.areas import parse_area
 from edge_opcua.drivers.modbus.endpoint import Endpoint
 from edge_opcua.drivers.modbus.line import Line, Member
 from edge_opcua.drivers.modbus.pdu import (
@@ -31,8 +32,8 @@ from edge_opcua.drivers.modbus.pdu import (
 from edge_opcua.drivers.modbus.reasons import ABSENT, refusal
 from edge_opcua.drivers.modbus.settings import ModbusOptions, ModbusShape
 from edge_opcua.drivers.planner import Fragment, Place, Request
-from edge_opcua.drivers.wire import Fault, FaultKind, Reading
-from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError
+from edge_opcua.drivers.wire import Fault, FaultKind, Reading, whole_words
+from edge_opcua.errors import AddressError, DeviceError, DeviceRefusedError, DeviceTimeoutError
 
 _GATEWAY_TARGET: int = 11
 
@@ -150,13 +151,13 @@ class ModbusWire:
             await self._command(ask_write_registers(unit, address.start, registers))
 
     async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:
-        """Write registers in one request; ``area`` is ``hr`` and ``offset`` counts registers."""
-        if area.lower() != "hr" or len(payload) % 2:
-            raise DeviceRefusedError(
-                f"{area} cannot take {len(payload)} bytes; registers can", status=BAD_NOT_SUPPORTED
-            )
-        registers = struct.unpack(f">{len(payload) // 2}H", payload)
-        await self._command(ask_write_registers(self._endpoint.unit, offset, registers))
+        """Write words in one request; ``area`` is e.g. ``hr:200``, or ``3/hr:200`` for another unit."""
+        try:
+            found = parse_area(area, self._endpoint.unit)
+        except AddressError as exc:
+            raise DeviceRefusedError(str(exc), status=BAD_NOT_SUPPORTED, code=exc.code) from exc
+        words = whole_words(area, payload)
+        await self._command(ask_write_registers(found.unit, found.start + offset, words))
 
     async def _write_register_bits(self, unit: int, address: ModbusAddress, encoded: bytes) -> None:
         if address.size != 1:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.options import DriverOptions, checked
 from edge_opcua.drivers.s7.address import S7Address, parse
+from edge_opcua.drivers.s7.areas import S7Area, area_of
 from edge_opcua.drivers.s7.settings import S7Options, S7Shape, parse_url
 from edge_opcua.drivers.wire import Wire
 
@@ -22,6 +24,11 @@ class S7Driver:
     def parse_address(cls, text: str) -> S7Address:
         """Read one address, e.g. ``DB10.DBD16:REAL``; AddressError with a hint if it cannot be read."""
         return parse(text)
+
+    @classmethod
+    def parse_area(cls, text: str, url: str, options: Mapping[str, Any]) -> S7Area:  # noqa: ARG003 - S7 areas are absolute
+        """Read where an area of words begins, e.g. ``DB21.DBB40``; AddressError if that is nowhere."""
+        return area_of(text, options)
 
     @classmethod
     def check_url(cls, url: str) -> None:

@@ -14,6 +14,7 @@ from edge_opcua.drivers.codec import BitCodec
 from edge_opcua.drivers.planner import Fragment, Place, Request
 from edge_opcua.drivers.s7 import reasons
 from edge_opcua.drivers.s7.address import S7Address
+from edge_opcua.drivers.s7.areas import parse_area
 from edge_opcua.drivers.s7.frames import (
     HeaderRefusedError,
     parse_read,
@@ -26,7 +27,7 @@ from edge_opcua.drivers.s7.settings import WRITE_BYTES, Endpoint, S7Options, S7S
 from edge_opcua.drivers.s7.sysinfo import State, cpu_state
 from edge_opcua.drivers.s7.transport import Transport
 from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Traffic
-from edge_opcua.errors import DeviceError, DeviceRefusedError
+from edge_opcua.errors import AddressError, DeviceError, DeviceRefusedError
 
 _AREAS: Final = {"DB": S7Area.DB, "M": S7Area.MK, "I": S7Area.PE, "Q": S7Area.PA}
 _BUSY_TRIES: Final = 3
@@ -175,11 +176,12 @@ class S7Wire:
         await self._write(address.area, address.db, bit, S7WordLen.BIT, encoded)
 
     async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:
-        """Write raw bytes in one request; ``area`` is a data block such as ``DB20``."""
-        number = area[2:] if area.upper().startswith("DB") else ""
-        if not (number.isascii() and number.isdigit()):
-            raise DeviceRefusedError(f"{area} is not a data block", status=BAD_NOT_SUPPORTED)
-        await self._write("DB", int(number), offset, S7WordLen.BYTE, payload)
+        """Write words in one request; ``area`` is e.g. ``DB20`` or ``DB21.DBB40``."""
+        try:
+            found = parse_area(area)
+        except AddressError as exc:
+            raise DeviceRefusedError(str(exc), status=BAD_NOT_SUPPORTED, code=exc.code) from exc
+        await self._write(found.area, found.db, found.start + 2 * offset, S7WordLen.BYTE, payload)
 
     async def _write(self, area: str, db: int, start: int, width: S7WordLen, payload: bytes) -> None:
         most = self.shape.pdu - WRITE_BYTES
