@@ -29,11 +29,13 @@ from edge_opcua.core.values import (
 )
 from edge_opcua.opcua.services.subscription import recordlog, wire
 from edge_opcua.opcua.services.subscription.deadband import changed
+from edge_opcua.opcua.services.subscription.parameters import CreateParameters
 from edge_opcua.opcua.services.subscription.queues import ValueQueue
 from edge_opcua.opcua.services.subscription.tagitems import TagItem
 from edge_opcua.opcua.values import SharedDataValue
 from edge_opcua.security.roles import Role
 from tests.opcua.publishing import DISABLED, REPORTING, deadband
+from tests.opcua.publishing import item as request
 from tests.opcua.tagplant import TagPlant, config, handle_of, parts
 
 SCALARS = [each for each in Scalar if each is not Scalar.STRING]
@@ -158,6 +160,11 @@ class Columns(RuleBasedStateMachine):
     def counts(self) -> int:
         return self.plant.found(self.number).counts.monitoring_queue_overflows
 
+    def is_compared(self, number: int) -> bool:
+        """Whether an item without a filter goes along with some that have one."""
+        made = self.plant.found(self.number).items[number]
+        return isinstance(made, TagItem) and made.group.key.compared
+
     def shown(self, row: int) -> ua.DataValue:
         denied = row == SECRET and self.plant.session.roles is OBSERVER
         return DENIED if denied else self.plant.block.data_value(row)
@@ -194,11 +201,33 @@ class Columns(RuleBasedStateMachine):
         made = self.plant.monitor(self.number, self.plant.nodes[row], mode=mode, timestamps=stamps, **wanted)
         assert made.StatusCode.is_good()
         assert made.RevisedQueueSize == shape["queue"]
-        item = self.items[made.MonitoredItemId] = ModelItem(row, ValueQueue(1, discard_oldest=True))
+        self.enter(made.MonitoredItemId, row, shape, stamps, mode, self.handles)
+
+    def enter(
+        self, number: int, row: int, shape: dict[str, Any], stamps: int, mode: int, handle: int
+    ) -> None:
+        item = self.items[number] = ModelItem(row, ValueQueue(1, discard_oldest=True))
         item.mode = mode
-        item.shape(shape, stamps, self.handles)
+        item.shape(shape, stamps, handle)
         if mode == REPORTING:
             item.push(self.shown(row))
+
+    @rule(shapes=st.lists(SHAPES, min_size=3, max_size=4), stamps=STAMPS)
+    def add_at_once(self, shapes: list[dict[str, Any]], stamps: int) -> None:
+        """Make items in one request: some without a filter go along with those that have one."""
+        if len(self.items) > 8:
+            return
+        asked = []
+        for i, given in enumerate(shapes):
+            row = self.rows[i % len(self.rows)]
+            wanted = self.wanted(shape := dict(given), row)
+            asked.append((row, shape, wanted))
+        requests = [request(self.plant.nodes[row], **wanted) for row, _, wanted in asked]
+        params = CreateParameters(self.number, stamps, requests)
+        made = self.plant.service.monitoring.create(self.plant.session, params).Results
+        for (row, shape, wanted), result in zip(asked, made, strict=True):
+            assert result.StatusCode.is_good()
+            self.enter(result.MonitoredItemId, row, shape, stamps, REPORTING, wanted["handle"])
 
     @rule(data=st.data(), shape=SHAPES)
     def modify(self, data: st.DataObject, shape: dict[str, Any]) -> None:
@@ -207,8 +236,9 @@ class Columns(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.items)))
         item = self.items[number]
         wanted = self.wanted(shape := dict(shape), item.row)
+        follows = item.follows_the_block and not self.is_compared(number)
         assert self.plant.modify(self.number, number, **wanted).StatusCode.is_good()
-        if item.follows_the_block and item.last is not DENIED:
+        if follows and item.last is not DENIED:
             # Part 4 §7.22.2: that a time changes counts from when it is asked for.
             item.last = self.plant.block.data_value(item.row)
         item.shape(shape, ua.TimestampsToReturn.Both, self.handles)

@@ -253,6 +253,37 @@ def test_only_items_with_queues_want_every_batch(plant: TagPlant) -> None:
     assert not plant.block.wants_every
 
 
+def create(plant: TagPlant, number: int, *filters: Any) -> list[Any]:
+    """Watch the first tags in one request, each with a filter or none."""
+    requests = [
+        item(plant.nodes[i], handle=i + 1, queue=5, filter=wanted) for i, wanted in enumerate(filters)
+    ]
+    params = CreateParameters(number, ua.TimestampsToReturn.Both, requests)
+    return list(plant.service.monitoring.create(plant.session, params).Results)
+
+
+def test_a_few_items_without_a_filter_go_along_with_those_that_have_one(plant: TagPlant) -> None:
+    plant.poll([0.0] * 4)
+    number = plant.subscribe(interval_ms=100)
+    *_, plain = create(plant, number, deadband(1.0), deadband(1.0), deadband(1.0), None)
+    group = group_of(plant, number)
+    plant.parcel(number)
+    for _ in range(2):
+        plant.poll([0.5, 1.5, 0.0, 0.5])
+    assert values_of(plant.parcel(number)) == [(2, 1.5, 0), (4, 0.5, 0)]
+    plant.modify(number, plain.MonitoredItemId, handle=4, queue=7)  # is no reason to go elsewhere
+    assert group_of(plant, number) is group
+    plant.poll([0.5, 1.5, 0.0, 0.6])
+    assert values_of(plant.parcel(number)) == [(4, 0.6, 0)]
+
+
+def test_many_items_without_a_filter_are_not_compared_for_a_few_that_have_one(plant: TagPlant) -> None:
+    number = plant.subscribe(interval_ms=100)
+    create(plant, number, deadband(1.0), None, None, deadband(-1.0))
+    sizes = {key.compared: len(group) for key, group in plant.found(number).groups.items()}
+    assert sizes == {True: 1, False: 2}
+
+
 def test_batches_lost_on_the_bus_are_told_by_the_overflow_bit(plant: TagPlant) -> None:
     # Part 4 §5.13.1.5: values are missing before this one; a queue of one says nothing.
     number, (_, short, *_) = subscribed(plant, 2, queue=5)

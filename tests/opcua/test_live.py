@@ -93,7 +93,7 @@ def test_before_the_first_batch_everything_waits(live: LiveBlock) -> None:
     assert value.StatusCode.value == BAD_WAITING_FOR_INITIAL_DATA
     assert value.SourceTimestamp is value.ServerTimestamp is None
     assert records.to_bytes(live.image()[:1]) == alone(live, TEMP)
-    assert live.reassess(live.status) == 0
+    assert not live.reassess(live.status)
 
 
 def test_the_image_is_what_each_value_is_alone(live: LiveBlock, batch: TagBatch) -> None:
@@ -122,7 +122,8 @@ def test_a_substitute_stands_where_the_status_says_so(live: LiveBlock, batch: Ta
     batch.set(CLOSED, True)
     take(live, batch)
     shown = np.full(len(SPEC.tags), UNCERTAIN_SUBSTITUTE, np.uint32)
-    assert live.reassess(shown) == len(SPEC.tags)
+    assert live.reassess(shown)
+    assert live.changed.all()
     assert live.data_value(SPEED).Value.Value == -1.5
     assert live.data_value(CLOSED).Value.Value is False
     assert live.data_value(TEMP).Value.Value == 0.0  # it has none

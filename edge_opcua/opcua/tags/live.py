@@ -74,7 +74,6 @@ class LiveBlock:
         scalars: Rows that are columns: neither strings nor arrays.
         kind: Built-in type of each row, uint8.
         status: Effective StatusCode of each row, uint32.
-        changed: Rows whose value or status is another than before the last take or reassessment.
         listeners: Who follows it as columns.
         handed: Values that were handed to whoever follows it.
         gaps: How often batches were lost that somebody wanted.
@@ -91,7 +90,14 @@ class LiveBlock:
         self.kind: npt.NDArray[np.uint8] = spec.columns.types
         self.scalars: Flags = spec.columns.lengths == 0
         self.status: npt.NDArray[np.uint32] = np.full(n, BAD_WAITING_FOR_INITIAL_DATA, np.uint32)
-        self.changed: Flags = np.zeros(n, np.bool_)
+        # Whether all of it is Good, as it mostly is: then there is less to look at.
+        self._all_good = False
+        # Rows that changed, once somebody asked; and what was shown before, to work it out.
+        self._changed: Flags | None = np.zeros(n, np.bool_)
+        self._old_status = self.status
+        self._old_bits: npt.NDArray[np.uint64] | None = None
+        self._old_canonical: npt.NDArray[np.uint64] | None = None
+        self._other_slots: list[int] = []
         # When the effective status of a row last changed without its being read, ns UTC.
         self._noticed_ns: npt.NDArray[np.int64] = np.zeros(n, np.int64)
         self._noticed = False
@@ -117,60 +123,79 @@ class LiveBlock:
         """Whether somebody wants each batch."""
         return any(listener.every for listener in self.listeners)
 
-    def take(self, batch: TagBatch, status: npt.NDArray[np.uint32], *, missed: bool = False) -> int:
-        """Show a new batch, and tell who follows; returns how many rows changed.
+    def take(self, batch: TagBatch, status: npt.NDArray[np.uint32], *, missed: bool = False) -> None:
+        """Show a new batch, and tell who follows.
 
         Args:
             batch: The batch; it is copied.
-            status: Effective status of each row.
+            status: Effective status of each row; it is kept.
             missed: Whether batches before it were lost.
         """
         self.gaps += missed and self.wants_every
-        before = self.batch
-        other_status = status != self.status
-        substituted: npt.NDArray[np.uint64] | None = None
+        before, all_good = self.batch, not status.any()
+        self._changed = self._old_canonical = self._old_bits = None
+        self._old_status = self.status
         if before is None:
             self.batch = before = TagBatch(batch.layout)
-            self._bits = self._bits_of(batch)
-            differing = np.ones(len(status), np.bool_)
         else:
-            if UNCERTAIN_SUBSTITUTE in self.status and UNCERTAIN_SUBSTITUTE in status:
-                substituted = self.canonical().copy()
-            differing = self._differing(before, batch)
-        differing &= ~bad_rows(status)  # no value is shown
+            self._old_bits = self._bits
+            self._other_slots = [
+                row
+                for row in before.layout.slots
+                if before.array(row).tobytes() != batch.array(row).tobytes()
+            ]
+            if not (all_good or self._all_good) and _substituted(self.status) and _substituted(status):
+                self._old_canonical = self.canonical()
+        self._bits = self._bits_of(batch)
         before.copy_from(batch)
-        self._note(status)
-        if substituted is not None:  # what is shown may be another value than that of the batch
-            np.not_equal(substituted, self.canonical(), out=differing, where=self.scalars)
-        differing |= other_status
-        self.changed = differing
-        return self._tell(missed=missed, timed=True)
+        self._note(status, all_good=all_good)
+        self._tell(missed=missed, timed=True)
 
-    def reassess(self, status: npt.NDArray[np.uint32]) -> int:
-        """Show another status of what is known; returns how many rows changed."""
+    def reassess(self, status: npt.NDArray[np.uint32]) -> bool:
+        """Show another status of what is known; returns whether any row changed."""
         if self.batch is None:
-            return 0
-        self.changed = status != self.status
-        if not self.changed.any():
-            return 0
-        self._note(status)
-        return self._tell(missed=False, timed=False)
+            return False
+        changed = status != self.status
+        if not changed.any():
+            return False
+        self._changed = changed
+        self._note(status, all_good=not status.any())
+        self._tell(missed=False, timed=False)
+        return True
 
-    def _note(self, status: npt.NDArray[np.uint32]) -> None:
+    @property
+    def changed(self) -> Flags:
+        """Rows whose value or status is another than before the last take or reassessment."""
+        if self._changed is None:
+            self._changed = self._differing()
+        return self._changed
+
+    def _differing(self) -> Flags:
+        """Work out what a batch changed."""
+        differing = self._other_values()
+        if not self._all_good:
+            differing &= ~bad_rows(self.status)  # no value is shown
+        if self._old_canonical is not None:  # what is shown may be another value than that of the batch
+            np.not_equal(self._old_canonical, self.canonical(), out=differing, where=self.scalars)
+        differing |= self.status != self._old_status
+        return differing
+
+    def _note(self, status: npt.NDArray[np.uint32], *, all_good: bool) -> None:
         assert self.batch is not None, "there is a batch by now"
-        overlaid = (status != self.status) & (status != self.batch.status)
-        if overlaid.any():
-            self._noticed_ns[overlaid] = self._clock.utc_ns()
-            self._noticed = True
+        if not all_good:
+            overlaid = (status != self.status) & (status != self.batch.status)
+            if overlaid.any():
+                self._noticed_ns[overlaid] = self._clock.utc_ns()
+                self._noticed = True
         self.status = status
+        self._all_good = all_good
         self.version += 1
 
-    def _tell(self, *, missed: bool, timed: bool) -> int:
+    def _tell(self, *, missed: bool, timed: bool) -> None:
         for listener in tuple(self.listeners):
             self._tell_columns(listener, missed=missed)
         for row, watchers in tuple(self._watchers.items()):
             self._tell_watchers(row, tuple(watchers.values()), timed=timed)
-        return int(np.count_nonzero(self.changed))
 
     def _tell_columns(self, listener: Listener, *, missed: bool) -> None:
         """Tell one follower; what goes wrong for one client stops nobody else."""
@@ -195,19 +220,20 @@ class LiveBlock:
             _log.error("notify.failed", error=repr(exc), exc_info=exc)
         self.handed += 1
 
-    def _differing(self, before: TagBatch, now: TagBatch) -> Flags:
+    def _other_values(self) -> Flags:
         """Return the rows whose value is another one: NaN equals NaN, and zero has no sign."""
-        bits = self._bits_of(now)
-        beside: Flags = bits != self._bits
-        self._bits = bits
+        old, now = self._old_bits, self._bits
+        if old is None:
+            return np.ones(len(self.status), np.bool_)
+        beside: Flags = now != old
         for scalar in _FLOATS:
             place = self._columns.get(scalar)
             if place is not None and beside[place].any():
-                old, new = before.column(scalar), now.column(scalar)
-                beside[place] &= (old != new) & ((old == old) | (new == new))  # NaN differs from itself
+                before, after = records.narrowed(old[place], scalar), records.narrowed(now[place], scalar)
+                beside[place] &= (before != after) & ((before == before) | (after == after))  # NaN != NaN
         differing: Flags = beside[self._place_of]
-        for row in before.layout.slots:
-            differing[row] = before.array(row).tobytes() != now.array(row).tobytes()
+        if self._other_slots:
+            differing[self._other_slots] = True
         return differing
 
     def _bits_of(self, batch: TagBatch) -> npt.NDArray[np.uint64]:
@@ -249,7 +275,8 @@ class LiveBlock:
             if self._make_canonical is None:
                 self._make_canonical = records.Canonical(self.kind)
             self._canonical = self._make_canonical.of(self.image()["value"])
-            self._canonical[bad_rows(self.status)] = 0
+            if not self._all_good:
+                self._canonical[bad_rows(self.status)] = 0
         return self._canonical
 
     def _draw(self, image: records.Records) -> None:
@@ -261,13 +288,16 @@ class LiveBlock:
             return
         server_ns = np.maximum(batch.server_ns, self._noticed_ns) if self._noticed else batch.server_ns
         records.set_times(image, batch.source_ns, server_ns)
-        image["mask"][bad_rows(status)] &= ~records.VALUE & 0xFF
+        if not self._all_good:
+            image["mask"][bad_rows(status)] &= ~records.VALUE & 0xFF
         self._fill(image["value"], batch)
 
     def _fill(self, into: npt.NDArray[np.uint64], batch: TagBatch) -> None:
         """Write the bits of the values shown."""
-        shown_as_substitute = (self.status == UNCERTAIN_SUBSTITUTE) & (batch.status != UNCERTAIN_SUBSTITUTE)
         into[...] = self._bits[self._place_of]
+        if self._all_good:
+            return
+        shown_as_substitute = (self.status == UNCERTAIN_SUBSTITUTE) & (batch.status != UNCERTAIN_SUBSTITUTE)
         if shown_as_substitute.any():
             chosen = np.flatnonzero(shown_as_substitute & self._has_substitute)
             into[chosen] = self._substitutes[chosen]
@@ -319,6 +349,10 @@ class LiveBlock:
         """Return who follows single rows."""
         for watchers in self._watchers.values():
             yield from watchers.values()
+
+
+def _substituted(status: npt.NDArray[np.uint32]) -> bool:
+    return UNCERTAIN_SUBSTITUTE in status
 
 
 def _side_by_side(spec: BlockSpec) -> tuple[dict[Scalar, slice], npt.NDArray[np.intp]]:

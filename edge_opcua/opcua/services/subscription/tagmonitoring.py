@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -88,15 +89,15 @@ class TagMonitoring:
         joining: dict[ColumnGroup, tuple[list[Settings], list[TagItem]]] = {}
         groups: dict[tuple[LiveBlock, float, bool], tuple[list[Settings], list[TagItem]]] = {}
         made: list[TagItem | int | None] = []
-        filters: dict[tuple[int, int], Filter] = {}
-        for one in wanted:
-            try:
-                trigger, band = self._filter(one.tag, one.filter, filters)
-            except ua.UaStatusCodeError as exc:
-                made.append(int(exc.code))
+        filters = self._filters(wanted)
+        crowded = self._mostly_compared(wanted, filters)
+        for one, chosen in zip(wanted, filters, strict=True):
+            if isinstance(chosen, int):
+                made.append(chosen)
                 continue
+            trigger, band = chosen
             block, row = self._tags.place(one.tag)
-            compared = _compares(trigger, band)
+            compared = _compares(trigger, band) or (block, one.sampling_ms) in crowded
             found = groups.get((block, one.sampling_ms, compared))
             if found is None:
                 key = self._key(subscription, block, one.sampling_ms, timestamps, compared=compared)
@@ -118,6 +119,34 @@ class TagMonitoring:
             _enter(group, settings, items)
         return made
 
+    def _filters(self, wanted: Sequence[Wanted]) -> list[Filter | int]:
+        """Return the filter of each item, or the StatusCode that says why there is none."""
+        known: dict[tuple[int, int], Filter] = {}
+        found: list[Filter | int] = []
+        for one in wanted:
+            try:
+                found.append(self._filter(one.tag, one.filter, known))
+            except ua.UaStatusCodeError as exc:
+                found.append(int(exc.code))
+        return found
+
+    def _mostly_compared(
+        self, wanted: Sequence[Wanted], filters: Sequence[Filter | int]
+    ) -> set[tuple[LiveBlock, float]]:
+        """Return blocks and sampling intervals of which most items have a filter.
+
+        The others go along with them, as flags do that have no deadband: to look at one more group costs more
+        than to compare them.
+        """
+        if len({_compares(*each) for each in set(filters) if not isinstance(each, int)}) < 2:
+            return set()
+        more: Counter[tuple[LiveBlock, float]] = Counter()
+        for one, chosen in zip(wanted, filters, strict=True):
+            if not isinstance(chosen, int):
+                block, _ = self._tags.place(one.tag)
+                more[block, one.sampling_ms] += 1 if _compares(*chosen) else -1
+        return {key for key, count in more.items() if count > 0}
+
     def modify(
         self,
         subscription: Subscription,
@@ -138,7 +167,8 @@ class TagMonitoring:
         trigger, band = self._filter(tag, asked.Filter, {})
         # Without a comparison of its own what it said last has to be what is shown.
         idle = item.mode is Mode.Disabled
-        compared = _compares(trigger, band) or not (idle or before.is_up_to_date(place))
+        goes_along = before.key.compared and not _compares(*before.filter_of(place))
+        compared = _compares(trigger, band) or goes_along or not (idle or before.is_up_to_date(place))
         block, row = self._tags.place(tag)
         key = self._key(subscription, block, asked.SamplingInterval, timestamps, compared=compared)
         group = self._groups.group(subscription, key)
