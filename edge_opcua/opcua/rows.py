@@ -88,6 +88,8 @@ LINK_ROWS: Final = {
     "jitter_ms": "ScanJitter",
     "values_per_s": "ValuesPerSecond",
     "simulated": "Simulated",
+    "indeterminate": "Indeterminate",
+    "landed_late": "LandedLate",
 }
 AUTHORITY_ROWS: Final = {
     "state": "State",
