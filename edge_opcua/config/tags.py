@@ -20,6 +20,7 @@ TAG_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
 TagName = Annotated[str, StringConstraints(pattern=TAG_PATTERN, max_length=128)]
 TagValue = bool | int | float | str
 Access = Literal["r", "rw"]
+WriteAs = Literal["", "setpoint", "command"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class TagConfig:
     clamp: bool = False
     max_age_s: float | None = None
     access: Access = "r"
+    write: WriteAs = ""
     historize: bool = False
     node_id: str | None = None
     substitute: TagValue | None = None

@@ -47,6 +47,8 @@ COLUMNS: Final[dict[str, str]] = {
     "states": "What the numbers of a state mean, e.g. `0=Stopped; 2=Idle; 4=Execute`; clients see the texts.",
     "clamp": "`true`: a value outside `low`..`high` is shown as the limit (GoodClamped), not as Uncertain.",
     "max_age_s": "Age in seconds at which a value not refreshed becomes Uncertain, if its group allows more.",
+    "write": "How it is written: `setpoint` (the default: of values that wait the latest is sent) or "
+    "`command` (each value once, in order). Bits are always written like commands.",
 }
 WITHOUT_EFFECT: Final = ("historize",)
 REQUIRED: Final = ("name", "address")
@@ -60,6 +62,7 @@ _TRUTH: Final = {
     **dict.fromkeys(("true", "1", "yes", "on", "wahr", "x"), True),
     **dict.fromkeys(("false", "0", "no", "off", "falsch", ""), False),
 }
+_WRITES: Final = ("", "setpoint", "command")
 _ACCESS: Final = {"": "r", "r": "r", "ro": "r", "rw": "rw", "r/w": "rw"}
 _RANGES: Final[dict[Scalar, tuple[int, int]]] = {
     Scalar.SBYTE: (-(2**7), 2**7 - 1),
@@ -311,6 +314,7 @@ class _Row:
             "clamp": self._truth("clamp"),
             "max_age_s": self._max_age(),
             "access": self._access(address),
+            "write": self._write(address),
             "historize": self._truth("historize"),
             "node_id": self._node_id(name),
             "true_name": self._text("true_name"),
@@ -475,6 +479,16 @@ class _Row:
                 "T229", "access", f"{address.canonical} cannot be written: the device has it read-only"
             )
         return access
+
+    def _write(self, address: Address | None) -> str:
+        text = self._text("write").casefold()
+        if text not in _WRITES:
+            self._wrong("T246", "write", f"write {quoted(text)} is not one of setpoint, command")
+        elif text and _ACCESS.get(self._text("access").casefold()) != "rw":
+            self._wrong("T246", "write", f"write = {text}, but access is not rw")
+        elif text == "setpoint" and address is not None and address.scalar is Scalar.BOOLEAN:
+            self._wrong("T246", "write", "a bit is no set-point: each of its values is written")
+        return text if text in _WRITES else ""
 
     def _truth(self, column: str) -> bool:
         text = self._text(column)

@@ -28,6 +28,8 @@ class Counts:
         retries: Reads that were sent again.
         busy: Answers by which the device put the request off.
         writes: Writes that were begun.
+        indeterminate: Writes that were begun and not answered.
+        landed_late: Those of them that were seen to take effect afterwards.
         overruns: Polls that were left out because the one before took too long.
         refused: Tags that the device does not give now.
         units_lost: Units behind the connection that do not answer now.
@@ -37,6 +39,8 @@ class Counts:
     retries: int = 0
     busy: int = 0
     writes: int = 0
+    indeterminate: int = 0
+    landed_late: int = 0
     overruns: int = 0
     refused: int = 0
     units_lost: int = 0

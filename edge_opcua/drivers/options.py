@@ -40,6 +40,11 @@ class DriverOptions(BaseModel):
         description="How often a read without an answer is sent again over the same connection while its "
         "values are not stale yet. Writes never are.",
     )
+    writes_per_read: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=10,
+        description="Writes that may go out between two reads; more wait for the next read, so that values "
+        "stay fresh however much is written.",
+    )
     ring_s: Annotated[float, Field(ge=1, le=600)] = Field(
         default=5.0, description="Seconds of polls that the bus keeps; captures at least 30 s."
     )

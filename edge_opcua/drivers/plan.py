@@ -43,6 +43,8 @@ LINK_TAGS: Final = (
     TagSpec("retries", Scalar.UINT64),
     TagSpec("busy", Scalar.UINT64),
     TagSpec("writes", Scalar.UINT64),
+    TagSpec("indeterminate", Scalar.UINT64),
+    TagSpec("landed_late", Scalar.UINT64),
     TagSpec("overruns", Scalar.UINT64),
     TagSpec("refused", Scalar.UINT32),
     TagSpec("units_lost", Scalar.UINT32),

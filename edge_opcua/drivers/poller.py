@@ -24,6 +24,7 @@ from edge_opcua.core.values import (
     Link,
     bad_rows,
 )
+from edge_opcua.drivers.aftermath import Aftermath, Tell, tell_nobody
 from edge_opcua.drivers.asking import Asking
 from edge_opcua.drivers.capture import Capture
 from edge_opcua.drivers.cost import RequestCost
@@ -35,11 +36,12 @@ from edge_opcua.drivers.options import link_policy
 from edge_opcua.drivers.plan import load_driver
 from edge_opcua.drivers.planner import Place
 from edge_opcua.drivers.schedule import MOST_ASKING, Ask, Job
-from edge_opcua.drivers.setpoint import Setpoint, prepare
+from edge_opcua.drivers.setpoint import prepare
 from edge_opcua.drivers.simulate import SimulatedWire
 from edge_opcua.drivers.stations import Stations
 from edge_opcua.drivers.wire import Driver, Wire
-from edge_opcua.drivers.writes import Writes
+from edge_opcua.drivers.writes import TagWrite, Writes
+from edge_opcua.drivers.writeterms import ANYBODY, WriteTerms
 from edge_opcua.errors import DeviceError, WriteRejectedError
 from edge_opcua.plugins import Plugins
 
@@ -62,6 +64,7 @@ class Device:
         clock: Clock for stamps and times.
         lines: Physical lines that it shares with other devices.
         draw: Random numbers in 0..1 for the pauses between attempts.
+        tell: Told what became of writes whose caller has long been answered, for the record.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Device:
         lines: Lines,
         *,
         draw: Callable[[], float] = random.random,
+        tell: Tell = tell_nobody,
     ) -> None:
         self.name = cfg.name
         self._cfg = cfg
@@ -86,13 +90,16 @@ class Device:
         self._status = LinkStatus()
         self._open = False
         self._link = LinkBlock(bus.writer(cfg.link_block), clock, simulated=cfg.simulate)
-        self._writes = Writes(self._wire, self._link, self._read_soon)
         self._cost = RequestCost()
         self._stale_ns = int(1e9 * self._policy.stale_after_s)
         self._prove_ns = int(1e9 * max(_LEAST_PROOF_S, self._policy.recover_hold_s / 2))
         work = WorkBuilder(cfg, driver, options, bus, clock, self._cost, self._stale_ns).build()
         self._jobs, self._setpoints = work.jobs, work.setpoints
         self._stations = self._stations_of(work.spaces)
+        self._aftermath = Aftermath(
+            cfg.name, self._setpoints, self._jobs, self._link, clock, self._unit_refusal, tell
+        )
+        self._writes = Writes(self._wire, self._link, clock, self._aftermath, options.writes_per_read)
         self._asking = Asking(
             self._wire,
             clock,
@@ -149,17 +156,21 @@ class Device:
             async with asyncio.timeout(_GOODBYE_S):
                 await self._wire.close()
 
-    async def write(self, tag: str, value: Any, *, timeout_s: float = 2.0) -> WriteOutcome:
+    async def write(
+        self, tag: str, value: Any, *, timeout_s: float = 2.0, terms: WriteTerms = ANYBODY
+    ) -> WriteOutcome:
         """Write one tag and read it back.
 
         Args:
             tag: Name of the tag in this device.
             value: Engineering value.
             timeout_s: Longest wait for the outcome, seconds.
+            terms: Class of the write, and for whom it is.
 
         Returns:
             Good after the device was seen to hold the value; otherwise a status of architecture §4. A write
-            that timed out may still land; it is never repeated.
+            that timed out may still land; it is never repeated, and what became of it is found out once the
+            tag is read again.
         """
         setpoint = self._setpoints.get(tag)
         if setpoint is None or not setpoint.writable:
@@ -171,7 +182,12 @@ class Device:
         refusal = self._refusal() or self._unit_refusal(setpoint.place)
         if refusal is not None:
             return refusal
-        return await self._writes.send_tag(setpoint, encoded, timeout_s=timeout_s)
+        return await self._writes.send_tag(TagWrite(setpoint, encoded, terms), timeout_s=timeout_s)
+
+    def unanswered(self, tag: str) -> tuple[int, int]:
+        """Return how many writes of a tag nobody knew the effect of, and how many of them landed late."""
+        doubts = self._aftermath.doubts
+        return doubts.begun[tag], doubts.landed[tag]
 
     async def write_bytes(
         self, area: str, offset: int, payload: bytes, *, timeout_s: float = 1.0
@@ -219,11 +235,6 @@ class Device:
     def _make_due(self, job: Job) -> None:
         job.ask(self._clock.monotonic_ns())
         self._writes.outbox.arrived.set()  # ends a wait for the next period
-
-    def _read_soon(self, setpoint: Setpoint) -> None:
-        for job in self._jobs:
-            if job.polled is setpoint.group:
-                job.ask(self._clock.monotonic_ns())
 
     def _read_again(self) -> None:
         """Let what is read on demand or seldom see that a unit is back."""
@@ -307,19 +318,26 @@ class Device:
         await self._wire.open()
         self._open = True
         self._link.opened += 1
-        job = min(self._jobs, key=lambda job: job.due_ns, default=None)
-        self._writes.held = job is not None and self._status.state is State.SUSPECT
-        if job is not None and self._writes.held:  # whoever answers now has to be heard first
-            job.ask(self._clock.monotonic_ns())
+        self._writes.held = self._status.state is State.SUSPECT  # whoever answers now has to be heard first
         if self._wire.shape != before:  # a device may grant less than it did a moment ago
             for job in self._jobs:
                 job.polled.adopt(self._wire.shape)
+
+    def _listen(self) -> None:
+        """Read something now, so that writes need not wait longer."""
+        job = min(self._jobs, key=lambda job: job.due_ns, default=None)
+        if job is None:
+            self._writes.held = False
+        else:
+            job.ask(self._clock.monotonic_ns())
 
     async def _step(self) -> None:
         """Do the next thing that is due: a write, a read, or wait for either."""
         try:
             if not self._open:
                 await self._reopen()
+            if self._writes.held:
+                self._listen()
             await self._writes.serve()
             job = min(self._jobs, key=lambda job: job.due_ns, default=None)
             now_ns = self._clock.monotonic_ns()
@@ -334,6 +352,7 @@ class Device:
             event = Event.FAILED_REQUEST if self._open else Event.CONNECT_FAILED
             self._open = False
             await self._wire.close()
+            self._refuse_writes(f"the link to {self.name} broke before this was sent: {exc}")
             self._fail(event, exc)
             if self._status.reads:
                 await self._clock.sleep(_SUSPECT_PAUSE_S)
@@ -353,6 +372,7 @@ class Device:
         finally:
             for ask in asked:
                 ask.settle(outcome)
+        self._aftermath.look(job.polled)
         ended_ns = self._clock.monotonic_ns()
         self._link.scanned((ended_ns - started_ns) / 1e6, late_ns, job.values)
         self._link.counts.overruns += job.done(ended_ns, again=again)
@@ -372,6 +392,7 @@ class Device:
     async def _wait(self, job: Job | None, now_ns: int) -> None:
         """Wait until a write arrives, or a read or the probe of a unit is due."""
         due_ns = now_ns + self._stale_ns if job is None else job.due_ns
+        due_ns = min(due_ns, self._writes.outbox.due_ns)
         if self._stations is not None:
             due_ns = min(due_ns, self._stations.due_ns)
         delay_s = min((due_ns - now_ns) / 1e9, _LONGEST_WAIT_S)
@@ -396,6 +417,10 @@ class Device:
         if after.link is not before.link:
             self._tell_readers()
         self._tell_link(changed=True)
+
+    def _refuse_writes(self, reason: str) -> None:
+        """Refuse what was not sent: nothing that waited for one connection goes out over the next."""
+        self._writes.outbox.refuse_all(WriteOutcome(BAD_NO_COMMUNICATION, reason))
 
     def _refuse_waiting(self, outcome: WriteOutcome) -> None:
         self._writes.outbox.refuse_all(outcome)
@@ -442,11 +467,17 @@ class Device:
 
 
 def build_device(
-    cfg: DeviceConfig, bus: Bus, clock: Clock, lines: Lines, *, plugins: Plugins | None = None
+    cfg: DeviceConfig,
+    bus: Bus,
+    clock: Clock,
+    lines: Lines,
+    *,
+    plugins: Plugins | None = None,
+    tell: Tell = tell_nobody,
 ) -> Device:
     """Return a device that is ready to run; connects to nothing.
 
     Raises:
         ConfigError: The driver, the URL, an option or an address is unusable.
     """
-    return Device(cfg, load_driver(cfg.driver, plugins), bus, clock, lines)
+    return Device(cfg, load_driver(cfg.driver, plugins), bus, clock, lines, tell=tell)

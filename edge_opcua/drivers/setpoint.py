@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from edge_opcua.config.schema import TagConfig
 from edge_opcua.core.ports import WriteOutcome
 from edge_opcua.core.ticks import to_text
@@ -17,11 +19,12 @@ from edge_opcua.core.values import (
     Scalar,
     is_bad,
 )
-from edge_opcua.drivers.codec import BitCodec, Codec, NumberCodec, unscaled
+from edge_opcua.drivers.codec import BitCodec, NumberCodec, unscaled
 from edge_opcua.drivers.decode import Row
 from edge_opcua.drivers.group import PollGroup
 from edge_opcua.drivers.planner import Place
 from edge_opcua.drivers.wire import Fault
+from edge_opcua.drivers.writeterms import ANYBODY, WriteKind, WriteTerms, is_same
 from edge_opcua.errors import WriteRejectedError
 
 
@@ -45,6 +48,17 @@ class Setpoint:
     def place(self) -> Place:
         """Where it lies."""
         return self.row.place
+
+    @property
+    def kind(self) -> WriteKind:
+        """Class of its writes, if whoever writes does not say."""
+        if isinstance(self.place.codec, BitCodec):
+            return WriteKind.BIT
+        return WriteKind.COMMAND if self.tag.write == "command" else WriteKind.SETPOINT
+
+    def kind_of(self, terms: WriteTerms) -> WriteKind:
+        """Return the class of one write."""
+        return terms.kind or self.kind
 
     @property
     def writable(self) -> bool:
@@ -76,45 +90,67 @@ def prepare(setpoint: Setpoint, value: Any) -> bytes:
     return encoded
 
 
-def judge_read_back(setpoint: Setpoint, encoded: bytes, answer: bytes | Fault) -> WriteOutcome:
+def held(setpoint: Setpoint) -> Any:
+    """Return the value of a tag as its readers see it now; None if there is none."""
+    batch = setpoint.group.writer.batch
+    if is_bad(int(batch.status[setpoint.index])):
+        return None
+    value = batch.value(setpoint.index)
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def as_shown(setpoint: Setpoint, wire: bytes, *, bits: bool = False) -> Any:
+    """Return bytes of a tag as its readers would see them: scaled, not clamped.
+
+    Args:
+        setpoint: The tag.
+        wire: Bytes of the device; or what :func:`prepare` made.
+        bits: Whether they are what :func:`prepare` made: of bits one byte each.
+    """
+    codec, row = setpoint.place.codec, setpoint.row
+    if bits and isinstance(codec, BitCodec):
+        given = [bool(bit) for bit in wire]
+        return given if codec.count else given[0]
+    raw = codec.decode(wire)
+    if raw is None or not row.scaled:
+        return raw
+    return [each * row.scale + row.offset for each in raw] if isinstance(raw, list) else _linear(raw, row)
+
+
+def judge_read_back(
+    setpoint: Setpoint, encoded: bytes, answer: bytes | Fault, before: Any, terms: WriteTerms = ANYBODY
+) -> WriteOutcome:
     """Return what a write has really done.
 
     Args:
         setpoint: The tag.
         encoded: Bytes that were written.
         answer: Bytes that the device holds now, or its refusal to say.
+        before: Value it was seen to hold before; None: not known.
+        terms: Class and tolerance of the write.
     """
     if isinstance(answer, Fault):
         return WriteOutcome(BAD_TIMEOUT, f"the device took the value and cannot be read: {answer.reason}")
-    codec = setpoint.place.codec
-    if isinstance(codec, BitCodec):
-        wanted: Any = [bool(bit) for bit in encoded]
-        held: Any = codec.decode(answer)
-        if held == (wanted if codec.count else wanted[0]):
-            return WriteOutcome(GOOD)
-        # A command bit: the device saw it and has put it back, which is how it answers.
-        return WriteOutcome(GOOD, "the device has taken the bit and already put it back")
-    wanted, held = codec.decode(encoded), codec.decode(answer)
-    if held == wanted:
+    wanted, now = as_shown(setpoint, encoded, bits=True), as_shown(setpoint, answer)
+    if is_same(wanted, now, terms.tolerance):
         return WriteOutcome(GOOD)
-    batch = setpoint.group.writer.batch
-    before = None if is_bad(int(batch.status[setpoint.index])) else batch.value(setpoint.index)
-    if before is not None and _same(before, held, setpoint.row):
-        return WriteOutcome(BAD_INVALID_STATE, f"the device kept {_shown(held, codec)}")
-    return WriteOutcome(GOOD_CLAMPED, f"the device holds {_shown(held, codec)}")
+    kind = setpoint.kind_of(terms)
+    if kind.momentary:  # the device saw it and has put it back, which is how it answers
+        name = "bit" if kind is WriteKind.BIT else "command"
+        return WriteOutcome(GOOD, f"the device has taken the {name} and already put it back")
+    shown = _for_people(now, setpoint)
+    if before is not None and is_same(before, now):
+        return WriteOutcome(BAD_INVALID_STATE, f"the device kept {shown}")
+    return WriteOutcome(GOOD_CLAMPED, f"the device holds {shown}")
 
 
-def _shown(held: Any, codec: Codec) -> Any:
-    """Return a value for people."""
-    return to_text(held) if codec.type.scalar is Scalar.DATETIME and isinstance(held, int) else held
+def _linear(raw: Any, row: Row) -> Any:
+    return raw * row.scale + row.offset
 
 
-def _same(before: Any, held: Any, row: Row) -> bool:
-    if isinstance(held, list) or not isinstance(held, int | float):
-        return bool(before == held) if isinstance(before, str) else False
-    if isinstance(before, int) and isinstance(held, int) and not row.scaled:
-        return before == held
-    return abs(float(before) - (held * row.scale + row.offset)) <= 1e-6 * max(1.0, abs(float(before)))
+def _for_people(value: Any, setpoint: Setpoint) -> Any:
+    is_time = setpoint.place.codec.type.scalar is Scalar.DATETIME and isinstance(value, int)
+    return to_text(value) if is_time else value
 
 
 def _range(row: Row) -> str:

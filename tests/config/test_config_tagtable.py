@@ -35,7 +35,7 @@ def row_problems(folder: Path, row: str, *, header: str = HEADER) -> list[tuple[
 
 
 def test_a_full_row_becomes_a_tag_with_its_place(tmp_path: Path) -> None:
-    row = 'a.b,r1:INT,mm,-5,5.5,"one, two",slow,0.1,-2,0.5,RW,yes,Old.Name,1.5,2,,,,yes,2.5'
+    row = 'a.b,r1:INT,mm,-5,5.5,"one, two",slow,0.1,-2,0.5,RW,yes,Old.Name,1.5,2,,,,yes,2.5,command'
     (tag,) = read(tmp_path, f"{HEADER},x_owner,x_empty\n{row},Ada,\n").tags
     assert (tag.name, tag.address, tag.type, tag.unit, tag.low, tag.high) == (
         "a.b",
@@ -45,7 +45,7 @@ def test_a_full_row_becomes_a_tag_with_its_place(tmp_path: Path) -> None:
         -5.0,
         5.5,
     )
-    assert (tag.clamp, tag.max_age_s) == (True, 2.5)
+    assert (tag.clamp, tag.max_age_s, tag.write) == (True, 2.5, "command")
     assert (tag.description, tag.group, tag.scale, tag.offset, tag.deadband) == (
         "one, two",
         "slow",
@@ -193,7 +193,7 @@ def test_a_header_with_a_strange_and_a_double_column(tmp_path: Path) -> None:
             ("T228", 2, 20, 'substitute "1.3.2026" is not a time such as 2026-03-01T12:00:00Z'),
         ),
         ("a,r1:REAL,m,,,,,,,,,,,,1e39", ("T228", 2, 24, 'initial "1e39" is not a number')),
-        ("a,r1:INT,,,,,,,,,,,,,,,,,,,9", ("T231", 2, 28, "21 cells, the first row has 20")),
+        ("a,r1:INT,,,,,,,,,,,,,,,,,,,,9", ("T231", 2, 29, "22 cells, the first row has 21")),
         ("a,r1:INT,,,,,,,,,,,,,,,,0=x;y", ("T233", 2, 25, '"y" is not a state')),
         ("a,r1:INT,,,,,,,,,,,,,,,,0=x;0=y", ("T233", 2, 25, '"0=y" is not a state')),
         ("a,r1:INT,,,,,,,,,,,,,,,,70000=x", ("T233", 2, 25, '"70000=x" is not a state')),
@@ -204,6 +204,15 @@ def test_a_header_with_a_strange_and_a_double_column(tmp_path: Path) -> None:
         ),
         ("a,r1:BOOL,,,,,,,,,,,,,,,,,no", ("T226", 2, 27, "clamp is for numbers; r1:BOOL is true or false")),
         ("a,r1:INT,,,,,,,,,,,,,,,,,,0", ("T235", 2, 27, "max_age_s 0 is not more than 0")),
+        (
+            "a,r1:INT,,,,,,,,,rw,,,,,,,,,,button",
+            ("T246", 2, 30, 'write "button" is not one of setpoint, command'),
+        ),
+        ("a,r1:INT,,,,,,,,,,,,,,,,,,,command", ("T246", 2, 28, "write = command, but access is not rw")),
+        (
+            "a,r1:BOOL,,,,,,,,,rw,,,,,,,,,,setpoint",
+            ("T246", 2, 31, "a bit is no set-point: each of its values is written"),
+        ),
         ('a,r1:INT,"x', ("T202", 2, 10, "a quote begins here and never ends")),
     ],
 )

@@ -31,10 +31,12 @@ from edge_opcua.core.values import (
 )
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.poller import Device, build_device
+from edge_opcua.drivers.writeterms import WriteKind, WriteTerms
 from edge_opcua.sim.proxy import Link as Cable
 from edge_opcua.sim.proxy import Mode
 from tests.drivers.peers import Bench, Known, ModbusPeer, config, proxied
 
+COMMAND = WriteTerms(kind=WriteKind.COMMAND)
 TAGS = {
     "speed": "hr:0:INT",
     "force": "hr:1:REAL",
@@ -371,11 +373,11 @@ async def test_a_caller_who_does_not_wait_is_told_the_truth() -> None:
         assert all(function == 3 for _, function, _, _ in peer.asked)
 
 
-async def test_writes_keep_their_order_and_overtake_reads() -> None:
+async def test_commands_keep_their_order_and_overtake_reads() -> None:
     async with online() as (peer, _, _, device):
         async with asyncio.TaskGroup() as tasks:
             for value in range(20):
-                tasks.create_task(device.write("speed", value))
+                tasks.create_task(device.write("speed", value, terms=COMMAND))
         written = [value for _, function, _, value in peer.asked if function == 6]
         assert written == list(range(20))
 
@@ -396,7 +398,9 @@ async def test_an_outbox_has_an_end() -> None:
     async with online(timeout_ms=1_000) as (peer, _, _, device):
         peer.silent = True
         async with asyncio.TaskGroup() as tasks:
-            writes = [tasks.create_task(device.write("speed", 1, timeout_s=0.2)) for _ in range(80)]
+            writes = [
+                tasks.create_task(device.write("speed", 1, timeout_s=0.2, terms=COMMAND)) for _ in range(80)
+            ]
         assert sum("wait already" in write.result().reason for write in writes) >= 15
 
 

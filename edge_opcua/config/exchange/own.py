@@ -66,6 +66,7 @@ def cells_of(tag: TagConfig) -> dict[str, str]:
         "offset": "" if tag.offset == 0.0 else repr(tag.offset),
         "deadband": _deadband(tag),
         "access": "" if tag.access == "r" else tag.access,
+        "write": tag.write,
         "historize": "true" if tag.historize else "",
         "node_id": tag.node_id or "",
         "substitute": _value(tag.substitute),
