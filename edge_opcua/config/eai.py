@@ -20,6 +20,12 @@ LAYOUT: Final = 1
 HIGHEST: Final = 65_535
 """Counters run 1..65535 and then 1 again; 0 says that their owner has just started."""
 
+FORWARD: Final = 1000
+"""Furthest that a counter moves between two looks at it; more is a jump back."""
+
+PLC_HEARTBEAT_MS: Final = 100
+"""Period of the PLC's heartbeat."""
+
 
 class Ctrl(IntFlag):
     """Control word 0: what the PLC wants."""
@@ -108,8 +114,10 @@ class ErrorCode(IntEnum):
     ACK_TIMEOUT = 3  # a result was not taken in time
     COMMAND_UNKNOWN = 4
     COMMAND_FAILED = 5
-    NO_RESULT = 901  # numbers from 900 are those of the function block
-    COMMUNICATION = 900
+    COMMUNICATION = 900  # numbers from 900 are those of the function block: the edge is silent
+    NO_RESULT = 901  # none came in time
+    NOT_READY = 902  # Trigger rose while no trigger could be taken
+    NOT_IN_USE = 903  # a result came, but the edge may not be used
 
 
 CONTROL_WORDS: Final = len(ControlWord)

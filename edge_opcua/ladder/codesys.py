@@ -1,0 +1,165 @@
+"""The function block as IEC 61131-3 Structured Text, for CODESYS and what understands its UNION."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from edge_opcua.config.eai import StatusWord
+from edge_opcua.ladder.dialect import indented, rewritten, statements
+from edge_opcua.ladder.facts import Facts
+from edge_opcua.ladder.header import header
+from edge_opcua.ladder.logic import handed_over, logic, real
+from edge_opcua.ladder.variables import (
+    FromBit,
+    FromValue,
+    FromWord,
+    Role,
+    Taken,
+    Timer,
+    Variable,
+    taken_over,
+    timers,
+    variables,
+)
+
+_SECTIONS: Final[dict[Role, str]] = {"input": "VAR_INPUT", "output": "VAR_OUTPUT", "memory": "VAR"}
+
+
+class Codesys:
+    """Names as they are, IEC timers, conversions with their IEC names.
+
+    Args:
+        found: The timers of the block.
+    """
+
+    def __init__(self, found: tuple[Timer, ...]) -> None:
+        self._ms = {timer.name: timer.ms for timer in found}
+
+    def name(self, name: str) -> str:
+        """See :class:`edge_opcua.ladder.dialect.Dialect`."""
+        return name
+
+    def truth(self, *, value: bool) -> str:
+        """See :class:`edge_opcua.ladder.dialect.Dialect`."""
+        return "TRUE" if value else "FALSE"
+
+    def run_timer(self, timer: str, condition: str) -> str:
+        """See :class:`edge_opcua.ladder.dialect.Dialect`."""
+        return f"{timer}(IN := {condition}, PT := T#{self._ms[timer]}ms);"
+
+    def timer_done(self, timer: str) -> str:
+        """See :class:`edge_opcua.ladder.dialect.Dialect`."""
+        return f"{timer}.Q"
+
+    def timer_ms(self, timer: str) -> str:
+        """See :class:`edge_opcua.ladder.dialect.Dialect`."""
+        return f"TIME_TO_DINT({timer}.ET)"
+
+    def convert(self, function: str) -> str:
+        """See :class:`edge_opcua.ladder.dialect.Dialect`."""
+        return function
+
+
+def function_block(facts: Facts) -> str:
+    """Return the source of the function block and of the union that it needs."""
+    dialect = Codesys(timers(facts))
+    body = [
+        *_take_over(facts),
+        *statements(logic(facts), dialect),
+        "",
+        "(* What the edge reads; word 0 is the last to change. *)",
+        *(
+            f"Control[{word.word.value}] := UINT_TO_WORD(DINT_TO_UINT({rewritten(word.value, dialect)}));"
+            for word in handed_over(facts)
+        ),
+    ]
+    lines = [*comment(header(facts, "the PLC side")), ""]
+    if _has_reals(facts):
+        lines += [*_union(facts), ""]
+    lines += [f"FUNCTION_BLOCK {facts.block}", *declarations(facts), "", *body, "END_FUNCTION_BLOCK"]
+    return "\n".join(lines) + "\n"
+
+
+def comment(lines: tuple[str, ...]) -> Iterator[str]:
+    """Yield lines as comments."""
+    for line in lines:
+        yield f"(* {line} *)"
+
+
+def declarations(facts: Facts) -> Iterator[str]:
+    """Yield the declarations of the block."""
+    found = variables(facts)
+    for role, keyword in _SECTIONS.items():
+        rows = [_row(one) for one in found if one.role == role]
+        rows += _areas(facts, role)
+        if role == "memory":
+            rows += [(f"{timer.name} : TON;", timer.text) for timer in timers(facts)]
+        width = max(len(row) for row, _ in rows)
+        yield keyword
+        yield from indented([f"{row.ljust(width)} (* {text} *)" for row, text in rows])
+        yield "END_VAR"
+
+
+def _areas(facts: Facts, role: Role) -> list[tuple[str, str]]:
+    words = facts.map
+    if role == "input":
+        return [(f"Status : ARRAY[0..{words.status_words - 1}] OF WORD;", "what the edge writes")]
+    if role == "output":
+        return [(f"Control : ARRAY[0..{words.control_words - 1}] OF WORD;", "what the edge reads")]
+    return [(f"Bits : {_union_name(facts)};", "two words as a REAL")] if _has_reals(facts) else []
+
+
+def _row(variable: Variable) -> tuple[str, str]:
+    initial = ""
+    if isinstance(variable.initial, bool):
+        initial = f" := {str(variable.initial).upper()}"
+    elif variable.initial is not None:
+        initial = f" := {real(variable.initial)}"
+    return f"{variable.name} : {variable.type}{initial};", variable.text
+
+
+def _has_reals(facts: Facts) -> bool:
+    return any(field.config.type == "REAL" for field in facts.map.results)
+
+
+def _union_name(facts: Facts) -> str:
+    return f"EdgeAI_{facts.name}_Bits"
+
+
+def _union(facts: Facts) -> Iterator[str]:
+    yield f"TYPE {_union_name(facts)} :"
+    yield "UNION"
+    yield "    Pattern : DWORD;"
+    yield "    Number : REAL;"
+    yield "END_UNION"
+    yield "END_TYPE"
+
+
+def _take_over(facts: Facts) -> Iterator[str]:
+    head, tail = StatusWord.RESULT_SEQ.value, facts.map.tail_word
+    yield f"(* What the edge wrote. While word {tail} differs from word {head}, a write is half there: then what was *)"
+    yield "(* there before counts, until the time-out. *)"
+    yield f"IF Status[{head}] = Status[{tail}] THEN"
+    for one in taken_over(facts):
+        yield from indented(list(_taken(facts, one)))
+    yield "END_IF;"
+
+
+def _taken(facts: Facts, one: Taken) -> Iterator[str]:
+    if isinstance(one, FromBit):
+        yield f"{one.variable} := (Status[{one.word}] AND 16#{1 << one.bit:04X}) <> 16#0000;"
+    elif isinstance(one, FromWord):
+        yield f"{one.variable} := UINT_TO_DINT(WORD_TO_UINT(Status[{one.word}]));"
+    else:
+        yield from _value(facts, one)
+
+
+def _value(facts: Facts, one: FromValue) -> Iterator[str]:
+    high, low = (one.word, one.word + 1) if facts.map.high_first else (one.word + 1, one.word)
+    pattern = f"SHL(WORD_TO_DWORD(Status[{high}]), 16) OR WORD_TO_DWORD(Status[{low}])"
+    if one.type == "DINT":
+        yield f"{one.variable} := DWORD_TO_DINT({pattern});"
+    else:
+        yield f"Bits.Pattern := {pattern};"
+        yield f"{one.variable} := Bits.Number;"
