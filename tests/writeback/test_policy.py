@@ -102,9 +102,12 @@ def test_the_table_refuses_by_default() -> None:
     for state in State:
         for trigger in Trigger:
             assert after(state, trigger) is TABLE.get((state, trigger), state)
-    assert {state for (state, _), target in TABLE.items() if target is State.ACTIVE} == {State.READY}
+    assert {state for (state, _), target in TABLE.items() if target is State.ACTIVE} == {
+        State.READY,
+        State.HOLD,
+    }
     ways_out = {trigger for (state, trigger) in TABLE if state is State.FAILSAFE}
-    assert ways_out == {Trigger.CLEARED}
+    assert ways_out == {Trigger.CLEARED, Trigger.RESTARTED, Trigger.TAKEN}
 
 
 def test_the_first_thing_a_plc_gets_says_restarted_and_not_decidable(line: Line) -> None:
