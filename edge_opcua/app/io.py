@@ -12,9 +12,11 @@ import structlog
 
 from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.impact import Impact, device_blocks
+from edge_opcua.app.writerecords import Wanted, record_of, record_of_finding
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import paused, settle
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
+from edge_opcua.core.ports import WriteOutcome
 from edge_opcua.core.process import Child
 from edge_opcua.core.supervise import supervise
 from edge_opcua.core.values import (
@@ -26,8 +28,10 @@ from edge_opcua.core.values import (
     status_name,
 )
 from edge_opcua.core.worker import Worker
+from edge_opcua.drivers.doubts import Finding
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.poller import Device, build_device
+from edge_opcua.drivers.writeterms import WriteTerms
 from edge_opcua.errors import ConfigError
 from edge_opcua.writeback.executor import Executor, build_executor
 
@@ -134,7 +138,13 @@ class _Plant:
         wanted = {output.name: output for output in config.outputs}
         with paused():
             made = {
-                name: build_device(config.device(name), bus, clock, self._lines.used_by(name))
+                name: build_device(
+                    config.device(name),
+                    bus,
+                    clock,
+                    self._lines.used_by(name),
+                    tell=partial(_audit_finding, self._child, name),
+                )
                 for name in devices
             }
         for each in made.values():
@@ -210,6 +220,10 @@ def _audit_authority(child: Child, output: str, old: str, new: str, reason: str)
     child.control.notify(RECORDS, "audit", body)
 
 
+def _audit_finding(child: Child, device: str, finding: Finding) -> None:
+    child.control.notify(RECORDS, "audit", record_of_finding(device, finding))
+
+
 class _Writes:
     """Answers ``write`` with what the device really did, and keeps a record of it; and ``poll``."""
 
@@ -218,22 +232,23 @@ class _Writes:
         self._plant = plant
 
     async def handle(self, request: Request) -> Reply:
-        """Write ``tag`` = ``value`` for ``user``, or poll ``group`` of ``device``."""
+        """Write ``tag`` = ``value`` for ``user`` (``writer``, ``why``), or poll ``group`` of ``device``."""
         if request.kind == "poll":
             return await self._poll(request)
         if request.kind != "write":
             return Reply(BAD_NOT_SUPPORTED, f"the io process does not know {request.kind}")
-        tag, value, user = str(request.body["tag"]), request.body["value"], str(request.body.get("user", ""))
-        device_name, _, tag_name = tag.partition("/")
+        wanted = Wanted.of(request.body)
+        device_name, _, tag_name = wanted.tag.partition("/")
         if device_name in self._plant.pausing:
             return Reply(BAD_INVALID_STATE, f"{device_name} is being changed")
         device = self._plant.devices.get(device_name)
         if device is None:
             return Reply(BAD_NODE_ID_UNKNOWN, f"there is no device {device_name}")
-        outcome = await device.write(tag_name, value, timeout_s=request.timeout_s)
-        self._record(tag, value, user, status_name(outcome.status), outcome.reason)
-        if value is True and not is_bad(outcome.status):
-            self._acknowledge(tag, user)
+        terms = WriteTerms(who=wanted.who, why=wanted.why)
+        outcome = await device.write(tag_name, wanted.value, timeout_s=request.timeout_s, terms=terms)
+        self._record(wanted, outcome)
+        if wanted.value is True and not is_bad(outcome.status):
+            self._acknowledge(wanted.tag, wanted.who)
         return Reply(outcome.status, outcome.reason, {"recorded": True})
 
     async def _poll(self, request: Request) -> Reply:
@@ -251,7 +266,12 @@ class _Writes:
             if output.acknowledge == tag and executor is not None:
                 executor.acknowledge(user)
 
-    def _record(self, tag: str, value: Any, user: str, outcome: str, reason: str) -> None:
-        _log.info("write.done", tag=tag, user=user, outcome=outcome, reason=reason)
-        body = {"what": f"write {tag}", "who": user, "new": value, "outcome": f"{outcome} {reason}".strip()}
-        self._child.control.notify(RECORDS, "audit", body)
+    def _record(self, wanted: Wanted, outcome: WriteOutcome) -> None:
+        _log.info(
+            "write.done",
+            tag=wanted.tag,
+            user=wanted.who,
+            outcome=status_name(outcome.status),
+            reason=outcome.reason,
+        )
+        self._child.control.notify(RECORDS, "audit", record_of(wanted, outcome))

@@ -12,6 +12,7 @@ from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.values import BAD_WAITING_FOR_INITIAL_DATA
+from edge_opcua.drivers.aftermath import Tell, tell_nobody
 from edge_opcua.drivers.ethernetip import EtherNetIpDriver
 from edge_opcua.drivers.ethernetip.wire import EipWire
 from edge_opcua.drivers.lines import Lines
@@ -167,13 +168,13 @@ async def read(wire: Wire, request: Request) -> Sequence[Reading]:
 class Bench:
     """A device on a bus of its own."""
 
-    def __init__(self, cfg: DeviceConfig, lines: Lines | None = None) -> None:
+    def __init__(self, cfg: DeviceConfig, lines: Lines | None = None, tell: Tell = tell_nobody) -> None:
         self.cfg = cfg
         self.plan = plan_device(cfg, plugins=Known())
         self.bus = Bus.create(self.plan.blocks)
         self.clock = SystemClock()
         driver = DRIVERS[cfg.driver]
-        self.device = Device(cfg, driver, self.bus, self.clock, lines or Lines(), draw=lambda: 0.0)
+        self.device = Device(cfg, driver, self.bus, self.clock, lines or Lines(), draw=lambda: 0.0, tell=tell)
 
     @property
     def requests_per_period(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
+from edge_opcua.drivers.aftermath import Tell, tell_nobody
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import ModbusDriver
 from edge_opcua.drivers.modbus.settings import ModbusShape
@@ -27,6 +28,9 @@ class ScriptedWire:
         refused: Registers that do not exist.
         broken: Whether the whole line is gone.
         lose: How many of the next reads get no answer, over a connection that stands.
+        swallow: How many of the next writes take effect, and their answer is lost.
+        drop: How many of the next writes are lost on the way.
+        breaks: Whether a write that is not answered costs the connection.
         stamps: Answers for single registers, instead of their bytes.
         asked: Unit, start and size of every fragment.
     """
@@ -41,12 +45,17 @@ class ScriptedWire:
         self.busy: set[int] = set()
         self.broken = False
         self.lose = 0
+        self.swallow = 0
+        self.drop = 0
+        self.breaks = False
         self.stamps: dict[int, Stamped] = {}
         self.asked: list[tuple[int, int, int]] = []
         self.deadlines: list[float | None] = []
         self.opened = 0
         self.patience_s = 0.02
         self.written: list[tuple[Place, bytes]] = []
+        self.asked_writes: list[tuple[int, bytes]] = []
+        self.raw: list[bytes] = []
 
     async def open(self) -> None:
         self.opened += 1
@@ -91,12 +100,25 @@ class ScriptedWire:
         unit, _ = cast("tuple[int, str]", place.space)
         if unit in self.silent:
             raise DeviceTimeoutError(f"unit {unit} does not answer", again=True)
+        self.asked_writes.append((place.start, encoded))
+        if self.drop:
+            self.drop -= 1
+            raise DeviceTimeoutError("no answer", again=not self.breaks)
+        self.store(place, encoded)
+        if self.swallow:
+            self.swallow -= 1
+            raise DeviceTimeoutError("no answer", again=not self.breaks)
+
+    def store(self, place: Place, encoded: bytes) -> None:
+        """Let a write take effect."""
+        unit, _ = cast("tuple[int, str]", place.space)
         self.written.append((place, encoded))
         for i, word in enumerate(struct.unpack(f">{len(encoded) // 2}H", encoded)):
             self.registers[unit, place.start + i] = word
 
     async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:
-        raise AssertionError("not used here")
+        await asyncio.sleep(0)
+        self.raw.append(payload)
 
 
 class ScriptedDriver(ModbusDriver):
@@ -113,8 +135,10 @@ DRIVERS["scripted"] = ScriptedDriver
 
 
 @asynccontextmanager
-async def scripted(tags: dict[str, str], **more: Any) -> AsyncIterator[tuple[ScriptedWire, Bench]]:
+async def scripted(
+    tags: dict[str, str], *, tell: Tell = tell_nobody, **more: Any
+) -> AsyncIterator[tuple[ScriptedWire, Bench]]:
     """A device over a wire of its own, not yet running."""
     ScriptedDriver.made.append(ScriptedWire())
-    bench = Bench(config("scripted", "modbus://nowhere/1", tags, **more))
+    bench = Bench(config("scripted", "modbus://nowhere/1", tags, **more), tell=tell)
     yield ScriptedDriver.made.pop(), bench
