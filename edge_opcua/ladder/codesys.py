@@ -138,8 +138,8 @@ def _union(facts: Facts) -> Iterator[str]:
 
 def _take_over(facts: Facts) -> Iterator[str]:
     head, tail = StatusWord.RESULT_SEQ.value, facts.map.tail_word
-    yield f"(* What the edge wrote. While word {tail} differs from word {head}, a write is half there: then what was *)"
-    yield "(* there before counts, until the time-out. *)"
+    yield f"(* What the edge wrote. While word {tail} differs from word {head}, a write is half there: *)"
+    yield "(* then what was there before counts, until the time-out. *)"
     yield f"IF Status[{head}] = Status[{tail}] THEN"
     for one in taken_over(facts):
         yield from indented(list(_taken(facts, one)))

@@ -81,16 +81,16 @@ Taken = FromBit | FromWord | FromValue
 
 # Words of IEC 61131-3, of SCL and of Logix.
 _WORDS: Final = """
-abs acos action add and any array asin at atan bool by byte case char concat configuration const constant
-continue control cos date delete dint div do dt dword else elsif end exit exp expt false find for from function
-goto if insert int interval left len limit lint ln log lreal lword max method mid min mod move mul mux ne not
-null of on or org program r_edge f_edge real repeat replace resource retain return right rol ror sel shl shr sin
-sint sqrt step string struct sub tan task then time to tod transition true trunc type udint uint ulint union
-until usint var while with word wstring xor enablein enableout timer counter message alarm axis cop cps
+abs acos action add and any array asin at atan bool by byte case char concat configuration const
+constant continue control cos date delete dint div do dt dword else elsif end exit exp expt false
+find for from function goto if insert int interval left len limit lint ln log lreal lword max method
+mid min mod move mul mux ne not null of on or org program r_edge f_edge real repeat replace resource
+retain return right rol ror sel shl shr sin sint sqrt step string struct sub tan task then time to
+tod transition true trunc type udint uint ulint union until usint var while with word wstring xor
+enablein enableout timer counter message alarm axis cop cps
 """
 RESERVED: Final = frozenset(_WORDS.split())
 """Names that a result may not have."""
-)
 
 _EDGE_BITS: Final = {
     "EdgeOnline": (Stat.ONLINE, "it runs and talks to us"),
