@@ -14,6 +14,7 @@ import numpy as np
 from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import BlockWriter, Bus
 from edge_opcua.core.clock import SystemClock
@@ -170,6 +171,26 @@ def link_block(name: str) -> BlockSpec:
     )
 
 
+def authority_block(output: OutputConfig) -> BlockSpec:
+    """The block in which an output says who rules over it, with what it writes to single tags."""
+    rows = [
+        TagSpec("state", Scalar.STRING, 24),
+        TagSpec("heartbeat", Scalar.UINT16),
+        TagSpec("writes", Scalar.UINT64),
+        TagSpec("refused", Scalar.UINT64),
+        TagSpec("reason", Scalar.STRING, 120),
+        TagSpec("ack_required", Scalar.BOOLEAN),
+        TagSpec("plc_trusts", Scalar.BOOLEAN),
+    ]
+    if output.interface is not None or output.values:
+        rows += [TagSpec("fault", Scalar.STRING, 24), TagSpec("writer", Scalar.STRING, 16)]
+        rows += [TagSpec(each, Scalar.UINT64) for each in ("indeterminate", "landed_late")]
+        rows += [TagSpec(each, Scalar.BOOLEAN) for each in ("plc_latched", "granted")]
+        rows += [TagSpec("since_ns", Scalar.INT64), TagSpec("result_seq", Scalar.UINT16)]
+    rows += [TagSpec(f"value.{index}", Scalar.DOUBLE) for index in range(len(output.values))]
+    return BlockSpec(output.authority_block, tuple(rows), 64, PATIENT)
+
+
 def blocks(config: EdgeConfig) -> list[BlockSpec]:
     """The blocks as the other processes declare them; their times pass only where a test lets them."""
     policy = Policy(STALE_S, HOLD_S, LOST_S)
@@ -190,20 +211,6 @@ def blocks(config: EdgeConfig) -> list[BlockSpec]:
             PATIENT,
         ),
         BlockSpec(
-            "verdict.authority",
-            (
-                TagSpec("state", Scalar.STRING, 24),
-                TagSpec("heartbeat", Scalar.UINT16),
-                TagSpec("writes", Scalar.UINT64),
-                TagSpec("refused", Scalar.UINT64),
-                TagSpec("reason", Scalar.STRING, 120),
-                TagSpec("ack_required", Scalar.BOOLEAN),
-                TagSpec("plc_trusts", Scalar.BOOLEAN),
-            ),
-            8,
-            PATIENT,
-        ),
-        BlockSpec(
             "records.health",
             (
                 TagSpec("spooled", Scalar.UINT64),
@@ -215,6 +222,7 @@ def blocks(config: EdgeConfig) -> list[BlockSpec]:
             PATIENT,
         ),
     ]
+    found += [authority_block(output) for output in config.outputs]
     for pipeline in config.pipelines:
         lane = [TagSpec(each, Scalar.UINT64) for each in ("processed", "missed", "late")]
         times = [TagSpec(each, Scalar.DOUBLE) for each in ("p50_ms", "p99_ms")]
@@ -352,6 +360,15 @@ class Plant:
             "result_id": 7000 + stroke,
             **changes,
         }
+        for name, value in values.items():
+            batch.set(batch.row(name), value)
+        self.writer(block).publish()
+
+    def authority(self, output: str, **values: Any) -> None:
+        """Publish what an output says of itself; what is not named stays as it was."""
+        block = f"{output}.authority"
+        self.stamp(block)
+        batch = self.writer(block).batch
         for name, value in values.items():
             batch.set(batch.row(name), value)
         self.writer(block).publish()
