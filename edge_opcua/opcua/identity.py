@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.schema import EdgeConfig, RenameConfig, public_url
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.collector import paused
@@ -184,9 +185,16 @@ def identity_of(config: EdgeConfig) -> Identity:
     for pipeline in config.pipelines:
         promise(f"pipeline {pipeline.capture} {pipeline.model}", names.inference(pipeline.name))
     for output in config.outputs:
-        promise(f"output {output.device} {output.db}", names.output(output.name))
+        promise(f"output {output.device} {_written(output)}", names.output(output.name))
     order = namespace_order(config.site.namespace_uri)
     return Identity(order, {source: tuple(sorted(found)) for source, found in sorted(nodes.items())})
+
+
+def _written(output: OutputConfig) -> str:
+    """Return where an output writes: its area, or the first of its tags, which is no other output's."""
+    if output.interface is not None:
+        return output.interface.status
+    return output.values[0].tag if output.values else str(output.db)
 
 
 def compare(path: Path | None, config: EdgeConfig) -> Comparison:

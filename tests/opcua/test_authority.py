@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from edge_opcua.core.values import (
     BAD_USER_ACCESS_DENIED,
     GOOD_LOCAL_OVERRIDE,
 )
+from edge_opcua.errors import IdentityError
+from edge_opcua.opcua.identity import guard_identity
 from edge_opcua.opcua.namespaces import Ids, plant_id
 from edge_opcua.security.roles import parse_roles
 from edge_opcua.security.users import Cost, UserStore
@@ -143,7 +146,8 @@ async def test_what_the_writing_process_says_is_shown(plant: Plant, client: Clie
     await shows(client, "verdict.Fault", "INPUT")
     assert (await shown(client, "verdict.Writer")).Value.Value == "model"
     assert (await shown(client, "verdict.ResultSeq")).Value.Value == 65535
-    assert (await shown(client, "verdict.Since")).Value.Value.timestamp() == since_ns / 1e9
+    since = (await shown(client, "verdict.Since")).Value.Value
+    assert since.timestamp() == pytest.approx(since_ns / 1e9, abs=1e-5)
 
 
 async def test_what_is_written_per_tag_has_type_range_unit_and_status(plant: Plant, client: Client) -> None:
@@ -369,6 +373,17 @@ async def test_a_reload_keeps_what_stays_and_adds_what_comes(plant: Plant, clien
 
 async def _saw(watcher: Watcher, state: str) -> bool:
     return any(each.Value.Value == state for each in watcher.of(f"{OUTPUTS}.verdict.State"))
+
+
+def test_two_outputs_of_a_device_are_promised_each_for_itself(tmp_path: Path) -> None:
+    lock = tmp_path / "identity.lock"
+    guard_identity(lock, outputs(VERDICT, SPEEDS))
+    other = {**SPEEDS, "name": "pace"}
+    with pytest.raises(IdentityError, match=r"Outputs\.speed -> Press01\.Outputs\.pace"):
+        guard_identity(lock, outputs(VERDICT, other))
+    # That it writes more or has another area is no other output.
+    fewer, moved = {**SPEEDS, "values": VALUES[:1]}, {**VERDICT, "interface": {**INTERFACE, "status": "DB22"}}
+    assert not guard_identity(lock, outputs(moved, fewer)).refused
 
 
 async def test_after_changes_the_outputs_are_those_of_a_start(ground: Ground, plant: Plant) -> None:
