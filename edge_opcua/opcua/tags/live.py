@@ -6,7 +6,7 @@ arrays are no columns; their rows are read and notified one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -113,6 +113,7 @@ class LiveBlock:
         self._make_canonical: records.Canonical | None = None
         self._image: records.Records = np.zeros(n, records.BODY)
         self._image["kind"] = self.kind
+        self._fields = {name: self._image[name] for name in records.BODY.names or ()}
         self._image_version = -1
         self._canonical_version = -1
 
@@ -262,7 +263,7 @@ class LiveBlock:
         """
         if self._image_version != self.version:
             self._image_version = self.version
-            self._draw(self._image)
+            self._draw(self._fields)
         return self._image
 
     def canonical(self) -> npt.NDArray[np.uint64]:
@@ -279,12 +280,12 @@ class LiveBlock:
                 self._canonical[bad_rows(self.status)] = 0
         return self._canonical
 
-    def _draw(self, image: records.Records) -> None:
+    def _draw(self, image: Mapping[str, npt.NDArray[Any]]) -> None:
         batch = self.batch
         status = self.status
-        image["status"] = status
+        image["status"][...] = status
         if batch is None:
-            image["mask"] = records.STATUS
+            image["mask"][...] = records.STATUS
             return
         server_ns = np.maximum(batch.server_ns, self._noticed_ns) if self._noticed else batch.server_ns
         records.set_times(image, batch.source_ns, server_ns)

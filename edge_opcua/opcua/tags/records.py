@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -49,8 +50,6 @@ _WIDTHS: Final = np.array([0, *(each.dtype.itemsize for each in Scalar)])
 _BITS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _SIGN: Final = np.uint64(1 << 63)
 # Of a Double's bits.
-_SIZE: Final = np.uint64((1 << 63) - 1)
-_INFINITE: Final = np.uint64(0x7FF << 52)
 _NAN: Final = np.uint64(0xFFF << 51)
 _BAD: Final = 0x80000000
 
@@ -133,16 +132,17 @@ class Canonical:
             wide = (found[self._signed] << self._shifts).view(np.int64)
             wide >>= self._shifts.view(np.int64)
             found[self._signed] = wide.view(np.uint64) ^ _SIGN
-        if len(self._singles):
-            singles = found[self._singles].astype(np.uint32).view(np.float32)
-            with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
-                found[self._singles] = singles.astype(np.float64).view(np.uint64)
         if len(self._floats):
-            numbers = found[self._floats]
-            size = numbers & _SIZE  # without the sign
-            numbers[size == 0] = 0
-            numbers[size > _INFINITE] = _NAN
-            found[self._floats] = numbers
+            with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+                if len(self._singles):
+                    singles = found[self._singles].astype(np.uint32).view(np.float32)
+                    found[self._singles] = singles.astype(np.float64).view(np.uint64)
+                numbers = found[self._floats].view(np.float64)
+                numbers += 0.0  # -0.0 becomes 0.0
+                none = np.isnan(numbers)
+            if none.any():
+                numbers.view(np.uint64)[none] = _NAN
+            found[self._floats] = numbers.view(np.uint64)
         return found
 
 
@@ -157,16 +157,25 @@ def from_canonical(number: int, scalar: Scalar) -> bool | int | float:
     return bool(bits) if kind == "b" else int(bits)
 
 
-def set_times(image: Records, source_ns: npt.NDArray[np.int64], server_ns: npt.NDArray[np.int64]) -> None:
-    """Set the times of bodies, and their masks as if each had a value: a time of 0 is none."""
-    image["mask"] = WHOLE
+def set_times(
+    fields: Mapping[str, npt.NDArray[Any]], source_ns: npt.NDArray[np.int64], server_ns: npt.NDArray[np.int64]
+) -> None:
+    """Set the times of bodies, and their masks as if each had a value: a time of 0 is none.
+
+    Args:
+        fields: The fields of the bodies by their names.
+        source_ns: When the device said it, ns UTC.
+        server_ns: When we took it, ns UTC.
+    """
+    mask = fields["mask"]
+    mask[...] = WHOLE
     for name, bit, times in (("source", SOURCE, source_ns), ("server", SERVER, server_ns)):
         first = int(times[0]) if len(times) else 0
         if first and (times == first).all():  # the rows of a batch mostly share their time
-            image[name] = tick(first)
+            fields[name][...] = tick(first)
         else:
-            image[name] = ticks(times)
-            image["mask"][times == 0] &= ~bit & 0xFF
+            fields[name][...] = ticks(times)
+            mask[times == 0] &= ~bit & 0xFF
 
 
 def _kept(head: int) -> npt.NDArray[np.bool_]:

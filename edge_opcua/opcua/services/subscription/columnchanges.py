@@ -44,7 +44,6 @@ class Changes:
     """The filter and the last notification of each item, by its place."""
 
     def __init__(self) -> None:
-        self._has: Flags = np.zeros(0, np.bool_)
         self._bits: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._status: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._source: npt.NDArray[np.int64] = np.zeros(0, np.int64)
@@ -55,13 +54,15 @@ class Changes:
         self._integer: Flags = np.zeros(0, np.bool_)
         self._band: npt.NDArray[np.float64] = np.zeros(0, np.float64)
         self._steps: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._any_status_only = self._any_timed = False
 
     def grow(self, capacity: int) -> None:
         """Make places for so many items."""
         for name, old in vars(self).items():
-            new = np.zeros(capacity, old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+            if isinstance(old, np.ndarray):
+                new = np.zeros(capacity, old.dtype)
+                new[: len(old)] = old
+                setattr(self, name, new)
 
     def set_filters(
         self, places: Places, triggers: Sequence[int], bands: Sequence[float], kinds: npt.NDArray[np.uint8]
@@ -78,8 +79,11 @@ class Changes:
         status_only = trigger == Trigger.Status
         banded = (band != 0) & ~status_only & ~np.isin(kinds, _NO_NUMBERS)
         floats = np.isin(kinds, _FLOATS)
+        timed = (trigger == Trigger.StatusValueTimestamp) & (band == 0)
         self._status_only[places] = status_only
-        self._timed[places] = (trigger == Trigger.StatusValueTimestamp) & (band == 0)
+        self._timed[places] = timed
+        self._any_status_only = self._any_status_only or bool(status_only.any())
+        self._any_timed = self._any_timed or bool(timed.any())
         self._float[places] = banded & floats
         self._integer[places] = banded & ~floats
         self._band[places] = band
@@ -89,26 +93,21 @@ class Changes:
         steps[small] = band[small].astype(np.uint64)
         self._steps[places] = steps
 
-    def forget(self, places: Places) -> None:
-        """Let the next sample of items be a notification in any case."""
-        self._has[places] = False
-
     def note(self, places: Places, shown: Shown) -> None:
         """Remember what was just notified, of some items."""
-        self._has[places] = True
         self._bits[places] = shown.bits[places]
         self._status[places] = shown.status[places]
         self._source[places] = shown.source[places]
 
     def of(self, shown: Shown) -> Flags:
-        """Return of which items the sample is a notification."""
+        """Return of which items the sample is a notification; of one that had none yet it means nothing."""
         differing = shown.bits != self._bits
         self._within_bands(differing, shown.bits)
-        differing &= ~self._status_only
-        if self._timed.any():
+        if self._any_status_only:
+            differing &= ~self._status_only
+        if self._any_timed:
             differing |= self._timed & (shown.source != self._source)
         differing |= shown.status != self._status
-        differing |= ~self._has
         return cast("Flags", differing)
 
     def _within_bands(self, differing: Flags, bits: npt.NDArray[np.uint64]) -> None:
@@ -117,10 +116,9 @@ class Changes:
         if len(floats):
             now, last = bits[floats].view(np.float64), self._bits[floats].view(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
-                far = np.abs(now - last) > self._band[floats]
-            # NaN equals NaN, and is far from everything else; what is equal does not come here.
-            far |= np.isnan(now) | np.isnan(last)
-            differing[floats] = far
+                near = np.abs(now - last) <= self._band[floats]
+            # NaN equals NaN, and is near to nothing else; what is equal does not come here.
+            differing[floats] = ~near
         integers = (differing & self._integer).nonzero()[0]
         if len(integers):
             now_steps, last_steps = bits[integers], self._bits[integers]
@@ -142,5 +140,4 @@ class Changes:
 
     def restore(self, place: int, last: Last) -> None:
         """Take over what an item last notified elsewhere."""
-        self._has[place] = True
         self._bits[place], self._status[place], self._source[place] = last

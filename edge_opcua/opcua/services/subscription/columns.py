@@ -147,7 +147,6 @@ class ColumnGroup:
         self._handles[where] = handles
         self.queues.enter(where, sizes, oldest)
         if self._changes is not None:
-            self._changes.forget(where)
             self._changes.set_filters(where, triggers, bands, self._block.kind[self._rows[where]])
         denied = self._denied_of(self._tags[where])
         self._denied[where] = self._told_denied[where] = denied
