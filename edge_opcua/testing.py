@@ -196,6 +196,7 @@ class ManualClock:
     def __init__(self, *, monotonic_s: float = 1_000.0, utc_ns: int = 1_700_000_000_000_000_000) -> None:
         self._monotonic_ns = round(monotonic_s * 1e9)
         self._utc_ns = utc_ns
+        self._suspended_ns = 0
         self._order = itertools.count()
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
 
@@ -206,6 +207,10 @@ class ManualClock:
     def monotonic_s(self) -> float:
         """See :class:`edge_opcua.core.clock.Clock`."""
         return self._monotonic_ns / 1e9
+
+    def boottime_ns(self) -> int:
+        """See :class:`edge_opcua.core.clock.Clock`."""
+        return self._monotonic_ns + self._suspended_ns
 
     def utc_ns(self) -> int:
         """See :class:`edge_opcua.core.clock.Clock`."""
@@ -219,6 +224,12 @@ class ManualClock:
     def set_utc_ns(self, utc_ns: int) -> None:
         """Set the wall clock, as an operator or NTP would; monotonic time does not move."""
         self._utc_ns = utc_ns
+
+    def suspend(self, duration_s: float) -> None:
+        """Let the machine sleep: only monotonic time stands still."""
+        asleep_ns = round(duration_s * 1e9)
+        self._suspended_ns += asleep_ns
+        self._utc_ns += asleep_ns
 
     async def sleep(self, delay_s: float) -> None:
         """Wait until :meth:`advance` has moved the clock by ``delay_s`` seconds; 0 only yields."""

@@ -27,6 +27,10 @@ class Clock(Protocol):
         """Return :meth:`monotonic_ns` in seconds."""
         ...
 
+    def boottime_ns(self) -> int:
+        """Return :meth:`monotonic_ns` with the time that the machine was suspended."""
+        ...
+
     def utc_ns(self) -> int:
         """Return nanoseconds since 1970-01-01 UTC; may jump when the clock is set."""
         ...
@@ -48,7 +52,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clocks of the machine (CLOCK_MONOTONIC and CLOCK_REALTIME)."""
+    """The clocks of the machine (CLOCK_MONOTONIC, CLOCK_BOOTTIME and CLOCK_REALTIME)."""
 
     def monotonic_ns(self) -> int:
         """See :class:`Clock`."""
@@ -57,6 +61,10 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """See :class:`Clock`."""
         return time.monotonic()
+
+    def boottime_ns(self) -> int:
+        """See :class:`Clock`."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def utc_ns(self) -> int:
         """See :class:`Clock`."""

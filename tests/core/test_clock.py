@@ -77,3 +77,12 @@ async def test_what_the_system_clock_is_to_call_can_be_cancelled() -> None:
     clock.call_later(0.002, lambda: called.append("called"))
     await clock.sleep(0.01)
     assert called == ["called"]
+
+
+def test_only_the_time_since_the_start_counts_while_the_machine_sleeps() -> None:
+    clock = ManualClock(monotonic_s=5, utc_ns=100)
+    clock.suspend(2.0)
+    assert (clock.monotonic_ns(), clock.boottime_ns()) == (5_000_000_000, 7_000_000_000)
+    assert clock.utc_ns() == 2_000_000_100
+    system = SystemClock()
+    assert system.boottime_ns() >= system.monotonic_ns() - 1_000_000
