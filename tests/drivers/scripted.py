@@ -11,8 +11,10 @@ from typing import Any, ClassVar, cast
 from edge_opcua.config.schema import DeviceConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.drivers.aftermath import Tell, tell_nobody
+from edge_opcua.drivers.codec import BitCodec
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.modbus import ModbusDriver
+from edge_opcua.drivers.modbus.address import ModbusAddress
 from edge_opcua.drivers.modbus.settings import ModbusShape
 from edge_opcua.drivers.planner import Fragment, Place, Request
 from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Stamped, Traffic, Wire
@@ -31,6 +33,9 @@ class ScriptedWire:
         swallow: How many of the next writes take effect, and their answer is lost.
         drop: How many of the next writes are lost on the way.
         breaks: Whether a write that is not answered costs the connection.
+        gate: What reads and writes wait for before they begin; None: nothing.
+        write_gate: The same for writes only, after they took effect.
+        log: ``r`` for each request that read, and what was written, in order.
         stamps: Answers for single registers, instead of their bytes.
         asked: Unit, start and size of every fragment.
     """
@@ -48,14 +53,15 @@ class ScriptedWire:
         self.swallow = 0
         self.drop = 0
         self.breaks = False
+        self.gate: asyncio.Event | None = None
+        self.write_gate: asyncio.Event | None = None
+        self.log: list[str | bytes] = []
         self.stamps: dict[int, Stamped] = {}
         self.asked: list[tuple[int, int, int]] = []
         self.deadlines: list[float | None] = []
         self.opened = 0
         self.patience_s = 0.02
         self.written: list[tuple[Place, bytes]] = []
-        self.asked_writes: list[tuple[int, bytes]] = []
-        self.raw: list[bytes] = []
 
     async def open(self) -> None:
         self.opened += 1
@@ -67,6 +73,9 @@ class ScriptedWire:
 
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         await asyncio.sleep(0)
+        if self.gate is not None:
+            await self.gate.wait()
+        self.log.append("r")
         self.traffic.requests += len(requests)
         if self.broken:
             raise DeviceError("the line is cut")
@@ -100,11 +109,13 @@ class ScriptedWire:
         unit, _ = cast("tuple[int, str]", place.space)
         if unit in self.silent:
             raise DeviceTimeoutError(f"unit {unit} does not answer", again=True)
-        self.asked_writes.append((place.start, encoded))
+        self.log.append(encoded)
         if self.drop:
             self.drop -= 1
             raise DeviceTimeoutError("no answer", again=not self.breaks)
         self.store(place, encoded)
+        if self.write_gate is not None:
+            await self.write_gate.wait()
         if self.swallow:
             self.swallow -= 1
             raise DeviceTimeoutError("no answer", again=not self.breaks)
@@ -113,12 +124,17 @@ class ScriptedWire:
         """Let a write take effect."""
         unit, _ = cast("tuple[int, str]", place.space)
         self.written.append((place, encoded))
+        if isinstance(place.codec, BitCodec):
+            bit = 1 << (cast(ModbusAddress, place).bit or 0)
+            now = self.registers.get((unit, place.start), place.start)
+            self.registers[unit, place.start] = now | bit if encoded[0] else now & ~bit
+            return
         for i, word in enumerate(struct.unpack(f">{len(encoded) // 2}H", encoded)):
             self.registers[unit, place.start + i] = word
 
     async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:
         await asyncio.sleep(0)
-        self.raw.append(payload)
+        self.log.append(payload)
 
 
 class ScriptedDriver(ModbusDriver):
