@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
 from edge_opcua.config.locate import Path
-from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
-from edge_opcua.config.schema import CaptureConfig, DeviceConfig, PipelineConfig, TagConfig
+from edge_opcua.config.references import capture_of, is_integer, report_unknown_part, tag_of
+from edge_opcua.config.schema import DeviceConfig, PipelineConfig
+from edge_opcua.config.writecheck import check_outputs
 from edge_opcua.core.values import Scalar
-from edge_opcua.errors import AddressError
 
 RESERVED_PARTS: Final = ("link",)
-_INTEGERS: Final = frozenset(
-    {
-        Scalar.SBYTE,
-        Scalar.BYTE,
-        Scalar.INT16,
-        Scalar.UINT16,
-        Scalar.INT32,
-        Scalar.UINT32,
-        Scalar.INT64,
-        Scalar.UINT64,
-    }
-)
-_HEARTBEATS_PER_TIMEOUT: Final = 5
 
 
 def cross_check(draft: Draft) -> None:
@@ -39,9 +26,7 @@ def cross_check(draft: Draft) -> None:
     _same_url(draft)
     for index, pipeline in draft.pipelines.items():
         _pipeline(draft, index, pipeline)
-    for index, output in draft.outputs.items():
-        _output(draft, index, output)
-    _same_mailbox(draft)
+    check_outputs(draft)
 
 
 def _names(draft: Draft) -> None:
@@ -116,7 +101,7 @@ def _triggers(draft: Draft, device: DeviceDraft, config: DeviceConfig) -> None:
         tag = device.tag(group.trigger)
         if group.trigger not in device.tables.names and device.is_complete:
             message = f"device {quoted(device.name)} has no tag"
-            _unknown_part(draft, path, message, "", group.trigger, device.tables.names)
+            report_unknown_part(draft, path, message, "", group.trigger, device.tables.names)
         elif tag is not None and tag.group == group.name:
             message = (
                 f"{quoted(group.trigger)} belongs to the group itself, so it is seen only when that is polled"
@@ -172,10 +157,10 @@ def _same_url(draft: Draft) -> None:
 def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
     path: Path = ("pipelines", index)
     _delivered(draft, path, pipeline)
-    _capture(draft, (*path, "capture"), pipeline.capture)
+    capture_of(draft, (*path, "capture"), pipeline.capture)
     if pipeline.part_id is not None:
-        part = _tag(draft, (*path, "part_id"), pipeline.part_id)
-        if part and not _is_integer(part):
+        part = tag_of(draft, (*path, "part_id"), pipeline.part_id)
+        if part and not is_integer(part):
             message = f"{quoted(pipeline.part_id)} is not a whole number ({part.address})"
             draft.report((*path, "part_id"), Problem("C117", message))
     seen: set[str] = set()
@@ -185,7 +170,7 @@ def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
             draft.report(place, Problem("C111", f"{quoted(reference)} stands twice"))
             continue
         seen.add(reference)
-        tag = _tag(draft, place, reference)
+        tag = tag_of(draft, place, reference)
         if tag and (tag.length or tag.type in (Scalar.STRING, Scalar.DATETIME)):
             draft.report(
                 place, Problem("C117", f"{quoted(reference)} is not a number; a model cannot take it")
@@ -207,157 +192,6 @@ def _delivered(draft: Draft, path: Path, pipeline: PipelineConfig) -> None:
     help_text = "that is right if the state directory has it already"
     problem = Problem("M501", message, Severity.WARNING, help=help_text, suggestion=suggestion)
     draft.report((*path, key), problem)
-
-
-def _output(draft: Draft, index: int, output: OutputConfig) -> None:
-    path: Path = ("outputs", index)
-    pipelines = [name for _, name in draft.names("pipelines")]
-    if output.pipeline not in pipelines:
-        _unknown(draft, (*path, "pipeline"), "pipeline", output.pipeline, pipelines)
-    device = draft.device(output.device)
-    if device is None:
-        _unknown(
-            draft, (*path, "device"), "device", output.device, [name for _, name in draft.names("devices")]
-        )
-    elif output.db is not None:
-        _mailbox(draft, path, output, device)
-    for key, needs, word in (
-        ("acknowledge", _is_bool, "BOOL"),
-        ("plc_trusts", _is_bool, "BOOL"),
-        ("ack_required", _is_bool, "BOOL"),
-        ("grant", _is_bool, "BOOL"),
-        ("plc_heartbeat", _is_integer, "whole number"),
-        ("echo_heartbeat", _is_integer, "whole number"),
-    ):
-        reference = getattr(output, key)
-        if reference is not None:
-            _output_tag(draft, (*path, key), reference, needs, word, must_write=key == "acknowledge")
-    if output.heartbeat_ms * _HEARTBEATS_PER_TIMEOUT > output.plc_timeout_ms:
-        message = f"{output.heartbeat_ms} ms is more than a fifth of plc_timeout_ms = {output.plc_timeout_ms}"
-        help_text = "one late heartbeat would make the PLC fall safe"
-        draft.report((*path, "heartbeat_ms"), Problem("C119", message, Severity.WARNING, help=help_text))
-
-
-def _is_bool(tag: TagConfig) -> bool:
-    return tag.type is Scalar.BOOLEAN and not tag.length
-
-
-def _is_integer(tag: TagConfig) -> bool:
-    return tag.type in _INTEGERS and not tag.length
-
-
-def _output_tag(
-    draft: Draft,
-    path: Path,
-    reference: str,
-    needs: Callable[[TagConfig], bool],
-    word: str,
-    *,
-    must_write: bool,
-) -> None:
-    tag = _tag(draft, path, reference)
-    if tag is None:
-        return
-    if not needs(tag):
-        draft.report(path, Problem("C117", f"{quoted(reference)} is not a {word} ({tag.address})"))
-    elif must_write and not tag.writable:
-        help_text = f"give it access rw in {tag.file}:{tag.line}"
-        draft.report(path, Problem("C117", f"{quoted(reference)} is not writable", help=help_text))
-    elif not must_write and _is_on_demand(draft, reference, tag):
-        message = f"{quoted(reference)} is read on demand only; a handshake needs to see it all the time"
-        draft.report(path, Problem("C119", message, help=f"give group {quoted(tag.group)} a period"))
-
-
-def _is_on_demand(draft: Draft, reference: str, tag: TagConfig) -> bool:
-    device = draft.device(reference.partition("/")[0])
-    groups = device.config.groups if device is not None and device.config is not None else ()
-    return any(group.name == tag.group and group.on_demand for group in groups)
-
-
-def _mailbox(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft) -> None:
-    if device.plugin is not None:
-        try:
-            device.plugin.parse_address(f"{output.db}.DBW0:UINT")
-        except AddressError:
-            message = f"device {quoted(device.name)} has no data blocks; a mailbox needs an S7 PLC"
-            draft.report((*path, "device"), Problem("C117", message))
-            return
-    parse = device.tables.parse
-    for tag in device.tables.tags:
-        if tag.writable and parse and parse(tag.address).canonical.startswith(f"{output.db}."):
-            message = (
-                f"{device.name}/{tag.name} is written by output {quoted(output.name)} "
-                "and also allowed to SCADA users: one writer only"
-            )
-            problem = Problem(
-                "T221", message, help=f"give it access r, or leave {output.db} to the output alone"
-            )
-            draft.problems.append(device.tables.problem_at(tag, "access", problem))
-
-
-def _same_mailbox(draft: Draft) -> None:
-    first: dict[tuple[str, str | None], int] = {}
-    for index, output in draft.outputs.items():
-        if output.db is None:
-            continue
-        other = first.setdefault((output.device, output.db), index)
-        if other != index:
-            writer = quoted(draft.outputs[other].name)
-            message = f"{output.db} of {quoted(output.device)} is written by output {writer}: one writer only"
-            draft.report(("outputs", index, "db"), Problem("C124", message))
-
-
-def _tag(draft: Draft, path: Path, reference: str) -> TagConfig | None:
-    device_name, _, name = reference.partition("/")
-    device = _device_of(draft, path, device_name, reference)
-    if device is None:
-        return None
-    if name not in device.tables.names and device.is_complete:
-        _unknown_part(
-            draft, path, f"device {quoted(device_name)} has no tag", device_name, name, device.tables.names
-        )
-    return device.tag(name)
-
-
-def _capture(draft: Draft, path: Path, reference: str) -> CaptureConfig | None:
-    device_name, _, name = reference.partition("/")
-    device = _device_of(draft, path, device_name, reference)
-    if device is None:
-        return None
-    if name not in device.captures:
-        _unknown_part(
-            draft, path, f"device {quoted(device_name)} has no capture", device_name, name, device.captures
-        )
-    return device.captures.get(name)
-
-
-def _device_of(draft: Draft, path: Path, name: str, reference: str) -> DeviceDraft | None:
-    device = draft.device(name)
-    if device is None:
-        known = [found for _, found in draft.names("devices")]
-        suggestion = nearest(name, known)
-        suggested = reference.replace(name, suggestion, 1) if suggestion else ""
-        help_text = "" if suggested else f"devices: {alternatives(known)}"
-        message = f"device {quoted(name)} is not defined"
-        draft.report(path, Problem("C112", message, suggestion=suggested, help=help_text))
-    return device
-
-
-def _unknown_part(
-    draft: Draft, path: Path, message: str, device: str, name: str, known: Iterable[str]
-) -> None:
-    names = list(known)
-    suggestion = nearest(name, names)
-    help_text = "" if suggestion else f"it has {alternatives(names) or 'none'}"
-    suggested = f"{device}/{suggestion}" if suggestion and device else suggestion
-    draft.report(path, Problem("C112", f"{message} {quoted(name)}", suggestion=suggested, help=help_text))
-
-
-def _unknown(draft: Draft, path: Path, kind: str, name: str, known: list[str]) -> None:
-    suggestion = nearest(name, known)
-    help_text = "" if suggestion else f"{kind}s: {alternatives(known) or 'none'}"
-    message = f"{kind} {quoted(name)} is not defined"
-    draft.report(path, Problem("C112", message, suggestion=suggestion, help=help_text))
 
 
 def check_security(draft: Draft) -> None:

@@ -88,6 +88,11 @@ class SharedArea:
         """The address of all of it."""
         return self.area.words(0, self.size)
 
+    @property
+    def words_text(self) -> str:
+        """Its place and size for people."""
+        return f"{self.area.canonical} ({self.size} words)"
+
     def touches(self, address: Address) -> bool:
         """Return whether any part of an address of the same device lies in it."""
         return self.area.touches(self.size, address)

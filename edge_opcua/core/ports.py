@@ -70,7 +70,7 @@ class Area(Protocol):
         ...
 
     def words(self, first: int, count: int) -> str:
-        """Return the address of some of its words, as an array of unsigned integers."""
+        """Return the address of some of its words, as an array of unsigned integers; 0: of one alone."""
         ...
 
     def bit(self, word: int, bit: int) -> str:

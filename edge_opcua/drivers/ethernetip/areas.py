@@ -41,7 +41,7 @@ class EipArea:
 
     def words(self, first: int, count: int) -> str:
         """Return the address of some of its words; a WORD reads an INT without its sign."""
-        return f"{self._element(self.start + first)}:WORD[{count}]"
+        return f"{self._element(self.start + first)}:WORD" + (f"[{count}]" if count else "")
 
     def bit(self, word: int, bit: int) -> str:
         """Return the address of one bit."""

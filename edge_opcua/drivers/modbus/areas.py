@@ -46,7 +46,8 @@ class ModbusArea:
 
     def words(self, first: int, count: int) -> str:
         """Return the address of some of its words; their bytes come in Modbus' own order everywhere."""
-        return f"{self.unit}/hr:{self.start + first}:UINT[{count}]{self.suffix}"
+        length = f"[{count}]" if count else ""
+        return f"{self.unit}/hr:{self.start + first}:UINT{length}{self.suffix}"
 
     def bit(self, word: int, bit: int) -> str:
         """Return the address of one bit."""

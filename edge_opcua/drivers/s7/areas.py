@@ -50,7 +50,8 @@ class S7Area:
     def words(self, first: int, count: int) -> str:
         """Return the address of some of its words."""
         at = self.start + 2 * first
-        return f"{f'DB{self.db}.DBW' if self.area == 'DB' else 'MW'}{at}:UINT[{count}]"
+        length = f"[{count}]" if count else ""
+        return f"{f'DB{self.db}.DBW' if self.area == 'DB' else 'MW'}{at}:UINT{length}"
 
     def bit(self, word: int, bit: int) -> str:
         """Return the address of one bit: S7 counts bits per byte, and the low byte comes second."""

@@ -1,0 +1,187 @@
+"""Checks what the outputs say against the rest: what they write and read, who may rule, one writer each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from edge_opcua.config.draft import DeviceDraft, Draft
+from edge_opcua.config.eaicheck import check_areas, check_interface
+from edge_opcua.config.locate import Path
+from edge_opcua.config.outputs import OutputConfig
+from edge_opcua.config.problem import Problem, Severity, quoted
+from edge_opcua.config.references import is_bool, is_integer, report_unknown, tag_of
+from edge_opcua.config.schema import TagConfig
+from edge_opcua.config.valuecheck import check_values, check_writers
+from edge_opcua.errors import AddressError
+
+_HEARTBEATS_PER_TIMEOUT: Final = 5
+_REFERENCES: Final[tuple[tuple[str, Callable[[TagConfig], bool], str], ...]] = (
+    ("acknowledge", is_bool, "BOOL"),
+    ("plc_trusts", is_bool, "BOOL"),
+    ("ack_required", is_bool, "BOOL"),
+    ("grant", is_bool, "BOOL"),
+    ("heartbeat", is_integer, "whole number"),
+    ("plc_heartbeat", is_integer, "whole number"),
+    ("echo_heartbeat", is_integer, "whole number"),
+)
+WRITTEN: Final = ("acknowledge", "heartbeat")
+"""References to tags that somebody writes; the others are only looked at."""
+
+
+def check_outputs(draft: Draft) -> None:
+    """Add to a draft's problems whatever its outputs contradict, or each other."""
+    for index, output in draft.outputs.items():
+        path: Path = ("outputs", index)
+        _output(draft, path, output)
+        check_interface(draft, path, output)
+        check_values(draft, path, output)
+    check_areas(draft)
+    check_writers(draft)
+    _same_mailbox(draft)
+
+
+def _output(draft: Draft, path: Path, output: OutputConfig) -> None:
+    pipelines = [name for _, name in draft.names("pipelines")]
+    if output.pipeline not in pipelines:
+        report_unknown(draft, (*path, "pipeline"), "pipeline", output.pipeline, pipelines)
+    device = draft.device(output.device)
+    if device is None:
+        devices = [name for _, name in draft.names("devices")]
+        report_unknown(draft, (*path, "device"), "device", output.device, devices)
+    elif output.db is not None:
+        _mailbox(draft, path, output, device)
+    _way(draft, path, output)
+    _times(draft, path, output)
+    _rule(draft, path, output)
+    for key, needs, word in _REFERENCES:
+        reference = getattr(output, key)
+        if reference is not None:
+            _reference(draft, (*path, key), reference, needs, word, must_write=key in WRITTEN)
+
+
+def _way(draft: Draft, path: Path, output: OutputConfig) -> None:
+    """An output writes in one way: an interface block, or single tags."""
+    ways = {"interface": output.interface, "values": output.values or None, "db": output.db}
+    given = [key for key, value in ways.items() if value is not None]
+    if len(given) > 1:
+        message = f"output {quoted(output.name)} has {given[0]} and {given[1]}: it writes in one way"
+        draft.report((*path, given[1]), Problem("C160", message, help="make two outputs of it"))
+    elif not given:
+        message = f"output {quoted(output.name)} does not say what it writes"
+        help_text = (
+            "[outputs.interface] where the PLC has a program for it, [[outputs.values]] for single tags"
+        )
+        draft.report(path, Problem("C160", message, help=help_text), at_key=True)
+    if output.interface is None:
+        return
+    for key, _, _ in _REFERENCES:
+        if getattr(output, key) is not None:
+            message = f"the interface block has {key} already"
+            draft.report(
+                (*path, key), Problem("C172", message, Severity.WARNING, help="without effect: leave it out")
+            )
+
+
+def _times(draft: Draft, path: Path, output: OutputConfig) -> None:
+    if output.heartbeat_ms * _HEARTBEATS_PER_TIMEOUT > output.plc_timeout_ms:
+        message = f"{output.heartbeat_ms} ms is more than a fifth of plc_timeout_ms = {output.plc_timeout_ms}"
+        help_text = "one late heartbeat would make the PLC fall safe"
+        draft.report((*path, "heartbeat_ms"), Problem("C119", message, Severity.WARNING, help=help_text))
+    if 2 * output.plc_scan_ms > output.plc_timeout_ms:
+        message = f"{output.plc_scan_ms:g} ms is more than half of plc_timeout_ms = {output.plc_timeout_ms}"
+        help_text = "the PLC would not look often enough to see a heartbeat in time"
+        draft.report((*path, "plc_scan_ms"), Problem("C119", message, Severity.WARNING, help=help_text))
+
+
+def _rule(draft: Draft, path: Path, output: OutputConfig) -> None:
+    """Who grants and acknowledges has to have a way to do so, and a way that is there has to count."""
+    if output.interface is not None:
+        if output.auto_restart:
+            message = "the function block in the PLC latches by itself; it wants an acknowledge all the same"
+            help_text = 'let it be acknowledged at the PLC: acknowledged_by = "plc"'
+            problem = Problem("C172", message, Severity.WARNING, help=help_text)
+            draft.report((*path, "auto_restart"), problem)
+        return
+    if not output.values:
+        return
+    if output.granted_by == "plc" and output.grant is None:
+        message = "the PLC has no way to grant authority: there is neither an interface block nor grant"
+        help_text = 'name the BOOL: grant = "device/tag"; or write granted_by = "operator"'
+        draft.report((*path, "granted_by"), Problem("C167", message, help=help_text))
+    if output.grant is not None and output.granted_by != "plc":
+        message = f"{quoted(output.grant)} would not be asked: granted_by is {quoted(output.granted_by)}"
+        draft.report((*path, "grant"), Problem("C167", message, help='write granted_by = "plc"'))
+    if output.acknowledged_by == "plc" and output.acknowledge is None:
+        message = "the PLC has no way to acknowledge: there is neither an interface block nor acknowledge"
+        help_text = (
+            'name the BOOL: acknowledge = "device/tag"; or let people do it: acknowledged_by = "operator"'
+        )
+        draft.report((*path, "acknowledged_by"), Problem("C167", message, help=help_text))
+    if output.echo_heartbeat is not None and output.heartbeat is None:
+        message = "there is nothing to give back: the PLC gets no heartbeat"
+        draft.report(
+            (*path, "echo_heartbeat"),
+            Problem("C167", message, help='name the counter: heartbeat = "device/tag"'),
+        )
+
+
+def _reference(
+    draft: Draft,
+    path: Path,
+    reference: str,
+    needs: Callable[[TagConfig], bool],
+    word: str,
+    *,
+    must_write: bool,
+) -> None:
+    tag = tag_of(draft, path, reference)
+    if tag is None:
+        return
+    if not needs(tag):
+        draft.report(path, Problem("C117", f"{quoted(reference)} is not a {word} ({tag.address})"))
+    elif must_write and not tag.writable:
+        help_text = f"give it access rw in {tag.file}:{tag.line}"
+        draft.report(path, Problem("C117", f"{quoted(reference)} is not writable", help=help_text))
+    elif not must_write and _is_on_demand(draft, reference, tag):
+        message = f"{quoted(reference)} is read on demand only; a handshake needs to see it all the time"
+        draft.report(path, Problem("C119", message, help=f"give group {quoted(tag.group)} a period"))
+
+
+def _is_on_demand(draft: Draft, reference: str, tag: TagConfig) -> bool:
+    device = draft.device(reference.partition("/")[0])
+    groups = device.config.groups if device is not None and device.config is not None else ()
+    return any(group.name == tag.group and group.on_demand for group in groups)
+
+
+def _mailbox(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft) -> None:
+    if device.plugin is not None:
+        try:
+            device.plugin.parse_address(f"{output.db}.DBW0:UINT")
+        except AddressError:
+            message = f"device {quoted(device.name)} has no data blocks; a mailbox needs an S7 PLC"
+            draft.report((*path, "device"), Problem("C117", message))
+            return
+    parse = device.tables.parse
+    for tag in device.tables.tags:
+        if tag.writable and parse and parse(tag.address).canonical.startswith(f"{output.db}."):
+            message = (
+                f"{device.name}/{tag.name} is written by output {quoted(output.name)} "
+                "and also allowed to SCADA users: one writer only"
+            )
+            problem = Problem(
+                "T221", message, help=f"give it access r, or leave {output.db} to the output alone"
+            )
+            draft.problems.append(device.tables.problem_at(tag, "access", problem))
+
+
+def _same_mailbox(draft: Draft) -> None:
+    first: dict[tuple[str, str | None], int] = {}
+    for index, output in draft.outputs.items():
+        if output.db is None:
+            continue
+        other = first.setdefault((output.device, output.db), index)
+        if other != index:
+            writer = quoted(draft.outputs[other].name)
+            message = f"{output.db} of {quoted(output.device)} is written by output {writer}: one writer only"
+            draft.report(("outputs", index, "db"), Problem("C124", message))
