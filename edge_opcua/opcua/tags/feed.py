@@ -73,8 +73,9 @@ class TagFeed:
             How many rows were taken.
         """
         newest, rows, upto = None, 0, self.reader.newest
-        every = self._block.wants_every
-        for batch in self.reader.poll():
+        behind = self.reader.behind
+        every = behind and self._block.wants_every
+        for batch in self.reader.poll() if behind else ():
             newest = batch
             if every:
                 self._take(batch)

@@ -6,7 +6,6 @@ import math
 import secrets
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Any, Final
 
 import structlog
@@ -337,11 +336,15 @@ class Subscriptions:
                 self._step(None, orphan)
             return
         line.purge(self._clock.monotonic_s())
-        members.sort(key=turn)
-        for _, equals in groupby(members, key=lambda each: each.priority):
-            for subscription in equals:
-                self._step(line, subscription)
-            self._attend(line)
+        if len(members) > 1:
+            members.sort(key=turn)
+        priority = members[0].priority
+        for subscription in members:
+            if subscription.priority != priority:
+                priority = subscription.priority
+                self._attend(line)
+            self._step(line, subscription)
+        self._attend(line)
 
     def _step(self, line: Line | None, subscription: Subscription) -> None:
         cycle = subscription.cycle
