@@ -83,6 +83,10 @@ def _contradiction(args: argparse.Namespace) -> str:
         return "trust --list shows who is trusted and changes nothing: it takes neither N nor --role"
     if args.command == "trust" and args.devices and args.role:
         return "trust --devices is about servers that are read: they have no role here"
+    if args.command == "outputs" and args.action and not args.name:
+        return f"outputs {args.action} needs the NAME of an output; edge-opcua outputs lists them"
+    if args.command == "outputs" and args.why and not args.action:
+        return "outputs --why says why something is done: name what"
     if args.command == "check" and args.live and args.security:
         return "check --live and check --security are two things; ask for one"
     if args.command == "check" and args.show and (args.json or args.live or args.security):
@@ -164,6 +168,13 @@ def _trust(args: argparse.Namespace, state: Path) -> int:
     )
 
 
+def _outputs(args: argparse.Namespace, state: Path) -> int:
+    module = "edge_opcua.app.command.outputs"
+    if args.action is None:
+        return _call(module, "outputs", state, as_json=args.json)
+    return _call(module, "act", state, args.action, args.name, why=args.why, as_json=args.json)
+
+
 def _users(args: argparse.Namespace, state: Path) -> int:
     module = import_module("edge_opcua.app.command.users")
     options = module.UserOptions(args.name, args.role, args.password_file, args.certificate, args.json)
@@ -235,6 +246,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         as_json=args.json,
         for_s=args.for_s,
     ),
+    "outputs": _outputs,
     "trust": _trust,
     "users": _users,
     "records": _records,

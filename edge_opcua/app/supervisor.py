@@ -422,6 +422,7 @@ class Supervisor:
             "rows": rows,
             "next": following,
             "links": self._view.links(),
+            "outputs": self._view.outputs(),
         }
 
 

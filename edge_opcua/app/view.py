@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_opcua.app.pages import RowPages, plain_value
+from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.values import Value, Verdict, is_bad
+from edge_opcua.core.values import Value, Verdict, is_bad, status_name
 
 _SECOND_NS = 1e9
+_VALUE = "value."  # and the number of the tag: rows of an output's block
 
 
 class BusView:
@@ -79,11 +81,35 @@ class BusView:
         return out
 
     def outputs(self) -> list[dict[str, Any]]:
-        """Return the authority state of each output."""
-        return [
-            {"output": output.name, **_plain(self.fields(output.authority_block))}
-            for output in self._config.outputs
-        ]
+        """Return the authority state of each output, who may say what of it, and what it writes to tags."""
+        return [self._output(output) for output in self._config.outputs]
+
+    def _output(self, output: OutputConfig) -> dict[str, Any]:
+        fields = _plain(self.fields(output.authority_block))
+        since_ns = fields.get("since_ns")
+        return {
+            "output": output.name,
+            "device": output.device,
+            "acknowledged_by": output.acknowledged_by,
+            "granted_by": output.granted_by,
+            "auto_restart": output.auto_restart,
+            # Whether the PLC has a way to say that it uses the output.
+            "plc_tells": output.interface is not None or output.plc_trusts is not None,
+            "since_s": max(0.0, (self._clock.utc_ns() - since_ns) / _SECOND_NS) if since_ns else None,
+            **{name: value for name, value in fields.items() if not name.startswith(_VALUE)},
+            "values": [
+                {"tag": value.tag, "value": fields[f"{_VALUE}{index}"], "status": self._status(output, index)}
+                for index, value in enumerate(output.values)
+                if f"{_VALUE}{index}" in fields
+            ],
+        }
+
+    def _status(self, output: OutputConfig, index: int) -> str:
+        """Return how good it is what an output writes to one of its tags."""
+        reader = self._readers[output.authority_block]
+        batch = reader.latest()
+        assert batch is not None, "its fields were read from one"
+        return status_name(int(reader.effective(batch)[batch.row(f"{_VALUE}{index}")]))
 
     def block(self, name: str) -> dict[str, Any]:
         """Return one block as plain values."""

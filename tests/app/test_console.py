@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.command.console import _link_line, duration, fitting, value_text, watch_table
+from edge_opcua.app.command.console import _link_line, fitting, value_text, watch_table
+from edge_opcua.app.command.tell import duration
 from edge_opcua.core.values import BAD_CONFIGURATION_ERROR, GOOD, UNCERTAIN_NO_COMMUNICATION_LAST_USABLE
 
 

@@ -338,6 +338,23 @@ def _add_console(commands: Any) -> None:
     )
 
 
+def _add_outputs(commands: Any) -> None:
+    outputs = commands.add_parser(
+        "outputs", help="what is written back to PLCs, and what an operator may do to it", allow_abbrev=False
+    )
+    _add_common(outputs)
+    outputs.add_argument(
+        "action",
+        nargs="?",
+        choices=("acknowledge", "grant", "revoke", "manual", "automatic"),
+        help="acknowledge: it may act again after it fell safe; grant, revoke: it may act, or no longer;"
+        " manual, automatic: take it from the model, or give it back; nothing lists all",
+    )
+    outputs.add_argument("name", nargs="?", metavar="NAME", help="the output")
+    outputs.add_argument("--why", default="", metavar="TEXT", help="for the journal")
+    outputs.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
 def _add_trust(commands: Any) -> None:
     trust = commands.add_parser("trust", help="list the clients that knocked, and trust one of them")
     _add_common(trust)
@@ -385,6 +402,7 @@ FAMILIES: Final[tuple[Callable[[Any], None], ...]] = (
     _add_explain,
     _add_doctor,
     _add_console,
+    _add_outputs,
     _add_trust,
     _add_users,
     _add_records,

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_opcua.app.command.look import printable
+from edge_opcua.app.command.outputtext import output_line, output_notes
 from edge_opcua.app.command.planned import problem_of
 from edge_opcua.app.command.selfwatch import OwnPolling
+from edge_opcua.app.command.tell import duration
 from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text, render
 from edge_opcua.core.clock import SystemClock
@@ -43,7 +45,7 @@ _CLEAR = "\x1b[H\x1b[J"
 def status(state_dir: Path, *, as_json: bool) -> int:
     """Print what the server on this state directory does; exit code 4 if none runs, 1 if it has faults."""
     _look_at(StateDir(state_dir).control_socket)
-    reply = asyncio.run(_ask(state_dir, "status"))
+    reply = asyncio.run(ask_server(state_dir, "status"))
     if reply is None:
         return NOT_RUNNING
     knocks = TrustList(StateDir(state_dir).pki).rejected()
@@ -124,7 +126,7 @@ def _look_at(place: Path) -> None:
     place.exists()
 
 
-async def _ask(state_dir: Path, kind: str, body: dict[str, Any] | None = None) -> Reply | None:
+async def ask_server(state_dir: Path, kind: str, body: dict[str, Any] | None = None) -> Reply | None:
     """Ask the server; None, with the reason on stderr, if it does not run or does not answer."""
     place = StateDir(state_dir).control_socket
     reply = await ask(place, "supervisor", kind, body or {}, timeout_s=ANSWER_S)
@@ -152,7 +154,7 @@ def status_text(body: Mapping[str, Any], option: str = "") -> str:
     ]
     lines += [_link_line(link) for link in body["links"]]
     lines += [_pipeline_line(row) for row in body["pipelines"]]
-    lines += [_output_line(row) for row in body["outputs"]]
+    lines += [output_line(row, option) for row in body["outputs"]]
     records = body["records"]
     if records:
         lines.append(
@@ -182,17 +184,6 @@ def level_text(level: int) -> str:
         150: "at least one pipeline does not judge",
         199: "results and audit do not reach the disk",
     }.get(level, "")
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in the two largest of days, hours, minutes and seconds."""
-    whole = int(seconds)
-    days, hours, minutes, rest = whole // 86400, whole // 3600 % 24, whole // 60 % 60, whole % 60
-    if days:
-        return f"{days} d {hours:02d} h"
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _session_text(session: Mapping[str, Any]) -> str:
@@ -246,13 +237,6 @@ def _pipeline_line(row: Mapping[str, Any]) -> str:
     )
 
 
-def _output_line(row: Mapping[str, Any]) -> str:
-    return (
-        f"{row['output']}  {row.get('state') or 'starting'}   heartbeat {row.get('heartbeat')}"
-        f"{_because(row.get('reason'))}"
-    )
-
-
 def _process_text(row: Mapping[str, Any]) -> str:
     restarts = f" ({row['restarts']} restarts)" if row["restarts"] else ""
     return f"{row['role']} {row['pid'] or 'restarting'}{restarts}"
@@ -279,6 +263,7 @@ async def _watch(take: Callable[[], Awaitable[dict[str, Any] | None]], shown: Sh
     live = sys.stdout.isatty() and not shown.as_json
     seen: dict[str, tuple[object, object]] = {}
     faults: dict[str, str] = {}
+    notes: dict[str, str] = {}
     while ends_s is None or clock.monotonic_s() < ends_s:
         started_s = clock.monotonic_s()
         body = await take()
@@ -290,6 +275,7 @@ async def _watch(take: Callable[[], Awaitable[dict[str, Any] | None]], shown: Sh
             sys.stdout.write(_CLEAR + "\n".join(lines) + "\n")
         else:
             _print_faults(body["links"], faults)
+            _print_notes(body.get("outputs", ()), notes)
             _print_changes(body["rows"], seen, as_json=shown.as_json)
         sys.stdout.flush()
         # A large plant takes seconds to be read; the server shall have time for others.
@@ -302,7 +288,7 @@ async def _snapshot(state_dir: Path, *, bad: bool) -> dict[str, Any] | None:
     rows: list[dict[str, Any]] = []
     following: int | None = 0
     while True:
-        reply = await _ask(state_dir, "snapshot", {"from": following, "only_bad": bad})
+        reply = await ask_server(state_dir, "snapshot", {"from": following, "only_bad": bad})
         if reply is None:
             return None
         rows += reply.body["rows"]
@@ -326,8 +312,11 @@ def watch_table(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], widt
     """Return the lines of the live table, cut to the terminal's width; the right-most columns go first."""
     at = datetime.fromtimestamp(body["utc_ns"] / 1e9, UTC).strftime("%H:%M:%S")
     links = "   ".join(f"{link['device']} {link.get('state_text') or 'starting'}" for link in body["links"])
-    lines = [f"{body['machine']} {at} UTC   {links}"]
+    outputs = body.get("outputs", ())
+    states = "".join(f"   output {row['output']} {row.get('state') or 'starting'}" for row in outputs)
+    lines = [f"{body['machine']} {at} UTC   {links}{states}"]
     lines += [f"{device}  {fault}" for device, fault in link_faults(body["links"]).items()]
+    lines += [f"{output}  {note}" for output, note in output_notes(outputs).items()]
     header = (" ", "TAG", "VALUE", "UNIT", "QUALITY", "AGE", "SOURCE TIME")
     table = [header, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(header))]
@@ -362,6 +351,17 @@ def _print_faults(links: Sequence[Mapping[str, Any]], known: dict[str, str]) -> 
     for device in {**known, **now}:
         if now.get(device) != known.get(device):
             sys.stderr.write(f"{device}  {now.get(device, 'link is back')}\n")
+            sys.stderr.flush()
+    known.clear()
+    known.update(now)
+
+
+def _print_notes(outputs: Iterable[Mapping[str, Any]], known: dict[str, str]) -> None:
+    """Say on stderr what is to be done about which output, as far as it is new."""
+    now = output_notes(outputs)
+    for output in {**known, **now}:
+        if now.get(output) != known.get(output):
+            sys.stderr.write(f"{output}  {now.get(output, 'acts as it should')}\n")
             sys.stderr.flush()
     known.clear()
     known.update(now)

@@ -20,3 +20,14 @@ def complain(text: str) -> None:
     """Print a line on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in the two largest of days, hours, minutes and seconds."""
+    whole = int(seconds)
+    days, hours, minutes, rest = whole // 86400, whole // 3600 % 24, whole // 60 % 60, whole % 60
+    if days:
+        return f"{days} d {hours:02d} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
