@@ -45,6 +45,9 @@ def _names(draft: Draft) -> None:
         for path, name in parts:
             if name in RESERVED_PARTS:
                 draft.report(path, Problem("C111", f"{quoted(name)} is the name of a block of our own"))
+            elif "." in name:
+                message = f"{quoted(name)}: such groups are added by outputs with an interface block"
+                draft.report(path, Problem("C110", message, help="leave the point away"))
 
 
 def _unique(draft: Draft, named: Iterable[tuple[Path, str]]) -> None:
@@ -80,7 +83,7 @@ def _device(draft: Draft, device: DeviceDraft) -> None:
     if config.simulate:
         message = f"device {quoted(device.name)} is simulated: its values are made up"
         draft.report((*device.path, "simulate"), Problem("D390", message, Severity.WARNING))
-    if device.is_complete and not device.tables.names and not config.captures:
+    if device.is_complete and not device.tables.names and not config.captures and not device.areas:
         message = f"device {quoted(device.name)} has neither tags nor captures; nothing will be read"
         draft.report(device.path, Problem("C123", message, Severity.WARNING), at_key=True)
     for index, capture in enumerate(config.captures):

@@ -43,9 +43,9 @@ def _results(draft: Draft, at: Path, interface: InterfaceConfig) -> None:
     first: dict[str, str] = {}
     for index, result in enumerate(interface.results):
         path = (*at, "results", index, "name")
-        other = first.setdefault(result.name.lower(), result.name)
-        who = taken_by(result.name)
-        if first[result.name.lower()] is not result.name or other is not result.name:
+        other, who = first.get(result.name.lower()), taken_by(result.name)
+        first.setdefault(result.name.lower(), result.name)
+        if other is not None:
             message = f"{quoted(result.name)} and {quoted(other)} are one name to a PLC"
             draft.report(path, Problem("C163", message, help="the case of letters does not count there"))
         elif who:

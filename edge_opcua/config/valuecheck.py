@@ -68,8 +68,8 @@ def check_values(draft: Draft, path: Path, output: OutputConfig) -> None:
         if not _is_writable(value):
             continue
         _fit(value)
-        _range(value)
-        _safe(value)
+        if _range(value):
+            _safe(value)
         _times(value)
         _shaping(value)
     for index, config in enumerate(output.values):
@@ -111,7 +111,8 @@ def _fit(value: _Value) -> None:
         value.report("source", "C168", message, 'give it one: part_id = "device/tag"')
 
 
-def _range(value: _Value) -> None:
+def _range(value: _Value) -> bool:
+    """Check the limits; return whether they are some."""
     config, tag = value.config, value.tag
     for key, own, limit, is_beyond in (
         ("low", config.low, tag.low, operator.lt),
@@ -123,9 +124,11 @@ def _range(value: _Value) -> None:
     if value.low is not None and value.high is not None and value.low >= value.high:
         message = f"range {value.low:g}..{value.high:g}: low must be below high"
         value.report("high" if config.high is not None else "low", "C164", message)
-    elif value.low is not None and value.high is not None and config.deadband >= value.high - value.low:
+        return False
+    if value.low is not None and value.high is not None and config.deadband >= value.high - value.low:
         message = f"a deadband of {config.deadband:g} is the whole range {value.low:g}..{value.high:g}"
         value.report("deadband", "C164", message, "nothing would ever be written")
+    return True
 
 
 def _safe(value: _Value) -> None:
