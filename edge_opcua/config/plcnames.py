@@ -21,14 +21,23 @@ enablein enableout gsv jmp jsr message msg one_shot res ret rto ssv
 _PARAMETERS: Final = """
 enable grant opack trigger setoffline executecmd command commandarg acceptremoteack state fallback
 plclimit plcpermit fallbackpermit status control commok inuse ackreq newresult done busy error errorid
-resultcode resultseq out permit lastsilencems cmddone cmdfailed
+resultcode resultseq out permit lastsilencems cmddone cmdfailed ready
+"""
+# Its memory, and the words of the areas, which products with named structures have as fields.
+_INNER: Final = """
+edgeonline edgevalid edgehaserror edgeactive edgefailsafe edgeackrequired edgeready edgetook edgecmdcompleted
+edgecmdfailed edgeheartbeat edgeseq edgecode edgeerror edgeversion started fresh moved sound lost everused
+latched ackseen clearing acked opackwas hasresult lastheartbeat lastseq ahead plcheartbeat beatms silencems
+elapsed nowms watchms errorno ctrlbits target span triggerwas asking phase triggerseq fault bits watch silence
+request reply seen given pair stat echoplcheartbeat commandecho errorcode modelid modelversion inferencems
+qualitymask interfaceversion resultseqtail
 """
 
 RESERVED: Final = frozenset(_WORDS.split())
 """Small letters: the case of letters does not count (2.1.2)."""
 
-PARAMETERS: Final = frozenset(_PARAMETERS.split())
-"""What the function block of an output calls its own inputs and outputs."""
+PARAMETERS: Final = frozenset((_PARAMETERS + _INNER).split())
+"""What the function block of an output needs for itself; a test holds it against the block."""
 
 
 def identifier(name: str) -> str:

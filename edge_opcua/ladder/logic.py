@@ -12,8 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from edge_opcua.config.eai import FORWARD, HIGHEST, PLC_HEARTBEAT_MS, ControlWord, Ctrl, ErrorCode, ResultCode
-from edge_opcua.errors import ConfigError
+from edge_opcua.config.eai import (
+    FORWARD,
+    HIGHEST,
+    PLC_HEARTBEAT_MS,
+    ControlWord,
+    Ctrl,
+    ErrorCode,
+    ResultCode,
+    ResultField,
+)
 from edge_opcua.ladder.facts import Facts
 from edge_opcua.ladder.variables import VALUE_PREFIX
 
@@ -48,11 +56,7 @@ class ToWord:
 
 
 def logic(facts: Facts) -> tuple[Section, ...]:
-    """Return the steps of a scan, in order.
-
-    Raises:
-        ConfigError: The interface names no result that its mode needs (C182).
-    """
+    """Return the steps of a scan, in order."""
     triggered = facts.mode == "triggered"
     return (
         Section("The first scan: nothing is known, and Out starts where it is safe.", _first(facts)),
@@ -60,11 +64,11 @@ def logic(facts: Facts) -> tuple[Section, ...]:
         Section("Our heartbeat.", _BEAT),
         Section(
             "The edge's heartbeat: 0 or a jump back is a restart or a late frame, until it moves forward.",
-            _FRESH,
+            _fresh(facts),
         ),
         Section(
             "May the edge be used? Lost trust is latched until somebody acknowledges.",
-            _sound(facts) + _latch(facts) + _RELEASE,
+            _sound(facts) + _LATCH,
         ),
         Section("In use; what was there before is history.", _USE),
         Section(
@@ -152,7 +156,10 @@ IF BeatMs >= {PLC_HEARTBEAT_MS} THEN
 END_IF;
 """
 
-_FRESH: Final = f"""
+
+def _fresh(facts: Facts) -> str:
+    # A program that stood still itself has missed the time-out: what it finds then may have come late.
+    return f"""
 Moved := FALSE;
 IF SilenceMs < {_LONGEST_MS} THEN
     SilenceMs := SilenceMs + Elapsed;
@@ -171,7 +178,7 @@ IF Moved THEN
     SilenceMs := 0;
 END_IF;
 TON(Silence, NOT Moved);
-IF Silence.Q THEN
+IF Silence.Q OR (Elapsed >= {facts.plc_timeout_ms}) THEN
     Fresh := FALSE;
 END_IF;
 """
@@ -188,18 +195,13 @@ OpAckWas := OpAck;
 """
 
 
-def _latch(facts: Facts) -> str:
-    latched = "FALSE" if facts.auto_restart else "TRUE"
-    return f"""IF (InUse AND (NOT Sound)) OR (EverUsed AND Lost) THEN
+_LATCH: Final = """IF (InUse AND (NOT Sound)) OR (EverUsed AND Lost) THEN
     InUse := FALSE;
-    Latched := {latched};
+    Latched := TRUE;
     AckSeen := FALSE;
     Clearing := FALSE;
 END_IF;
-"""
-
-
-_RELEASE: Final = """IF CommOk AND EdgeAckRequired THEN
+IF CommOk AND EdgeAckRequired THEN
     AckSeen := TRUE;
     IF Acked THEN
         Latched := FALSE;
@@ -249,8 +251,8 @@ Busy := FALSE;
 def _triggered(facts: Facts) -> str:
     return f"""
 NewResult := FALSE;
-TON(Request, Phase = 1);
-TON(Reply, Phase = 2);
+TON(Request, (Phase = 1));
+TON(Reply, (Phase = 2));
 IF Acked THEN
     Fault := 0;
 END_IF;
@@ -323,8 +325,6 @@ IF NewResult THEN
 def _out(facts: Facts) -> str:
     interface = facts.map.interface
     types = {field.config.name: field.config.type for field in facts.map.results}
-    if interface.value not in types:
-        raise ConfigError(f"{facts.output}: there is no result {interface.value} for Out", code="C182")
     value = interface.value if types[interface.value] == "REAL" else f"DINT_TO_REAL({interface.value})"
     low, high = real(interface.low), real(interface.high)
     veto = "IF Out > PlcLimit THEN\n    Out := PlcLimit;\nEND_IF;\n" if facts.mode == "veto" else ""
@@ -350,10 +350,12 @@ END_IF;
 {veto}"""
 
 
+def _is_verdict(field: ResultField) -> bool:
+    return field.config.source == "verdict" and field.config.type == "DINT"
+
+
 def _permit(facts: Facts) -> str:
-    verdict = next((f.config.name for f in facts.map.results if f.config.source == "verdict"), None)
-    if verdict is None:
-        raise ConfigError(f"{facts.output}: mode veto needs a result whose source is verdict", code="C182")
+    verdict = next(field.config.name for field in facts.map.results if _is_verdict(field))
     return f"""
 Permit := PlcPermit AND FallbackPermit;
 IF HasResult THEN

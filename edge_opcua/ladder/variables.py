@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from edge_opcua.config.eai import Stat, StatusWord
-from edge_opcua.errors import ConfigError
 from edge_opcua.ladder.facts import Facts
 
 Role = Literal["input", "output", "memory"]
@@ -79,19 +78,6 @@ class FromValue:
 
 Taken = FromBit | FromWord | FromValue
 
-# Words of IEC 61131-3, of SCL and of Logix.
-_WORDS: Final = """
-abs acos action add and any array asin at atan bool by byte case char concat configuration const
-constant continue control cos date delete dint div do dt dword else elsif end exit exp expt false
-find for from function goto if insert int interval left len limit lint ln log lreal lword max method
-mid min mod move mul mux ne not null of on or org program r_edge f_edge real repeat replace resource
-retain return right rol ror sel shl shr sin sint sqrt step string struct sub tan task then time to
-tod transition true trunc type udint uint ulint union until usint var while with word wstring xor
-enablein enableout timer counter message alarm axis cop cps
-"""
-RESERVED: Final = frozenset(_WORDS.split())
-"""Names that a result may not have."""
-
 _EDGE_BITS: Final = {
     "EdgeOnline": (Stat.ONLINE, "it runs and talks to us"),
     "EdgeValid": (Stat.RESULTS_VALID, "the result words belong to EdgeSeq"),
@@ -135,14 +121,8 @@ def _bits(facts: Facts) -> dict[str, tuple[Stat, str]]:
 
 
 def variables(facts: Facts) -> tuple[Variable, ...]:
-    """Return what the block declares, besides its two areas and its timers.
-
-    Raises:
-        ConfigError: A result has a name that the block or the language uses itself (C181).
-    """
-    found = (*_inputs(facts), *_outputs(facts), *_memory(facts))
-    _told_apart(facts, found)
-    return found
+    """Return what the block declares, besides its two areas and its timers."""
+    return (*_inputs(facts), *_outputs(facts), *_memory(facts))
 
 
 def timers(facts: Facts) -> tuple[Timer, ...]:
@@ -254,16 +234,3 @@ _TRIGGER_STATE: Final = (
     Variable("TriggerSeq", "DINT", "memory", "number of the request"),
     Variable("Fault", "DINT", "memory", "what went wrong with a request; until OpAck or Trigger"),
 )
-
-
-def _told_apart(facts: Facts, found: tuple[Variable, ...]) -> None:
-    """Refuse names that IEC 61131-3 takes for one (2.1.2: the case of letters does not count)."""
-    ours = ["Status", "Control", "Bits", *(timer.name for timer in timers(facts))]
-    names = [name.lower() for name in (*ours, *(variable.name for variable in found))]
-    for field in facts.map.results:
-        name = field.config.name.lower()
-        if names.count(name) > 1 or name in RESERVED or names.count((VALUE_PREFIX + name).lower()) > 1:
-            raise ConfigError(
-                f"{facts.output}: the function block needs the name {field.config.name} for itself",
-                code="C181",
-            )
