@@ -13,6 +13,7 @@ from edge_opcua.opcua.namespaces import INFERENCE_URI, TYPE_URIS, Names, Namespa
 _UA: Final = "{http://opcfoundation.org/UA/2011/03/UANodeSet.xsd}"
 _FILE: Final = "edge_opcua.xml"
 _TYPES: Final = ("UAObjectType", "UADataType")
+_OPTIONAL: Final = "i=80"
 
 _INSTANCES: Final = (
     ("a tag", Names("<machine>").tag("<tag>"), "unless its row in the tag table gives a `node_id`"),
@@ -20,6 +21,16 @@ _INSTANCES: Final = (
     ("a waveform", Names("<machine>").capture("<capture>"), "CaptureType"),
     ("a pipeline", Names("<machine>").inference("<pipeline>"), "InferenceEngineType"),
     ("an output", Names("<machine>").output("<output>"), "OutputAuthorityType"),
+    (
+        "its methods",
+        Names("<machine>").output("<output>", "Acknowledge"),
+        "Acknowledge(Comment), and GrantAuthority, RevokeAuthority, TakeManual, ReturnToAutomatic alike",
+    ),
+    (
+        "what it writes to a tag",
+        Names("<machine>").output("<output>", "Values.<tag>"),
+        "AnalogUnitRangeType, TwoStateDiscreteType … as the tag is",
+    ),
     ("a device", Names.device("<device>"), "EdgeDeviceType, under Objects/DeviceSet"),
     ("its method", Names.device("<device>", "Poll"), "Poll(Group): reads a group of the device now"),
     ("the models", Names.MODELS, "ModelRepositoryType, under Objects"),
@@ -71,7 +82,8 @@ def information_model_page() -> str:
         "",
         f"String NodeIds of namespace {int(Namespace.PLANT)}, made of names. A member adds a point and its",
         "BrowseName, e.g. `ns=7;s=Press01.Inference.press-anomaly.Score` or",
-        "`ns=7;s=Devices.press.Connection.State`.",
+        "`ns=7;s=Devices.press.Connection.State`. A member that says *optional* is there where it has a",
+        "meaning, e.g. GrantAuthority where operators grant authority.",
         "",
         "| what | NodeId | type |",
         "|---|---|---|",
@@ -134,7 +146,13 @@ def _members(owner: str, nodes: dict[str, Xml.Element], aliases: dict[str | None
             shown = "method"
         else:
             shown = "object"
-        yield _Member(_name(node), shown, _text(node, "Description"))
+        optional = ", optional" if _is_optional(node) else ""
+        yield _Member(_name(node), shown + optional, _text(node, "Description"))
+
+
+def _is_optional(node: Xml.Element) -> bool:
+    rules = (each for each in node.iter(f"{_UA}Reference") if each.get("ReferenceType") == "HasModellingRule")
+    return any(rule.text == _OPTIONAL for rule in rules)
 
 
 # Data types of other files, as this one's namespace table numbers them.
