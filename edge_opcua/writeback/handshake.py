@@ -363,8 +363,7 @@ def bits(exchange: Exchange, control: Control, *, takes: bool, triggered: bool) 
     stat = _of_command(exchange.command)
     shown = {
         Stat.COMPLETED_TOGGLE: exchange.toggle,
-        Stat.ERROR: error_of(exchange) is not ErrorCode.NONE,
-        Stat.RESULTS_VALID: exchange.valid is not None if triggered else exchange.sequence > 0,
+        Stat.RESULTS_VALID: exchange.valid is not None,
         Stat.TRIGGER_READY: triggered
         and takes
         and Ctrl.ENABLE in control.ctrl

@@ -1,0 +1,105 @@
+"""The status area of the interface block: from what is to be said to the bytes of one request; pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_opcua.config.eai import EaiMap, ErrorCode, ResultField, Stat, StatusWord
+from edge_opcua.writeback.handshake import Answer
+from edge_opcua.writeback.judged import Judged
+
+_ALL: int = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the edge says.
+
+    Args:
+        stat: Bits.
+        heartbeat: EdgeHeartbeat.
+        echo: EchoPlcHeartbeat.
+        sequence: ResultSeq, head and tail.
+        answer: The result.
+        error: ErrorCode.
+        command: CommandEcho.
+        uncertain: Whether no value of the result is Good any more.
+    """
+
+    stat: Stat
+    heartbeat: int
+    echo: int
+    sequence: int
+    answer: Answer
+    error: ErrorCode = ErrorCode.NONE
+    command: int = 0
+    uncertain: bool = False
+
+
+def pack(eai: EaiMap, status: Status) -> bytes:
+    """Return the whole status area, each word with its high byte first."""
+    answer = status.answer
+    words = [0] * eai.status_words
+    words[StatusWord.STAT] = int(status.stat)
+    words[StatusWord.EDGE_HEARTBEAT] = status.heartbeat
+    words[StatusWord.ECHO_PLC_HEARTBEAT] = status.echo
+    words[StatusWord.RESULT_SEQ] = words[eai.tail_word] = status.sequence
+    words[StatusWord.COMMAND_ECHO] = status.command
+    words[StatusWord.RESULT_CODE] = int(answer.code)
+    words[StatusWord.ERROR_CODE] = int(status.error)
+    words[StatusWord.MODEL_ID] = answer.model_id
+    words[StatusWord.MODEL_VERSION] = answer.model_version
+    words[StatusWord.INFERENCE_MS] = answer.inference_ms
+    words[StatusWord.QUALITY_MASK] = _ALL if status.uncertain else answer.bad
+    words[StatusWord.INTERFACE_VERSION] = eai.version
+    for field, value in zip(eai.results, answer.values, strict=False):
+        words[field.word : field.word + 2] = _two_words(field, value, high_first=eai.high_first)
+    return struct.pack(f">{len(words)}H", *(word & 0xFFFF for word in words))
+
+
+def unpack(payload: bytes) -> tuple[int, ...]:
+    """Return the words of an area."""
+    return struct.unpack(f">{len(payload) // 2}H", payload)
+
+
+def from_words(words: Sequence[int]) -> bytes:
+    """Return the bytes of words that were read; some protocols give them with a sign."""
+    return struct.pack(f">{len(words)}H", *(int(word) & 0xFFFF for word in words))
+
+
+def answer_of(eai: EaiMap, judged: Judged, *, simulated: bool = False) -> Answer:
+    """Return a result as the PLC gets it; what is Bad is 0 and marked."""
+    values = [judged.value(field.config.source) for field in eai.results]
+    bad = sum(1 << field.index for field in eai.results if values[field.index] is None and field.index < 16)
+    if judged.degraded:
+        bad = _ALL >> max(0, 16 - len(values))
+    return Answer(
+        cycle=judged.cycle,
+        values=tuple(0.0 if value is None else value for value in values),
+        bad=bad,
+        code=judged.code,
+        degraded=judged.degraded,
+        simulated=simulated,
+        model_id=judged.model_id,
+        model_version=judged.model_version & 0xFFFF,
+        inference_ms=judged.whole_ms,
+    )
+
+
+def safe_answer(eai: EaiMap, verdict: int) -> Answer:
+    """Return what stands for no result: the fail-safe verdict, and no other value."""
+    values = tuple(float(verdict) if field.config.source == "verdict" else 0.0 for field in eai.results)
+    return Answer(values=values, bad=_ALL >> max(0, 16 - len(values)))
+
+
+def _two_words(field: ResultField, value: float, *, high_first: bool) -> tuple[int, int]:
+    packed = struct.pack(">f", value) if field.config.type == "REAL" else _whole(value)
+    high, low = struct.unpack(">HH", packed)
+    return (high, low) if high_first else (low, high)
+
+
+def _whole(value: float) -> bytes:
+    """Return a DINT; counters beyond its range keep their lower 32 bits."""
+    return struct.pack(">I", round(value) & 0xFFFF_FFFF)
