@@ -30,6 +30,7 @@ from edge_opcua.config.tags import DEFAULT_GROUP, TagRows
 from edge_opcua.config.tagtable import TagTables
 from edge_opcua.config.templates import Machine
 from edge_opcua.config.validate import Checked, Source, check, type_word
+from edge_opcua.config.writecheck import check_limits
 from edge_opcua.core.collector import paused
 from edge_opcua.core.ports import Address, DriverPlugin
 from edge_opcua.core.values import Scalar
@@ -141,7 +142,10 @@ class _Loader:
         if not self._document.damaged:
             cross_check(self._draft)
         check_security(self._draft)
-        return self._resolved(self._draft.config, models)
+        resolved = self._resolved(self._draft.config, models)
+        if resolved is not None and not any(problem.is_error for problem in self.sorted_problems()):
+            check_limits(self._draft, resolved)  # times only mean something once all of them are right
+        return resolved
 
     def sorted_problems(self) -> tuple[Problem, ...]:
         """Return all problems, each once, in the order of the files."""

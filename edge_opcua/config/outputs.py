@@ -151,6 +151,11 @@ class OutputConfig(BaseModel):
         default=20.0,
         description="Cycle time of the PLC's program, for the reaction times of `check`.",
     )
+    process_limit_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Longest time from a fault to the fail-safe value that the process tolerates; an output "
+        "that may take longer is refused.",
+    )
     granted_by: Literal["plc", "operator", "always"] = Field(
         default="always",
         description="Who lets us write: the PLC by a bit, a person by the method GrantAuthority, or whoever "

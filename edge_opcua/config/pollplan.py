@@ -10,6 +10,7 @@ from edge_opcua.config.busplan import bus_json, bus_rows
 from edge_opcua.config.problem import Problem, Severity, counted
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, GroupConfig, OpcuaConfig, PipelineConfig
 from edge_opcua.config.syntax import Document
+from edge_opcua.config.writeplan import reaction_rows, write_rows, writes_json, written_tags
 from edge_opcua.core.values import BlockSpec
 
 
@@ -62,6 +63,7 @@ def plan_lines(
     lines += _section("machines", [[counted(count, "machine") + f" from {name}"] for name, count in machines])
     lines += _section("reads", _reads(config, plans))
     lines += _section("writes", _writes(config))
+    lines += _section("reacts", list(reaction_rows(config)))
     lines += _section("exposes", _exposes(config))
     lines += _section("models", [_model(pipeline) for pipeline in config.pipelines])
     lines += _section("bus", bus_rows(blocks))
@@ -157,16 +159,13 @@ def overloads(config: EdgeConfig, plans: Sequence[PollPlan], document: Document)
 
 
 def _writes(config: EdgeConfig) -> list[list[str]]:
-    rows = []
-    for output in config.outputs:
-        pipeline = config.pipeline(output.pipeline)
-        proof = f"echoed in {output.echo_heartbeat}" if output.echo_heartbeat else "without an echo"
-        text = f"verdict of {pipeline.name} every {output.heartbeat_ms} ms; {proof}; "
-        rows.append([f"{output.device}/{output.db}", f"{text}fail-safe {pipeline.fail_safe_verdict}"])
-        rows.append(["", f"{output.plc_timeout_ms} ms after the last heartbeat the PLC stops trusting it"])
+    rows = list(write_rows(config))
+    owned = {tag for output in config.outputs for tag in written_tags(output)}
     for number, alike in _alike(config):
         device = config.devices[number]
         for tag in device.tags.writable:
+            if f"{device.name}/{tag.name}" in owned:
+                continue
             limits = ""
             if tag.low is not None or tag.high is not None:
                 limits = f" {_bound(tag.low)}..{_bound(tag.high)} {tag.unit}".rstrip()
@@ -234,16 +233,7 @@ def plan_json(config: EdgeConfig, plans: Sequence[PollPlan], blocks: Sequence[Bl
     return {
         "machine": config.site.machine,
         "reads": reads,
-        "writes": [
-            {
-                "output": output.name,
-                "device": output.device,
-                "mailbox": output.db,
-                "pipeline": output.pipeline,
-                "fail_safe": config.pipeline(output.pipeline).fail_safe_verdict,
-            }
-            for output in config.outputs
-        ],
+        "writes": writes_json(config),
         "writable": [
             f"{device.name}/{name}"
             for device in config.devices

@@ -11,8 +11,9 @@ from edge_opcua.config.locate import Path
 from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.problem import Problem, Severity, quoted
 from edge_opcua.config.references import is_bool, is_integer, report_unknown, tag_of
-from edge_opcua.config.schema import TagConfig
+from edge_opcua.config.schema import EdgeConfig, TagConfig
 from edge_opcua.config.valuecheck import check_values, check_writers
+from edge_opcua.config.writeplan import over_limit
 from edge_opcua.errors import AddressError
 
 _HEARTBEATS_PER_TIMEOUT: Final = 5
@@ -39,6 +40,15 @@ def check_outputs(draft: Draft) -> None:
     check_areas(draft)
     check_writers(draft)
     _same_mailbox(draft)
+
+
+def check_limits(draft: Draft, config: EdgeConfig) -> None:
+    """Hold the worst cases of outputs against what their processes tolerate."""
+    for index, output in enumerate(config.outputs):
+        found = over_limit(config, output)
+        if found is not None:
+            problem = Problem("C173", found[0], help=found[1])
+            draft.report(("outputs", index, "process_limit_ms"), problem)
 
 
 def _output(draft: Draft, path: Path, output: OutputConfig) -> None:

@@ -21,6 +21,7 @@ from edge_opcua.core.bus import Bus
 from edge_opcua.core.values import BlockSpec, Scalar, TagSpec
 
 GOLDEN = Path(__file__).with_name("golden")
+PLANS = Path(__file__).with_name("plans")
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
 
 
@@ -94,6 +95,36 @@ def test_the_plan_as_json_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     assert {**first, "bytes": 0} == {"name": "press.fast", "rows": 500, "depth": 101, "bytes": 0}
     assert found["plan"]["bus"]["bytes"] > first["bytes"] >= 500 * 28 * 102
     assert found["plan"]["models"] == ["press-anomaly 1"]
+
+
+def test_the_plan_of_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PLANS / "outputs")
+    loaded = load(Path("press.toml"), env={})
+    compare("outputs_plan", check_text(loaded, ()))
+
+
+def test_the_plan_of_outputs_as_json_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PLANS / "outputs")
+    verdict, limit = check_json(load(Path("press.toml"), env={}), ())["plan"]["writes"]
+    assert {**verdict["interface"], "version": 0} == {
+        "mode": "triggered",
+        "control": "DB21",
+        "control_words": 8,
+        "poll_ms": 10,
+        "status": "DB20",
+        "status_words": 19,
+        "version": 0,
+        "results": {"Verdict": 12, "Score": 14, "Cycle": 16},
+    }
+    assert (limit["interface"], [value["tag"] for value in limit["values"]]) == (
+        None,
+        ["plc/speed", "plc/stop"],
+    )
+    assert limit["values"][0]["falls_safe_to"] == "its low end, 0"
+    late = next(each for each in verdict["reactions"] if each["fault"] == "result late")
+    assert late["total_ms"] == sum(part["ms"] for part in late["parts"])
+    assert {"part": "hold", "ms": 500.0} in late["parts"]
+    assert verdict["process_limit_ms"] == 2500
 
 
 def test_every_error_names_file_line_column_code_and_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

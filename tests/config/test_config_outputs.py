@@ -516,3 +516,27 @@ def test_only_what_keeps_an_output_from_being_safe_keeps_the_server_from_startin
     assert harmless.ok
     assert harmless.count(Severity.WARNING) >= 1
     assert not load_text(tmp_path, changed("  preset = 10\n", "", VALUES)).ok
+
+
+@pytest.mark.parametrize(("limit_ms", "is_over"), [(1045, False), (1044.9, True)])
+def test_an_output_slower_than_its_process_allows_is_refused(
+    tmp_path: Path, limit_ms: float, is_over: bool
+) -> None:
+    # A lost input takes the longest: its silence, then a decision, a write and a scan of the PLC.
+    text = changed('pipeline = "wear"\n  [', f'pipeline = "wear"\nprocess_limit_ms = {limit_ms}\n  [', EAI)
+    text = changed("url =", "timeout_ms = 500\nurl =", text)
+    loaded = load_text(tmp_path, text)
+    assert loaded.ok is not is_over
+    if is_over:
+        (problem,) = loaded.problems
+        assert (problem.code, problem.where) == ("C173", "outputs[verdict].process_limit_ms")
+        assert problem.message == "input lost: up to 1045 ms, and the process tolerates 1044.9 ms"
+        assert problem.help == "silence 500 + decide 25 + write 500 + PLC scan 20"
+
+
+def test_what_takes_too_long_is_named_with_the_worst_first(tmp_path: Path) -> None:
+    text = changed('pipeline = "wear"\n  [', 'pipeline = "wear"\nprocess_limit_ms = 100\n  [', EAI)
+    (problem,) = load_text(tmp_path, text).problems
+    assert problem.help.endswith(
+        "too long as well: lane frozen, result late, taken by an operator, edge or network dead"
+    )
