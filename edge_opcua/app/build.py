@@ -11,6 +11,7 @@ from edge_opcua.drivers.plan import DevicePlan, check_lines, plan_device, settin
 from edge_opcua.inference.lane import result_blocks
 from edge_opcua.records.recorder import health_block
 from edge_opcua.writeback.executor import authority_block
+from edge_opcua.writeback.output import authority_block as output_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,10 @@ def plan(config: EdgeConfig) -> Plan:
     blocks = [block for device in devices for block in device.blocks]
     for pipeline in config.pipelines:
         blocks += result_blocks(pipeline)
-    blocks += [authority_block(output) for output in config.outputs]
+    blocks += [
+        output_block(output) if output.interface or output.values else authority_block(output)
+        for output in config.outputs
+    ]
     blocks.append(health_block())
     return Plan(devices, tuple(blocks))
 

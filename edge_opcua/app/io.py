@@ -12,6 +12,7 @@ import structlog
 
 from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.impact import Impact, device_blocks
+from edge_opcua.app.outputs import act, make_output, write_owned
 from edge_opcua.app.writerecords import Wanted, record_of, record_of_finding
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import paused, settle
@@ -34,6 +35,7 @@ from edge_opcua.drivers.poller import Device, build_device
 from edge_opcua.drivers.writeterms import WriteTerms
 from edge_opcua.errors import ConfigError
 from edge_opcua.writeback.executor import Executor, build_executor
+from edge_opcua.writeback.output import Output
 
 _log = structlog.get_logger(__name__)
 
@@ -43,9 +45,9 @@ TELL_S = 0.1
 STOP_S = 2.0
 BUILD_S = 25.0
 
-_Part = TypeVar("_Part", Device, Executor)
+_Part = TypeVar("_Part", Device, Executor | Output)
 _Devices: TypeAlias = dict[str, Device]
-_Executors: TypeAlias = dict[str, Executor]
+_Executors: TypeAlias = dict[str, Executor | Output]
 
 
 async def run(child: Child, config: EdgeConfig) -> None:
@@ -97,9 +99,14 @@ class _Plant:
         self._worker = Worker("io.change")
         self._group = asyncio.TaskGroup()
         self._running: dict[str, _Running[Device]] = {}
-        self._writing: dict[str, _Running[Executor]] = {}
+        self._writing: dict[str, _Running[Executor | Output]] = {}
         devices = [device.name for device in config.devices]
         self._take(*self._built(config, devices, [output.name for output in config.outputs]))
+
+    @property
+    def outputs(self) -> dict[str, Output]:
+        """The outputs at work, by name."""
+        return {name: each for name, each in self.executors.items() if isinstance(each, Output)}
 
     async def run(self) -> None:
         """Work until the process shall stop; then release every output, and only then let the links go."""
@@ -150,8 +157,11 @@ class _Plant:
         for each in made.values():
             each.plan()
         there = {**self.devices, **made}
-        executors = {}
+        executors: _Executors = {}
         for name in outputs:
+            if wanted[name].interface or wanted[name].values:
+                executors[name] = make_output(self._child, config, wanted[name], there)
+                continue
             audit = partial(_audit_authority, self._child, name)
             device = there[wanted[name].device]
             executors[name] = build_executor(config, wanted[name], device, bus, clock, audit=audit)
@@ -190,7 +200,7 @@ class _Plant:
             del self._running[name], self.devices[name]
             self._lines.leave(name)
 
-    async def _release(self, executors: dict[str, Executor]) -> None:
+    async def _release(self, executors: _Executors) -> None:
         async with asyncio.TaskGroup() as releasing:
             for name, executor in executors.items():
                 releasing.create_task(_release(self._child, executor), name=f"release.{name}")
@@ -209,7 +219,7 @@ class _Plant:
                     writer.publish(link=Link.LOST, refreshed=False)
 
 
-async def _release(child: Child, executor: Executor) -> None:
+async def _release(child: Child, executor: Executor | Output) -> None:
     """Release one output, and tell the supervisor if only the PLC's own time-out is left to do it."""
     if not await executor.release(RELEASE_S):
         await child.control.request(SUPERVISOR, "unreleased", {"output": executor.name}, timeout_s=TELL_S)
@@ -235,6 +245,8 @@ class _Writes:
         """Write ``tag`` = ``value`` for ``user`` (``writer``, ``why``), or poll ``group`` of ``device``."""
         if request.kind == "poll":
             return await self._poll(request)
+        if request.kind == "output":
+            return await act(self._plant.outputs, request)
         if request.kind != "write":
             return Reply(BAD_NOT_SUPPORTED, f"the io process does not know {request.kind}")
         wanted = Wanted.of(request.body)
@@ -244,6 +256,9 @@ class _Writes:
         device = self._plant.devices.get(device_name)
         if device is None:
             return Reply(BAD_NODE_ID_UNKNOWN, f"there is no device {device_name}")
+        owned = await write_owned(self._plant.outputs, self._plant.config, request.body)
+        if owned is not None:
+            return owned
         terms = WriteTerms(who=wanted.who, why=wanted.why)
         outcome = await device.write(tag_name, wanted.value, timeout_s=request.timeout_s, terms=terms)
         self._record(wanted, outcome)
@@ -263,7 +278,11 @@ class _Writes:
     def _acknowledge(self, tag: str, user: str) -> None:
         for output in self._plant.config.outputs:
             executor = self._plant.executors.get(output.name)
-            if output.acknowledge == tag and executor is not None:
+            if output.acknowledge != tag or executor is None:
+                continue
+            if isinstance(executor, Output):
+                executor.acts.acknowledged_at_plc(user)
+            else:
                 executor.acknowledge(user)
 
     def _record(self, wanted: Wanted, outcome: WriteOutcome) -> None:

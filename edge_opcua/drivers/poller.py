@@ -232,6 +232,23 @@ class Device:
             return WriteOutcome(BAD_TIMEOUT, f"{group} was not polled within {timeout_s:g} s")
         return ask.outcome
 
+    def listen(self, group: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Let something be called each time a group was read; what is returned ends that.
+
+        Args:
+            group: Its name in this device; one that is not polled is never read.
+            call: What to call, right after the values were published.
+        """
+        heard = [job.heard for job in self._jobs if job.name == group]
+        for each in heard:
+            each.append(call)
+
+        def stop() -> None:
+            for each in heard:
+                each.remove(call)
+
+        return stop
+
     def _make_due(self, job: Job) -> None:
         job.ask(self._clock.monotonic_ns())
         self._writes.outbox.arrived.set()  # ends a wait for the next period
@@ -372,6 +389,8 @@ class Device:
         finally:
             for ask in asked:
                 ask.settle(outcome)
+        for call in job.heard:
+            call()
         self._aftermath.look(job.polled)
         ended_ns = self._clock.monotonic_ns()
         self._link.scanned((ended_ns - started_ns) / 1e6, late_ns, job.values)

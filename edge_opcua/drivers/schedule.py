@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -82,6 +82,7 @@ class Job:
     values: int
     due_ns: int = NEVER_NS
     triggers: list[Trigger] = field(default_factory=list)
+    heard: list[Callable[[], None]] = field(default_factory=list)
     asking: list[Ask] = field(default_factory=list)
 
     def start(self, now_ns: int) -> None:

@@ -138,8 +138,6 @@ class Output:
             wake=self._woken.set,
         )
         self.acts = Acts(stage)
-        for group in chain.face.groups:
-            chain.target.listen(group, self._woken.set)
 
     @property
     def state(self) -> State:
@@ -155,12 +153,16 @@ class Output:
         loop = asyncio.get_running_loop()
         if fd is not None:
             loop.add_reader(fd, self._wake, fd)
+        target = self._chain.target
+        deaf = [target.listen(group, self._woken.set) for group in self._face.groups]
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._decide_on(), name=f"{self.name}.decide")
                 tasks.create_task(self._send_on(), name=f"{self.name}.send")
                 tasks.create_task(self._obey_on(), name=f"{self.name}.obey")
         finally:
+            for stop_listening in deaf:
+                stop_listening()
             if fd is not None:
                 loop.remove_reader(fd)
 

@@ -58,8 +58,8 @@ class Target(Protocol):
         """Return how many writes of a tag that timed out were seen to take effect later."""
         ...
 
-    def listen(self, group: str, call: Callable[[], None]) -> None:
-        """Let something be called each time a group was read."""
+    def listen(self, group: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Let something be called each time a group was read; what is returned ends that."""
         ...
 
 
