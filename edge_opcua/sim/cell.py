@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import shlex
 import signal
 import socket
@@ -23,14 +21,11 @@ from typing import IO, Any, Final, Self
 from edge_opcua.errors import ControlError
 from edge_opcua.sim.physics import Fault
 from edge_opcua.sim.press import DEFAULT_WEAR
+from edge_opcua.sim.process import UnitProcess
 from edge_opcua.sim.proxy import Mode
-from edge_opcua.sim.unit import LINE_LIMIT_BYTES
 
 UNITS: Final = ("press", "vib")
 TIME_FACTORS: Final = (1.0, 20.0)
-START_S: Final = 15.0
-ANSWER_S: Final = 1.0
-END_S: Final = 1.0
 _MODULES: Final = {
     "press": "edge_opcua.sim.press",
     "vib": "edge_opcua.sim.vibration",
@@ -47,6 +42,7 @@ class Cell:
         seed: Seed of the press; the same seed gives the same strokes.
         wear: Wear of the die edge at the start, 0..1.
         ports: Public port of ``press`` and ``vib``; 0 or missing means any that is free.
+        interface: How PLC and edge meet: ``mailbox``, or ``eai`` with the exported function block.
         host: Address the cell listens on.
         errors: Where the processes write what goes wrong in them; nowhere by default. They never get the
             caller's stdout, so a pipe behind it ends with the caller.
@@ -62,6 +58,7 @@ class Cell:
         seed: int = 7,
         wear: float = DEFAULT_WEAR,
         ports: Mapping[str, int] | None = None,
+        interface: str = "mailbox",
         host: str = "127.0.0.1",
         errors: int | IO[bytes] = subprocess.DEVNULL,
     ) -> None:
@@ -72,11 +69,16 @@ class Cell:
         self._modes = dict.fromkeys(UNITS, "pass")
         self._ports = {name: ports.get(name, 0) for name in UNITS}
         self._arguments = {
-            "press": ("--time-factor", str(time_factor), "--seed", str(seed), "--wear", str(wear)),
+            "press": (
+                *("--time-factor", str(time_factor), "--seed", str(seed), "--wear", str(wear)),
+                *("--interface", interface),
+            ),
             "vib": (),
             "proxy": tuple(word for name in UNITS for word in ("--link", f"{name}:{self._ports[name]}")),
         }
-        self._processes = {name: _Process(name, errors=errors) for name in _MODULES}
+        self._processes = {
+            name: UnitProcess(name, module, errors=errors) for name, module in _MODULES.items()
+        }
         self._shock: tuple[socket.socket, socket.socket] | None = None
         self._truth: dict[str, Any] = {}
 
@@ -197,108 +199,6 @@ class Cell:
         for end in self._shock or ():
             end.close()
         self._shock = None
-
-
-class _Process:
-    """One process of the cell and the line of commands to it."""
-
-    def __init__(self, name: str, *, errors: int | IO[bytes]) -> None:
-        self.ready: dict[str, Any] = {}
-        self._name = name
-        self._errors = errors
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self._turn = asyncio.Lock()
-        self._asked = 0
-
-    @property
-    def pid(self) -> int:
-        if self._process is None:
-            raise ControlError(f"the {self._name} process does not run")
-        return self._process.pid
-
-    async def start(self, *arguments: str, shock_fd: int | None) -> dict[str, Any]:
-        """Start the process and return what it says once it listens."""
-        ours, theirs = socket.socketpair()
-        fds = [theirs.fileno()]
-        shock: tuple[str, ...] = ()
-        if shock_fd is not None:
-            fds.append(shock_fd)
-            shock = ("--shock-fd", str(shock_fd))
-        with theirs:
-            self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT_BYTES)
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                _MODULES[self._name],
-                "--control-fd",
-                str(theirs.fileno()),
-                "--parent",
-                str(os.getpid()),
-                *shock,
-                *arguments,
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-            )
-        said = await self._next_line(START_S)
-        if "failed" in said:
-            raise ControlError(f"the {self._name} process could not start: {said['failed']}")
-        self.ready = said["ready"]
-        return self.ready
-
-    async def ask(self, command: str, **arguments: object) -> dict[str, Any]:
-        """Send one command and return its answer.
-
-        Raises:
-            ControlError: The process does not answer.
-            ValueError: It refuses the arguments.
-        """
-        if self._writer is None:
-            raise ControlError(f"the {self._name} process does not run")
-        async with self._turn:
-            self._asked += 1
-            request = {"id": self._asked, "do": command, **arguments}
-            self._writer.write(json.dumps(request).encode() + b"\n")
-            answer = await self._next_line(ANSWER_S)
-            while answer["id"] != self._asked:  # the answer to a question whose patience had run out
-                answer = await self._next_line(ANSWER_S)
-        if "error" in answer:
-            raise ValueError(answer["error"])
-        found: dict[str, Any] = answer["found"]
-        return found
-
-    def kill(self) -> None:
-        """Kill the process; it holds nothing that must be put down."""
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                # Not process.kill(): that polls first, and takes the exit code away from the event loop.
-                os.kill(self._process.pid, signal.SIGKILL)
-
-    async def end(self) -> None:
-        """Kill the process and wait for its end."""
-        self.kill()
-        process, self._process = self._process, None
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
-        if process is not None:
-            async with asyncio.timeout(END_S):
-                await process.wait()
-
-    async def _next_line(self, timeout_s: float) -> dict[str, Any]:
-        assert self._reader is not None
-        try:
-            async with asyncio.timeout(timeout_s):
-                line = await self._reader.readline()
-        except (TimeoutError, ConnectionError) as exc:
-            raise ControlError(f"the {self._name} process does not answer") from exc
-        if not line:
-            raise ControlError(f"the {self._name} process has ended")
-        message: dict[str, Any] = json.loads(line)
-        return message
 
 
 HELP: Final = """\

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.sim import unit
+from edge_opcua.sim.edgeblock import EdgeBlock, exported_block
 from edge_opcua.sim.physics import RATED_STROKES_PER_MIN, Fault, PressPhysics, Stroke
 from edge_opcua.sim.s7server import DataBlock, S7Server
 from edge_opcua.sim.shock import Shock
@@ -120,12 +121,18 @@ class PressProgram:
     """
 
     def __init__(
-        self, physics: PressPhysics, *, time_factor: float, strike: Callable[[Stroke], None]
+        self,
+        physics: PressPhysics,
+        *,
+        time_factor: float,
+        strike: Callable[[Stroke], None],
+        block: EdgeBlock | None = None,
     ) -> None:
+        self.block = block
         self.process = DataBlock(10, 64, writable=False)
         self.setpoints = DataBlock(11, 16, writable=True)
         self.mailbox = DataBlock(20, 32, writable=True)
-        self.edge = EdgeInterface()
+        self.edge: EdgeInterface | EdgeBlock = EdgeInterface() if block is None else block
         self.wear = DEFAULT_WEAR
         self.faults: frozenset[Fault] = frozenset()
         self.guard_closed = True
@@ -161,15 +168,20 @@ class PressProgram:
             self._heartbeat = self._heartbeat % 65_535 + 1
         flags = self._obey_setpoints()
         mailbox = Mailbox.unpack(self.mailbox.memory)
-        self.edge.scan(
-            mailbox,
-            ack=bool(flags & _ACK_EDGE),
-            grant=bool(flags & _GRANT_AUTHORITY),
-            now_s=now_s,
-        )
+        ack, grant = bool(flags & _ACK_EDGE), bool(flags & _GRANT_AUTHORITY)
+        if isinstance(self.edge, EdgeBlock):
+            self.edge.scan(ack=ack, grant=grant, state=self.state, now_s=now_s)
+        else:
+            self.edge.scan(mailbox, ack=ack, grant=grant, now_s=now_s)
         self._move(elapsed_s * self._time_factor)
         self._judge(mailbox)
         self._show(mailbox.heartbeat)
+
+    @property
+    def data_blocks(self) -> tuple[DataBlock, ...]:
+        """Everything that the PLC serves."""
+        edge = (self.mailbox,) if self.block is None else self.block.blocks
+        return (self.process, self.setpoints, *edge)
 
     def _obey_setpoints(self) -> int:
         """Take over what was written into DB11, put the clamped values back, and return its flags."""
@@ -212,12 +224,14 @@ class PressProgram:
         if not self.edge.trusted:
             self._last_verdict = 0
             return
-        behind = self.strokes - mailbox.sequence
-        if mailbox.sequence == self._judged or not 0 <= behind <= _DIVERTER_STROKES or not mailbox.sequence:
+        verdict, stroke = mailbox.verdict, mailbox.sequence
+        if isinstance(self.edge, EdgeBlock):
+            verdict, stroke = self.edge.new_result() or (0, 0)
+        if stroke == self._judged or not 0 <= self.strokes - stroke <= _DIVERTER_STROKES or not stroke:
             return
-        self._judged = mailbox.sequence
-        self._last_verdict = mailbox.verdict
-        if mailbox.verdict == NOT_OK:
+        self._judged = stroke
+        self._last_verdict = verdict
+        if verdict == NOT_OK:
             self.rejects += 1
 
     def _show(self, echo: int) -> None:
@@ -263,11 +277,15 @@ class Press:
         self._shock = None if arguments.shock_fd is None else socket.socket(fileno=arguments.shock_fd)
         if self._shock is not None:
             self._shock.settimeout(0.0)
+        block = None if arguments.interface == "mailbox" else EdgeBlock(exported_block().read_text("utf-8"))
         self.program = PressProgram(
-            PressPhysics(arguments.seed), time_factor=arguments.time_factor, strike=self._strike
+            PressPhysics(arguments.seed),
+            time_factor=arguments.time_factor,
+            strike=self._strike,
+            block=block,
         )
         self.program.wear = arguments.wear
-        self._server = S7Server((self.program.process, self.program.setpoints, self.program.mailbox))
+        self._server = S7Server(self.program.data_blocks)
 
     @property
     def commands(self) -> Mapping[str, unit.Command]:
@@ -345,6 +363,7 @@ class Press:
             "strokes_per_min": None if stroke is None else stroke.strokes_per_min,
             "part_id": None if stroke is None else stroke.part_id,
             "sensor_fault": next((fault.value for fault in program.faults), None),
+            "reaction": None if program.block is None else program.block.reaction.as_dict(),
             "s7_connections": self._server.connections,
             "s7_requests": self._server.requests,
         }
@@ -362,6 +381,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--time-factor", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--wear", type=float, default=DEFAULT_WEAR)
+    parser.add_argument("--interface", choices=("mailbox", "eai"), default="mailbox")
     parser.add_argument("--shock-fd", type=int, help="datagram socket that takes the strokes")
     arguments = parser.parse_args(argv)
     return unit.run(Press(arguments, clock=SystemClock()), arguments)

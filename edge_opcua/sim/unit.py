@@ -76,7 +76,7 @@ async def _run(unit: Unit, control_fd: int | None) -> int:
         control = socket.socket(fileno=control_fd)
     try:
         ready = {"ready": await unit.open()}
-    except OSError as exc:  # a port that is taken, an address that is not ours
+    except (OSError, ValueError) as exc:  # a port that is taken, an address that is not ours, a wrong program
         _tell(control, {"failed": str(exc)})
         return 1
     _tell(control, ready)
