@@ -115,17 +115,11 @@ class OutputMethods:
                 reply = await self._act(act)
         except TimeoutError:
             reply = Reply(BAD_TIMEOUT, "no answer in time: look at the output's state", {})
-        _log.info(
-            "output.asked",
-            output=output,
-            action=action,
-            user=act.user,
-            why=why,
-            status=status_name(reply.status),
-            reason=reply.reason,
-        )
-        if reply.body.get("recorded"):
+        if reply.body.get("recorded"):  # and told in its log
             self._recorded.add((session.session_id, parent))
+        else:
+            said = {"status": status_name(reply.status), "reason": reply.reason}
+            _log.info("output.asked", output=output, action=action, user=act.user, why=why, **said)
         return ua.CallMethodResult(StatusCode=status_code(reply.status))
 
 

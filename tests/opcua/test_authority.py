@@ -332,6 +332,26 @@ async def test_the_claim_of_a_program_ends_with_its_session(plant: Plant) -> Non
     assert plant.asked.gone == [("speed", plant.asked.written[0].user, "its session is over")]
 
 
+async def test_the_claim_of_a_program_ends_when_it_falls_silent(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = plant.server._running().iserver
+    monkeypatch.setattr(core, "min_session_timeout_ms", 100)
+    program = await plant.client()
+    program.session_timeout = 300
+    async with program:
+        assert await write(program, SPEED, 30.0, ua.VariantType.Float) == 0
+        transport = program.uaclient.protocol.transport
+        assert transport is not None
+        transport.abort()  # a cable that was pulled: nobody says goodbye
+
+        async def told() -> bool:
+            return bool(plant.asked.gone)
+
+        await until(told)
+    assert plant.asked.gone == [("speed", plant.asked.written[0].user, "its session is over")]
+
+
 async def test_the_claim_of_a_program_ends_when_a_person_takes_its_session_over(plant: Plant) -> None:
     async with await plant.client() as program:
         assert await write(program, SPEED, 30.0, ua.VariantType.Float) == 0
