@@ -31,6 +31,7 @@ from edge_opcua.security.pki import Pki, open_pki
 from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import TrustList
 from edge_opcua.security.users import UserStore
+from edge_opcua.writeback.output import authority_block
 from tests.security.certificates import Identity, make
 
 MACHINE = "Press01"
@@ -84,6 +85,15 @@ TAGS: list[dict[str, Any]] = [
 ]
 
 
+INTERFACE = {"control": "DB21", "status": "DB20"}
+
+
+def output(name: str, kind: str, **more: Any) -> dict[str, Any]:
+    """Return an output of the press; its kind is named as long as the configuration has to name it."""
+    named = {"kind": kind} if "kind" in OutputConfig.model_fields else {}
+    return {"name": name, "device": "press", "pipeline": "press-anomaly", **named, **more}
+
+
 def configuration(**changes: Any) -> EdgeConfig:
     raw: dict[str, Any] = {
         "version": 1,
@@ -124,7 +134,7 @@ def configuration(**changes: Any) -> EdgeConfig:
             },
         ],
         "pipelines": [{"name": "press-anomaly", "model": "press-anomaly", "capture": "vib/stroke"}],
-        "outputs": [{"name": "verdict", "device": "press", "db": "DB20", "pipeline": "press-anomaly"}],
+        "outputs": [output("verdict", "eai", interface=INTERFACE)],
     }
     raw.update(changes)
     return EdgeConfig.model_validate(raw)
@@ -171,26 +181,6 @@ def link_block(name: str) -> BlockSpec:
     )
 
 
-def authority_block(output: OutputConfig) -> BlockSpec:
-    """The block in which an output says who rules over it, with what it writes to single tags."""
-    rows = [
-        TagSpec("state", Scalar.STRING, 24),
-        TagSpec("heartbeat", Scalar.UINT16),
-        TagSpec("writes", Scalar.UINT64),
-        TagSpec("refused", Scalar.UINT64),
-        TagSpec("reason", Scalar.STRING, 120),
-        TagSpec("ack_required", Scalar.BOOLEAN),
-        TagSpec("plc_trusts", Scalar.BOOLEAN),
-    ]
-    if output.interface is not None or output.values:
-        rows += [TagSpec("fault", Scalar.STRING, 24), TagSpec("writer", Scalar.STRING, 16)]
-        rows += [TagSpec(each, Scalar.UINT64) for each in ("indeterminate", "landed_late")]
-        rows += [TagSpec(each, Scalar.BOOLEAN) for each in ("plc_latched", "granted")]
-        rows += [TagSpec("since_ns", Scalar.INT64), TagSpec("result_seq", Scalar.UINT16)]
-    rows += [TagSpec(f"value.{index}", Scalar.DOUBLE) for index in range(len(output.values))]
-    return BlockSpec(output.authority_block, tuple(rows), 64, PATIENT)
-
-
 def blocks(config: EdgeConfig) -> list[BlockSpec]:
     """The blocks as the other processes declare them; their times pass only where a test lets them."""
     policy = Policy(STALE_S, HOLD_S, LOST_S)
@@ -222,7 +212,7 @@ def blocks(config: EdgeConfig) -> list[BlockSpec]:
             PATIENT,
         ),
     ]
-    found += [authority_block(output) for output in config.outputs]
+    found += [dataclasses.replace(authority_block(each), depth=8, policy=PATIENT) for each in config.outputs]
     for pipeline in config.pipelines:
         lane = [TagSpec(each, Scalar.UINT64) for each in ("processed", "missed", "late")]
         times = [TagSpec(each, Scalar.DOUBLE) for each in ("p50_ms", "p99_ms")]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from asyncua import Client, ua
 
-from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.messages import Reply
 from edge_opcua.core.values import (
@@ -23,7 +22,18 @@ from edge_opcua.opcua.identity import guard_identity
 from edge_opcua.opcua.namespaces import Ids, plant_id
 from edge_opcua.security.roles import parse_roles
 from edge_opcua.security.users import Cost, UserStore
-from tests.opcua.plant import LOST_S, Ground, Plant, Watcher, configuration, prepare, running, until
+from tests.opcua.plant import (
+    INTERFACE,
+    LOST_S,
+    Ground,
+    Plant,
+    Watcher,
+    configuration,
+    output,
+    prepare,
+    running,
+    until,
+)
 from tests.opcua.test_commands import write
 from tests.opcua.test_respace import change, space_of
 
@@ -32,16 +42,6 @@ OUTPUTS = "Press01.Outputs"
 SPEED = "Press01.Process.sp_speed"
 METHODS = ("Acknowledge", "GrantAuthority", "RevokeAuthority", "TakeManual", "ReturnToAutomatic")
 USER_ACCESS_LEVEL, CURRENT_WRITE = ua.AttributeIds.UserAccessLevel, 2
-# Until there is only one kind of output less, the configuration has to name it.
-_NAMES_KIND = "kind" in OutputConfig.model_fields
-
-
-def output(name: str, kind: str, **more: Any) -> dict[str, Any]:
-    named = {"kind": kind} if _NAMES_KIND else {}
-    return {"name": name, "device": "press", "pipeline": "press-anomaly", **named, **more}
-
-
-INTERFACE = {"control": "DB21", "status": "DB20"}
 VERDICT = output("verdict", "eai", interface=INTERFACE)
 GRANTED = output("verdict", "eai", interface=INTERFACE, granted_by="operator")
 VALUES = [
