@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.command.console import status_text, watch_table
+from edge_opcua.app.command.console import _print_notes, status_text, watch_table
 from edge_opcua.app.command.outputs import who
 from edge_opcua.app.command.outputtext import advice, output_table
 from edge_opcua.cli import main
@@ -215,3 +215,14 @@ def test_status_and_watch_say_what_waits() -> None:
     table = watch_table({"machine": "Press01", "utc_ns": 10**18, "links": [], "outputs": [SAFE]}, [], 200)
     assert table[0].endswith("output verdict FAILSAFE")
     assert table[1].startswith("verdict  has fallen safe: no link to the PLC")
+
+
+def test_watch_without_a_terminal_says_once_what_waits_and_when_it_is_over(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known: dict[str, str] = {}
+    for rows in ([WAITING], [WAITING], [ACTIVE], [ACTIVE]):
+        _print_notes(rows, known)
+    waits, over = capsys.readouterr().err.splitlines()
+    assert waits.startswith("verdict  waits for an acknowledge: press ACK")
+    assert over == "verdict  acts as it should"
