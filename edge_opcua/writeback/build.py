@@ -24,6 +24,7 @@ from edge_opcua.writeback.words import safe_answer
 
 _SAFE_VERDICTS: Final = {"NotDecidable": Verdict.NOT_DECIDABLE, "NotOk": Verdict.NOT_OK}
 _PERIODS_OLD: Final = 3
+_LEAST_EARLY_NS: Final = 100_000_000
 _NEVER_NS: Final = 1 << 62
 _MS: Final = 1_000_000
 
@@ -94,6 +95,7 @@ def _area(
         # Before the PLC gives up by itself, so that it hears why.
         answer_ns=2 * pipeline.deadline_ms * _MS + ack_ns // 2,
         ack_ns=ack_ns,
+        early_ns=max(_LEAST_EARLY_NS, _PERIODS_OLD * interface.poll_ms * _MS),
         safe=safe_answer(eai, int(_SAFE_VERDICTS[pipeline.fail_safe_verdict])),
     )
     return Area(

@@ -102,11 +102,13 @@ class Waits:
     Args:
         answer_ns: For the result of a trigger.
         ack_ns: For the PLC to take a result.
+        early_ns: For the trigger of a result that came before it: the capture may have seen it sooner.
         safe: Values that stand for no result.
     """
 
     answer_ns: int
     ack_ns: int
+    early_ns: int = 100_000_000
     safe: Answer = Answer()
 
 
@@ -141,8 +143,7 @@ class Exchange:
         released: Whether ResultsAck was seen down, so that its rise would be about this result.
         queue: Results that wait, oldest first.
         queued_ns: Since when the first of them waits.
-        early: Results that nobody has asked for yet, with the time they came: the capture may see a trigger
-            sooner than we do.
+        early: Results that nobody has asked for yet, with the time they came.
         command: Command in hand.
         error: What went wrong last.
         toggle: Changes with each result.
@@ -252,7 +253,7 @@ def step(
 
 def _answered(exchange: Exchange, answers: Sequence[Answer], now_ns: int, waits: Waits) -> Exchange:
     """Take the result of the trigger that waits; others are about something else, or came too early."""
-    kept = [(at_ns, answer) for at_ns, answer in exchange.early if now_ns - at_ns <= waits.answer_ns]
+    kept = [(at_ns, answer) for at_ns, answer in exchange.early if now_ns - at_ns <= waits.early_ns]
     kept += [(now_ns, answer) for answer in answers if answer.cycle]
     exchange = replace(exchange, early=tuple(kept[-_EARLY:]))
     if exchange.asked is None:

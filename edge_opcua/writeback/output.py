@@ -191,22 +191,25 @@ class Output:
             self._say_failure()
 
     async def _obey_on(self) -> None:
-        """Carry out the PLC's commands, one at a time."""
-        face = self._chain.face
         while True:
             await self._to_command.wait()
             self._to_command.clear()
-            command = self._command
-            if command is None or not isinstance(face, InterfaceFace):
-                continue
-            succeeded = False
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(COMMAND_S):
-                    succeeded = await self._run_command(command.name, command.argument)
-            face.command_ended(command, succeeded=succeeded)
-            said = "Good" if succeeded else "it failed"
-            self._audit(Record(f"command {self.name}", "PLC", None, self._said(command), said))
-            self._woken.set()
+            await self.obey()
+
+    async def obey(self) -> None:
+        """Carry out the PLC's command, if there is one."""
+        face, command = self._chain.face, self._command
+        self._command = None
+        if command is None or not isinstance(face, InterfaceFace):
+            return
+        succeeded = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COMMAND_S):
+                succeeded = await self._run_command(command.name, command.argument)
+        face.command_ended(command, succeeded=succeeded)
+        said = "Good" if succeeded else "it failed"
+        self._audit(Record(f"command {self.name}", "PLC", None, self._said(command), said))
+        self._woken.set()
 
     @staticmethod
     def _said(command: Command) -> str:
