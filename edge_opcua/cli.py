@@ -175,6 +175,21 @@ def _outputs(args: argparse.Namespace, state: Path) -> int:
     return _call(module, "act", state, args.action, args.name, why=args.why, as_json=args.json)
 
 
+def _ladder(args: argparse.Namespace, _: Path) -> int:
+    module = "edge_opcua.app.command.ladder"
+    if args.action == "show":
+        return _call(module, "show_map", _config(args), name=args.output)
+    return _call(
+        module,
+        "export_blocks",
+        _config(args),
+        name=args.output,
+        target=args.target,
+        out=args.out,
+        force=args.force,
+    )
+
+
 def _users(args: argparse.Namespace, state: Path) -> int:
     module = import_module("edge_opcua.app.command.users")
     options = module.UserOptions(args.name, args.role, args.password_file, args.certificate, args.json)
@@ -247,6 +262,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         for_s=args.for_s,
     ),
     "outputs": _outputs,
+    "ladder": _ladder,
     "trust": _trust,
     "users": _users,
     "records": _records,

@@ -8,6 +8,7 @@ from typing import Final
 from edge_opcua.config.eai import StatusWord
 from edge_opcua.ladder.dialect import indented, rewritten, statements
 from edge_opcua.ladder.facts import Facts
+from edge_opcua.ladder.files import File, inputs_of_call
 from edge_opcua.ladder.header import header
 from edge_opcua.ladder.logic import handed_over, logic, real
 from edge_opcua.ladder.variables import (
@@ -59,6 +60,15 @@ class Codesys:
     def convert(self, function: str) -> str:
         """See :class:`edge_opcua.ladder.dialect.Dialect`."""
         return function
+
+
+def files(facts: Facts) -> tuple[File, ...]:
+    """Return the function block, the areas as global variables, and a program that calls the block."""
+    return (
+        File(f"{facts.block}.st", function_block(facts)),
+        File(f"GVL_EdgeAI_{facts.name}.st", _globals(facts)),
+        File(f"PRG_EdgeAI_{facts.name}.st", _program(facts)),
+    )
 
 
 def function_block(facts: Facts) -> str:
@@ -163,3 +173,42 @@ def _value(facts: Facts, one: FromValue) -> Iterator[str]:
     else:
         yield f"Bits.Pattern := {pattern};"
         yield f"{one.variable} := Bits.Number;"
+
+
+def _globals(facts: Facts) -> str:
+    interface = facts.map.interface
+    rows = [
+        (f"Status : ARRAY[0..{facts.map.status_words - 1}] OF WORD;", interface.status, "writes"),
+        (f"Control : ARRAY[0..{facts.map.control_words - 1}] OF WORD;", interface.control, "reads"),
+    ]
+    width = max(len(row) for row, _, _ in rows)
+    lines = [
+        *comment(header(facts, "the areas")),
+        "",
+        "{attribute 'qualified_only'}",
+        "VAR_GLOBAL",
+        *(f"    {row.ljust(width)} (* what the edge {does}, as {area} *)" for row, area, does in rows),
+        "END_VAR",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _program(facts: Facts) -> str:
+    called = list(inputs_of_call(variables(facts)))
+    area = f"GVL_EdgeAI_{facts.name}"
+    lines = [
+        *comment(header(facts, "a call")),
+        "",
+        f"PROGRAM PRG_EdgeAI_{facts.name}",
+        "VAR",
+        f"    Edge : {facts.block};",
+        *indented([f"{_row(one)[0]} (* {one.text} *)" for one in called]),
+        "END_VAR",
+        "",
+        "Edge(",
+        *(f"    {one.name} := {one.name}," for one in called),
+        f"    Status := {area}.Status);",
+        f"{area}.Control := Edge.Control;",
+        "END_PROGRAM",
+    ]
+    return "\n".join(lines) + "\n"

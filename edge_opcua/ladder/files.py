@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -97,9 +96,3 @@ def inputs_of_call(found: Sequence[Variable]) -> Iterator[Variable]:
     """Yield the inputs that a program usually sets; the others may stay as they are."""
     usual = ("Enable", "Grant", "OpAck", "Fallback", "Trigger", "PlcLimit", "PlcPermit", "FallbackPermit")
     yield from (one for one in found if one.role == "input" and one.name in usual)
-
-
-def first_number(area: str) -> int:
-    """Return the first number in an address, such as that of a data block; 0 if there is none."""
-    found = re.search(r"\d+", area)
-    return int(found[0]) if found else 0

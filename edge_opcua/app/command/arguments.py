@@ -355,6 +355,47 @@ def _add_outputs(commands: Any) -> None:
     outputs.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
+def _add_ladder(commands: Any) -> None:
+    ladder = commands.add_parser(
+        "ladder", help="function blocks for the PLC of an output, and its map", allow_abbrev=False
+    )
+    ladder.add_argument(
+        "action",
+        choices=("export", "show"),
+        help="export: the function block as source, its tags, a timing diagram and how to wire it; show: each"
+        " word and bit with its address in the device",
+    )
+    _add_config(ladder)
+    ladder.add_argument(
+        "--output", default="", metavar="NAME", help="which output; not needed if only one shares a block"
+    )
+    ladder.add_argument(
+        "--target",
+        choices=("siemens", "rockwell", "codesys", "all"),
+        default="all",
+        help="for which PLC; all: each in a folder of its own (export)",
+    )
+    ladder.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder for the files (export)")
+    ladder.add_argument(
+        "--force", action="store_true", help="write over files that were changed since (export)"
+    )
+
+
+def _tag_value(text: str) -> tuple[str, float]:
+    tag, equals, value = text.partition("=")
+    if not (equals and "/" in tag):
+        raise argparse.ArgumentTypeError(f"{text!r} is not DEVICE/TAG=VALUE")
+    if value.lower() in ("true", "false"):
+        return tag, value.lower() == "true"
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{value!r} is no number, nor true or false")
+    return tag, number
+
+
 def _add_trust(commands: Any) -> None:
     trust = commands.add_parser("trust", help="list the clients that knocked, and trust one of them")
     _add_common(trust)
@@ -403,6 +444,7 @@ FAMILIES: Final[tuple[Callable[[Any], None], ...]] = (
     _add_doctor,
     _add_console,
     _add_outputs,
+    _add_ladder,
     _add_trust,
     _add_users,
     _add_records,
