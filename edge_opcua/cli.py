@@ -83,14 +83,22 @@ def _contradiction(args: argparse.Namespace) -> str:
         return "trust --list shows who is trusted and changes nothing: it takes neither N nor --role"
     if args.command == "trust" and args.devices and args.role:
         return "trust --devices is about servers that are read: they have no role here"
-    if args.command == "outputs" and args.action and not args.name:
-        return f"outputs {args.action} needs the NAME of an output; edge-opcua outputs lists them"
-    if args.command == "outputs" and args.why and not args.action:
-        return "outputs --why says why something is done: name what"
+    if args.command == "outputs":
+        return _outputs_contradiction(args)
     if args.command == "check" and args.live and args.security:
         return "check --live and check --security are two things; ask for one"
     if args.command == "check" and args.show and (args.json or args.live or args.security):
         return "check --show prints TOML and nothing else: it takes neither --json nor --live nor --security"
+    return ""
+
+
+def _outputs_contradiction(args: argparse.Namespace) -> str:
+    if args.action and not args.name:
+        return f"outputs {args.action} needs the NAME of an output; edge-opcua outputs lists them"
+    if args.why and not args.action:
+        return "outputs --why says why something is done: name what"
+    if args.set and args.action != "manual":
+        return "outputs --set goes with manual: otherwise the model writes"
     return ""
 
 
@@ -172,7 +180,8 @@ def _outputs(args: argparse.Namespace, state: Path) -> int:
     module = "edge_opcua.app.command.outputs"
     if args.action is None:
         return _call(module, "outputs", state, as_json=args.json)
-    return _call(module, "act", state, args.action, args.name, why=args.why, as_json=args.json)
+    values = dict(args.set)
+    return _call(module, "act", state, args.action, args.name, why=args.why, values=values, as_json=args.json)
 
 
 def _ladder(args: argparse.Namespace, _: Path) -> int:

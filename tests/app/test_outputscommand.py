@@ -124,6 +124,19 @@ def test_an_action_is_asked_of_the_process_that_writes_with_who_and_why(tmp_path
     assert request.body == {"output": "verdict", "action": action, "user": user, "why": "guard closed"}
 
 
+def test_what_is_written_by_hand_goes_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with server(tmp_path) as asked:
+        wanted = ["--set", "press/sp_speed=30.5", "--set", "press/on=true", "--state", str(tmp_path)]
+        assert main(["outputs", "manual", "speed", *wanted]) == 0
+    assert asked[0].body["values"] == {"press/sp_speed": 30.5, "press/on": True}
+    for wrong in ("press/sp_speed=nan", "sp_speed=1", "press/sp_speed"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["outputs", "manual", "speed", "--set", wrong])
+    with pytest.raises(SystemExit, match="2"):
+        main(["outputs", "grant", "speed", "--set", "press/sp_speed=1"])
+    assert "goes with manual" in capsys.readouterr().err
+
+
 def test_a_refusal_is_told_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refusal = Reply(BAD_INVALID_STATE, "verdict is ACTIVE: nothing waits for an acknowledge")
     with server(tmp_path, reply=refusal):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -352,6 +353,14 @@ def _add_outputs(commands: Any) -> None:
     )
     outputs.add_argument("name", nargs="?", metavar="NAME", help="the output")
     outputs.add_argument("--why", default="", metavar="TEXT", help="for the journal")
+    outputs.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_tag_value,
+        metavar="DEVICE/TAG=VALUE",
+        help="write this meanwhile, a number, true or false; can be given again (manual)",
+    )
     outputs.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 

@@ -51,7 +51,9 @@ def outputs(state_dir: Path, *, as_json: bool) -> int:
     return ANSWER_IS_NO if any(needs_somebody(row) for row in rows) else 0
 
 
-def act(state_dir: Path, action: str, name: str, *, why: str, as_json: bool) -> int:
+def act(
+    state_dir: Path, action: str, name: str, *, why: str, values: Mapping[str, float], as_json: bool
+) -> int:
     """Do something to an output of the server on this state directory.
 
     Args:
@@ -59,6 +61,7 @@ def act(state_dir: Path, action: str, name: str, *, why: str, as_json: bool) -> 
         action: ``acknowledge``, ``grant``, ``revoke``, ``manual`` or ``automatic``.
         name: Name of the output.
         why: For the journal.
+        values: What to write by hand, by public id of the tag; only for ``manual``.
         as_json: One JSON object instead of text.
 
     Returns:
@@ -70,7 +73,8 @@ def act(state_dir: Path, action: str, name: str, *, why: str, as_json: bool) -> 
         complain(f"no server runs on the state directory {state_dir}")
         complain("help: start one with edge-opcua run FILE, or name its directory with --state DIR")
         return NOT_RUNNING
-    body = {"output": name, "action": action, "user": f"{who()} (edge-opcua outputs)", "why": why}
+    body: dict[str, Any] = {"output": name, "action": action, "user": f"{who()} (edge-opcua outputs)"}
+    body |= {"why": why, **({"values": dict(values)} if values else {})}
     reply = asyncio.run(ask(place, "io", "output", body, timeout_s=ANSWER_S))
     if as_json:
         say(json.dumps({"schema": SCHEMA, **_as_json(reply, name, action)}))
