@@ -14,7 +14,8 @@ from edge_opcua.config.schema import EdgeConfig
 TICK_MS: Final = 25
 """Longest time between two decisions of an output."""
 
-_LANE_BEATS_MS: Final = 200  # four ticks of a lane
+_LANE_TICK_MS: Final = 50
+_LANE_BEATS_MS: Final = 4 * _LANE_TICK_MS
 _POLLS: Final = 3
 
 
@@ -84,11 +85,16 @@ def reactions(config: EdgeConfig, output: OutputConfig) -> tuple[Reaction, ...]:
     hold = (("hold", 1000 * output.hold_s),) if output.hold_s else ()
     scan = ("PLC scan", output.plc_scan_ms)
     act = (("decide", float(TICK_MS)), ("write", times.write_ms), scan)
-    silent = ("PLC time-out", times.plc_timeout_ms)
-    return (
-        # The last heartbeat is seen a scan after it was written, and the time-out acts in the scan after it.
-        Reaction("edge or network dead", (("PLC scan", output.plc_scan_ms), silent, scan)),
+    # The last heartbeat is seen a scan after it was written, and the time-out acts in the scan after it.
+    dead = (("PLC scan", output.plc_scan_ms), ("PLC time-out", times.plc_timeout_ms), scan)
+    frozen = (
         Reaction("lane frozen", (("silence", times.lane_ms), *act)),
+        # Without a sign of life of the lane there is no heartbeat either.
+        Reaction("lane frozen", (("last sign of life", float(_LANE_TICK_MS)), *dead)),
+    )
+    return (
+        Reaction("edge or network dead", dead),
+        min(frozen, key=lambda reaction: reaction.total_ms),
         Reaction("result late", (("deadline", float(pipeline.deadline_ms)), *hold, *act)),
         Reaction("input lost", (("silence", times.input_ms), *hold, *act)),
         Reaction("authority revoked by the PLC", (scan,)),

@@ -94,18 +94,21 @@ class Reaction:
     """
 
     def __init__(self, instance: Instance, path: str = "") -> None:
-        self._in_use, self._heartbeat, self._out = (
-            instance.reader(path + name)[0] for name in ("InUse", "Status[1]", "Out")
+        self._in_use, self._grant, self._heartbeat, self._out = (
+            instance.reader(path + name)[0] for name in ("InUse", "Grant", "Status[1]", "Out")
         )
-        self._was_in_use = False
+        self._was_in_use = self._was_granted = False
         self._last_heartbeat = self._heartbeat()
         self._beaten_ns: int | None = None
         self._last_out = float(self._out())
+        self._noted_ns: int | None = None
         self.falls = 0
         self.fell_ns: int | None = None
         self.rose_ns: int | None = None
+        self.revoked_ns: int | None = None
         self.silence_ms: float | None = None
         self.largest_step = 0.0
+        self.fastest_per_s = 0.0
 
     def note(self, ns: int) -> None:
         """Look at the block after a scan.
@@ -122,13 +125,19 @@ class Reaction:
             self.falls += 1
             self.fell_ns = ns
             self.silence_ms = None if self._beaten_ns is None else (ns - self._beaten_ns) / 1e6
-        self._was_in_use = in_use
-        self.largest_step = max(self.largest_step, abs(out - self._last_out))
-        self._last_out = out
+        granted = bool(self._grant())
+        if self._was_granted and not granted:
+            self.revoked_ns = ns
+        self._was_in_use, self._was_granted = in_use, granted
+        step = abs(out - self._last_out)
+        self.largest_step = max(self.largest_step, step)
+        if self._noted_ns is not None and ns > self._noted_ns:
+            self.fastest_per_s = max(self.fastest_per_s, step * 1e9 / (ns - self._noted_ns))
+        self._last_out, self._noted_ns = out, ns
 
     def reset(self) -> None:
-        """Forget the largest step."""
-        self.largest_step = 0.0
+        """Forget the largest step and the fastest change of Out."""
+        self.largest_step = self.fastest_per_s = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, for JSON."""
@@ -136,6 +145,8 @@ class Reaction:
             "falls": self.falls,
             "fell_ns": self.fell_ns,
             "rose_ns": self.rose_ns,
+            "revoked_ns": self.revoked_ns,
             "silence_ms": self.silence_ms,
             "largest_step": self.largest_step,
+            "fastest_per_s": self.fastest_per_s,
         }
