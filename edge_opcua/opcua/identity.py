@@ -194,7 +194,7 @@ def _written(output: OutputConfig) -> str:
     """Return where an output writes: its area, or the first of its tags, which is no other output's."""
     if output.interface is not None:
         return output.interface.status
-    return output.values[0].tag if output.values else str(output.db)
+    return output.values[0].tag if output.values else ""
 
 
 def compare(path: Path | None, config: EdgeConfig) -> Comparison:
