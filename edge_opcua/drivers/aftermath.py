@@ -58,9 +58,9 @@ class Aftermath:
             self.doubts.wrote(write.setpoint.tag.name, write.new)
         self._read_soon(write.setpoint)
 
-    def in_doubt(self, write: TagWrite, old: object) -> None:
+    def in_doubt(self, write: TagWrite, old: object, *, taken: bool) -> None:
         """Remember a write of which nobody knows what became, and look as soon as that is possible."""
-        doubt = self._doubt(write, old)
+        doubt = replace(self._doubt(write, old), taken=taken)
         self.link.counts.indeterminate += 1
         _log.warning(
             "write.unanswered",
@@ -98,7 +98,8 @@ class Aftermath:
         terms = replace(write.terms, tolerance=max(write.terms.tolerance, setpoint.tag.deadband))
         now_ns = self.clock.monotonic_ns()
         momentary = write.kind.momentary
-        return Doubt(setpoint.tag.name, terms, old, write.new, now_ns, momentary, _mark(setpoint))
+        seen = _mark(setpoint)
+        return Doubt(setpoint.tag.name, terms, old, write.new, now_ns, momentary=momentary, seen=seen)
 
     def _say(self, finding: Finding) -> None:
         doubt, fate = finding.doubt, finding.fate

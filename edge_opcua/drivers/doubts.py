@@ -22,6 +22,7 @@ class Fate(Enum):
     """What became of a write without an answer; the value is the sentence of the record."""
 
     LANDED = "landed late: the device holds the value now"
+    DONE = "was done: the device holds the value"
     DONE_LATE = "was done after its caller had given up"
     REFUSED_LATE = "was refused after its caller had given up"
     NOT_LANDED = "did not land so far: the device holds what it held before"
@@ -36,7 +37,7 @@ class Fate(Enum):
         return self in (Fate.LANDED, Fate.DONE_LATE)
 
 
-_SETTLED: Final = (Fate.LANDED, Fate.SAME)
+_SETTLED: Final = (Fate.LANDED, Fate.DONE, Fate.SAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Doubt:
         new: What was written, as readers see it.
         since_ns: Monotonic time at which it was given up, ns.
         momentary: Whether the device may have put the value back.
+        taken: Whether the device had said that it took the value, and only reading it back failed.
         seen: Mark of the last time the tag had been read; any other is a look at the device since.
     """
 
@@ -59,6 +61,7 @@ class Doubt:
     new: Any
     since_ns: int
     momentary: bool = False
+    taken: bool = False
     seen: Hashable = None
 
 
@@ -171,6 +174,8 @@ class Doubts:
 
 def _first_fate(each: _Watched, held: Any) -> Fate:
     doubt = each.doubt
+    if each.is_of(held) and doubt.taken:
+        return Fate.DONE
     if each.is_of(held):
         return Fate.SAME if doubt.old is None or each.is_of(doubt.old) else Fate.LANDED
     if doubt.momentary:

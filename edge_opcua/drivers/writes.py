@@ -55,8 +55,8 @@ class Followers(Protocol):
         """Learn what the device has made of a value."""
         ...
 
-    def in_doubt(self, write: TagWrite, old: Any) -> None:
-        """Learn that nobody knows what became of a value."""
+    def in_doubt(self, write: TagWrite, old: Any, *, taken: bool) -> None:
+        """Learn that nobody knows what became of a value; ``taken``: the device said it took it."""
         ...
 
     def known_late(self, write: TagWrite, old: Any, outcome: WriteOutcome) -> None:
@@ -126,7 +126,7 @@ class Writes:
         self._begin(job, write)
         sent = await self._send(job, lambda: self._wire.write(write.setpoint.place, write.encoded))
         if sent.unknown:
-            self._tell(job, write, sent.outcome)
+            self._tell(job, write, sent.outcome, taken=False)
             sent.pass_on()
             return
         outcome = sent.outcome
@@ -135,11 +135,11 @@ class Writes:
                 answer = await self._read_back(write.setpoint.place)
             except DeviceError as exc:
                 reason = f"the device took the value, but reading it back failed: {exc}"
-                self._tell(job, write, WriteOutcome(BAD_TIMEOUT, reason))
+                self._tell(job, write, WriteOutcome(BAD_TIMEOUT, reason), taken=True)
                 raise
             outcome = judge_read_back(write.setpoint, write.encoded, answer, job.before, write.terms)
             if isinstance(answer, Fault):
-                self._tell(job, write, outcome)
+                self._tell(job, write, outcome, taken=True)
                 return
             self._followers.written(write, outcome)
         if not job.settle(outcome):
@@ -150,11 +150,11 @@ class Writes:
         if write.kind is WriteKind.SETPOINT:
             self._begun_ns[write.setpoint.tag.name] = self._clock.monotonic_ns()
 
-    def _tell(self, job: WriteJob, write: TagWrite, outcome: WriteOutcome) -> None:
+    def _tell(self, job: WriteJob, write: TagWrite, outcome: WriteOutcome, *, taken: bool) -> None:
         """Say that nobody knows; a heartbeat is written again anyway."""
         job.settle(outcome)
         if write.kind is not WriteKind.HEARTBEAT:
-            self._followers.in_doubt(write, job.before)
+            self._followers.in_doubt(write, job.before, taken=taken)
 
     async def _send(self, job: WriteJob, write: Callable[[], Awaitable[None]]) -> _Sent:
         """Send once and return what is known of it then."""
