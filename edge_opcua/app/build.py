@@ -10,8 +10,7 @@ from edge_opcua.core.values import BlockSpec
 from edge_opcua.drivers.plan import DevicePlan, check_lines, plan_device, settings_of
 from edge_opcua.inference.lane import result_blocks
 from edge_opcua.records.recorder import health_block
-from edge_opcua.writeback.executor import authority_block
-from edge_opcua.writeback.output import authority_block as output_block
+from edge_opcua.writeback.output import authority_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +38,7 @@ def plan(config: EdgeConfig) -> Plan:
     blocks = [block for device in devices for block in device.blocks]
     for pipeline in config.pipelines:
         blocks += result_blocks(pipeline)
-    blocks += [
-        output_block(output) if output.interface or output.values else authority_block(output)
-        for output in config.outputs
-    ]
+    blocks += [authority_block(output) for output in config.outputs]
     blocks.append(health_block())
     return Plan(devices, tuple(blocks))
 

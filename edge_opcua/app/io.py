@@ -34,7 +34,6 @@ from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.poller import Device, build_device
 from edge_opcua.drivers.writeterms import WriteTerms
 from edge_opcua.errors import ConfigError
-from edge_opcua.writeback.executor import Executor, build_executor
 from edge_opcua.writeback.output import Output
 
 _log = structlog.get_logger(__name__)
@@ -45,9 +44,9 @@ TELL_S = 0.1
 STOP_S = 2.0
 BUILD_S = 25.0
 
-_Part = TypeVar("_Part", Device, Executor | Output)
+_Part = TypeVar("_Part", Device, Output)
 _Devices: TypeAlias = dict[str, Device]
-_Executors: TypeAlias = dict[str, Executor | Output]
+_Outputs: TypeAlias = dict[str, Output]
 
 
 async def run(child: Child, config: EdgeConfig) -> None:
@@ -62,7 +61,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Running(Generic[_Part]):
-    """A device or an executor at work."""
+    """A device or an output at work."""
 
     part: _Part
     task: asyncio.Task[Any]
@@ -85,37 +84,32 @@ class _Plant:
     Attributes:
         config: What runs.
         devices: By name.
-        executors: By name of the output.
+        outputs: By name of the output.
         pausing: Names of devices that are being changed now.
     """
 
     def __init__(self, child: Child, config: EdgeConfig) -> None:
         self.config = config
         self.devices: _Devices = {}
-        self.executors: _Executors = {}
+        self.outputs: _Outputs = {}
         self.pausing: frozenset[str] = frozenset()
         self._child = child
         self._lines = Lines(child.state_dir)
         self._worker = Worker("io.change")
         self._group = asyncio.TaskGroup()
         self._running: dict[str, _Running[Device]] = {}
-        self._writing: dict[str, _Running[Executor | Output]] = {}
+        self._writing: dict[str, _Running[Output]] = {}
         devices = [device.name for device in config.devices]
         self._take(*self._built(config, devices, [output.name for output in config.outputs]))
-
-    @property
-    def outputs(self) -> dict[str, Output]:
-        """The outputs at work, by name."""
-        return {name: each for name, each in self.executors.items() if isinstance(each, Output)}
 
     async def run(self) -> None:
         """Work until the process shall stop; then release every output, and only then let the links go."""
         async with self._group:
-            self._start(tuple(self.devices), tuple(self.executors))
+            self._start(tuple(self.devices), tuple(self.outputs))
             await self._child.stopping.wait()
             for writing in self._writing.values():
                 writing.task.cancel()
-            await self._release(self.executors)
+            await self._release(self.outputs)
             for running in self._running.values():
                 running.task.cancel()
 
@@ -133,14 +127,14 @@ class _Plant:
         finally:
             self.pausing = frozenset()
 
-    def _rebuild(self, change: Change, impact: Impact) -> tuple[_Devices, _Executors]:
+    def _rebuild(self, change: Change, impact: Impact) -> tuple[_Devices, _Outputs]:
         self._carry_over(change)
         return self._built(change.new, impact.started_devices, impact.started_outputs)
 
     def _built(
         self, config: EdgeConfig, devices: Iterable[str], outputs: Iterable[str]
-    ) -> tuple[_Devices, _Executors]:
-        """Make devices and executors; what is made is nobody's until it is taken."""
+    ) -> tuple[_Devices, _Outputs]:
+        """Make devices and outputs; what is made is nobody's until it is taken."""
         bus, clock = self._child.bus, self._child.clock
         wanted = {output.name: output for output in config.outputs}
         with paused():
@@ -157,39 +151,31 @@ class _Plant:
         for each in made.values():
             each.plan()
         there = {**self.devices, **made}
-        executors: _Executors = {}
-        for name in outputs:
-            if wanted[name].interface or wanted[name].values:
-                executors[name] = make_output(self._child, config, wanted[name], there)
-                continue
-            audit = partial(_audit_authority, self._child, name)
-            device = there[wanted[name].device]
-            executors[name] = build_executor(config, wanted[name], device, bus, clock, audit=audit)
-        return made, executors
+        return made, {name: make_output(self._child, config, wanted[name], there) for name in outputs}
 
-    def _take(self, devices: _Devices, executors: _Executors) -> None:
+    def _take(self, devices: _Devices, outputs: _Outputs) -> None:
         self.devices |= devices
-        self.executors |= executors
+        self.outputs |= outputs
 
     def _start(self, devices: Iterable[str], outputs: Iterable[str]) -> None:
         for name in devices:
             device = self.devices[name]
             self._running[name] = _Running(device, self._task(name, device.run))
         for name in outputs:
-            executor = self.executors[name]
-            self._writing[name] = _Running(executor, self._task(name, executor.run))
+            output = self.outputs[name]
+            self._writing[name] = _Running(output, self._task(name, output.run))
 
     def _task(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[Any]:
         return self._group.create_task(supervise(name, work, clock=self._child.clock), name=name)
 
     async def _stop_outputs(self, names: Iterable[str]) -> None:
         """Take authority away from outputs while their links still work."""
-        stopping = {name: self.executors[name] for name in names if name in self._writing}
+        stopping = {name: self.outputs[name] for name in names if name in self._writing}
         for name in stopping:
             await self._writing[name].stop()
         await self._release(stopping)
         for name in stopping:
-            del self._writing[name], self.executors[name]
+            del self._writing[name], self.outputs[name]
 
     async def _stop_devices(self, names: Iterable[str]) -> None:
         stopping = [name for name in names if name in self._running]
@@ -200,10 +186,10 @@ class _Plant:
             del self._running[name], self.devices[name]
             self._lines.leave(name)
 
-    async def _release(self, executors: _Executors) -> None:
+    async def _release(self, outputs: _Outputs) -> None:
         async with asyncio.TaskGroup() as releasing:
-            for name, executor in executors.items():
-                releasing.create_task(_release(self._child, executor), name=f"release.{name}")
+            for name, output in outputs.items():
+                releasing.create_task(_release(self._child, output), name=f"release.{name}")
 
     def _carry_over(self, change: Change) -> None:
         """Let the last values of tags that stay stand in the new blocks until they are read again."""
@@ -219,15 +205,10 @@ class _Plant:
                     writer.publish(link=Link.LOST, refreshed=False)
 
 
-async def _release(child: Child, executor: Executor | Output) -> None:
+async def _release(child: Child, output: Output) -> None:
     """Release one output, and tell the supervisor if only the PLC's own time-out is left to do it."""
-    if not await executor.release(RELEASE_S):
-        await child.control.request(SUPERVISOR, "unreleased", {"output": executor.name}, timeout_s=TELL_S)
-
-
-def _audit_authority(child: Child, output: str, old: str, new: str, reason: str) -> None:
-    body = {"what": f"authority {output}", "who": "edge-opcua", "old": old, "new": new, "outcome": reason}
-    child.control.notify(RECORDS, "audit", body)
+    if not await output.release(RELEASE_S):
+        await child.control.request(SUPERVISOR, "unreleased", {"output": output.name}, timeout_s=TELL_S)
 
 
 def _audit_finding(child: Child, device: str, finding: Finding) -> None:
@@ -277,13 +258,9 @@ class _Writes:
 
     def _acknowledge(self, tag: str, user: str) -> None:
         for output in self._plant.config.outputs:
-            executor = self._plant.executors.get(output.name)
-            if output.acknowledge != tag or executor is None:
-                continue
-            if isinstance(executor, Output):
-                executor.acts.acknowledged_at_plc(user)
-            else:
-                executor.acknowledge(user)
+            running = self._plant.outputs.get(output.name)
+            if output.acknowledge == tag and running is not None:
+                running.acts.acknowledged_at_plc(user)
 
     def _record(self, wanted: Wanted, outcome: WriteOutcome) -> None:
         _log.info(

@@ -128,12 +128,6 @@ class OutputConfig(BaseModel):
 
     name: Name = Field(description="Name; its state is the block `<name>.authority`.")
     device: Name = Field(description="Device that gets the results.")
-    kind: Literal["mailbox", "eai", "tags"] = Field(
-        default="mailbox", description="`mailbox`: one write of heartbeat, authority, verdict and sequence."
-    )
-    db: Annotated[str, StringConstraints(pattern=r"^DB[0-9]{1,5}$")] | None = Field(
-        default=None, description="Data block that is the mailbox; nothing else may write it."
-    )
     pipeline: Name = Field(description="Pipeline whose results are written.")
     interface: InterfaceConfig | None = Field(
         default=None, description="The interface block that PLC and edge share; or `values`."

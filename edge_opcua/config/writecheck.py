@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from edge_opcua.config.draft import DeviceDraft, Draft
+from edge_opcua.config.draft import Draft
 from edge_opcua.config.eaicheck import check_areas, check_interface
 from edge_opcua.config.locate import Path
 from edge_opcua.config.outputs import OutputConfig
@@ -14,7 +14,6 @@ from edge_opcua.config.references import is_bool, is_integer, report_unknown, ta
 from edge_opcua.config.schema import EdgeConfig, TagConfig
 from edge_opcua.config.valuecheck import check_values, check_writers
 from edge_opcua.config.writeplan import over_limit
-from edge_opcua.errors import AddressError
 
 _HEARTBEATS_PER_TIMEOUT: Final = 5
 _REFERENCES: Final[tuple[tuple[str, Callable[[TagConfig], bool], str], ...]] = (
@@ -39,7 +38,6 @@ def check_outputs(draft: Draft) -> None:
         check_values(draft, path, output)
     check_areas(draft)
     check_writers(draft)
-    _same_mailbox(draft)
 
 
 def check_limits(draft: Draft, config: EdgeConfig) -> None:
@@ -59,8 +57,6 @@ def _output(draft: Draft, path: Path, output: OutputConfig) -> None:
     if device is None:
         devices = [name for _, name in draft.names("devices")]
         report_unknown(draft, (*path, "device"), "device", output.device, devices)
-    elif output.db is not None:
-        _mailbox(draft, path, output, device)
     _way(draft, path, output)
     _times(draft, path, output)
     _rule(draft, path, output)
@@ -72,7 +68,7 @@ def _output(draft: Draft, path: Path, output: OutputConfig) -> None:
 
 def _way(draft: Draft, path: Path, output: OutputConfig) -> None:
     """An output writes in one way: an interface block, or single tags."""
-    ways = {"interface": output.interface, "values": output.values or None, "db": output.db}
+    ways = {"interface": output.interface, "values": output.values or None}
     given = [key for key, value in ways.items() if value is not None]
     if len(given) > 1:
         message = f"output {quoted(output.name)} has {given[0]} and {given[1]}: it writes in one way"
@@ -162,36 +158,3 @@ def _is_on_demand(draft: Draft, reference: str, tag: TagConfig) -> bool:
     device = draft.device(reference.partition("/")[0])
     groups = device.config.groups if device is not None and device.config is not None else ()
     return any(group.name == tag.group and group.on_demand for group in groups)
-
-
-def _mailbox(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft) -> None:
-    if device.plugin is not None:
-        try:
-            device.plugin.parse_address(f"{output.db}.DBW0:UINT")
-        except AddressError:
-            message = f"device {quoted(device.name)} has no data blocks; a mailbox needs an S7 PLC"
-            draft.report((*path, "device"), Problem("C117", message))
-            return
-    parse = device.tables.parse
-    for tag in device.tables.tags:
-        if tag.writable and parse and parse(tag.address).canonical.startswith(f"{output.db}."):
-            message = (
-                f"{device.name}/{tag.name} is written by output {quoted(output.name)} "
-                "and also allowed to SCADA users: one writer only"
-            )
-            problem = Problem(
-                "T221", message, help=f"give it access r, or leave {output.db} to the output alone"
-            )
-            draft.problems.append(device.tables.problem_at(tag, "access", problem))
-
-
-def _same_mailbox(draft: Draft) -> None:
-    first: dict[tuple[str, str | None], int] = {}
-    for index, output in draft.outputs.items():
-        if output.db is None:
-            continue
-        other = first.setdefault((output.device, output.db), index)
-        if other != index:
-            writer = quoted(draft.outputs[other].name)
-            message = f"{output.db} of {quoted(output.device)} is written by output {writer}: one writer only"
-            draft.report(("outputs", index, "db"), Problem("C124", message))

@@ -29,10 +29,8 @@ def write_rows(config: EdgeConfig) -> Iterator[list[str]]:
         output = alike[0]
         if output.interface is not None:
             yield from _interface_rows(config, output, output.interface)
-        elif output.values:
-            yield from _value_rows(config, output)
         else:
-            yield from _mailbox_rows(config, output)
+            yield from _value_rows(config, output)
         if len(alike) > 1:
             yield [_more(config, alike)]
 
@@ -135,14 +133,6 @@ def _rulers(output: OutputConfig) -> str:
     return f"{_GRANTED[output.granted_by]}; {back}{hold}"
 
 
-def _mailbox_rows(config: EdgeConfig, output: OutputConfig) -> Iterator[list[str]]:
-    pipeline = config.pipeline(output.pipeline)
-    proof = f"echoed in {output.echo_heartbeat}" if output.echo_heartbeat else "without an echo"
-    text = f"verdict of {pipeline.name} every {output.heartbeat_ms} ms; {proof}; "
-    yield [f"{output.device}/{output.db}", f"{text}fail-safe {pipeline.fail_safe_verdict}"]
-    yield ["", f"{output.plc_timeout_ms} ms after the last heartbeat the PLC stops trusting it"]
-
-
 def reaction_rows(config: EdgeConfig) -> Iterator[list[str]]:
     """Yield the worst cases of each output, from a fault to the fail-safe value in the PLC."""
     for alike in _alike(config):
@@ -181,7 +171,6 @@ def _output_json(config: EdgeConfig, output: OutputConfig) -> dict[str, Any]:
     found: dict[str, Any] = {
         "output": output.name,
         "device": output.device,
-        "mailbox": output.db,
         "pipeline": output.pipeline,
         "fail_safe": config.pipeline(output.pipeline).fail_safe_verdict,
         "heartbeat_ms": output.heartbeat_ms,

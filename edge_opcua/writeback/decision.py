@@ -220,7 +220,7 @@ def _trigger(
         proven = _is_proven(facts, limits) and 0 < facts.safe_ns < plc.seen_ns
         return Trigger.PROVEN if proven else None
     if state is State.FAILSAFE:
-        return _of_recovery(facts, authority, plc, now_ns, limits)
+        return _of_recovery(facts, authority, now_ns, limits)
     if state is State.ACK_REQUIRED:
         return Trigger.ACKNOWLEDGED if _is_acknowledged(authority, plc, limits) else None
     if plc.latched and _latch_counts(authority, plc, now_ns, limits):
@@ -238,10 +238,10 @@ def _of_fault(authority: Authority, found: Found, now_ns: int, limits: Limits) -
     return Trigger.FAULT
 
 
-def _of_recovery(facts: Facts, authority: Authority, plc: Plc, now_ns: int, limits: Limits) -> Trigger | None:
+def _of_recovery(facts: Facts, authority: Authority, now_ns: int, limits: Limits) -> Trigger | None:
     if now_ns - authority.clear_ns < limits.recover_ns or not facts.safe_ns:
         return None
-    return Trigger.RESTARTED if limits.auto_restart and not plc.latched else Trigger.CLEARED
+    return Trigger.RESTARTED if limits.auto_restart else Trigger.CLEARED
 
 
 def _of_grant(facts: Facts, authority: Authority, plc: Plc, limits: Limits) -> Trigger | None:
@@ -269,12 +269,12 @@ def _is_granted(facts: Facts, plc: Plc, limits: Limits) -> bool:
 
 def _is_acknowledged(authority: Authority, plc: Plc, limits: Limits) -> bool:
     """Return whether somebody who may has acknowledged, and the PLC knows that it was asked for."""
-    if limits.acknowledged_by != "operator" or limits.auto_restart:
+    if limits.acknowledged_by != "operator":
         if authority.armed and plc.acknowledging:
             return True
         if not limits.remote_latch and authority.latched and not plc.latched:
             return True  # a latch of its own, which it has taken back
-    if not limits.auto_restart and (limits.acknowledged_by == "plc" or not authority.pressed):
+    if limits.acknowledged_by == "plc" or not authority.pressed:
         return False
     if limits.remote_latch:
         # It lets go of its latch when the question disappears, so it must have seen the question.

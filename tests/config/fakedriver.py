@@ -104,14 +104,18 @@ context = ["press/force"]
 [[outputs]]
 name = "verdict"
 device = "press"
-db = "DB20"
 pipeline = "wear"
 acknowledge = "press/ack"
+  [[outputs.values]]
+  tag = "press/speed"
+  source = "score"
+  preset = 0
 """
 TABLE = """\
 name,address,unit,low,high,access
 force,r1:REAL,kN,0,100,
 ack,r2:BOOL,,,,rw
+speed,r3:REAL,1/min,0,50,rw
 """
 
 

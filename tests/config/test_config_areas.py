@@ -37,7 +37,6 @@ capture = "plc/stroke"
 [[outputs]]
 name = "verdict"
 device = "plc"
-kind = "eai"
 pipeline = "wear"
   [outputs.interface]
   control = "DB21"

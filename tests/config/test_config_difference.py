@@ -80,7 +80,7 @@ PIPELINES = st.lists(
 OUTPUTS = st.lists(
     st.builds(
         lambda name, heartbeat_ms: OutputConfig(
-            name=name, device="a", db="DB20", pipeline="a", heartbeat_ms=heartbeat_ms
+            name=name, device="a", pipeline="a", heartbeat_ms=heartbeat_ms
         ),
         st.sampled_from(NAMES),
         st.sampled_from((100, 200)),

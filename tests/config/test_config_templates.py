@@ -110,16 +110,22 @@ def test_pipelines_and_outputs_are_made_for_each_machine(tmp_path: Path) -> None
   [[templates.outputs]]
   name = "${name}-verdict"
   device = "${name}"
-  db = "DB${no}"
   pipeline = "${name}-wear"
+    [[templates.outputs.values]]
+    tag = "${name}/${name}.limit"
+    source = "score"
+    preset = 0
 """
     text = MAIN.replace("[[machines]]", parts + "\n[[machines]]")
-    result = loaded(tmp_path, main=text)
+    table = "name,address,unit,low,high,access\n"
+    table += "${name}.force,r${no}:REAL,kN,,,\n${name}.limit,r9:REAL,kN,0,9,rw\n"
+    result = loaded(tmp_path, main=text, press=table)
     assert result.problems == ()
     assert result.config is not None
     assert [one.capture for one in result.config.pipelines] == ["p1/stroke", "p2/stroke"]
-    assert [(one.device, one.db) for one in result.config.outputs] == [("p1", "DB1"), ("p2", "DB2")]
-    wrong = loaded(tmp_path, main=text.replace("${name}.force", "${name}.farce"))
+    written = [(one.device, one.values[0].tag) for one in result.config.outputs]
+    assert written == [("p1", "p1/p1.limit"), ("p2", "p2/p2.limit")]
+    wrong = loaded(tmp_path, main=text.replace("${name}.force", "${name}.farce"), press=table)
     assert [(code, origin) for code, _, _, origin in found(wrong)] == [
         ("C112", "presses.csv:2 (p1)"),
         ("C112", "presses.csv:3 (p2)"),

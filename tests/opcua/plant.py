@@ -14,7 +14,6 @@ import numpy as np
 from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
-from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import BlockWriter, Bus
 from edge_opcua.core.clock import SystemClock
@@ -88,10 +87,9 @@ TAGS: list[dict[str, Any]] = [
 INTERFACE = {"control": "DB21", "status": "DB20"}
 
 
-def output(name: str, kind: str, **more: Any) -> dict[str, Any]:
-    """Return an output of the press; its kind is named as long as the configuration has to name it."""
-    named = {"kind": kind} if "kind" in OutputConfig.model_fields else {}
-    return {"name": name, "device": "press", "pipeline": "press-anomaly", **named, **more}
+def output(name: str, **more: Any) -> dict[str, Any]:
+    """Return an output of the press."""
+    return {"name": name, "device": "press", "pipeline": "press-anomaly", **more}
 
 
 def configuration(**changes: Any) -> EdgeConfig:
@@ -134,7 +132,7 @@ def configuration(**changes: Any) -> EdgeConfig:
             },
         ],
         "pipelines": [{"name": "press-anomaly", "model": "press-anomaly", "capture": "vib/stroke"}],
-        "outputs": [output("verdict", "eai", interface=INTERFACE)],
+        "outputs": [output("verdict", interface=INTERFACE)],
     }
     raw.update(changes)
     return EdgeConfig.model_validate(raw)

@@ -42,13 +42,13 @@ OUTPUTS = "Press01.Outputs"
 SPEED = "Press01.Process.sp_speed"
 METHODS = ("Acknowledge", "GrantAuthority", "RevokeAuthority", "TakeManual", "ReturnToAutomatic")
 USER_ACCESS_LEVEL, CURRENT_WRITE = ua.AttributeIds.UserAccessLevel, 2
-VERDICT = output("verdict", "eai", interface=INTERFACE)
-GRANTED = output("verdict", "eai", interface=INTERFACE, granted_by="operator")
+VERDICT = output("verdict", interface=INTERFACE)
+GRANTED = output("verdict", interface=INTERFACE, granted_by="operator")
 VALUES = [
     {"tag": "press/sp_speed", "source": "score", "writers": ["operator", "program", "model"]},
     {"tag": "press/ack", "source": "verdict", "kind": "bit"},
 ]
-SPEEDS = output("speed", "tags", values=VALUES, acknowledged_by="plc")
+SPEEDS = output("speed", values=VALUES, acknowledged_by="plc")
 
 
 def outputs(*given: dict[str, Any]) -> EdgeConfig:
@@ -309,7 +309,7 @@ async def test_who_may_write_a_tag_of_an_output_is_as_the_configuration_says(
 ) -> None:
     async def may(writers: list[str], who: Client) -> tuple[bool, int]:
         value = {"tag": "press/sp_speed", "source": "score", "writers": writers}
-        await change(plant, outputs(GRANTED, output("speed", "tags", values=[value])))
+        await change(plant, outputs(GRANTED, output("speed", values=[value])))
         level = await attribute(who, SPEED, USER_ACCESS_LEVEL)
         assert await attribute(who, SPEED, ua.AttributeIds.AccessLevel) == 3
         return bool(level & CURRENT_WRITE), await write(who, SPEED, 30.0, ua.VariantType.Float)
@@ -377,7 +377,7 @@ async def test_a_reload_keeps_what_stays_and_adds_what_comes(plant: Plant, clien
     await subscription.subscribe_data_change(client.get_node(plant_id(f"{OUTPUTS}.verdict.State")))
     granting = {"GrantAuthority", "RevokeAuthority"}
     assert not granting & await members(client, "verdict")
-    await change(plant, outputs(GRANTED, output("speed", "tags", values=VALUES[1:])))
+    await change(plant, outputs(GRANTED, output("speed", values=VALUES[1:])))
     assert granting < await members(client, "verdict")
     assert await call(client, "verdict", "GrantAuthority") == 0
     gone = await shown(client, "speed.Values.sp_speed")

@@ -181,7 +181,7 @@ async def test_a_plc_that_does_not_accept_it_from_afar_asks_again(active: Line) 
     assert not active.plc.get("InUse")
 
 
-async def test_with_auto_restart_nobody_has_to_acknowledge() -> None:
+async def test_with_auto_restart_the_edge_comes_back_and_the_latch_of_the_plc_stands() -> None:
     line = Line(configuration(auto_restart=True))
     line.judge()
     await line.until("ACTIVE")
@@ -190,8 +190,9 @@ async def test_with_auto_restart_nobody_has_to_acknowledge() -> None:
     await line.until("FAILSAFE")
     line.judge()
     await line.run(3.0)
-    assert line.state == "ACTIVE"
-    assert line.plc.get("InUse")
+    assert ("FAILSAFE", "READY") in [(record.old, record.new) for record in line.records]
+    assert line.state == "ACK_REQUIRED"
+    assert not line.plc.get("InUse")
     line.close()
 
 
