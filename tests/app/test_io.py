@@ -9,6 +9,7 @@ from edge_opcua.app.io import _audit_finding, _Writes
 from edge_opcua.core.messages import Request
 from edge_opcua.core.values import BAD_NODE_ID_UNKNOWN, BAD_NOT_SUPPORTED, BAD_TIMEOUT, GOOD
 from edge_opcua.drivers.doubts import Finding
+from edge_opcua.drivers.poller import Device
 from tests.drivers.scripted import scripted
 
 GROUPS = [{"name": "fast", "period_ms": 20}, {"name": "asked", "on_request": True}]
@@ -42,14 +43,18 @@ class Recorder:
         self.bodies.append(body)
 
 
+def plant_of(device: Device) -> SimpleNamespace:
+    """Return a plant of one device without outputs."""
+    config = SimpleNamespace(outputs=())
+    return SimpleNamespace(devices={"dev": device}, pausing=frozenset(), config=config, outputs={})
+
+
 async def test_a_write_is_recorded_with_who_and_why_and_what_stood_there_before() -> None:
     extra = {"a": {"access": "rw"}}
     async with scripted({"a": "1/hr:1:INT"}, extra=extra) as (_, bench), bench.running() as device:
         await bench.until(lambda: bench.values("fast")["a"] == 1 and device.link_up)
         child = Recorder()
-        plant = SimpleNamespace(
-            devices={"dev": device}, pausing=frozenset(), config=SimpleNamespace(outputs=())
-        )
+        plant = plant_of(device)
         io = _Writes(cast(Any, child), cast(Any, plant))
         body = {"tag": "dev/a", "value": 5, "user": "anna", "writer": "operator", "why": "new tool"}
         assert (await io.handle(Request("io", "write", body))).status == GOOD
@@ -73,7 +78,7 @@ async def test_what_became_of_a_write_without_an_answer_is_recorded_for_the_one_
     async with making as (wire, bench), bench.running() as device:
         await bench.until(lambda: bench.values("fast")["a"] == 1 and device.link_up)
         child = Recorder()
-        plant = SimpleNamespace(devices={"dev": device}, pausing=frozenset())
+        plant = plant_of(device)
         io = _Writes(cast(Any, child), cast(Any, plant))
         wire.swallow = 1
         body = {"tag": "dev/a", "value": 5, "user": "anna", "why": "new tool"}
