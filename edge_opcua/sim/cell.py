@@ -42,7 +42,6 @@ class Cell:
         seed: Seed of the press; the same seed gives the same strokes.
         wear: Wear of the die edge at the start, 0..1.
         ports: Public port of ``press`` and ``vib``; 0 or missing means any that is free.
-        interface: How PLC and edge meet: ``mailbox``, or ``eai`` with the exported function block.
         host: Address the cell listens on.
         errors: Where the processes write what goes wrong in them; nowhere by default. They never get the
             caller's stdout, so a pipe behind it ends with the caller.
@@ -58,7 +57,6 @@ class Cell:
         seed: int = 7,
         wear: float = DEFAULT_WEAR,
         ports: Mapping[str, int] | None = None,
-        interface: str = "mailbox",
         host: str = "127.0.0.1",
         errors: int | IO[bytes] = subprocess.DEVNULL,
     ) -> None:
@@ -69,10 +67,7 @@ class Cell:
         self._modes = dict.fromkeys(UNITS, "pass")
         self._ports = {name: ports.get(name, 0) for name in UNITS}
         self._arguments = {
-            "press": (
-                *("--time-factor", str(time_factor), "--seed", str(seed), "--wear", str(wear)),
-                *("--interface", interface),
-            ),
+            "press": ("--time-factor", str(time_factor), "--seed", str(seed), "--wear", str(wear)),
             "vib": (),
             "proxy": tuple(word for name in UNITS for word in ("--link", f"{name}:{self._ports[name]}")),
         }
@@ -162,9 +157,9 @@ class Cell:
 
         Keys: ``stroke``, ``wear``, ``state``, ``edge_trusted``, ``ack_required``, ``guard_closed``,
         ``rejects``, ``tonnage_kn``, ``die_temp_c``, ``strokes_per_min``, ``part_id``, ``sensor_fault``,
-        ``s7_connections``, ``s7_requests``, ``captures``, ``captured_stroke``, ``captures_missed``,
-        ``modbus_requests``, ``links``, and ``silent``: the units that gave no answer, whose keys are
-        those of the last time.
+        ``reaction`` (when trust fell last, and after how much silence), ``s7_connections``,
+        ``s7_requests``, ``captures``, ``captured_stroke``, ``captures_missed``, ``modbus_requests``,
+        ``links``, and ``silent``: the units that gave no answer, whose keys are those of the last time.
         """
         silent: list[str] = []
         async with asyncio.TaskGroup() as asked:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from edge_opcua.assets import examples_dir
-from edge_opcua.sim.s7server import DataBlock
 from edge_opcua.sim.softplc.areas import Area, Mapped, memories
 from edge_opcua.sim.softplc.library import compile_st
 from edge_opcua.sim.softplc.trace import Reaction
@@ -27,7 +26,8 @@ class EdgeBlock:
         text: Structured Text with one function block.
 
     Attributes:
-        blocks: The data blocks: DB20 (the edge writes) and DB21 (the edge reads).
+        status: DB20: the edge writes it.
+        control: DB21: the edge reads it.
         reaction: When trust fell last, and after how much silence.
 
     Raises:
@@ -39,10 +39,9 @@ class EdgeBlock:
         (name,) = library.blocks
         self._block = library.instance(name)
         self._block.set("Enable", value=True)
-        self._status = Mapped(Area("Status", STATUS_DB, 0, writable=True), self._block)
-        self._control = Mapped(Area("Control", CONTROL_DB, 0, writable=False), self._block)
-        blocks, _ = memories((self._status, self._control))
-        self.blocks: tuple[DataBlock, ...] = tuple(blocks)
+        self._given = Mapped(Area("Status", STATUS_DB, 0, writable=True), self._block)
+        self._made = Mapped(Area("Control", CONTROL_DB, 0, writable=False), self._block)
+        (self.status, self.control), _ = memories((self._given, self._made))
         self.reaction = Reaction(self._block)
 
     def scan(self, *, ack: bool, grant: bool, state: int, now_s: float) -> None:
@@ -54,13 +53,13 @@ class EdgeBlock:
             state: PackML state of the press.
             now_s: Time of the scan.
         """
-        self._status.take()
+        self._given.take()
         self._block.set("OpAck", ack)
         self._block.set("Grant", grant)
         self._block.set("State", state)
         now_ns = round(now_s * 1e9)
         self._block.scan_at(now_ns)
-        self._control.give()
+        self._made.give()
         self.reaction.note(now_ns)
 
     @property

@@ -1,7 +1,8 @@
 """The S7 PLC of the press cell, a process of its own: runs the press and decides whether to trust the edge.
 
-``python -m edge_opcua.sim.press`` serves DB10 (PLC to edge), DB11 (set-points and commands) and DB20 (mailbox
-of the edge) and scans its program every 20 ms. Every stroke is sent to the vibration unit through
+``python -m edge_opcua.sim.press`` serves DB10 (the press), DB11 (set-points and commands), DB20 and DB21 (the
+edge-AI interface) and scans its program every 20 ms. Its side of the interface is the function block that is
+exported for the real PLC, executed as it is written. Every stroke is sent to the vibration unit through
 ``--shock-fd``, as the blow itself would go through the steel.
 """
 
@@ -14,7 +15,6 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge_opcua.core.clock import Clock, SystemClock
@@ -25,8 +25,6 @@ from edge_opcua.sim.s7server import DataBlock, S7Server
 from edge_opcua.sim.shock import Shock
 
 SCAN_S: Final = 0.020
-HEARTBEAT_TIMEOUT_S: Final = 0.5
-PLC_HEARTBEAT_S: Final = 0.1
 STROKES_PER_MIN_LIMITS: Final = (10.0, 60.0)
 TONNAGE_LIMITS_KN: Final = (100.0, 2_000.0)
 DEFAULT_TONNAGE_LIMIT_KN: Final = 1_200.0
@@ -36,9 +34,8 @@ _RAMP_PER_S: Final = 6.0
 _DIVERTER_STROKES: Final = 8
 """A verdict can divert its part until this many further parts have left the die."""
 
-_OUT: Final = struct.Struct(">IhHHBxIffffIh")
+_OUT: Final = struct.Struct(">Ih4xBxIffffIh")
 _SETPOINTS: Final = struct.Struct(">ffB")
-_MAILBOX: Final = struct.Struct(">HBxhhIfI")
 _RECIPE: Final = b"SIDE PANEL 1.2"
 _ACK_EDGE, _GRANT_AUTHORITY = 0x01, 0x02
 
@@ -56,61 +53,6 @@ NOT_OK: Final = 2
 """Machinery-Result ResultEvaluation: the part is bad."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mailbox:
-    """What the edge wrote into DB20."""
-
-    heartbeat: int
-    authority: bool
-    verdict: int
-    code: int
-    sequence: int
-    score: float
-    tail: int
-
-    @classmethod
-    def unpack(cls, memory: bytes | bytearray) -> Mailbox:
-        """Read the 20 bytes of the mailbox."""
-        heartbeat, flags, verdict, code, sequence, score, tail = _MAILBOX.unpack_from(memory)
-        return cls(heartbeat, bool(flags & 1), verdict, code, sequence, score, tail)
-
-
-class EdgeInterface:
-    """Whether the PLC acts on what the edge writes: the PLC side of the fail-safe.
-
-    The mailbox is trusted while its heartbeat moves, the edge claims authority, head and tail of the result
-    agree, and the plant grants authority. Once trust is lost, somebody has to acknowledge that the line may
-    run on the edge's word again; before the first trust nobody has to.
-    """
-
-    __slots__ = ("_ack_before", "_changed_s", "_heartbeat", "_known", "ack_required", "trusted")
-
-    def __init__(self) -> None:
-        self.trusted = False
-        self.ack_required = False
-        self._known = False
-        self._heartbeat = 0
-        self._changed_s = -math.inf
-        self._ack_before = False
-
-    def scan(self, mailbox: Mailbox, *, ack: bool, grant: bool, now_s: float) -> None:
-        """Decide anew; to be called once in every scan of the PLC."""
-        if mailbox.heartbeat != self._heartbeat:
-            # 0 says that the edge has just restarted: what it knew of the line is gone.
-            self._changed_s = now_s if mailbox.heartbeat else -math.inf
-            self._heartbeat = mailbox.heartbeat
-        fresh = now_s - self._changed_s <= HEARTBEAT_TIMEOUT_S
-        sound = fresh and mailbox.authority and grant and mailbox.sequence == mailbox.tail
-        acknowledged = ack and not self._ack_before
-        self._ack_before = ack
-        if not sound:
-            self.trusted = False
-            self.ack_required = self._known
-        elif not self.ack_required or acknowledged:
-            self.trusted = self._known = True
-            self.ack_required = False
-
-
 class PressProgram:
     """The program of the PLC: motion, set-points, edge interface; no clock and no sockets.
 
@@ -118,6 +60,7 @@ class PressProgram:
         physics: The press.
         time_factor: How many seconds of the press pass in one second of real time.
         strike: Gets every stroke when it happens.
+        edge: Decides whether the edge is trusted.
     """
 
     def __init__(
@@ -126,13 +69,11 @@ class PressProgram:
         *,
         time_factor: float,
         strike: Callable[[Stroke], None],
-        block: EdgeBlock | None = None,
+        edge: EdgeBlock,
     ) -> None:
-        self.block = block
+        self.edge = edge
         self.process = DataBlock(10, 64, writable=False)
         self.setpoints = DataBlock(11, 16, writable=True)
-        self.mailbox = DataBlock(20, 32, writable=True)
-        self.edge: EdgeInterface | EdgeBlock = EdgeInterface() if block is None else block
         self.wear = DEFAULT_WEAR
         self.faults: frozenset[Fault] = frozenset()
         self.guard_closed = True
@@ -146,8 +87,6 @@ class PressProgram:
         self._scanned_s: float | None = None
         self._speed = RATED_STROKES_PER_MIN
         self._phase = 0.0
-        self._heartbeat = 0
-        self._beaten_s = -math.inf
         self._last_verdict = 0
         self._judged = 0
         self._asked_speed = RATED_STROKES_PER_MIN
@@ -163,25 +102,21 @@ class PressProgram:
         self._scanned_s = now_s
         if first:
             self._phase = 1.0 - _FIRST_STROKE_S * self._time_factor * self._speed / 60.0
-        if now_s - self._beaten_s > PLC_HEARTBEAT_S - SCAN_S / 2:
-            self._beaten_s = now_s
-            self._heartbeat = self._heartbeat % 65_535 + 1
         flags = self._obey_setpoints()
-        mailbox = Mailbox.unpack(self.mailbox.memory)
-        ack, grant = bool(flags & _ACK_EDGE), bool(flags & _GRANT_AUTHORITY)
-        if isinstance(self.edge, EdgeBlock):
-            self.edge.scan(ack=ack, grant=grant, state=self.state, now_s=now_s)
-        else:
-            self.edge.scan(mailbox, ack=ack, grant=grant, now_s=now_s)
+        self.edge.scan(
+            ack=bool(flags & _ACK_EDGE),
+            grant=bool(flags & _GRANT_AUTHORITY),
+            state=self.state,
+            now_s=now_s,
+        )
         self._move(elapsed_s * self._time_factor)
-        self._judge(mailbox)
-        self._show(mailbox.heartbeat)
+        self._judge()
+        self._show()
 
     @property
     def data_blocks(self) -> tuple[DataBlock, ...]:
         """Everything that the PLC serves."""
-        edge = (self.mailbox,) if self.block is None else self.block.blocks
-        return (self.process, self.setpoints, *edge)
+        return (self.process, self.setpoints, self.edge.status, self.edge.control)
 
     def _obey_setpoints(self) -> int:
         """Take over what was written into DB11, put the clamped values back, and return its flags."""
@@ -219,14 +154,12 @@ class PressProgram:
             )
             self._strike(self.last_stroke)
 
-    def _judge(self, mailbox: Mailbox) -> None:
+    def _judge(self) -> None:
         """Act once on every verdict that is trusted and whose part can still be reached."""
         if not self.edge.trusted:
             self._last_verdict = 0
             return
-        verdict, stroke = mailbox.verdict, mailbox.sequence
-        if isinstance(self.edge, EdgeBlock):
-            verdict, stroke = self.edge.new_result() or (0, 0)
+        verdict, stroke = self.edge.new_result() or (0, 0)
         if stroke == self._judged or not 0 <= self.strokes - stroke <= _DIVERTER_STROKES or not stroke:
             return
         self._judged = stroke
@@ -234,7 +167,7 @@ class PressProgram:
         if verdict == NOT_OK:
             self.rejects += 1
 
-    def _show(self, echo: int) -> None:
+    def _show(self) -> None:
         """Write DB10."""
         stroke = self.last_stroke
         flags = (
@@ -249,8 +182,6 @@ class PressProgram:
             0,
             self.strokes,
             self.state,
-            self._heartbeat,
-            echo,
             flags,
             0 if stroke is None else stroke.part_id,
             0.0 if stroke is None else stroke.tonnage,
@@ -277,12 +208,11 @@ class Press:
         self._shock = None if arguments.shock_fd is None else socket.socket(fileno=arguments.shock_fd)
         if self._shock is not None:
             self._shock.settimeout(0.0)
-        block = None if arguments.interface == "mailbox" else EdgeBlock(exported_block().read_text("utf-8"))
         self.program = PressProgram(
             PressPhysics(arguments.seed),
             time_factor=arguments.time_factor,
             strike=self._strike,
-            block=block,
+            edge=EdgeBlock(exported_block().read_text("utf-8")),
         )
         self.program.wear = arguments.wear
         self._server = S7Server(self.program.data_blocks)
@@ -363,7 +293,7 @@ class Press:
             "strokes_per_min": None if stroke is None else stroke.strokes_per_min,
             "part_id": None if stroke is None else stroke.part_id,
             "sensor_fault": next((fault.value for fault in program.faults), None),
-            "reaction": None if program.block is None else program.block.reaction.as_dict(),
+            "reaction": program.edge.reaction.as_dict(),
             "s7_connections": self._server.connections,
             "s7_requests": self._server.requests,
         }
@@ -381,7 +311,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--time-factor", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--wear", type=float, default=DEFAULT_WEAR)
-    parser.add_argument("--interface", choices=("mailbox", "eai"), default="mailbox")
     parser.add_argument("--shock-fd", type=int, help="datagram socket that takes the strokes")
     arguments = parser.parse_args(argv)
     return unit.run(Press(arguments, clock=SystemClock()), arguments)

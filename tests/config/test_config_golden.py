@@ -46,7 +46,8 @@ def reads(requests: int, extra_requests: int = 0) -> Reads:
 
 
 def plans() -> list[PollPlan]:
-    press = SimpleNamespace(reads={"fast": reads(1), "settings": reads(1)})
+    own = {"verdict.control": reads(1), "verdict.status": reads(1)}
+    press = SimpleNamespace(reads={"fast": reads(1), "settings": reads(1), **own})
     vib = SimpleNamespace(reads={"slow": reads(2), "stroke": reads(6, 17)})
     return [press, vib]
 

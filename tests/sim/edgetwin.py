@@ -5,7 +5,10 @@ from __future__ import annotations
 import struct
 
 from edge_opcua.config.eai import EaiMap, Stat, StatusWord, following
+from edge_opcua.config.outputs import InterfaceConfig
 
+PRESS_INTERFACE = InterfaceConfig(mode="polled", control="DB21", status="DB20", low=0, high=10, rate_per_s=2)
+"""As examples/press/press.toml has it."""
 ACTIVE = Stat.ONLINE | Stat.AUTHORITY_ACTIVE | Stat.RESULTS_VALID
 
 

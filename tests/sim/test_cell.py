@@ -22,10 +22,12 @@ import snap7
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
+from edge_opcua.config.eai import Stat, eai_map
 from edge_opcua.errors import ControlError
 from edge_opcua.sim import cell as cell_module
 from edge_opcua.sim.cell import Cell, main
 from edge_opcua.sim.physics import PressPhysics
+from tests.sim.edgetwin import ACTIVE, PRESS_INTERFACE, EdgeTwin
 
 SEED = 11
 
@@ -160,12 +162,12 @@ async def test_a_multi_read_of_all_blocks_is_one_answer(plc: Any) -> None:
     area = snap7.type.Area.DB
     items = [
         {"area": area, "db_number": db, "start": 0, "size": size}
-        for db, size in ((10, 64), (11, 9), (20, 20))
+        for db, size in ((10, 64), (11, 9), (21, 16))
     ]
     code, data = plc.read_multi_vars(items)
 
     assert code == 0
-    assert [len(one) for one in data] == [64, 9, 20]
+    assert [len(one) for one in data] == [64, 9, 16]
     assert struct.unpack(">ffB", data[1]) == (18.0, 1_200.0, 2)
 
 
@@ -182,28 +184,41 @@ async def test_the_edge_cannot_write_the_block_of_the_plc(plc: Any) -> None:
         plc.db_write(10, 0, bytearray(4))
 
 
-async def test_the_plc_stops_trusting_a_silent_edge_and_resumes_on_an_acknowledge(plc: Any) -> None:
-    def mailbox(heartbeat: int) -> None:
-        plc.db_write(20, 0, bytearray(struct.pack(">HBxhhIfI", heartbeat, 1, 1, 0, 5, 0.5, 5)))
+async def test_the_plc_stops_trusting_a_silent_edge_and_resumes_on_an_acknowledge(
+    cell: Cell, plc: Any
+) -> None:
+    twin = EdgeTwin(eai_map("verdict", PRESS_INTERFACE, "s7"))
+
+    def beat(stat: Stat = ACTIVE) -> None:
+        twin.stat = stat
+        twin.beat()
+        plc.db_write(20, 0, bytearray(twin.image()))
 
     def flags() -> int:
         return int(plc.db_read(10, 10, 1)[0])
 
-    mailbox(1)
+    beat()
+    beat()
     assert flags() & 3 == 1
-    mailbox(2)
+    beat()
     silent = time.monotonic()
     while flags() & 1:
         await asyncio.sleep(0.005)
     # 500 ms and one scan; a loaded test machine may scan late, never early.
     assert 0.48 < time.monotonic() - silent < 1.5
     assert flags() & 3 == 2
+    reaction = (await cell.truth())["reaction"]
+    assert reaction["falls"] == 1
+    assert reaction["fell_ns"] <= time.monotonic_ns()
+    assert 480 < reaction["silence_ms"] < 1500
 
-    mailbox(3)
+    beat(ACTIVE | Stat.ACK_REQUIRED)
     assert flags() & 3 == 2
     plc.write_area(snap7.type.Area.DB, 11, 8, bytearray((3,)))
-    assert flags() & 3 == 1
+    assert flags() & 3 == 0
     assert plc.db_read(11, 8, 1)[0] == 2  # the button has come back
+    beat()
+    assert flags() & 3 == 1
 
 
 async def test_a_hundred_reconnects_leave_no_connection_in_the_plc(cell: Cell) -> None:

@@ -10,18 +10,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from edge_opcua.config.eai import Ctrl, Stat, eai_map
+from edge_opcua.sim.edgeblock import EdgeBlock, exported_block
 from edge_opcua.sim.physics import Fault, PressPhysics, Stroke
-from edge_opcua.sim.press import (
-    HEARTBEAT_TIMEOUT_S,
-    NOT_OK,
-    SCAN_S,
-    EdgeInterface,
-    Mailbox,
-    PressProgram,
-    State,
-)
+from edge_opcua.sim.press import NOT_OK, SCAN_S, PressProgram, State
+from tests.sim.edgetwin import ACTIVE, PRESS_INTERFACE, EdgeTwin
 
 OK = 1
+TIMEOUT_S = 0.5
+BLOCK = exported_block().read_text("utf-8")
+MAP = eai_map("verdict", PRESS_INTERFACE, "s7")
 
 
 class Plant:
@@ -29,41 +27,45 @@ class Plant:
 
     def __init__(self, *, time_factor: float = 1.0) -> None:
         self.struck: list[Stroke] = []
-        self.program = PressProgram(PressPhysics(7), time_factor=time_factor, strike=self.struck.append)
+        self.program = PressProgram(
+            PressPhysics(7), time_factor=time_factor, strike=self.struck.append, edge=EdgeBlock(BLOCK)
+        )
+        self.edge = EdgeTwin(MAP)
         self.now_s = 100.0
-        self.heartbeat = 0
         self.scan()
 
     def scan(self) -> None:
         self.program.scan(self.now_s)
         self.now_s += SCAN_S
 
-    def run(self, seconds: float, *, edge_alive: bool = False, **mailbox: int) -> None:
+    def run(self, seconds: float, *, edge_alive: bool = False) -> None:
+        """Scan for a while; an edge that lives writes every 100 ms."""
         for number in range(round(seconds / SCAN_S)):
             if edge_alive and number % 5 == 0:
-                self.write(**mailbox)
+                self.write()
             self.scan()
 
-    def write(
-        self, *, verdict: int = OK, sequence: int = 0, tail: int | None = None, authority: int = 1
-    ) -> None:
-        """Write the mailbox as the edge does every 100 ms."""
-        self.heartbeat = self.heartbeat % 65_535 + 1
-        struct.pack_into(
-            ">HBxhhIfI",
-            self.program.mailbox.memory,
-            0,
-            self.heartbeat,
-            authority,
-            verdict,
-            0,
-            sequence,
-            0.5,
-            sequence if tail is None else tail,
-        )
+    def write(self) -> None:
+        """Write the status area with a new heartbeat."""
+        self.edge.beat()
+        self.put()
+
+    def put(self) -> None:
+        """Write the status area as it is."""
+        image = self.edge.image()
+        self.program.edge.status.memory[: len(image)] = image
+
+    def judge(self, verdict: int, stroke: int) -> None:
+        """Write a new result, and let the PLC scan it."""
+        self.edge.judge(Verdict=verdict, Score=0.5, Cycle=stroke)
+        self.run(0.3, edge_alive=True)
 
     def acknowledge(self) -> None:
         self.program.setpoints.memory[8] |= 1
+
+    @property
+    def ctrl(self) -> Ctrl:
+        return Ctrl(int.from_bytes(self.program.edge.control.memory[:2], "big"))
 
     @property
     def flags(self) -> int:
@@ -94,7 +96,7 @@ def trusting(plant: Plant) -> Plant:
     return plant
 
 
-# The edge interface
+# The edge interface: what the exported function block makes of what the edge writes
 
 
 def test_before_its_first_heartbeat_the_edge_is_neither_trusted_nor_missed(plant: Plant) -> None:
@@ -104,39 +106,50 @@ def test_before_its_first_heartbeat_the_edge_is_neither_trusted_nor_missed(plant
     assert not plant.ack_required
 
 
-def test_the_first_trust_needs_no_acknowledge(plant: Plant) -> None:
+def test_the_first_trust_needs_no_acknowledge_but_a_heartbeat_that_moves(plant: Plant) -> None:
     plant.write()
     plant.scan()
+    assert not plant.trusted
 
+    plant.write()
+    plant.scan()
     assert plant.trusted
-    assert struct.unpack_from(">H", plant.program.process.memory, 8) == (plant.heartbeat,)
+    assert Ctrl.IN_USE in plant.ctrl
 
 
 def test_a_heartbeat_that_stops_ends_trust_after_half_a_second_and_one_scan(trusting: Plant) -> None:
     trusting.write()
     trusting.scan()
-    trusting.run(HEARTBEAT_TIMEOUT_S - SCAN_S)
+    trusting.run(TIMEOUT_S - SCAN_S)
     assert trusting.trusted
 
     trusting.run(2 * SCAN_S)
 
     assert not trusting.trusted
     assert trusting.ack_required
+    reaction = trusting.program.edge.reaction
+    assert reaction.falls == 1
+    assert reaction.silence_ms == pytest.approx(500.0, abs=1000 * SCAN_S)
 
 
-def test_trust_comes_back_only_with_an_acknowledge_and_a_fresh_heartbeat(trusting: Plant) -> None:
+def test_trust_comes_back_only_with_an_acknowledge_while_the_edge_asks_for_one(trusting: Plant) -> None:
     trusting.run(1.0)
     trusting.acknowledge()  # too early: nobody there
     trusting.scan()
     assert trusting.ack_required
 
+    trusting.edge.stat = ACTIVE | Stat.ACK_REQUIRED
     trusting.run(0.5, edge_alive=True)
     assert not trusting.trusted
 
     trusting.acknowledge()
     trusting.scan()
-    assert trusting.trusted
     assert not trusting.ack_required
+    assert Ctrl.CLEAR_ERROR in trusting.ctrl
+
+    trusting.edge.stat = ACTIVE
+    trusting.run(0.3, edge_alive=True)
+    assert trusting.trusted
 
 
 def test_the_plc_lets_go_of_the_acknowledge_button(trusting: Plant) -> None:
@@ -147,24 +160,43 @@ def test_the_plc_lets_go_of_the_acknowledge_button(trusting: Plant) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [{"authority": 0}, {"sequence": 4, "tail": 3}],
-    ids=["the edge gives authority back", "head and tail of the result differ"],
+    "stat",
+    [Stat.ONLINE, ACTIVE | Stat.FAIL_SAFE_ACTIVE, ACTIVE & ~Stat.ONLINE],
+    ids=["no authority", "safe", "off"],
 )
-def test_a_mailbox_that_is_not_sound_ends_trust_at_once(trusting: Plant, fault: dict[str, int]) -> None:
-    trusting.write(**fault)
+def test_an_edge_that_says_no_ends_trust_at_once(trusting: Plant, stat: Stat) -> None:
+    trusting.edge.stat = stat
+    trusting.write()
     trusting.scan()
 
     assert not trusting.trusted
     assert trusting.ack_required
+
+
+def test_half_a_write_counts_for_nothing_until_the_time_out(trusting: Plant) -> None:
+    trusting.edge.tail = 77
+    trusting.run(TIMEOUT_S - 0.1, edge_alive=True)
+    assert trusting.trusted
+
+    trusting.run(0.2, edge_alive=True)
+    assert not trusting.trusted
 
 
 def test_an_edge_that_restarted_is_not_trusted_on_its_old_word(trusting: Plant) -> None:
-    struct.pack_into(">H", trusting.program.mailbox.memory, 0, 0)
+    trusting.edge.heartbeat = 0
+    trusting.put()
     trusting.scan()
 
     assert not trusting.trusted
     assert trusting.ack_required
+
+
+def test_an_edge_of_another_map_is_not_trusted(trusting: Plant) -> None:
+    trusting.edge.version += 1
+    trusting.write()
+    trusting.scan()
+
+    assert not trusting.trusted
 
 
 def test_the_plant_can_withdraw_authority(trusting: Plant) -> None:
@@ -173,6 +205,7 @@ def test_the_plant_can_withdraw_authority(trusting: Plant) -> None:
     trusting.scan()
 
     assert not trusting.trusted
+    assert Ctrl.GRANT_AUTHORITY not in trusting.ctrl
 
 
 class EdgeRules(RuleBasedStateMachine):
@@ -180,37 +213,43 @@ class EdgeRules(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.edge = EdgeInterface()
-        self.now_s = 0.0
-        self.heartbeat = 0
+        self.edge = EdgeBlock(BLOCK)
+        self.twin = EdgeTwin(MAP)
+        self.now_s = 100.0
         self.beaten_s = -math.inf
-        self.authority = True
-        self.tail = 0
         self.ack = self.ack_before = False
-        self.was_trusted = False
-        self.lost = False
+        self.was_trusted = self.lost = self.released = self.asked = False
+        self.scan()
 
     def scan(self) -> None:
-        before, pressed = self.ack_before, self.ack
-        box = Mailbox(self.heartbeat, self.authority, OK, 0, 0, 0.0, self.tail)
-        self.edge.scan(box, ack=self.ack, grant=True, now_s=self.now_s)
-        self.ack_before = pressed
-        if self.edge.trusted and self.lost:
-            assert pressed
-            assert not before
-        self.lost = (self.lost or self.was_trusted) and not self.edge.trusted
+        image = self.twin.image()
+        self.edge.status.memory[: len(image)] = image
+        self.edge.scan(ack=self.ack, grant=True, state=4, now_s=self.now_s)
+        asks = Stat.ACK_REQUIRED in self.twin.stat
+        pressed = self.ack and not self.ack_before and asks
+        # Somebody pressed the button, or acknowledged at the edge, which then no longer asks.
+        self.released = self.released or pressed or (self.asked and not asks)
+        self.asked = self.asked or asks
+        self.ack_before = self.ack
+        if self.was_trusted and not self.edge.trusted:
+            self.lost, self.released, self.asked = True, False, asks
+        if self.edge.trusted and not self.was_trusted:
+            assert self.released or not self.lost
+            self.lost = False
         self.was_trusted = self.edge.trusted
 
     @rule(beats=st.integers(1, 70_000))
     def beat(self, beats: int) -> None:
-        heartbeat = (self.heartbeat + beats - 1) % 65_535 + 1
-        if heartbeat != self.heartbeat:
-            self.heartbeat, self.beaten_s = heartbeat, self.now_s
+        heartbeat = (self.twin.heartbeat + beats - 1) % 65_535 + 1
+        if heartbeat != self.twin.heartbeat:
+            forward = 0 < beats % 65_535 <= 1000 and self.twin.heartbeat != 0
+            self.twin.heartbeat = heartbeat
+            self.beaten_s = self.now_s if forward else -math.inf
         self.scan()
 
     @rule()
     def restart(self) -> None:
-        self.heartbeat, self.beaten_s = 0, -math.inf
+        self.twin.heartbeat, self.beaten_s = 0, -math.inf
         self.scan()
 
     @rule(passed_s=st.sampled_from((0.02, 0.1, 0.48, 0.52, 3.0)))
@@ -218,28 +257,39 @@ class EdgeRules(RuleBasedStateMachine):
         self.now_s += passed_s
         self.scan()
 
-    @rule(authority=st.booleans(), tail=st.integers(0, 1), ack=st.booleans())
-    def write(self, authority: bool, tail: int, ack: bool) -> None:
-        self.authority, self.tail, self.ack = authority, tail, ack
+    @rule(
+        stat=st.sampled_from(
+            [ACTIVE, Stat.ONLINE, ACTIVE | Stat.ACK_REQUIRED, ACTIVE | Stat.FAIL_SAFE_ACTIVE]
+        )
+    )
+    def say(self, stat: Stat) -> None:
+        self.twin.stat = stat
+        self.scan()
+
+    @rule(ack=st.booleans())
+    def press(self, ack: bool) -> None:
+        self.ack = ack
         self.scan()
 
     @precondition(lambda self: self.lost)
     @rule()
     def recover(self) -> None:
-        self.authority, self.tail, self.ack = True, 0, False
-        self.beat(1)
+        self.ack = False
+        self.twin.stat = ACTIVE | Stat.ACK_REQUIRED
+        for _ in range(3):
+            self.beat(1)
         self.ack = True
         self.scan()
+        self.twin.stat = ACTIVE
+        self.beat(1)
         assert self.edge.trusted
 
     @invariant()
     def trust_has_its_reasons(self) -> None:
         if self.edge.trusted:
-            assert self.now_s - self.beaten_s <= HEARTBEAT_TIMEOUT_S
-            assert self.authority
-            assert self.tail == 0
+            assert self.now_s - self.beaten_s <= TIMEOUT_S + SCAN_S
+            assert self.twin.stat == ACTIVE
             assert not self.edge.ack_required
-        assert self.edge.ack_required == self.lost
 
 
 TestEdgeRules = EdgeRules.TestCase
@@ -254,7 +304,8 @@ def test_a_bad_verdict_diverts_its_part_once(trusting: Plant) -> None:
     stroke = trusting.program.strokes
     assert stroke
 
-    trusting.run(1.0, edge_alive=True, verdict=NOT_OK, sequence=stroke)
+    trusting.judge(NOT_OK, stroke)
+    trusting.judge(NOT_OK, stroke)
 
     assert trusting.program.rejects == 1
     assert struct.unpack_from(">Ih", trusting.program.process.memory, 32) == (1, NOT_OK)
@@ -264,7 +315,7 @@ def test_a_bad_verdict_without_trust_diverts_nothing(trusting: Plant) -> None:
     trusting.run(5.0, edge_alive=True)
     trusting.run(1.0)
 
-    trusting.run(1.0, edge_alive=True, verdict=NOT_OK, sequence=trusting.program.strokes)
+    trusting.judge(NOT_OK, trusting.program.strokes)
 
     assert trusting.program.rejects == 0
     assert struct.unpack_from(">h", trusting.program.process.memory, 36) == (0,)
@@ -275,8 +326,8 @@ def test_a_verdict_on_a_part_that_is_long_gone_or_never_was_diverts_nothing() ->
     plant.run(3.0, edge_alive=True)
     assert plant.program.strokes > 10
 
-    plant.run(0.1, edge_alive=True, verdict=NOT_OK, sequence=1)
-    plant.run(0.1, edge_alive=True, verdict=NOT_OK, sequence=plant.program.strokes + 5)
+    plant.judge(NOT_OK, 1)
+    plant.judge(NOT_OK, plant.program.strokes + 5)
 
     assert plant.program.rejects == 0
 
@@ -357,7 +408,7 @@ def test_the_plc_heartbeat_counts_and_never_shows_0_while_it_runs(plant: Plant) 
     beats = []
     for _ in range(100):
         plant.scan()
-        beats.append(struct.unpack_from(">H", plant.program.process.memory, 6)[0])
+        beats.append(struct.unpack_from(">H", plant.program.edge.control.memory, 2)[0])
 
-    assert beats[-1] - beats[0] in (19, 20)
-    assert all(beats)
+    assert beats[-1] - beats[10] in (17, 18, 19)
+    assert all(beats[10:])

@@ -14,12 +14,11 @@ from edge_opcua.sim.edgeblock import exported_block
 from edge_opcua.sim.softplc.areas import Area
 from edge_opcua.sim.softplc.errors import StError
 from edge_opcua.sim.softplc.plc import SoftPlc, main_around
-from tests.sim.edgetwin import ACTIVE, EdgeTwin
+from tests.sim.edgetwin import ACTIVE, PRESS_INTERFACE, EdgeTwin
 
 SCAN_NS = 20_000_000
 TIMEOUT_NS = 500_000_000
-PRESS = InterfaceConfig(mode="polled", control="DB21", status="DB20", low=0, high=10, rate_per_s=2)
-MAP = eai_map("verdict", PRESS, "s7")
+MAP = eai_map("verdict", PRESS_INTERFACE, "s7")
 
 
 def triggered() -> tuple[str, EaiMap]:
