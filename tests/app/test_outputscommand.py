@@ -171,9 +171,10 @@ def test_behind_sudo_the_person_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"state": "ACK_REQUIRED", "acknowledged_by": "plc"}, "press ACK on the machine"),
         ({"state": "ACK_REQUIRED", "acknowledged_by": "operator"}, "outputs acknowledge verdict"),
         (
-            {"state": "FAILSAFE", "reason": "no link"},
+            {"state": "FAILSAFE", "fault": "LINK", "reason": "no link"},
             "has fallen safe: no link; comes back once that is mended",
         ),
+        ({"state": "FAILSAFE", "reason": "it was late"}, "has fallen safe: it was late; that is over"),
         ({"state": "FAILSAFE", "auto_restart": True}, "acts again by itself"),
         ({"state": "HOLD", "reason": "input lost"}, "holds its last value: input lost"),
         ({"state": "MANUAL"}, "outputs automatic verdict"),

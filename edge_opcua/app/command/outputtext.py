@@ -66,7 +66,8 @@ def advice(row: Row, option: str = "") -> str:
             return f"waits for an acknowledge: {_acknowledge(row, option)}"
         case "FAILSAFE":
             then = "acts again by itself" if row.get("auto_restart") else "then waits for an acknowledge"
-            return f"has fallen safe{because}; comes back once that is mended, {then}"
+            when = "comes back once that is mended" if row.get("fault") else "that is over"
+            return f"has fallen safe{because}; {when}, {then}"
         case "HOLD":
             return f"holds its last value{because}"
         case "MANUAL":
