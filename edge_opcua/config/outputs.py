@@ -196,6 +196,11 @@ class OutputConfig(BaseModel):
     )
 
     @property
+    def has_heartbeat(self) -> bool:
+        """Whether a program in the PLC hears of the end of the writes."""
+        return self.interface is not None or self.heartbeat is not None
+
+    @property
     def authority_block(self) -> str:
         """Bus name of the block with the output's authority state."""
         return f"{self.name}.authority"

@@ -5,8 +5,9 @@ The executor and `check` use the same times, so that what is promised is what is
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.schema import EdgeConfig
@@ -42,6 +43,9 @@ class Times:
     write_ms: float
 
 
+_Parts: TypeAlias = tuple[tuple[str, float], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Reaction:
     """The worst case of one fault.
@@ -56,7 +60,7 @@ class Reaction:
 
     @property
     def total_ms(self) -> float:
-        """From the fault to the PLC's fail-safe value, ms."""
+        """From the fault to the PLC's fail-safe value, ms; infinite if nobody notices."""
         return sum(ms for _, ms in self.parts)
 
 
@@ -85,18 +89,28 @@ def reactions(config: EdgeConfig, output: OutputConfig) -> tuple[Reaction, ...]:
     hold = (("hold", 1000 * output.hold_s),) if output.hold_s else ()
     scan = ("PLC scan", output.plc_scan_ms)
     act = (("decide", float(TICK_MS)), ("write", times.write_ms), scan)
-    # The last heartbeat is seen a scan after it was written, and the time-out acts in the scan after it.
-    dead = (("PLC scan", output.plc_scan_ms), ("PLC time-out", times.plc_timeout_ms), scan)
-    frozen = (
-        Reaction("lane frozen", (("silence", times.lane_ms), *act)),
+    frozen = [Reaction("lane frozen", (("silence", times.lane_ms), *act))]
+    if output.has_heartbeat:
+        # The last heartbeat is seen a scan after it was written, and the time-out acts in the scan after it.
+        dead: _Parts = (("PLC scan", output.plc_scan_ms), ("PLC time-out", times.plc_timeout_ms), scan)
         # Without a sign of life of the lane there is no heartbeat either.
-        Reaction("lane frozen", (("last sign of life", float(_LANE_TICK_MS)), *dead)),
-    )
+        frozen.append(Reaction("lane frozen", (("last sign of life", float(_LANE_TICK_MS)), *dead)))
+    else:
+        dead = _unwatched(config, output)
+    revoked = (Reaction("authority revoked by the PLC", (scan,)),)
     return (
         Reaction("edge or network dead", dead),
         min(frozen, key=lambda reaction: reaction.total_ms),
         Reaction("result late", (("deadline", float(pipeline.deadline_ms)), *hold, *act)),
         Reaction("input lost", (("silence", times.input_ms), *hold, *act)),
-        Reaction("authority revoked by the PLC", (scan,)),
+        *(revoked if output.interface is not None or output.grant is not None else ()),
         Reaction("taken by an operator", act),
     )
+
+
+def _unwatched(config: EdgeConfig, output: OutputConfig) -> _Parts:
+    """Return who notices the end of the writes where no program in the PLC does."""
+    watchdog = config.device(output.device).watchdog
+    if watchdog is None:
+        return (("neither a heartbeat nor a watchdog", math.inf),)
+    return (("watchdog of the device", float(watchdog.timeout_ms)),)

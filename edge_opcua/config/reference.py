@@ -20,6 +20,7 @@ _TABLES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("[[opcua.access]]", ("opcua", "access")),
     ("[models]", ("models",)),
     ("[[devices]]", ("devices",)),
+    ("[devices.watchdog]", ("devices", "watchdog")),
     ("[[devices.groups]]", ("devices", "groups")),
     ("[[devices.captures]]", ("devices", "captures")),
     ("[[pipelines]]", ("pipelines",)),

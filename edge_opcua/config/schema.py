@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from edge_opcua.config.fields import (
+    NAME_PATTERN,
     RESOLVED,
     STRICT,
     FailSafeVerdict,
@@ -285,6 +286,24 @@ class CaptureConfig(BaseModel):
     sample_count: int = Field(default=0, description="Samples of one capture.", json_schema_extra=RESOLVED)
 
 
+class WatchdogConfig(BaseModel):
+    """The device's own watchdog, by which its outputs fall safe when nobody writes to them any more."""
+
+    model_config = STRICT
+
+    profile: Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)] = Field(
+        description="Kind of device: `moxa-iologik-e1200`, `turck-bl` or `wago-750`."
+    )
+    timeout_ms: Annotated[int, Field(ge=50, le=6_553_500)] = Field(
+        description="Time after which the device falls safe; it is triggered four times as often."
+    )
+    restart: Literal["acknowledge", "automatic"] = Field(
+        default="acknowledge",
+        description="After it has tripped: `acknowledge` starts it again when an output of the device is "
+        "acknowledged, `automatic` with the next connection.",
+    )
+
+
 class DeviceConfig(BaseModel):
     """One PLC or sensor unit, and how its tags are read."""
 
@@ -323,6 +342,9 @@ class DeviceConfig(BaseModel):
         default=(), description=f"Poll groups; without any there is one, `{DEFAULT_GROUP}`, of 1000 ms."
     )
     captures: tuple[CaptureConfig, ...] = Field(default=(), description="Triggered captures.")
+    watchdog: WatchdogConfig | None = Field(
+        default=None, description="Its own watchdog, armed before anything is written; without: as it is."
+    )
     options: dict[str, Any] = Field(default={}, description="Settings that belong to the driver.")
     template: str = Field(default="", description="Template it is made from.", json_schema_extra=RESOLVED)
 

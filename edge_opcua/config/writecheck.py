@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from edge_opcua.config.draft import Draft
+from edge_opcua.config.draft import DeviceDraft, Draft
 from edge_opcua.config.eaicheck import check_areas, check_interface
 from edge_opcua.config.locate import Path
 from edge_opcua.config.outputs import OutputConfig
@@ -59,6 +59,8 @@ def _output(draft: Draft, path: Path, output: OutputConfig) -> None:
         report_unknown(draft, (*path, "device"), "device", output.device, devices)
     _way(draft, path, output)
     _times(draft, path, output)
+    if device is not None:
+        _watched(draft, path, output, device)
     _rule(draft, path, output)
     for key, needs, word in _REFERENCES:
         reference = getattr(output, key)
@@ -98,6 +100,17 @@ def _times(draft: Draft, path: Path, output: OutputConfig) -> None:
         message = f"{output.plc_scan_ms:g} ms is more than half of plc_timeout_ms = {output.plc_timeout_ms}"
         help_text = "the PLC would not look often enough to see a heartbeat in time"
         draft.report((*path, "plc_scan_ms"), Problem("C119", message, Severity.WARNING, help=help_text))
+
+
+def _watched(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft) -> None:
+    """Somebody has to notice when we write no more: a program in the PLC, or the device itself."""
+    if output.has_heartbeat or device.config is None or device.config.watchdog is not None:
+        return
+    message = (
+        f"device {quoted(device.name)} keeps what was written last when this computer or its network dies"
+    )
+    help_text = "arm its own watchdog with [devices.watchdog], or let a program look at a heartbeat"
+    draft.report((*path, "device"), Problem("C175", message, Severity.WARNING, help=help_text))
 
 
 def _rule(draft: Draft, path: Path, output: OutputConfig) -> None:

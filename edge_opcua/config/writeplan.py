@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -79,7 +80,13 @@ def _value_rows(config: EdgeConfig, output: OutputConfig) -> Iterator[list[str]]
     if output.heartbeat is not None:
         yield [output.heartbeat, f"heartbeat; {_silence(output)} the PLC falls safe"]
     else:
-        yield ["", "no heartbeat: nobody but a watchdog of the device notices when the writes end"]
+        watchdog = config.device(output.device).watchdog
+        watched = "nobody notices when the writes end"
+        if watchdog is not None:
+            watched = (
+                f"{watchdog.timeout_ms} ms after the last trigger its watchdog ({watchdog.profile}) acts"
+            )
+        yield ["", f"no heartbeat; {watched}"]
     yield ["", _rulers(output)]
 
 
@@ -129,7 +136,10 @@ def _silence(output: OutputConfig) -> str:
 
 def _rulers(output: OutputConfig) -> str:
     hold = f"; held for {output.hold_s:g} s first" if output.hold_s else ""
-    back = "comes back by itself" if output.auto_restart else _ACKNOWLEDGED[output.acknowledged_by]
+    who = output.acknowledged_by
+    if who == "either" and output.interface is None and output.acknowledge is None:
+        who = "operator"  # the PLC has no way to do so
+    back = "comes back by itself" if output.auto_restart else _ACKNOWLEDGED[who]
     return f"{_GRANTED[output.granted_by]}; {back}{hold}"
 
 
@@ -138,7 +148,7 @@ def reaction_rows(config: EdgeConfig) -> Iterator[list[str]]:
     for alike in _alike(config):
         output = alike[0]
         found = reactions(config, output)
-        width = max(len(_ms(each.total_ms)) for each in found)
+        width = max(len(_total(each)) for each in found)
         limit_ms = output.process_limit_ms
         for number, each in enumerate(found):
             over = limit_ms is not None and each.total_ms > limit_ms
@@ -146,7 +156,7 @@ def reaction_rows(config: EdgeConfig) -> Iterator[list[str]]:
             yield [
                 output.name if number == 0 else "",
                 each.fault,
-                f"{_ms(each.total_ms):>{width}} ms",
+                f"{_total(each):>{width}}",
                 f"{parts_text(each)}{beyond}",
             ]
         if len(alike) > 1:
@@ -155,11 +165,15 @@ def reaction_rows(config: EdgeConfig) -> Iterator[list[str]]:
 
 def parts_text(reaction: Reaction) -> str:
     """Return what a worst case is made of, e.g. ``silence 300 + write 500``."""
-    return " + ".join(f"{name} {_ms(ms)}" for name, ms in reaction.parts)
+    return " + ".join(f"{name} {_ms(ms)}".rstrip() for name, ms in reaction.parts)
+
+
+def _total(reaction: Reaction) -> str:
+    return f"{_ms(reaction.total_ms)} ms" if math.isfinite(reaction.total_ms) else "never"
 
 
 def _ms(ms: float) -> str:
-    return f"{ms:.6g}"
+    return f"{ms:.6g}" if math.isfinite(ms) else ""
 
 
 def writes_json(config: EdgeConfig) -> list[dict[str, Any]]:
@@ -212,8 +226,9 @@ def _value_json(config: EdgeConfig, value: OutputValueConfig) -> dict[str, Any]:
 
 
 def _reaction_json(reaction: Reaction) -> dict[str, Any]:
-    parts = [{"part": name, "ms": ms} for name, ms in reaction.parts]
-    return {"fault": reaction.fault, "total_ms": reaction.total_ms, "parts": parts}
+    parts = [{"part": name, "ms": ms if math.isfinite(ms) else None} for name, ms in reaction.parts]
+    total_ms = reaction.total_ms if math.isfinite(reaction.total_ms) else None
+    return {"fault": reaction.fault, "total_ms": total_ms, "parts": parts}
 
 
 def over_limit(config: EdgeConfig, output: OutputConfig) -> tuple[str, str] | None:
@@ -226,7 +241,8 @@ def over_limit(config: EdgeConfig, output: OutputConfig) -> tuple[str, str] | No
     if not over:
         return None
     worst = over[0]
-    message = f"{worst.fault}: up to {_ms(worst.total_ms)} ms, and the process tolerates {limit_ms:g} ms"
+    total = f"up to {_total(worst)}" if math.isfinite(worst.total_ms) else "nobody notices"
+    message = f"{worst.fault}: {total}, and the process tolerates {limit_ms:g} ms"
     return message, parts_text(worst) + _others(over[1:])
 
 

@@ -60,11 +60,13 @@ class LinkBlock:
     Attributes:
         counts: What is counted by those who see it.
         rtt_ms: Moving average of the round trips, ms.
+        notice: What people should know now, where the device itself says nothing; empty: nothing.
     """
 
     def __init__(self, writer: BlockWriter, clock: Clock, *, simulated: bool = False) -> None:
         self.writer = writer
         self.last_error = ""
+        self.notice = ""
         self.opened = 0
         self.last_good_ns = 0
         self.counts = Counts()
@@ -108,7 +110,7 @@ class LinkBlock:
         batch.set(row["reconnects"], max(0, self.opened - 1))
         batch.set(row["bytes"], traffic.size_bytes)
         batch.set(row["rtt_ms"], self.rtt_ms)
-        notice = "" if state in _NO_LINK else traffic.notice
+        notice = "" if state in _NO_LINK else traffic.notice or self.notice
         batch.set_text(row["last_error"], notice or self.last_error)
         batch.set_text(row["notice"], notice)
         batch.set(row["last_good_ns"], self.last_good_ns)

@@ -14,6 +14,7 @@ from edge_opcua.core.values import BlockSpec, Scalar, TagSpec
 from edge_opcua.drivers.decode import Row
 from edge_opcua.drivers.noread import check_not_closed, closed_stretches
 from edge_opcua.drivers.planner import Place, ReadPlan, Terms, plan_reads
+from edge_opcua.drivers.watchprofile import fitted
 from edge_opcua.drivers.wire import Driver, SharesLines
 from edge_opcua.errors import AddressError, ConfigError
 from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
@@ -124,6 +125,7 @@ def plan_device(cfg: DeviceConfig, *, plugins: Plugins | None = None, wakes: int
     """
     driver = load_driver(cfg.driver, plugins)
     options, shape = driver.options(cfg), driver.shape(cfg)
+    fitted(cfg, driver)
     closed = closed_stretches(options.no_read, cfg, driver)
     blocks: list[BlockSpec] = []
     reads: dict[str, PeriodicReads] = {}

@@ -17,6 +17,7 @@ from edge_opcua.core.values import (
     BAD_INVALID_STATE,
     BAD_NO_COMMUNICATION,
     BAD_NODE_ID_UNKNOWN,
+    BAD_NOT_SUPPORTED,
     BAD_NOT_WRITABLE,
     BAD_TIMEOUT,
     BAD_TOO_MANY_OPERATIONS,
@@ -39,6 +40,7 @@ from edge_opcua.drivers.schedule import MOST_ASKING, Ask, Job
 from edge_opcua.drivers.setpoint import prepare
 from edge_opcua.drivers.simulate import SimulatedWire
 from edge_opcua.drivers.stations import Stations
+from edge_opcua.drivers.watchdog import Watch, watchdog_of
 from edge_opcua.drivers.wire import Driver, Wire
 from edge_opcua.drivers.writes import TagWrite, Writes
 from edge_opcua.drivers.writeterms import ANYBODY, WriteTerms
@@ -100,6 +102,7 @@ class Device:
             cfg.name, self._setpoints, self._jobs, self._link, clock, self._unit_refusal, tell
         )
         self._writes = Writes(self._wire, self._link, clock, self._aftermath, options.writes_per_read)
+        self._watchdog = watchdog_of(cfg, driver, self._wire, clock)
         self._asking = Asking(
             self._wire,
             clock,
@@ -107,7 +110,7 @@ class Device:
             self._cost,
             self._stations,
             options.read_retries,
-            self._writes.serve,
+            self._serve,
         )
 
     def _stations_of(self, spaces: Iterable[Hashable]) -> Stations | None:
@@ -135,7 +138,7 @@ class Device:
     @property
     def link_up(self) -> bool:
         """Whether the link is proven and may carry writes."""
-        return self._status.writes
+        return self._status.writes and (self._watchdog is None or self._watchdog.refusal() is None)
 
     @property
     def refreshed_ns(self) -> int:
@@ -264,9 +267,26 @@ class Device:
             return WriteOutcome(BAD_NODE_ID_UNKNOWN, f"{self.name} has no tag {tag}")
         return WriteOutcome(BAD_NOT_WRITABLE, f"{self.name}/{tag} is read only")
 
+    async def restart_watchdog(self, *, timeout_s: float = 5.0) -> WriteOutcome:
+        """Start the device's own watchdog again after it has tripped, as somebody acknowledged.
+
+        Args:
+            timeout_s: Longest wait until it runs, seconds.
+        """
+        if self._watchdog is None:
+            return WriteOutcome(BAD_NOT_SUPPORTED, f"{self.name} has no watchdog that is armed")
+        if not self._status.reads:
+            return WriteOutcome(BAD_NO_COMMUNICATION, f"no link to {self.name}: {self._link.last_error}")
+        return await self._watchdog.restart(self._writes.outbox.arrived, timeout_s=timeout_s)
+
+    @property
+    def watchdog_tripped(self) -> bool:
+        """Whether its own watchdog has let the outputs fall safe, and waits for an acknowledge."""
+        return self._watchdog is not None and self._watchdog.state is Watch.TRIPPED
+
     def _refusal(self) -> WriteOutcome | None:
         if self._status.writes:
-            return None
+            return None if self._watchdog is None else self._watchdog.refusal()
         if self._status.state is State.RECOVERING:
             return WriteOutcome(BAD_INVALID_STATE, f"the link to {self.name} has not proved itself yet")
         if self._status.state is State.DISABLED:
@@ -274,6 +294,8 @@ class Device:
         return WriteOutcome(BAD_NO_COMMUNICATION, f"no link to {self.name}: {self._link.last_error}")
 
     def _unit_refusal(self, place: Place) -> WriteOutcome | None:
+        if self._watchdog is not None and (refusal := self._watchdog.refusal()) is not None:
+            return refusal
         if self._stations is None:
             return None
         unit = self._wire.shape.station(place.space)
@@ -315,6 +337,9 @@ class Device:
         try:
             await self._reopen()
         except DeviceError as exc:
+            if self._open:  # it was lost again while its watchdog was armed
+                self._open = False
+                await self._wire.close()
             self._fail(Event.CONNECT_FAILED, exc)
             return
         self._begin(Event.CONNECTED)
@@ -336,6 +361,8 @@ class Device:
         self._open = True
         self._link.opened += 1
         self._writes.held = self._status.state is State.SUSPECT  # whoever answers now has to be heard first
+        if self._watchdog is not None:
+            await self._watchdog.arm()
         if self._wire.shape != before:  # a device may grant less than it did a moment ago
             for job in self._jobs:
                 job.polled.adopt(self._wire.shape)
@@ -348,6 +375,13 @@ class Device:
         else:
             job.ask(self._clock.monotonic_ns())
 
+    async def _serve(self) -> None:
+        """Do what goes before reads: the watchdog first, since it cannot wait, and then the writes."""
+        if self._watchdog is not None:
+            await self._watchdog.serve()
+            self._link.notice = self._watchdog.notice
+        await self._writes.serve()
+
     async def _step(self) -> None:
         """Do the next thing that is due: a write, a read, or wait for either."""
         try:
@@ -355,7 +389,7 @@ class Device:
                 await self._reopen()
             if self._writes.held:
                 self._listen()
-            await self._writes.serve()
+            await self._serve()
             job = min(self._jobs, key=lambda job: job.due_ns, default=None)
             now_ns = self._clock.monotonic_ns()
             if job is not None and job.due_ns <= now_ns:
@@ -369,6 +403,8 @@ class Device:
             event = Event.FAILED_REQUEST if self._open else Event.CONNECT_FAILED
             self._open = False
             await self._wire.close()
+            if self._watchdog is not None:
+                self._watchdog.lost()
             self._refuse_writes(f"the link to {self.name} broke before this was sent: {exc}")
             self._fail(event, exc)
             if self._status.reads:
@@ -412,6 +448,8 @@ class Device:
         """Wait until a write arrives, or a read or the probe of a unit is due."""
         due_ns = now_ns + self._stale_ns if job is None else job.due_ns
         due_ns = min(due_ns, self._writes.outbox.due_ns)
+        if self._watchdog is not None:
+            due_ns = min(due_ns, self._watchdog.due_ns)
         if self._stations is not None:
             due_ns = min(due_ns, self._stations.due_ns)
         delay_s = min((due_ns - now_ns) / 1e9, _LONGEST_WAIT_S)

@@ -94,6 +94,9 @@ tags = "press.csv"
   sequence = "r0:UINT"
   samples = "r100:INT[2000]"
   sample_rate_hz = 10000
+  [devices.watchdog]
+  profile = "wago-750"
+  timeout_ms = 500
 
 [[pipelines]]
 name = "wear"

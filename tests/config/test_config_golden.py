@@ -106,7 +106,8 @@ def test_the_plan_of_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_plan_of_outputs_as_json_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PLANS / "outputs")
-    verdict, limit = check_json(load(Path("press.toml"), env={}), ())["plan"]["writes"]
+    found = check_json(load(Path("press.toml"), env={}), ())
+    verdict, limit, lamps, unwatched = found["plan"]["writes"]
     assert {**verdict["interface"], "version": 0} == {
         "mode": "triggered",
         "control": "DB21",
@@ -126,6 +127,11 @@ def test_the_plan_of_outputs_as_json_says_the_same(monkeypatch: pytest.MonkeyPat
     assert late["total_ms"] == sum(part["ms"] for part in late["parts"])
     assert {"part": "hold", "ms": 500.0} in late["parts"]
     assert verdict["process_limit_ms"] == 2500
+    dead = [next(iter(each["reactions"])) for each in (lamps, unwatched)]
+    assert [each["total_ms"] for each in dead] == [800, None]  # None: nobody would ever notice
+    assert [(one["code"], one["where"]) for one in found["problems"]] == [
+        ("C175", "outputs[unwatched].device")
+    ]
 
 
 def test_every_error_names_file_line_column_code_and_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -538,5 +538,5 @@ def test_what_takes_too_long_is_named_with_the_worst_first(tmp_path: Path) -> No
     text = changed('pipeline = "wear"\n  [', 'pipeline = "wear"\nprocess_limit_ms = 100\n  [', EAI)
     (problem,) = load_text(tmp_path, text).problems
     assert problem.help.endswith(
-        "too long as well: lane frozen, result late, taken by an operator, edge or network dead"
+        "too long as well: result late, lane frozen, taken by an operator, edge or network dead"
     )

@@ -102,6 +102,9 @@ def test_pipelines_and_outputs_are_made_for_each_machine(tmp_path: Path) -> None
     sequence = "r0:UINT"
     samples = "r100:INT[2000]"
     sample_rate_hz = 10000
+    [templates.devices.watchdog]
+    profile = "wago-750"
+    timeout_ms = 500
   [[templates.pipelines]]
   name = "${name}-wear"
   model = "wear"
