@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from asyncua import ua
 
@@ -124,7 +124,6 @@ class OutputFeed:
         self._clock = clock
         self._counts = counts
         self._state: str | None = None
-        self._rows = frozenset(tag.name for tag in view.reader.spec.tags)
 
     def tick(self, *, assess: bool) -> None:
         """Show what is new: each batch, since a state may have come and gone between two ticks."""
@@ -149,7 +148,7 @@ class OutputFeed:
 
     def _since_ns(self, state: str) -> int:
         """Return when the state was entered, ns UTC."""
-        since_ns = 0 if state == UNKNOWN else int(self._field("since_ns") or 0)
+        since_ns = 0 if state == UNKNOWN else int(self.view.field("since_ns"))
         return since_ns or self._clock.utc_ns()
 
     def _seen(self) -> tuple[str, str, str]:
@@ -159,8 +158,5 @@ class OutputFeed:
             return "", "", ""
         if batch.link is Link.UP and not is_good(int(self.view.status[batch.row("state")])):
             return UNKNOWN, "", _SILENT
-        return str(self._field("state")), str(self._field("fault") or ""), str(self._field("reason") or "")
-
-    def _field(self, name: str) -> Any:
-        """Return a row's value, None if the block has no such row."""
-        return self.view.field(name) if name in self._rows else None
+        view = self.view
+        return str(view.field("state")), str(view.field("fault")), str(view.field("reason"))

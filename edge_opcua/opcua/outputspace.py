@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -36,15 +36,8 @@ OutputShape = Mapping[str, TagConfig]
 """What an output's object shows of single tags: the tag, as it is shown, by the name of the variable."""
 
 
-def methods_of(output: OutputConfig, rows: Collection[str]) -> tuple[str, ...]:
-    """Return the methods that the object of an output has.
-
-    Args:
-        output: The output.
-        rows: Names of the rows of its block; without the row ``fault`` nobody answers methods.
-    """
-    if "fault" not in rows:
-        return ()
+def methods_of(output: OutputConfig) -> tuple[str, ...]:
+    """Return the methods that the object of an output has: those that may come to something."""
     found = []
     if output.acknowledged_by != "plc":
         found.append("Acknowledge")
@@ -54,12 +47,7 @@ def methods_of(output: OutputConfig, rows: Collection[str]) -> tuple[str, ...]:
 
 
 def shape_output(
-    maker: NodeMaker,
-    config: EdgeConfig,
-    output: OutputConfig,
-    spec: BlockSpec,
-    before: OutputShape,
-    name: str,
+    maker: NodeMaker, config: EdgeConfig, output: OutputConfig, before: OutputShape, name: str
 ) -> OutputShape:
     """Give the object of an output the members that it shall have; what stays is not touched.
 
@@ -67,17 +55,14 @@ def shape_output(
         maker: Adds and removes nodes.
         config: Says what the tags are.
         output: The output.
-        spec: Its block.
         before: What it shows of single tags already.
         name: String of the object's NodeId.
 
     Returns:
         What it shows of single tags now.
     """
-    rows = {tag.name for tag in spec.tags}
-    members = {member for row, member in AUTHORITY_ROWS.items() if row in rows}
-    values = _shown_tags(config, output, rows)
-    wanted = {*members, *methods_of(output, rows), *((_VALUES,) if values else ())}
+    values = _shown_tags(config, output)
+    wanted = {*methods_of(output), *((_VALUES,) if values else ())}
     there = before if maker.has(f"{name}.{_VALUES}") and values else {}
     maker.complete(name, Ids.OUTPUT_AUTHORITY_TYPE, wanted)
     for member, tag in there.items():
@@ -106,12 +91,10 @@ def bind_output(maker: NodeMaker, spec: BlockSpec, shape: OutputShape, name: str
     )
 
 
-def _shown_tags(config: EdgeConfig, output: OutputConfig, rows: Collection[str]) -> dict[str, TagConfig]:
+def _shown_tags(config: EdgeConfig, output: OutputConfig) -> dict[str, TagConfig]:
     """Return the tags that an output writes, in its order, by the name of the variable that shows each."""
     found = {}
-    for index, value in enumerate(output.values):
-        if f"value.{index}" not in rows:
-            continue
+    for value in output.values:
         device, tag = config.tag(value.tag)
         own = tag.name if device.name == output.device else f"{device.name}.{tag.name}"
         # Only what is shown: that its row has moved in the file makes no other variable of it.

@@ -377,9 +377,8 @@ class SpaceBuilder:
         if spec is None:
             return
         before, name = space.outputs[output.name], self._names.output(output.name)
-        values = shape_output(self._maker, self._config, output, spec, before.values, name)
-        rows = {tag.name for tag in spec.tags}
-        methods = methods_of(output, rows)
+        values = shape_output(self._maker, self._config, output, before.values, name)
+        methods = methods_of(output)
         space.outputs[output.name] = replace(before, device=output.device, methods=methods, values=values)
         if has_moved or tuple(values.items()) != tuple(before.values.items()):
             space.bindings[spec.name] = bind_output(self._maker, spec, values, name)
