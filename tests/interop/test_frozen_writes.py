@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,19 +34,29 @@ class Frozen:
         driver: Our driver for it.
         url: Where it is.
         address: A word that holds :data:`OLD`.
-        send_signal: Stops it and lets it go on.
+        process: What is stopped.
     """
 
     driver: str
     url: str
     address: str
-    send_signal: Callable[[int], None]
+    process: asyncio.subprocess.Process
+
+    async def stop(self) -> None:
+        """Let it stand still; a signal takes its time."""
+        self.process.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.process.pid}/task")
+        async with asyncio.timeout(5.0):
+            while any(
+                each.read_text().rpartition(")")[2].split()[0] != "T" for each in threads.glob("*/stat")
+            ):
+                await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
 async def libmodbus(programs: Path) -> AsyncIterator[Frozen]:
     async with stacks.tcp(stacks.build(programs)) as stack:
-        yield Frozen("modbus", stack.url, "hr:2000:INT", stack.device.send_signal)
+        yield Frozen("modbus", stack.url, "hr:2000:INT", stack.device)
 
 
 @asynccontextmanager
@@ -54,7 +65,7 @@ async def csnap7(_: Path) -> AsyncIterator[Frozen]:
         pytest.skip("snap7 is not installed; run tests/peers/install")
     async with snap7.serving() as plc:
         await plc.put("DB2", 10, struct.pack(">h", OLD))
-        yield Frozen("s7", plc.url, "DB2.DBW10:INT", plc.process.send_signal)
+        yield Frozen("s7", plc.url, "DB2.DBW10:INT", plc.process)
 
 
 async def soon(bench: Bench) -> None:
@@ -69,13 +80,13 @@ async def after_the_loss(bench: Bench) -> None:
 async def write_to_frozen(
     there: Frozen, bench: Bench, resumes: Callable[[Bench], Awaitable[None]]
 ) -> WriteOutcome:
-    there.send_signal(signal.SIGSTOP)
+    await there.stop()
     try:
         outcome = await bench.device.write("x", NEW, timeout_s=5.0, terms=ANNA)
         if outcome.status != BAD_NO_COMMUNICATION:
             await resumes(bench)
     finally:
-        there.send_signal(signal.SIGCONT)
+        there.process.send_signal(signal.SIGCONT)
     return outcome
 
 
