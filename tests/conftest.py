@@ -16,6 +16,8 @@ import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
+from tests import secondprocess
+
 # A property is about what holds, not about how long this computer takes for one example.
 hypothesis.settings.register_profile("edge", deadline=None)
 hypothesis.settings.load_profile("edge")
@@ -23,8 +25,13 @@ hypothesis.settings.load_profile("edge")
 NEVER = 1_000_000_000
 
 
-def pytest_configure() -> None:
-    """Make what debug mode records cheap: it cost a sixth of the suite.
+def pytest_configure(config: pytest.Config) -> None:
+    secondprocess.register(config)
+    _make_debug_mode_cheap()
+
+
+def _make_debug_mode_cheap() -> None:
+    """Record no more than somebody will read: it cost a sixth of the suite.
 
     Each future, task and callback keeps the stack of its maker. Below the event loop that is pytest's own,
     the same forty frames each time; and nobody need ask the disk for each whether its file has changed.
