@@ -93,7 +93,8 @@ class BusView:
             "acknowledged_by": output.acknowledged_by,
             "granted_by": output.granted_by,
             "auto_restart": output.auto_restart,
-            # Whether the PLC has a way to say that it uses the output.
+            # Whether somebody can acknowledge at the PLC, and whether it can say that it uses the output.
+            "plc_acknowledges": output.interface is not None or output.ack_required is not None,
             "plc_tells": output.interface is not None or output.plc_trusts is not None,
             "since_s": max(0.0, (self._clock.utc_ns() - since_ns) / _SECOND_NS) if since_ns else None,
             **{name: value for name, value in fields.items() if not name.startswith(_VALUE)},

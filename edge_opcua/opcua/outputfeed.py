@@ -49,7 +49,7 @@ _WORDS: Final = {
     "ACTIVE": "acts",
     "HOLD": "holds its last value",
     "FAILSAFE": "has fallen safe",
-    "ACK_REQUIRED": "works again and waits for an acknowledge",
+    "ACK_REQUIRED": "waits for an acknowledge",
     "MANUAL": "in the hands of an operator",
     UNKNOWN: "cannot be seen",
 }

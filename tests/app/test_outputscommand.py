@@ -170,6 +170,7 @@ def test_behind_sudo_the_person_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         ({}, ""),
         ({"state": "ACK_REQUIRED", "acknowledged_by": "plc"}, "press ACK on the machine"),
         ({"state": "ACK_REQUIRED", "acknowledged_by": "operator"}, "outputs acknowledge verdict"),
+        ({"state": "ACK_REQUIRED", "plc_acknowledges": False}, "acknowledge: run edge-opcua outputs"),
         (
             {"state": "FAILSAFE", "fault": "LINK", "reason": "no link"},
             "has fallen safe: no link; comes back once that is mended",

@@ -88,6 +88,8 @@ def _acknowledge(row: Row, option: str) -> str:
     press = "press ACK on the machine"
     command = f"run edge-opcua outputs acknowledge {row['output']}{option}"
     ways = {"plc": press, "operator": command}
+    if not row.get("plc_acknowledges", True):
+        return command
     return ways.get(str(row.get("acknowledged_by")), f"{press}, or {command}")
 
 
