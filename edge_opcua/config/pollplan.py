@@ -184,8 +184,11 @@ def _exposes(config: EdgeConfig) -> list[list[str]]:
         "None: neither signed nor encrypted" if policy == "None" else f"{policy} SignAndEncrypt"
         for policy in config.opcua.security
     )
-    writable = sum(len(device.tags.writable) for device in config.devices)
-    variables = f"{counted(config.tag_count, 'variable')} ({writable} writable), methods LoadModel and Poll"
+    own = {tag for output in config.outputs for tag in written_tags(output)}
+    shared = {each.tag for output in config.outputs for each in output.values if each.writers != ("model",)}
+    writable = sum(len(device.tags.writable) for device in config.devices) - len(own - shared)
+    methods = "LoadModel, Poll and those of outputs" if config.outputs else "LoadModel and Poll"
+    variables = f"{counted(config.tag_count, 'variable')} ({writable} writable), methods {methods}"
     place = f"Machines/{config.site.machine}"
     return [*([f"{url}   {policies}"] for url in endpoint_urls(config.opcua)), [f"{place}: {variables}"]]
 
