@@ -196,6 +196,17 @@ async def test_a_refused_write_says_why(peer: ModbusPeer, code: int, status: int
     assert len(peer.asked) == 1  # never again by itself
 
 
+async def test_a_write_that_is_taken_for_later_is_indeterminate(peer: ModbusPeer) -> None:
+    # Exception 5, acknowledge (V1.1b3 §7): accepted, and it takes its time. That is no refusal.
+    place = modbus.parse("1/hr:0:INT")
+    peer.refusals = [5]
+    async with wired(peer.port) as wire:
+        with pytest.raises(DeviceTimeoutError) as caught:
+            await wire.write(place, place.codec.encode(1))
+    assert caught.value.again  # the connection is sound
+    assert len(peer.asked) == 1
+
+
 def swap(frame: bytes, at: int, new: bytes) -> bytes:
     return frame[:at] + new + frame[at + len(new) :]
 

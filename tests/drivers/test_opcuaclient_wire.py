@@ -27,7 +27,7 @@ from edge_opcua.drivers.opcuaclient.wire import OpcUaWire
 from edge_opcua.drivers.planner import plan_reads
 from edge_opcua.drivers.reasons import parts_of
 from edge_opcua.drivers.wire import Fault, FaultKind, Stamped
-from edge_opcua.errors import DeviceError
+from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError
 from tests.drivers.peers import config
 from tests.drivers.uapeer import UaPeer, standard_nodes, ua_peer
 
@@ -91,6 +91,34 @@ async def values(wire: OpcUaWire, plan: Any) -> list[int]:
             assert isinstance(answer, Stamped)
             found.append(struct.unpack("<i", answer.wire)[0])
     return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "unknown"),
+    [
+        (ua.StatusCodes.BadTimeout, True),
+        (ua.StatusCodes.BadCommunicationError, True),
+        (ua.StatusCodes.BadOutOfRange, False),
+        (ua.StatusCodes.BadNoCommunication, False),
+    ],
+)
+async def test_a_server_that_does_not_know_itself_what_became_of_a_write_leaves_it_open(
+    wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch, said: int, *, unknown: bool
+) -> None:
+    # A gateway answers for a device behind it: its BadTimeout means as little as silence.
+    asked: list[Any] = []
+
+    async def write(self: InternalSession, params: Any) -> list[ua.StatusCode]:
+        asked.append(params)
+        return [ua.StatusCode(said)]
+
+    monkeypatch.setattr(InternalSession, "write", write)
+    place = parse(TAGS[0])
+    with pytest.raises(DeviceError) as caught:
+        await wire.write(place, place.codec.encode(7))
+    assert isinstance(caught.value, DeviceTimeoutError) == unknown
+    assert isinstance(caught.value, DeviceRefusedError) != unknown
+    assert len(asked) == 1
 
 
 async def test_a_server_that_can_do_less_than_it_says_is_asked_for_less(

@@ -35,6 +35,7 @@ from edge_opcua.drivers.planner import Fragment, Place, Request
 from edge_opcua.drivers.wire import Fault, FaultKind, Reading, whole_words
 from edge_opcua.errors import AddressError, DeviceError, DeviceRefusedError, DeviceTimeoutError
 
+_ACKNOWLEDGE: int = 5
 _GATEWAY_TARGET: int = 11
 
 
@@ -188,6 +189,8 @@ class ModbusWire:
             text = told.text(f"{ask.what} function {ask.function}", outcome)
             if outcome == _GATEWAY_TARGET:  # it may have reached the unit, whose answer did not come back
                 raise DeviceTimeoutError(text)
+            if outcome == _ACKNOWLEDGE:  # it was taken, and will be done at some time
+                raise DeviceTimeoutError(text, again=True)
             raise DeviceRefusedError(text, status=told.status, code=told.reason.code)
 
     async def _ask(self, asks: Sequence[Ask], timeout_s: float) -> list[Answer | DeviceTimeoutError]:

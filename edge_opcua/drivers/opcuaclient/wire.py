@@ -21,7 +21,7 @@ from edge_opcua.drivers.opcuaclient.settings import OpcUaOptions, OpcUaShape
 from edge_opcua.drivers.opcuaclient.watching import Watch
 from edge_opcua.drivers.planner import Place, Request
 from edge_opcua.drivers.wire import Fault, FaultKind, Reading, Stamped, Traffic
-from edge_opcua.errors import DeviceError, DeviceRefusedError
+from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError
 
 _MAX_PREPARED: Final = 256
 _NAMESPACES: Final = ua.ObjectIds.Server_NamespaceArray
@@ -368,9 +368,11 @@ class OpcUaWire:
         builtin, count, raw = content.written(space, encoded)
         index_range = content.range_of(space, cut=space in self._cut)
         body = messages.write_body(messages.node_bytes(node), index_range, builtin, count, raw)
-        answer = await channel.answer(channel.send(messages.WRITE, body), self._timeout_s)
-        if self._watch is not None:
-            self._watch.touch(space.node)
+        try:
+            answer = await channel.answer(channel.send(messages.WRITE, body), self._timeout_s)
+        finally:  # also without an answer: what the server sent before is no news of this value
+            if self._watch is not None:
+                self._watch.touch(space.node)
         try:
             status = messages.parse_write(answer)
         except ServiceRefusedError as exc:
@@ -378,6 +380,8 @@ class OpcUaWire:
         if is_bad(status):
             self.traffic.errors += 1
             code, text = write_refusal(status, what)
+            if status & 0xFFFF0000 in _UNKNOWN:
+                raise DeviceTimeoutError(text, again=True)
             raise DeviceRefusedError(text, status=status & 0xFFFF0000, code=code)
 
     async def write_bytes(self, area: str, offset: int, payload: bytes) -> None:  # noqa: ARG002 - of the Protocol
@@ -385,6 +389,12 @@ class OpcUaWire:
         raise DeviceRefusedError(f"{area}: an OPC UA server takes no raw bytes", status=BAD_NOT_SUPPORTED)
 
 
+# A server that passes a write on to a device behind it may not know either.
+_UNKNOWN: Final = (
+    ua.StatusCodes.BadTimeout,
+    ua.StatusCodes.BadRequestTimeout,
+    ua.StatusCodes.BadCommunicationError,
+)
 _UNASKED: Final = Fault(FaultKind.MISSED, "it was not asked")
 
 
