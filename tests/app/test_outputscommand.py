@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asyncua import ua
 
 from edge_opcua.app.command.console import _print_notes, status_text, watch_table
 from edge_opcua.app.command.outputs import who
@@ -19,6 +20,9 @@ from edge_opcua.cli import main
 from edge_opcua.core.control import Hub, Peer, Reply, Request
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import BAD_INVALID_STATE, BAD_NODE_ID_UNKNOWN, GOOD
+from edge_opcua.opcua.outputfeed import OutputChange, output_event
+from edge_opcua.writeback.faults import Fault
+from edge_opcua.writeback.states import State
 from tests.app.plants import on_a_thread
 
 ACTIVE: dict[str, Any] = {
@@ -241,3 +245,15 @@ def test_watch_without_a_terminal_says_once_what_waits_and_when_it_is_over(
     waits, over = capsys.readouterr().err.splitlines()
     assert waits.startswith("verdict  waits for an acknowledge: press ACK")
     assert over == "verdict  acts as it should"
+
+
+def test_every_state_and_fault_has_words_for_operators() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "operate-outputs.md").read_text("utf-8")
+    for state in State:
+        assert f"\n| {state.name} |" in page
+        assert "cannot be seen" not in advice({**ACTIVE, "state": state.name})
+        change = OutputChange("verdict", "press", state.name, "")
+        assert state.name not in output_event(change, ua.NodeId(), 1).Message.Text
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
+    named = {word.strip() for row in rows for word in row.split(",")}
+    assert {fault.name for fault in Fault} <= named
