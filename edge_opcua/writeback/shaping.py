@@ -104,11 +104,12 @@ def move(shape: Shape, held: Held, wanted: float, now_ns: int) -> Move | None:
     elapsed_ns = now_ns - held.at_ns
     if elapsed_ns < shape.min_interval_ns:
         return None
-    reach = shape.rate_per_s * elapsed_ns / 1e9
+    step_ns = max(shape.min_interval_ns, RAMP_NS)
+    reach = shape.rate_per_s * min(elapsed_ns, step_ns) / 1e9  # who stood still for long does not jump
     distance = target - held.value
     if abs(distance) <= reach:
         return Move(target, clamped)
-    if elapsed_ns < max(shape.min_interval_ns, RAMP_NS):
+    if elapsed_ns < step_ns:
         return None
     return Move(held.value + math.copysign(reach, distance), clamped, on_the_way=True)
 

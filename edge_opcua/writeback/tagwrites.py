@@ -51,6 +51,8 @@ class WrittenTag:
         held: What the device holds, as far as we know.
         shown: What is written, for people.
         status: Status of that.
+        failures: Writes that failed in a row.
+        mismatches: Writes in a row after which the device held something else.
     """
 
     config: OutputValueConfig
@@ -64,6 +66,8 @@ class WrittenTag:
     held: Held = field(default_factory=Held)
     shown: float = 0.0
     status: int = BAD_WAITING_FOR_INITIAL_DATA
+    failures: int = 0
+    mismatches: int = 0
 
     def of(self, judged: Judged) -> float | None:
         """Return what a result means for this tag; of a verdict a BOOL is told whether it is OK."""
@@ -197,7 +201,7 @@ class TagsFace:
             if before not in _DRIVING:
                 self._begin(moment.now_ns)
             self._drive(moment)
-        elif content is not before or moment.state is not moment.before:
+        elif content is not before or (moment.state is State.FAILSAFE and moment.before is not moment.state):
             self._stop(safe=moment.state is not State.MANUAL)
         if content not in _DRIVING and not self.safe_ns and not self._unsafe():
             self.safe_ns = moment.now_ns
@@ -228,9 +232,9 @@ class TagsFace:
             tag.wanted = None
             tag.queue.clear()
             tag.safe = safe_value(tag.shape) if safe else None
-        self.tally.mismatches = 0
-        if not self._unsafe():
-            self.tally.failures = 0
+            tag.mismatches = 0
+            tag.failures = tag.failures if tag.safe is not None else 0
+        self._sum_up()
 
     def _unsafe(self) -> bool:
         return any(tag.safe is not None for tag in self.tags.values())
@@ -293,6 +297,7 @@ class TagsFace:
         outcome = await self._target.write(self._plan.heartbeat, beat, order, timeout_s=self._plan.write_s)
         if self.tally.count(outcome):
             self._beat = None if self._beat == beat else self._beat
+            self._sum_up()
         else:
             self._retry_ns = self._clock.monotonic_ns() + self._plan.retry_ns
 
@@ -311,8 +316,10 @@ class TagsFace:
         value = tag.as_written(step.value)
         outcome = await self._target.write(tag.name, value, order, timeout_s=self._plan.write_s)
         now_ns = self._clock.monotonic_ns()
-        self._count_mismatch(outcome)
-        if not self.tally.count(outcome):
+        arrived = self.tally.count(outcome)
+        _count(tag, outcome)
+        self._sum_up()
+        if not arrived:
             self._retry_ns = now_ns + self._plan.retry_ns
             tag.start_from_device(now_ns)
             return outcome
@@ -323,10 +330,17 @@ class TagsFace:
             self._mark(self._content)
         return outcome
 
-    def _count_mismatch(self, outcome: WriteOutcome) -> None:
-        """Count values that the device does not hold although it took the write."""
-        status = outcome.status & _CODE
-        if status == GOOD:
-            self.tally.mismatches = 0
-        elif status in (GOOD_CLAMPED, BAD_INVALID_STATE):
-            self.tally.mismatches += 1
+    def _sum_up(self) -> None:
+        """Let the worst tag speak for all."""
+        self.tally.failures = max([tag.failures for tag in self.tags.values()], default=0)
+        self.tally.mismatches = max([tag.mismatches for tag in self.tags.values()], default=0)
+
+
+def _count(tag: WrittenTag, outcome: WriteOutcome) -> None:
+    """Count what failed, and what the device does not hold although it took the write."""
+    status = outcome.status & _CODE
+    tag.failures = 0 if is_good(outcome.status) else tag.failures + 1
+    if status == GOOD:
+        tag.mismatches = 0
+    elif status in (GOOD_CLAMPED, BAD_INVALID_STATE):
+        tag.mismatches += 1
