@@ -6,8 +6,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,27 +107,31 @@ def test_ctrl_c_is_the_supervisors_to_decide(tmp_path: Path) -> None:
         assert started.end()[0] == EXIT_OK
 
 
-@pytest.mark.parametrize(
-    ("do", "end"),
-    [
+def test_a_child_that_cannot_release_in_time_is_ended_all_the_same(tmp_path: Path) -> None:
+    ways = [
         ("ignore", end_by_sigterm),
         ("too slow", end_by_sigterm),
         ("ignore", end_by_end_of_file),
         ("too slow", end_by_end_of_file),
         # A loop that hangs sees no SIGTERM; then the supervisor, which lives, kills the process.
         ("hang the loop", end_by_end_of_file),
-    ],
-)
-def test_a_child_that_cannot_release_in_time_is_ended_all_the_same(tmp_path: Path, do: str, end: Any) -> None:
-    with child(tmp_path, do) as started:
-        started.wait_ready()
-        end(started)
-        code, took_s, logs = started.end()
-        assert code == EXIT_FORCED
-        assert 0.7 < took_s < IN_TIME_S
-        last = "process.release_incomplete" if do == "too slow" else "process.forced_to_end"
-        assert last in [entry["event"] for entry in logs]
-        assert not started.note.exists()
+    ]
+    with ExitStack() as stack, ThreadPoolExecutor(len(ways)) as threads:
+        children = [stack.enter_context(child(tmp_path, do)) for do, _ in ways]
+        for started in children:
+            started.wait_ready()
+        ended = threads.map(ended_by, children, [end for _, end in ways])
+        for (do, end), (code, took_s, logs) in zip(ways, ended, strict=True):
+            assert code == EXIT_FORCED, (do, end)
+            assert 0.7 < took_s < IN_TIME_S, (do, end)
+            last = "process.release_incomplete" if do == "too slow" else "process.forced_to_end"
+            assert last in [entry["event"] for entry in logs], (do, end)
+    assert not (tmp_path / "released").exists()
+
+
+def ended_by(started: Started, end: Callable[[Started], None]) -> tuple[int, float, list[dict[str, Any]]]:
+    end(started)
+    return started.end()
 
 
 def test_a_child_ends_with_its_parent_even_if_somebody_else_holds_the_channel(tmp_path: Path) -> None:
