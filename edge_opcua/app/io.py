@@ -12,7 +12,7 @@ import structlog
 
 from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.impact import Impact, device_blocks
-from edge_opcua.app.outputs import act, make_output, write_owned
+from edge_opcua.app.outputs import act, make_output, restart_watchdog, write_owned
 from edge_opcua.app.writerecords import Wanted, record_of, record_of_finding
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import paused, settle
@@ -227,7 +227,9 @@ class _Writes:
         if request.kind == "poll":
             return await self._poll(request)
         if request.kind == "output":
-            return await act(self._plant.outputs, request)
+            plant = self._plant
+            started = await restart_watchdog(self._child, plant.config, plant.devices, request)
+            return started or await act(plant.outputs, request)
         if request.kind != "write":
             return Reply(BAD_NOT_SUPPORTED, f"the io process does not know {request.kind}")
         wanted = Wanted.of(request.body)

@@ -17,6 +17,7 @@ from edge_opcua.core.values import (
     BAD_NODE_ID_UNKNOWN,
     BAD_NOT_SUPPORTED,
     is_bad,
+    is_good,
 )
 from edge_opcua.drivers.poller import Device
 from edge_opcua.drivers.writeterms import WriteKind, WriteTerms
@@ -109,6 +110,26 @@ async def _run_command(child: Child, output: str, model: str, name: str, argumen
     body = {"name": model, "version": argument, "sha256": "", "user": f"PLC ({output})"}
     reply = await child.control.request(SUPERVISOR, "load_model", body, timeout_s=_LOAD_S)
     return not is_bad(reply.status)
+
+
+async def restart_watchdog(
+    child: Child, config: EdgeConfig, devices: Mapping[str, Device], request: Request
+) -> Reply | None:
+    """Answer the acknowledge of an output whose device has tripped; None if that is not what is asked.
+
+    It starts the device's watchdog again, no more: the output itself falls safe over the link that is back,
+    and waits for an acknowledge of its own.
+    """
+    body = request.body
+    output = next((each for each in config.outputs if each.name == body.get("output")), None)
+    device = None if output is None else devices.get(output.device)
+    if body.get("action") != "acknowledge" or device is None or not device.watchdog_tripped:
+        return None
+    user, why = str(body.get("user") or ""), str(body.get("why") or "")
+    outcome = await device.restart_watchdog()
+    said = "armed" if is_good(outcome.status) else outcome.reason
+    _keep(child, Record(f"watchdog {device.name}", user, "tripped", "armed", said, why))
+    return Reply(outcome.status, outcome.reason, {"recorded": True})
 
 
 async def act(outputs: Mapping[str, Output], request: Request) -> Reply:

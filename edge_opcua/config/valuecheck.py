@@ -208,6 +208,12 @@ def check_writers(draft: Draft) -> None:
         who = f"as {other[1]} of output {quoted(other[0])}" if other[0] != output.name else f"as {other[1]}"
         message = f"{quoted(reference)} is written {who} already: one writer only"
         draft.report(path, Problem("C169", message))
+    for index, output in draft.outputs.items():
+        if output.acknowledge in first:
+            owner, _ = first[output.acknowledge]
+            message = f"{quoted(output.acknowledge)} is written by output {quoted(owner)}: one writer only"
+            help_text = "an acknowledge comes from people or the PLC"
+            draft.report(("outputs", index, "acknowledge"), Problem("C169", message, help=help_text))
 
 
 def _written(draft: Draft) -> Iterator[tuple[Path, OutputConfig, str, str]]:
@@ -218,5 +224,3 @@ def _written(draft: Draft) -> Iterator[tuple[Path, OutputConfig, str, str]]:
             yield path, output, f"value {number + 1}", value.tag
         if output.heartbeat is not None:
             yield ("outputs", index, "heartbeat"), output, "heartbeat", output.heartbeat
-        if output.acknowledge is not None and output.values:
-            yield ("outputs", index, "acknowledge"), output, "acknowledge", output.acknowledge

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from edge_opcua.config.draft import DeviceDraft, Draft
+from edge_opcua.config.draft import DeviceDraft, Draft, tables_of
 from edge_opcua.config.eaicheck import check_areas, check_interface
 from edge_opcua.config.locate import Path
 from edge_opcua.config.outputs import OutputConfig
@@ -38,6 +38,7 @@ def check_outputs(draft: Draft) -> None:
         check_values(draft, path, output)
     check_areas(draft)
     check_writers(draft)
+    _acknowledgeable(draft)
 
 
 def check_limits(draft: Draft, config: EdgeConfig) -> None:
@@ -111,6 +112,24 @@ def _watched(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft
     )
     help_text = "arm its own watchdog with [devices.watchdog], or let a program look at a heartbeat"
     draft.report((*path, "device"), Problem("C175", message, Severity.WARNING, help=help_text))
+
+
+def _acknowledgeable(draft: Draft) -> None:
+    """A watchdog that waits for an acknowledge has to get one: a person gives it, to an output."""
+    names = {device.name for device in draft.devices}
+    outputs = list(draft.outputs.values())
+    if len(outputs) < len(tables_of(draft.raw, "outputs")) or any(o.device not in names for o in outputs):
+        return  # some output is wrong, and might be the one
+    for device in draft.devices:
+        watchdog = None if device.config is None else device.config.watchdog
+        if watchdog is None or watchdog.restart != "acknowledge" or not device.name:
+            continue
+        if any(o.device == device.name and o.acknowledged_by != "plc" for o in outputs):
+            continue
+        message = f"nobody could acknowledge when the watchdog of {quoted(device.name)} has tripped"
+        help_text = 'write restart = "automatic", or let an operator acknowledge an output of the device'
+        problem = Problem("C167", message, help=help_text)
+        draft.report((*device.path, "watchdog", "restart"), problem)
 
 
 def _rule(draft: Draft, path: Path, output: OutputConfig) -> None:

@@ -10,7 +10,11 @@ from edge_opcua.core.messages import Request
 from edge_opcua.core.values import BAD_NODE_ID_UNKNOWN, BAD_NOT_SUPPORTED, BAD_TIMEOUT, GOOD
 from edge_opcua.drivers.doubts import Finding
 from edge_opcua.drivers.poller import Device
+from tests.drivers.peers import Bench
 from tests.drivers.scripted import scripted
+from tests.drivers.test_watchdog import device_config
+from tests.drivers.watchpeer import WagoPeer
+from tests.drivers.watchprocess import TRIPPED
 
 GROUPS = [{"name": "fast", "period_ms": 20}, {"name": "asked", "on_request": True}]
 
@@ -89,3 +93,33 @@ async def test_what_became_of_a_write_without_an_answer_is_recorded_for_the_one_
     assert (late["what"], late["who"], late["why"]) == ("write dev/a", "anna", "new tool")
     assert (late["old"], late["new"], late["held"]) == (1, 5, 5)
     assert late["outcome"].startswith("landed late")
+
+
+async def test_an_acknowledge_starts_the_tripped_watchdog_of_the_device_first() -> None:
+    """Before that nothing can be written to the device, so the output could not even fall safe."""
+    cfg = device_config(0)
+    async with WagoPeer().serving() as peer:
+        bench = Bench(cfg.model_copy(update={"url": f"modbus://127.0.0.1:{peer.port}/1"}))
+        async with bench.running() as device:
+            await bench.until(lambda: device.link_up)
+            peer.watchdog.state = TRIPPED
+            await bench.until(lambda: device.watchdog_tripped)
+            child, plant = Recorder(), plant_of(device)
+            plant.config.outputs = (SimpleNamespace(name="lamps", device="dev"),)
+            io = _Writes(cast(Any, child), cast(Any, plant))
+
+            def body(action: str) -> Request:
+                return Request("io", "output", {"output": "lamps", "action": action, "user": "anna"})
+
+            assert (await io.handle(body("grant"))).status == BAD_NODE_ID_UNKNOWN  # passed on to the output
+            assert (await io.handle(body("acknowledge"))).status == GOOD
+            assert not device.watchdog_tripped
+            (record,) = child.bodies
+            assert (record["what"], record["who"], record["old"], record["outcome"]) == (
+                "watchdog dev",
+                "anna",
+                "tripped",
+                "armed",
+            )
+            # The next one is for the output itself.
+            assert (await io.handle(body("acknowledge"))).status == BAD_NODE_ID_UNKNOWN

@@ -97,6 +97,7 @@ tags = "press.csv"
   [devices.watchdog]
   profile = "wago-750"
   timeout_ms = 500
+  restart = "automatic"
 
 [[pipelines]]
 name = "wear"

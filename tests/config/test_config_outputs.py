@@ -441,7 +441,7 @@ SINGLE: list[tuple[str, str, tuple[str, str, str]]] = [
     (
         'heartbeat = "plc/beat"',
         'heartbeat = "plc/count"\nacknowledge = "plc/stop"',
-        ("C169", "acknowledge", '"plc/stop" is written as value 2 already: one writer only'),
+        ("C169", "acknowledge", '"plc/stop" is written by output "limit": one writer only'),
     ),
     (
         'heartbeat = "plc/beat"\necho',
@@ -540,3 +540,38 @@ def test_what_takes_too_long_is_named_with_the_worst_first(tmp_path: Path) -> No
     assert problem.help.endswith(
         "too long as well: result late, lane frozen, taken by an operator, edge or network dead"
     )
+
+
+WATCHED = changed(
+    'url = "s7://192.0.2.1"',
+    'url = "s7://192.0.2.1"\nwatchdog = { profile = "wago-750", timeout_ms = 500 }',
+    changed('heartbeat = "plc/beat"\necho_heartbeat = "plc/echo"\n', "", VALUES),
+)
+
+
+def test_somebody_has_to_notice_when_the_writes_end(tmp_path: Path) -> None:
+    bare = changed('heartbeat = "plc/beat"\necho_heartbeat = "plc/echo"\n', "", VALUES)
+    (problem,) = load_text(tmp_path, bare).problems
+    assert (problem.code, problem.where, problem.severity) == (
+        "C175",
+        "outputs[limit].device",
+        Severity.WARNING,
+    )
+    assert problem.message.startswith('device "plc" keeps what was written last when this computer')
+    # A heartbeat that a program looks at, and the device's own watchdog, are both enough.
+    for text in (VALUES, WATCHED, EAI):
+        assert load_text(tmp_path, text).problems == ()
+
+
+def test_a_tripped_watchdog_needs_somebody_who_may_acknowledge(tmp_path: Path) -> None:
+    by_plc = changed(
+        'granted_by = "plc"\n',
+        'granted_by = "plc"\nacknowledged_by = "plc"\nacknowledge = "plc/ack"\n',
+        WATCHED,
+    )
+    table = f"{TABLE}ack,DB11.DBX8.1:BOOL,,,rw\n"
+    (problem,) = load_text(tmp_path, by_plc, table).problems
+    assert (problem.code, problem.where) == ("C167", "devices[plc].watchdog.restart")
+    assert problem.message == 'nobody could acknowledge when the watchdog of "plc" has tripped'
+    by_itself = changed("timeout_ms = 500 }", 'timeout_ms = 500, restart = "automatic" }', by_plc)
+    assert load_text(tmp_path, by_itself, table).problems == ()
