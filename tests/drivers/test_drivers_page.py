@@ -15,6 +15,7 @@ from edge_opcua.drivers.modbus.settings import ModbusOptions
 from edge_opcua.drivers.opcuaclient.settings import OpcUaOptions
 from edge_opcua.drivers.options import DriverOptions
 from edge_opcua.drivers.s7.settings import S7Options
+from edge_opcua.drivers.watchprofile import profiles
 from edge_opcua.plugins import DRIVERS, InstalledPlugins
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "drivers.md"
@@ -47,6 +48,11 @@ def test_ten_rules_and_a_verdict_for_every_driver() -> None:
 def test_every_state_of_a_link_is_there() -> None:
     _, *states = rows("## States of a link")
     assert [row[0] for row in states] == [f"{state.name} {state.value}" for state in State]
+
+
+def test_every_profile_of_a_watchdog_is_there() -> None:
+    _, *found = rows("### Watchdogs of devices")
+    assert [row[0].strip("`") for row in found] == list(profiles())
 
 
 def default_text(value: object) -> str:
