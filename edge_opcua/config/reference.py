@@ -72,8 +72,8 @@ _ADDRESSES: Final = """\
 | s7 | `DBn.DBXbyte.bit:BOOL`, `DBn.DBDbyte:TYPE`, `MWbyte:TYPE` |
 | | e.g. `DB10.DBD16:REAL`, `DB1.DBX0.3:BOOL`, `DB10.DBB38:STRING[16]` |
 
-The areas of an interface block name their first word, without a type: `DB21` or `DB21.DBB40` (s7), `hr:200` or
-`3/hr:200` (modbus), `EdgeAI_Control` or `Program:Main.EdgeAI[16]` (ethernet-ip).
+The areas of an interface block name their first word, without a type: `DB21` or `DB21.DBB40` (s7), `hr:200`
+or `3/hr:200` (modbus), `EdgeAI_Control` or `Program:Main.EdgeAI[16]` (ethernet-ip).
 
 Modbus areas are `co` coils, `di` discrete inputs, `hr` holding registers, `ir` input registers; numbers
 count from 0. Types are BOOL, SINT, INT, DINT, LINT, USINT, UINT, UDINT, ULINT, BYTE, WORD, DWORD, LWORD,
