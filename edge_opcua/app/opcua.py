@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.command.warnings import certificate_warnings
@@ -20,7 +22,7 @@ from edge_opcua.core.process import Child
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import BAD_NOT_SUPPORTED
 from edge_opcua.core.worker import Worker
-from edge_opcua.errors import ConfigError, ModelError
+from edge_opcua.errors import ConfigError, ControlError, ModelError
 from edge_opcua.inference.repository import ModelRepository
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.nodesets import read_nodesets
@@ -40,6 +42,8 @@ LOAD_S = 2.0
 FILES_S = 30.0
 RECORDS = "records"
 TELL_S = 1.0
+
+_log = structlog.get_logger(__name__)
 
 
 async def run(child: Child, config: EdgeConfig) -> None:
@@ -203,7 +207,10 @@ class _Service:
     def _writer_gone(self, output: str, user: str, why: str) -> None:
         """Tell that a program's claim has ended; if nobody hears it, there is no claim any more."""
         body = asdict(OutputAct(output, "writer_gone", user, why))
-        self._child.control.notify("io", "output", body)
+        try:
+            self._child.control.notify("io", "output", body)
+        except ControlError as exc:  # a client that calls itself by a megabyte; ttl_s ends its claim
+            _log.error("writer.gone_not_told", output=output, error=str(exc))
 
     async def _load_model(self, name: str, version: int, sha256: str, user: str) -> Reply:
         body = {"name": name, "version": version, "sha256": sha256, "user": user}

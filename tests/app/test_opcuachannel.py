@@ -59,6 +59,7 @@ async def test_writes_and_acts_of_clients_reach_the_process_that_writes(tmp_path
             {"output": "verdict", "action": "acknowledge", "user": "anna", "why": "guard closed"},
         ),
     ]
+    service._writer_gone("speed", "m" * 2_000_000, "its session is over")  # stops nothing
     gone = {
         "output": "speed",
         "action": "writer_gone",
