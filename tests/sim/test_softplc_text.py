@@ -113,8 +113,25 @@ def test_what_is_not_executed_is_said_with_line_and_column(
     ["(" * 500 + "a" + ")" * 500, " + ".join(["a"] * 2000), "-" * 3000 + "a", "NOT " * 3000 + "b"],
 )
 def test_an_expression_that_is_too_deep_is_refused(expression: str) -> None:
+    for statement in (f"a := {expression};", f"f[{expression}] := 1;", f"f[1] := f[{expression}];"):
+        with pytest.raises(StError):
+            compile_st(body(statement))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "IF b THEN a := 1; " + "ELSIF b THEN a := 2; " * 600 + "END_IF;",
+        "CASE a OF " + "".join(f"{number}: a := 1; " for number in range(600)) + "END_CASE;",
+        "IF b THEN " * 30 + "END_IF; " * 30,
+        "a := " + "9" * 200 + ";",
+        "a := " + " * ".join(["99999999"] * 20) + ";",
+    ],
+    ids=["elsif", "case", "nested", "digits", "literals"],
+)
+def test_a_text_that_is_too_large_for_its_place_is_refused(statement: str) -> None:
     with pytest.raises(StError):
-        compile_st(body(f"a := {expression};"))
+        compile_st(body(statement))
 
 
 def test_a_bit_string_never_becomes_a_real_by_name_since_plcs_differ_in_what_that_means() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edge_opcua.sim.softplc.code import checked, elementary, error, wrapped
+from edge_opcua.sim.softplc.code import Code, checked, elementary, error, wrapped
 from edge_opcua.sim.softplc.evaluate import Reached, compiled, evaluated, reached
 from edge_opcua.sim.softplc.scope import Scope
 from edge_opcua.sim.softplc.tree import (
@@ -103,8 +103,13 @@ class Emitter:
         else:
             raise error("EXIT stands in no loop", statement.at)
 
-    def _target(self, path: Path) -> Reached:
+    def _reached(self, path: Path) -> Reached:
         found = reached(path, self._scope)
+        checked(Code(found.text, found.type), path.at)
+        return found
+
+    def _target(self, path: Path) -> Reached:
+        found = self._reached(path)
         if not found.writable:
             raise error(
                 f"{path.name} cannot be written here: a constant, an input or an output of another", path.at
@@ -129,7 +134,7 @@ class Emitter:
             self.line(f"{target.text} &= ~{mask}")
 
     def _invoke(self, statement: Invoke) -> None:
-        found = reached(statement.target, self._scope)
+        found = self._reached(statement.target)
         block = found.type
         if not isinstance(block, Block):
             raise error(f"{statement.target.name} is no function block", statement.at)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from edge_opcua.sim.softplc.cursor import DEEPEST, Cursor
 from edge_opcua.sim.softplc.expressions import arguments, expression, path
 from edge_opcua.sim.softplc.tree import (
@@ -15,6 +17,9 @@ from edge_opcua.sim.softplc.tree import (
     Statement,
     While,
 )
+
+MOST_BRANCHES: Final = 500
+"""Of one IF or CASE; Python reads some thousands."""
 
 
 def statements(cursor: Cursor, *ends: str) -> tuple[Statement, ...]:
@@ -76,6 +81,7 @@ def _if(cursor: Cursor, at: Place) -> If:
     while word == "elsif":
         condition = expression(cursor)
         cursor.expect_word("then")
+        _count(cursor, len(branches))
         branches.append((condition, statements(cursor, "elsif", "else", "end_if")))
         word = cursor.take().lower
     otherwise = _until(cursor, "end_if") if word == "else" else ()
@@ -91,9 +97,15 @@ def _case(cursor: Cursor, at: Place) -> Case:
         while cursor.sign(","):
             labels.append(_label(cursor))
         cursor.expect_sign(":")
+        _count(cursor, len(branches))
         branches.append((tuple(labels), _branch(cursor)))
     otherwise = _until(cursor, "end_case") if cursor.take().lower == "else" else ()
     return Case(selector, tuple(branches), otherwise, at)
+
+
+def _count(cursor: Cursor, branches: int) -> None:
+    if branches >= MOST_BRANCHES:
+        raise cursor.fail(f"more than {MOST_BRANCHES} branches")
 
 
 def _label(cursor: Cursor) -> tuple[int, int]:

@@ -109,6 +109,7 @@ class Reaction:
         self.silence_ms: float | None = None
         self.largest_step = 0.0
         self.fastest_per_s = 0.0
+        self.longest_scan_ms = 0.0
 
     def note(self, ns: int) -> None:
         """Look at the block after a scan.
@@ -132,12 +133,13 @@ class Reaction:
         step = abs(out - self._last_out)
         self.largest_step = max(self.largest_step, step)
         if self._noted_ns is not None and ns > self._noted_ns:
+            self.longest_scan_ms = max(self.longest_scan_ms, (ns - self._noted_ns) / 1e6)
             self.fastest_per_s = max(self.fastest_per_s, step * 1e9 / (ns - self._noted_ns))
         self._last_out, self._noted_ns = out, ns
 
     def reset(self) -> None:
-        """Forget the largest step and the fastest change of Out."""
-        self.largest_step = self.fastest_per_s = 0.0
+        """Forget the largest step and the fastest change of Out, and the longest scan."""
+        self.largest_step = self.fastest_per_s = self.longest_scan_ms = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, for JSON."""
@@ -149,4 +151,5 @@ class Reaction:
             "silence_ms": self.silence_ms,
             "largest_step": self.largest_step,
             "fastest_per_s": self.fastest_per_s,
+            "longest_scan_ms": self.longest_scan_ms,
         }
