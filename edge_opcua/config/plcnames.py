@@ -33,6 +33,8 @@ request reply seen given pair stat echoplcheartbeat commandecho errorcode modeli
 qualitymask interfaceversion resultseqtail
 """
 
+_TAKEN_OVER: Final = "got_"  # what it calls a result as the edge wrote it
+
 RESERVED: Final = frozenset(_WORDS.split())
 """Small letters: the case of letters does not count (2.1.2)."""
 
@@ -49,4 +51,5 @@ def taken_by(name: str) -> str:
     """Return who has a name already, or an empty text: a variable of that name would not be translated."""
     if name.lower() in RESERVED:
         return "the language of the PLC"
-    return "the function block" if name.lower() in PARAMETERS else ""
+    is_inner = name.lower() in PARAMETERS or name.lower().startswith(_TAKEN_OVER)
+    return "the function block" if is_inner else ""

@@ -250,6 +250,11 @@ class GroupConfig(BaseModel):
         raise PydanticCustomError("C103", "0 is out of range 1..3600000", {"help": help_text})
 
     @property
+    def is_added(self) -> bool:
+        """Whether an output's interface block added it."""
+        return "." in self.name
+
+    @property
     def on_demand(self) -> bool:
         """Whether it is never polled by time."""
         return not self.period_ms

@@ -241,3 +241,25 @@ def test_a_device_of_an_included_file_has_its_table_beside_that_file(plant: Path
     (plant / "press.toml").write_text(text)
     assert run("import", "list.csv", "--device", "air") == 0
     assert (plant / "lines/air.csv").exists()
+
+
+def test_the_tags_that_an_output_adds_stay_out_of_a_device_list(
+    plant: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are made anew from the output; a table that had them too would be refused (T263)."""
+    (plant / "tags/vib.csv").write_text("name,address,unit\na,hr:0:REAL,kN\n")
+    (plant / "press.csv").write_text("name,address\nb,DB1.DBW0:INT\n")
+    text = CONFIG.replace(
+        '[[devices]]\nname = "press"',
+        '  [[devices.captures]]\n  name = "stroke"\n  sequence = "hr:9:UINT"\n'
+        '  samples = "hr:20:INT[9]"\n  sample_rate_hz = 9\n[[devices]]\nname = "press"',
+    )
+    output = (
+        '[[pipelines]]\nname = "p"\nmodel = "m"\ncapture = "vib/stroke"\n[[outputs]]\nname = "o"\n'
+        'device = "press"\npipeline = "p"\n[outputs.interface]\ncontrol = "DB21"\nstatus = "DB20"\n'
+    )
+    (plant / "press.toml").write_text(f'{text}tags = "press.csv"\n{output}')
+    assert run("export", "--as", "device", "--device", "press", "--out", "out") == 0
+    assert "1 of 1 tags" in capsys.readouterr().out
+    assert (plant / "out").read_text().splitlines()[1].startswith("b,DB1.DBW0:INT")
+    assert len((plant / "out").read_text().splitlines()) == 2

@@ -20,7 +20,7 @@ from edge_opcua.config.loader import load
 from edge_opcua.config.outline import DeviceOutline, outlines
 from edge_opcua.config.problem import Place, Problem, Severity, nearest
 from edge_opcua.config.report import fold, problems_text, render, summary, wants_color
-from edge_opcua.config.schema import DeviceConfig
+from edge_opcua.config.schema import DeviceConfig, TagConfig
 from edge_opcua.config.syntax import UnreadableError, read_bytes
 from edge_opcua.config.tagtable import ParseAddress
 from edge_opcua.core.clock import SystemClock
@@ -309,15 +309,20 @@ def export_device_tags(config_file: Path, *, product: str, device: str, out: Pat
         except OSError as exc:
             complain(f"{out}: {exc.strerror}")
             return WRONG_USE
-        say(f"{out}   {NAMES[product]}, {len(listing.tags)} of {len(found[device].tags)} tags")
+        say(f"{out}   {NAMES[product]}, {len(listing.tags)} of {len(_own_tags(found[device]))} tags")
     return 0 if listing.tags or not found[device].tags else ANSWER_IS_NO
 
 
 def _outline_of(device: DeviceConfig) -> DeviceOutline:
-    groups = {group.name: group.period_ms for group in device.groups}
+    groups = {group.name: group.period_ms for group in device.groups if not group.is_added}
     order = device.options.get("order")
     order = order if isinstance(order, str) and order != "ABCD" else ""
     return DeviceOutline(device.name, device.driver, device.url, (), groups, order)
+
+
+def _own_tags(device: DeviceConfig) -> list[TagConfig]:
+    """Return the tags of its tables, without those that outputs add: a table that had them would be refused."""
+    return [tag for tag in device.tags if tag.file]
 
 
 def _exported(
@@ -327,7 +332,7 @@ def _exported(
         listing = Listing(f"{device.name}.csv", NAMES[product])
         listing.tags = [
             ListedTag(tag.name, tag.address, tag.line, group=tag.group, cells=cells_of(tag))
-            for tag in device.tags
+            for tag in _own_tags(device)
         ]
         return accept(listing, "", parse, policy="rename", groups=outline.groups).text, listing
     target = Target(outline.driver, outline.name, outline.unit, outline.order)
@@ -349,7 +354,7 @@ def _exported(
             outline.groups.get(tag.group),
             tag.group if has_own_groups else "",
         )
-        for tag in device.tags
+        for tag in _own_tags(device)
     ]
     text, listing = write_list(product, tags, target)
     for number, problem in enumerate(listing.problems):
