@@ -12,6 +12,7 @@ from edge_opcua.drivers.ethernetip.cip import Reply, object_path, parse_reply, s
 from edge_opcua.drivers.ethernetip.reasons import ENCAPSULATION, connection_refusal
 from edge_opcua.drivers.ethernetip.settings import LARGE_BYTES, SMALL_BYTES, Endpoint, Hop
 from edge_opcua.drivers.reasons import CLOSED, SILENT, of_socket
+from edge_opcua.drivers.unsent import forget_unsent
 from edge_opcua.drivers.wire import Traffic
 from edge_opcua.errors import DeviceError, DeviceRefusedError, DeviceTimeoutError
 
@@ -60,6 +61,9 @@ class Session(asyncio.Protocol):
         endpoint: Where the device is.
         timeout_s: Deadline of one request, seconds.
         traffic: Where requests and bytes are counted.
+
+    Attributes:
+        writing: Whether a write was sent that is not answered.
     """
 
     def __init__(self, endpoint: Endpoint, timeout_s: float, traffic: Traffic) -> None:
@@ -74,6 +78,7 @@ class Session(asyncio.Protocol):
         self._buffer = bytearray()
         self._waiting: asyncio.Future[bytes] | None = None
         self._broken = ""
+        self.writing = False
         self._session = 0
         self._context = 0
         self._sequence = 0
@@ -157,6 +162,9 @@ class Session(asyncio.Protocol):
         transport, self._transport = self._transport, None
         self._break(f"{self.where} is not connected")
         if transport is None:
+            return
+        if self.writing and forget_unsent(transport.get_extra_info("socket")):
+            transport.abort()
             return
         if not transport.is_closing() and self._session and not transport.get_write_buffer_size():
             transport.write(self._goodbye())

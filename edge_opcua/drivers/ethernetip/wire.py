@@ -357,7 +357,14 @@ class EipWire:
         if len(request) + 2 > self.shape.limit:
             most = self.shape.limit - _WRITE_BYTES - 2 * request[1]
             raise DeviceRefusedError(f"one request writes {most} bytes of {name}", status=BAD_NOT_SUPPORTED)
-        await self._demand(f"write of {name}", request)
+        session = self._get_session()
+        session.writing = True
+        try:
+            await self._demand(f"write of {name}", request)
+        except DeviceRefusedError:
+            session.writing = False
+            raise
+        session.writing = False
 
     async def _demand(self, what: str, request: bytes) -> Reply:
         """Send a request and return its answer; DeviceRefusedError if the device says no."""

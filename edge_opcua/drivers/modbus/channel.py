@@ -18,6 +18,7 @@ from edge_opcua.core.worker import Worker
 from edge_opcua.drivers.modbus.endpoint import LineSettings, Rs485, SerialSettings, TlsFiles
 from edge_opcua.drivers.modbus.tls import tls_context
 from edge_opcua.drivers.reasons import CLOSED, UNFIT, UNPLUGGED, Reason, of_serial, of_socket
+from edge_opcua.drivers.unsent import forget_unsent
 from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
 _CHUNK: Final = 4096
@@ -51,8 +52,12 @@ class Channel(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Drop it at once; unsent bytes to a frozen peer are not waited for."""
+    def close(self, *, forget: bool = False) -> None:
+        """Drop it at once; unsent bytes to a frozen peer are not waited for.
+
+        Args:
+            forget: Whether what has not got across must not be delivered any more.
+        """
         ...
 
 
@@ -120,9 +125,11 @@ class _TcpChannel(asyncio.Protocol):
             with contextlib.suppress(OSError):  # connection_lost is on its way
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def close(self) -> None:
+    def close(self, *, forget: bool = False) -> None:
         self._open = False
         if self._transport is not None:
+            if forget:
+                forget_unsent(self._socket)
             self._transport.abort()
 
 
@@ -223,7 +230,7 @@ class _SerialChannel:
     def hurry(self) -> None:
         """Nothing is acknowledged on a serial line."""
 
-    def close(self) -> None:
+    def close(self, *, forget: bool = False) -> None:  # noqa: ARG002 - a port forgets in any case
         if self._receiver is None:
             return
         self._receiver = None

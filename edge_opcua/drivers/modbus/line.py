@@ -96,6 +96,7 @@ class Line:
         self._noise = 0
         self._babbling_since_s = 0.0
         self._alarm: asyncio.TimerHandle | None = None
+        self._lost_write = False  # one was not answered over this connection
 
     @property
     def connected(self) -> bool:
@@ -147,6 +148,7 @@ class Line:
             channel.close()
             raise DeviceError(self._broken)
         self._channel = channel
+        self._lost_write = False
         self._health = Health()
         self._noise = 0
         self._babbling_since_s = 0.0
@@ -304,6 +306,7 @@ class Line:
             exchange.timer = loop.call_at(until_s, self._expire, exchange)
             return
         self._land(exchange.key)
+        self._lost_write |= exchange.ask.write
         self._framing.expired(exchange.key, exchange.sent)
         self._quiet_until_s = now_s + self._pause_s
         self._rest(exchange, now_s)
@@ -370,7 +373,8 @@ class Line:
         """End the connection: who waits is told now, and nothing more is believed of it."""
         self._broken = self._broken or reason
         if self._channel is not None:
-            self._channel.close()
+            writes = any(exchange.ask.write for exchange in self._flying.values())
+            self._channel.close(forget=self._lost_write or writes)
             self._channel = None
         if self._alarm is not None:
             self._alarm.cancel()

@@ -20,6 +20,7 @@ from edge_opcua.drivers.opcuaclient.messages import MALFORMED, ServiceRefusedErr
 from edge_opcua.drivers.opcuaclient.reasons import NOT_SERVING, UNWELCOME, refusal
 from edge_opcua.drivers.opcuaclient.settings import Endpoint
 from edge_opcua.drivers.reasons import CLOSED, REFUSED, SILENT, Reason, of_socket
+from edge_opcua.drivers.unsent import forget_unsent
 from edge_opcua.drivers.wire import Traffic
 from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
@@ -66,6 +67,7 @@ class Channel(UASocketProtocol):
         self._timeout_s = _PATIENCE * timeout_s
         self._traffic = traffic
         self._why: Exception | None = None
+        self.writing = False  # a write was sent that is not answered
         self.unwelcome: Reason | None = None
 
     @property
@@ -250,6 +252,10 @@ class Channel(UASocketProtocol):
 
     def farewell(self) -> None:
         """Say goodbye without waiting for an answer, and drop the connection."""
+        transport = self.transport
+        if transport is not None and self.writing and forget_unsent(transport.get_extra_info("socket")):
+            self.abort()
+            return
         if self.transport is not None and not self.transport.is_closing():
             try:
                 if not self.authentication_token.is_null():

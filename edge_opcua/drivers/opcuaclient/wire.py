@@ -368,8 +368,10 @@ class OpcUaWire:
         builtin, count, raw = content.written(space, encoded)
         index_range = content.range_of(space, cut=space in self._cut)
         body = messages.write_body(messages.node_bytes(node), index_range, builtin, count, raw)
+        channel.writing = True
         try:
             answer = await channel.answer(channel.send(messages.WRITE, body), self._timeout_s)
+            channel.writing = False
         finally:  # also without an answer: what the server sent before is no news of this value
             if self._watch is not None:
                 self._watch.touch(space.node)

@@ -21,6 +21,7 @@ from edge_opcua.drivers import reasons as sockets
 from edge_opcua.drivers.s7 import reasons
 from edge_opcua.drivers.s7.frames import sequence_of
 from edge_opcua.drivers.s7.settings import Endpoint
+from edge_opcua.drivers.unsent import forget_unsent
 from edge_opcua.drivers.wire import Traffic
 from edge_opcua.errors import DeviceError, DeviceTimeoutError
 
@@ -90,11 +91,13 @@ class Transport:
 
     Attributes:
         reached: Whether the host took the TCP connection at the last attempt, whatever came after.
+        writing: Whether a write was sent that is not answered.
     """
 
     def __init__(self, name: str, endpoint: Endpoint, timeout_s: float, traffic: Traffic) -> None:
         self.where = f"{endpoint.host}:{endpoint.port}"
         self.reached = False
+        self.writing = False
         self.traffic = traffic
         self._endpoint = endpoint
         self._timeout_s = timeout_s
@@ -122,6 +125,7 @@ class Transport:
         connection = _Connection(there.host, there.port, there.local_tsap, there.remote_tsap)
         self._connection = connection
         self._protocol = S7Protocol()
+        self.writing = False
 
         def connect() -> None:
             try:
@@ -147,6 +151,8 @@ class Transport:
             return
         peer = connection.socket
         if peer is not None:
+            if self.writing:
+                forget_unsent(peer)
             try:
                 peer.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -158,6 +164,13 @@ class Transport:
     async def ask(self, request: bytes) -> bytes:
         """Send one PDU and return the answer to it."""
         (answer,) = await self.ask_all((request,))
+        return answer
+
+    async def tell(self, request: bytes) -> bytes:
+        """Send one PDU that writes and return the answer to it."""
+        self.writing = True
+        answer = await self.ask(request)
+        self.writing = False
         return answer
 
     async def ask_all(self, requests: Sequence[bytes], deadline_s: float | None = None) -> list[bytes]:

@@ -190,7 +190,7 @@ class S7Wire:
         build: Any = self.transport.requests.build_write_request
         request: bytes = build(_AREAS[area], db, start, width, payload)
         name = f"DB{db}" if area == "DB" else area
-        parse_write(await self.transport.ask(request), sequence_of(request), name)
+        parse_write(await self.transport.tell(request), sequence_of(request), name)
 
 
 def _name(fragment: Fragment) -> str:
