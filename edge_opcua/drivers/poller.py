@@ -195,12 +195,12 @@ class Device:
     async def write_bytes(
         self, area: str, offset: int, payload: bytes, *, timeout_s: float = 1.0
     ) -> WriteOutcome:
-        """Write raw bytes in one request, ahead of all other writes and without reading back.
+        """Write words in one request, ahead of all other writes but heartbeats and without reading back.
 
         Args:
-            area: E.g. ``DB20``.
-            offset: First byte, or first register.
-            payload: The bytes.
+            area: Where they begin, as the configuration has it: ``DB20``, ``3/hr:200``, ``EdgeAI_Status``.
+            offset: Words behind that.
+            payload: The words, the high byte of each first.
             timeout_s: Longest wait for the outcome, seconds.
         """
         refusal = self._refusal()

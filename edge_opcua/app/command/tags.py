@@ -321,7 +321,7 @@ def _outline_of(device: DeviceConfig) -> DeviceOutline:
 
 
 def _own_tags(device: DeviceConfig) -> list[TagConfig]:
-    """Return the tags of its tables, without those that outputs add: a table that had them would be refused."""
+    """Return the tags of its tables, without those that outputs add and would add again."""
     return [tag for tag in device.tags if tag.file]
 
 
