@@ -47,6 +47,10 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
         "edge_opcua.bench.plc.suite",
         "PLC connectors beside C clients and another gateway: refresh, scan jitter, dead PLCs; 1 min",
     ),
+    "failsafe": Benchmark(
+        "edge_opcua.bench.failsafe.suite",
+        "each fault until the PLC is safe, beside what check promises; trigger to result; 3 min",
+    ),
     "opcua": Benchmark(
         "edge_opcua.bench.opcua.suite",
         "OPC UA server beside asyncua and node-opcua: values, reads, browse, events, latency, start; 5 min",

@@ -132,6 +132,17 @@ class Cell:
         """Open or close the guard; the press idles while it is open."""
         await self._processes["press"].ask("guard", closed=closed)
 
+    async def scanning(self, *, on: bool) -> None:
+        """Let the PLC's program stand still while its communication goes on, or let it run again.
+
+        Reads are answered from the last image; what is written is stored when the program runs again.
+        """
+        await self._processes["press"].ask("scan", on=on)
+
+    async def forget_reaction(self) -> None:
+        """Let the PLC forget how far and how fast the block's Out has moved."""
+        await self._processes["press"].ask("forget")
+
     async def link(self, unit: str, mode: str) -> None:
         """Let the link to ``press`` or ``vib`` fail as :mod:`edge_opcua.sim.proxy` lists it, or mend it.
 

@@ -205,6 +205,7 @@ class Press:
     def __init__(self, arguments: argparse.Namespace, *, clock: Clock) -> None:
         self._arguments = arguments
         self._clock = clock
+        self._scanning = True
         self._shock = None if arguments.shock_fd is None else socket.socket(fileno=arguments.shock_fd)
         if self._shock is not None:
             self._shock.settimeout(0.0)
@@ -225,6 +226,8 @@ class Press:
             "fault": self._set_fault,
             "guard": self._set_guard,
             "truth": self._truth,
+            "forget": self._forget,
+            "scan": self._set_scanning,
         }
 
     async def open(self) -> dict[str, Any]:
@@ -236,9 +239,10 @@ class Press:
         try:
             while True:
                 started_s = self._clock.monotonic_s()
-                self._server.begin_scan()
-                self.program.scan(started_s)
-                self._server.end_scan()
+                if self._scanning:
+                    self._server.begin_scan()
+                    self.program.scan(started_s)
+                    self._server.end_scan()
                 await self._clock.sleep(max(0.0, started_s + SCAN_S - self._clock.monotonic_s()))
         finally:
             self._server.close()
@@ -274,6 +278,16 @@ class Press:
 
     async def _set_guard(self, arguments: dict[str, Any]) -> dict[str, Any]:
         self.program.guard_closed = bool(arguments["closed"])
+        return {}
+
+    async def _set_scanning(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._scanning = bool(arguments["on"])
+        return {}
+
+    async def _forget(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments:
+            raise ValueError("forgetting takes no arguments")
+        self.program.edge.reaction.reset()
         return {}
 
     async def _truth(self, arguments: dict[str, Any]) -> dict[str, Any]:
