@@ -92,6 +92,11 @@ class Aftermath:
                 for finding in self.doubts.look(tag, held(setpoint), _mark(setpoint), now_ns):
                     self._say(finding)
 
+    def end(self) -> None:
+        """Record that nobody will look any more."""
+        for finding in self.doubts.end(self.clock.monotonic_ns()):
+            self._say(finding)
+
     def _doubt(self, write: TagWrite, old: object) -> Doubt:
         setpoint = write.setpoint
         # What readers see may lag behind the device by the tag's deadband.

@@ -29,7 +29,7 @@ class Fate(Enum):
     PUT_BACK = "is not seen: it did not land, or the device has already put it back"
     OTHER = "cannot be told: the device holds another value"
     SAME = "cannot be told: the device holds the value, and may have held it anyway"
-    FORGOTTEN = "is not watched any more: too many others are"
+    FORGOTTEN = "will not be known: the tag was not read before the watch ended"
 
     @property
     def late(self) -> bool:
@@ -126,6 +126,12 @@ class Doubts:
                 forgotten.append(Finding(oldest.doubt, Fate.FORGOTTEN, None, after_s))
         self._watched.append(_Watched(doubt))
         return forgotten
+
+    def end(self, now_ns: int) -> list[Finding]:
+        """Stop watching; returns the writes of which nothing is known."""
+        unknown = [each.doubt for each in self._watched if not each.until_ns]
+        self._watched.clear()
+        return [Finding(doubt, Fate.FORGOTTEN, None, (now_ns - doubt.since_ns) / 1e9) for doubt in unknown]
 
     def note(self, tag: str, fate: Fate) -> None:
         """Count a write that is known by now, although its caller was told that nobody knows."""

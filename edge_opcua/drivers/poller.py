@@ -154,6 +154,7 @@ class Device:
         finally:
             stopping = WriteOutcome(BAD_NO_COMMUNICATION, "the server stops")
             self._refuse_waiting(stopping)
+            self._aftermath.end()
             self._status = LinkStatus(State.CONNECTING, last_good_ns=self._status.last_good_ns, attempts=1)
             self._tell_readers()
             async with asyncio.timeout(_GOODBYE_S):

@@ -124,6 +124,15 @@ def test_the_register_is_bounded_and_forgets_what_was_judged_first() -> None:
     assert len(doubts) == MOST
 
 
+def test_when_the_watch_ends_what_was_not_judged_is_told() -> None:
+    doubts = Doubts()
+    doubts.add(OPEN)
+    doubts.add(replace(OPEN, tag="b"))
+    doubts.look("b", 1, 1, S)
+    assert doubts.end(4 * S) == [Finding(OPEN, Fate.FORGOTTEN, None, 4.0)]
+    assert len(doubts) == 0
+
+
 # A whole device.
 
 RW: dict[str, Any] = {"access": "rw"}
@@ -191,6 +200,13 @@ async def test_a_write_that_ends_after_its_caller_has_given_up_is_told() -> None
         await bench.until(lambda: bool(found))
         assert (found[0].fate, found[0].held, found[0].doubt.terms) == (Fate.DONE_LATE, 99, ANNA)
         assert device.unanswered("a") == (1, 1)
+
+
+async def test_a_device_that_stops_says_what_it_never_found_out() -> None:
+    async with online() as (wire, _, device, found):
+        wire.silent = {1}
+        assert (await device.write("a", 99, terms=ANNA)).status == BAD_TIMEOUT
+    assert [(each.fate, each.doubt.terms.who) for each in found] == [(Fate.FORGOTTEN, "anna")]
 
 
 async def test_a_heartbeat_without_an_answer_is_not_worth_a_word() -> None:
