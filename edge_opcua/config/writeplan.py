@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -40,10 +41,13 @@ def _alike(config: EdgeConfig) -> list[list[OutputConfig]]:
     """Return the outputs; those that one template makes for each of its machines together."""
     templates = {device.name: device.template for device in config.devices}
     found: dict[tuple[object, ...], list[OutputConfig]] = {}
+    of_device: Counter[str] = Counter()
     for number, output in enumerate(config.outputs):
         template = templates[output.device]
         mode = output.interface.mode if output.interface is not None else len(output.values)
-        key = (template, mode, output.heartbeat_ms, output.plc_timeout_ms) if template else (number,)
+        place = (template, of_device[output.device]) if template else (number,)
+        of_device[output.device] += 1
+        key = (*place, mode, output.heartbeat_ms, output.plc_timeout_ms)
         found.setdefault(key, []).append(output)
     return list(found.values())
 
