@@ -246,6 +246,14 @@ class OutputMachine(RuleBasedStateMachine):
     def a_person_takes_over_or_gives_back(self, manual: bool) -> None:
         self.manual = manual
 
+    @rule(part=st.sampled_from(PARTS), steps=st.integers(1, 20))
+    def a_person_has_it_while_something_fails_and_gives_it_back(self, part: str, steps: int) -> None:
+        self.something_fails_for_a_while(part, 40)
+        self.manual = True
+        self.time_passes(steps)
+        self.manual = False
+        self.time_passes(steps)
+
     @rule(granted=st.booleans(), enabled=st.booleans())
     def the_plant_grants_or_not(self, granted: bool, enabled: bool) -> None:
         self.granted, self.enabled = granted, enabled

@@ -61,9 +61,7 @@ class HandshakeMachine(RuleBasedStateMachine):
         elif self.waiting and self.now_ns - self.asked_ns > PLC_GIVES_UP_NS:
             self.waiting = self.raised = False
         if self.acking and not valid:
-            self.acking = False
-        if valid and not self.waiting and not self.acking:
-            self.acking = True  # a result it no longer waits for is taken all the same
+            self.acking = False  # a result it no longer waits for is left alone, as the exported block does
 
     def words(self) -> Control:
         ctrl = Ctrl(0)
@@ -151,6 +149,18 @@ class HandshakeMachine(RuleBasedStateMachine):
         for _ in range(steps):
             self.tick()
         self.control_lost = self.status_lost = False
+
+    @rule(before=st.integers(0, 10), steps=st.integers(1, 60), control=st.booleans(), answers=st.booleans())
+    def a_request_loses_words_on_its_way(self, before: int, steps: int, control: bool, answers: bool) -> None:
+        self.when_all_is_well_a_trigger_is_taken_and_answered()
+        self.time_passes(20)
+        self.the_plc_asks()
+        if answers:
+            self.pending.append(Answer(self.seq, (1.0,), code=ResultCode.OK))
+        for _ in range(before):
+            self.tick()
+        self.words_are_lost(steps, control)
+        self.when_all_is_well_a_trigger_is_taken_and_answered()
 
     @rule()
     def the_edge_starts_anew(self) -> None:
