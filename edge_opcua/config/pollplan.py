@@ -10,7 +10,7 @@ from edge_opcua.config.busplan import bus_json, bus_rows
 from edge_opcua.config.problem import Problem, Severity, counted
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, GroupConfig, OpcuaConfig, PipelineConfig
 from edge_opcua.config.syntax import Document
-from edge_opcua.config.writeplan import reaction_rows, write_rows, writes_json, written_tags
+from edge_opcua.config.writeplan import reaction_rows, watchdog_rows, write_rows, writes_json, written_tags
 from edge_opcua.core.values import BlockSpec
 
 
@@ -163,6 +163,7 @@ def _writes(config: EdgeConfig) -> list[list[str]]:
     owned = {tag for output in config.outputs for tag in written_tags(output)}
     for number, alike in _alike(config):
         device = config.devices[number]
+        rows += watchdog_rows(device)
         for tag in device.tags.writable:
             if f"{device.name}/{tag.name}" in owned:
                 continue
@@ -222,6 +223,7 @@ def plan_json(config: EdgeConfig, plans: Sequence[PollPlan], blocks: Sequence[Bl
                 "device": device.name,
                 "driver": device.driver,
                 "simulated": device.simulate,
+                "watchdog": None if device.watchdog is None else device.watchdog.model_dump(),
                 "tags": len(device.tags),
                 "groups": {group.name: group.period_ms for group in device.groups},
                 "captures": {capture.name: capture.sample_count for capture in device.captures},

@@ -10,7 +10,7 @@ from typing import Any, Final
 from edge_opcua.config.eai import CONTROL_WORDS, eai_map
 from edge_opcua.config.outputs import InterfaceConfig, OutputConfig, OutputValueConfig
 from edge_opcua.config.reaction import Reaction, reactions
-from edge_opcua.config.schema import EdgeConfig, TagConfig
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig, TagConfig
 
 _CLASSES: Final = {"setpoint": "set-point", "command": "command", "bit": "bit"}
 _GRANTED: Final = {
@@ -145,6 +145,19 @@ def _rulers(output: OutputConfig) -> str:
         who = "operator"  # the PLC has no way to do so
     back = "comes back by itself" if output.auto_restart else _ACKNOWLEDGED[who]
     return f"{_GRANTED[output.granted_by]}; {back}{hold}"
+
+
+def watchdog_rows(device: DeviceConfig) -> Iterator[list[str]]:
+    """Yield what is written to a device so that it falls safe by itself."""
+    watchdog = device.watchdog
+    if watchdog is None:
+        return
+    armed = "is armed before anything else is written"
+    if device.simulate:
+        armed = "is not armed: the device is simulated"
+    again = "an acknowledge" if watchdog.restart == "acknowledge" else "the next connection"
+    text = f"its watchdog ({watchdog.profile}, {watchdog.timeout_ms} ms) {armed}; a trip ends with {again}"
+    yield [device.name, text]
 
 
 def reaction_rows(config: EdgeConfig) -> Iterator[list[str]]:

@@ -84,6 +84,7 @@ def test_the_plan_as_json_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None
         "groups": {"slow": 500},
         "captures": {"stroke": 2000},
         "simulated": False,
+        "watchdog": None,
         "requests_per_poll": {"slow": 2, "stroke": 6},
         "requests_when_ready": {"stroke": 17},
         "requests_per_s": 304.0,
