@@ -19,12 +19,13 @@ from tests.sim.sttext import TEXTS, printed
 BLOCK = (examples_dir() / "press" / "plc" / "codesys" / "FB_EdgeAI_verdict.st").read_text("utf-8")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(TEXTS)
 def test_what_is_printed_is_read_as_the_same_tree(text: Text) -> None:
     assert parse(printed(text)) == text
 
 
+ONE = "FUNCTION f : INT VAR_INPUT a : INT; END_VAR END_FUNCTION"
 _WORDS = [
     *re.findall(
         r"\S+",
@@ -47,7 +48,7 @@ def test_a_soup_of_words_is_compiled_or_refused_with_its_place(soup: str) -> Non
             compile_st(text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, len(BLOCK)), st.integers(1, 60), st.sampled_from(["", " ", ";", "(", "END_IF", "1"]))
 def test_the_exported_block_with_a_hole_in_it_is_compiled_or_refused(at: int, size: int, patch: str) -> None:
     with contextlib.suppress(StError):
@@ -132,6 +133,119 @@ def test_an_expression_that_is_too_deep_is_refused(expression: str) -> None:
 def test_a_text_that_is_too_large_for_its_place_is_refused(statement: str) -> None:
     with pytest.raises(StError):
         compile_st(body(statement))
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("b := w.16;", "WORD has no bit 16"),
+        ("b := a.1;", "no bits that can be named"),
+        ("b := w.%B1;", "only bits"),
+        ("b := w.%X1.%X2;", "a bit has no parts"),
+        ("a := f;", "ARRAY[1..3] OF INT is no INT"),
+        ("a := f[1, 1];", "no further index"),
+        ("a := f[r];", "an index is a whole number"),
+        ("a := a.x;", "INT has no field x"),
+        ("b := NOT a;", "NOT takes"),
+        ("w := -w;", "no negative numbers"),
+        ("b := b < b;", "none is larger"),
+        ("a := a AND a;", "AND takes"),
+        ("r := r MOD r;", "MOD takes"),
+        ("a := 1 / 0;", "division by zero"),
+        ("a := 1.5 MOD 2;", "MOD takes whole"),
+        ("a := 1.5;", "1.5 is no INT"),
+        ("b := 2;", "2 is no BOOL"),
+        ("r := 1.0E39;", "too large for REAL"),
+        ("r := INT#1.5;", "1.5 is no INT"),
+        ("a := UINT#70000;", "not in UINT"),
+        ("b := BOOL#2;", "a BOOL is 0 or 1"),
+        ("a := STRING#1;", "outside the subset"),
+        ("t := 5;", "write T#5ms"),
+        ("t := t * t;", "takes numbers"),
+        ("t := T#-1s;", "negative durations"),
+        ("t := T#60000d;", "up to T#49d"),
+        ("a := f2(1);", "no function f2"),
+        ("a := b(1);", "is a statement"),
+        ("a := LIMIT(1, 2);", "2 arguments, and it takes 3"),
+        ("a := MAX(1, 2);", "needs a type"),
+        ("a := LIMIT(MN := 0, X := a, MX := 1);", "takes MN, IN, MX"),
+        ("b := ABS(b);", "takes a number"),
+        ("a := MUX(r, a, a);", "selects by a whole number"),
+        ("a := SHL(a, 1);", "not shifted"),
+        ("w := SHL(w, a);", "unsigned"),
+        ("w := SHL(w, -1);", "not negative"),
+        ("a := TRUNC(a);", "TRUNC takes"),
+        ("r := SQRT(a);", "SQRT takes"),
+        ("a := TO_INT(f);", "no single value"),
+        ("f := 1;", "is no ARRAY"),
+        ("edge := edge;", "not assigned"),
+        ("edge.Q := TRUE;", "cannot be written here"),
+        ("k := 1;", "cannot be written here"),
+        ("edge(NOTHING := b);", "has no input NOTHING"),
+        ("edge(IN := b, IN := b);", "each argument once"),
+        ("edge(b);", "by its name"),
+        ("edge(Q => a);", "assign it with BOOL_TO_INT"),
+        ("edge(X => b);", "has no output X"),
+        ("a(IN := b);", "no function block"),
+        ("CASE r OF 1: ; END_CASE;", "CASE selects"),
+        ("CASE a OF 40000: ; END_CASE;", "not in INT"),
+        ("FOR r := 1 TO 2 DO ; END_FOR;", "whole number type"),
+        ("FOR f[1] := 1 TO 2 DO ; END_FOR;", "a whole variable"),
+        ("FOR a := 1 TO 2 BY 0 DO ; END_FOR;", "no end"),
+        ("CONTINUE;", "outside the subset"),
+        ("b := b AND_THEN b;", "AND_THEN is outside"),
+        ("a := ADR(b);", "no function ADR"),
+    ],
+)
+def test_a_statement_outside_the_subset_says_what_is_wrong(statement: str, says: str) -> None:
+    variables = (
+        "a : INT; b : BOOL; w : WORD; r : REAL; t : TIME; f : ARRAY[1..3] OF INT; edge : TON; END_VAR "
+        "VAR CONSTANT k : INT := 3;"
+    )
+    with pytest.raises(StError, match=re.escape(says)):
+        compile_st(body(statement, variables))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("PROGRAM p VAR CONSTANT k : INT; END_VAR END_PROGRAM", "has no value"),
+        ("PROGRAM p VAR f : ARRAY[3..1] OF INT; END_VAR END_PROGRAM", "an array from 3 to 1"),
+        ("PROGRAM p VAR f : ARRAY[0..99999] OF INT; END_VAR END_PROGRAM", "more than 65536 elements"),
+        ("PROGRAM p VAR f : ARRAY[0..1] OF INT := [3(0)]; END_VAR END_PROGRAM", "3 first values"),
+        ("PROGRAM p VAR f : ARRAY[0..1, 0..1] OF INT := [1]; END_VAR END_PROGRAM", "one dimension"),
+        ("PROGRAM p VAR t : TON := 5; END_VAR END_PROGRAM", "outside the subset"),
+        ("PROGRAM p VAR_INPUT t : TON; END_VAR END_PROGRAM", "a function block in VAR_INPUT"),
+        ("PROGRAM p VAR_IN_OUT a : ARRAY[0..1] OF INT; END_VAR END_PROGRAM", "VAR_IN_OUT of a program"),
+        ("FUNCTION_BLOCK b VAR_IN_OUT a : INT; END_VAR END_FUNCTION_BLOCK", "VAR_IN_OUT takes"),
+        ("FUNCTION f : INT VAR_OUTPUT a : INT; END_VAR END_FUNCTION", "VAR_OUTPUT of a function"),
+        ("FUNCTION f : INT VAR t : TON; END_VAR END_FUNCTION", "keeps no state"),
+        ("FUNCTION f : TON END_FUNCTION", "more than a single value"),
+        ("FUNCTION f : INT VAR_INPUT a : ARRAY[0..1] OF INT; END_VAR END_FUNCTION", "takes single values"),
+        ("FUNCTION f : INT f := f(); END_FUNCTION", "is a variable"),
+        (
+            f"{ONE} FUNCTION g : INT g := f(1, 2); END_FUNCTION",
+            "takes 1 arguments",
+        ),
+        (
+            f"{ONE} FUNCTION g : INT g := f(c := 2); END_FUNCTION",
+            "takes no c",
+        ),
+        ("TYPE s : STRUCT a, A : INT; END_STRUCT; END_TYPE", "declared twice"),
+        ("TYPE s : STRUCT t : TON; END_STRUCT; END_TYPE", "in a STRUCT"),
+        ("TYPE u : UNION a : INT := 1; END_UNION; END_TYPE", "a UNION holds"),
+        ("TYPE a : a; END_TYPE", "contains itself"),
+        ("TYPE a : INT(0..5); END_TYPE", "ranges"),
+        ("TYPE a : INT := 5; END_TYPE", "first values"),
+        ("TYPE x : INT; END_TYPE PROGRAM X END_PROGRAM", "declared twice"),
+        ("TYPE lreal : INT; END_TYPE", "a name of the standard"),
+        ("VAR a : INT; END_VAR", "expected TYPE, PROGRAM"),
+        ("PROGRAM int END_PROGRAM", "a name of the standard"),
+    ],
+)
+def test_a_declaration_outside_the_subset_says_what_is_wrong(text: str, says: str) -> None:
+    with pytest.raises(StError, match=re.escape(says)):
+        compile_st(text)
 
 
 def test_a_bit_string_never_becomes_a_real_by_name_since_plcs_differ_in_what_that_means() -> None:
