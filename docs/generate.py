@@ -131,6 +131,13 @@ def error_page() -> str:
     return page()
 
 
+def eai_page() -> str:
+    """Return the interface block that an output shares with a PLC: words, bits and rules."""
+    from edge_opcua.ladder.reference import eai_page as page
+
+    return page()
+
+
 def information_model_page() -> str:
     """Return the namespaces, NodeIds and types that clients see."""
     from edge_opcua.opcua.reference import information_model_page as page
@@ -245,6 +252,7 @@ PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
     "commands.md": ("edge_opcua/app/command/arguments.py", command_page),
     "configuration.md": ("edge_opcua/config/schema.py", configuration_page),
     "doctor.md": ("edge_opcua/doctor/checks.py", checks_page),
+    "eai.md": ("edge_opcua/config/eai.py and edge_opcua/ladder/reference.toml", eai_page),
     "error-codes.md": ("edge_opcua/config/codes.toml", error_page),
     "information-model.md": ("nodesets/edge_opcua.xml", information_model_page),
     "limits.md": ("edge_opcua/opcua/limits.py", limits_page),

@@ -54,9 +54,9 @@ class Stat(IntFlag):
     ERROR = 1 << 6  # ErrorCode is not 0
     MISSED_TRIGGER = 1 << 7  # a trigger came while none could be taken; until Trigger falls
     INPUTS_DEGRADED = 1 << 8  # the result comes from inputs of which some are Uncertain
-    CMD_EXECUTING = 1 << 9
-    CMD_COMPLETED = 1 << 10  # until ExecuteCmd falls
-    CMD_FAILED = 1 << 11  # until ExecuteCmd falls
+    CMD_EXECUTING = 1 << 9  # a command is being carried out
+    CMD_COMPLETED = 1 << 10  # it was carried out; until ExecuteCmd falls
+    CMD_FAILED = 1 << 11  # it was not; until ExecuteCmd falls
     AUTHORITY_ACTIVE = 1 << 12  # the edge claims authority: results may be used
     FAIL_SAFE_ACTIVE = 1 << 13  # something the results depend on has failed
     ACK_REQUIRED = 1 << 14  # works again, and somebody has to say so
@@ -96,25 +96,25 @@ class StatusWord(IntEnum):
 class ResultCode(IntEnum):
     """Word ResultCode: why a result is what it is."""
 
-    OK = 0
-    LOW_CONFIDENCE = 1
-    OUT_OF_TRAINING_RANGE = 2
-    INPUT_BAD = 3
-    TIMEOUT = 4
-    MODEL_ERROR = 5
-    NO_AUTHORITY = 6
+    OK = 0  # the result is Good
+    LOW_CONFIDENCE = 1  # the model is not sure
+    OUT_OF_TRAINING_RANGE = 2  # the model never saw such inputs
+    INPUT_BAD = 3  # an input was Bad
+    TIMEOUT = 4  # there was no result in time
+    MODEL_ERROR = 5  # the model failed
+    NO_AUTHORITY = 6  # nobody may act on the edge's word now
 
 
 class ErrorCode(IntEnum):
     """Word ErrorCode: what is wrong with the exchange itself."""
 
-    NONE = 0
+    NONE = 0  # nothing
     VERSION = 1  # the function block was generated from another map
-    MISSED_TRIGGER = 2
+    MISSED_TRIGGER = 2  # a trigger came while none could be taken
     ACK_TIMEOUT = 3  # a result was not taken in time
-    COMMAND_UNKNOWN = 4
-    COMMAND_FAILED = 5
-    COMMUNICATION = 900  # numbers from 900 are those of the function block: the edge is silent
+    COMMAND_UNKNOWN = 4  # no such command, or it is not allowed
+    COMMAND_FAILED = 5  # the command was not carried out
+    COMMUNICATION = 900  # the edge is silent (from 900 on: said by the function block)
     NO_RESULT = 901  # none came in time
     NOT_READY = 902  # Trigger rose while no trigger could be taken
     NOT_IN_USE = 903  # a result came, but the edge may not be used
