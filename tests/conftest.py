@@ -26,6 +26,7 @@ NEVER = 1_000_000_000
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all is collected: nothing of it is garbage, and looking for some takes a third of it
     secondprocess.register(config)
     _make_debug_mode_cheap()
 
@@ -59,6 +60,7 @@ def pytest_collection_finish() -> None:
 
     What is there by now stays for the whole run: modules, and the tests themselves.
     """
+    gc.enable()
     gc.collect()
     gc.freeze()
     young, middle, _ = gc.get_threshold()
