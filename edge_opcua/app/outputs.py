@@ -46,6 +46,11 @@ class DeviceTarget:
         return self._device.link_up
 
     @property
+    def why_no_writes(self) -> str:
+        """See :class:`~edge_opcua.writeback.target.Target`."""
+        return self._device.watchdog_notice
+
+    @property
     def refreshed_ns(self) -> int:
         """See :class:`~edge_opcua.writeback.target.Target`."""
         return self._device.refreshed_ns

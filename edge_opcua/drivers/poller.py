@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -24,12 +25,14 @@ from edge_opcua.core.values import (
     GOOD,
     Link,
     bad_rows,
+    is_bad,
 )
 from edge_opcua.drivers.aftermath import Aftermath, Tell, tell_nobody
 from edge_opcua.drivers.asking import Asking
 from edge_opcua.drivers.capture import Capture
 from edge_opcua.drivers.cost import RequestCost
 from edge_opcua.drivers.diagnostics import LinkBlock
+from edge_opcua.drivers.echoes import Echoes
 from edge_opcua.drivers.jobs import WorkBuilder
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.linkstate import Event, LinkStatus, State, happen, retry_pause_s
@@ -97,6 +100,7 @@ class Device:
         self._prove_ns = int(1e9 * max(_LEAST_PROOF_S, self._policy.recover_hold_s / 2))
         work = WorkBuilder(cfg, driver, options, bus, clock, self._cost, self._stale_ns).build()
         self._jobs, self._setpoints = work.jobs, work.setpoints
+        self._echoes = Echoes(work.echoes, clock)
         self._stations = self._stations_of(work.spaces)
         self._aftermath = Aftermath(
             cfg.name, self._setpoints, self._jobs, self._link, clock, self._unit_refusal, tell
@@ -186,7 +190,16 @@ class Device:
         refusal = self._refusal() or self._unit_refusal(setpoint.place)
         if refusal is not None:
             return refusal
-        return await self._writes.send_tag(TagWrite(setpoint, encoded, terms), timeout_s=timeout_s)
+        write = TagWrite(setpoint, encoded, terms)
+        refusal = self._echoes.refusal(tag, write.new)
+        if refusal is not None:
+            return refusal
+        until_s = self._clock.monotonic_s() + timeout_s
+        outcome = await self._writes.send_tag(write, timeout_s=timeout_s)
+        if is_bad(outcome.status):
+            return outcome
+        confirmed = await self._echoes.confirm(tag, write.new, until_s - self._clock.monotonic_s())
+        return replace(confirmed, old=outcome.old) if is_bad(confirmed.status) else outcome
 
     def unanswered(self, tag: str) -> tuple[int, int]:
         """Return how many writes of a tag nobody knew the effect of, and how many of them landed late."""
@@ -279,6 +292,11 @@ class Device:
         if not self._status.reads:
             return WriteOutcome(BAD_NO_COMMUNICATION, f"no link to {self.name}: {self._link.last_error}")
         return await self._watchdog.restart(self._writes.outbox.arrived, timeout_s=timeout_s)
+
+    @property
+    def watchdog_notice(self) -> str:
+        """Why its own watchdog keeps anything from being written; empty if it does not."""
+        return "" if self._watchdog is None or not self._status.writes else self._watchdog.notice
 
     @property
     def watchdog_tripped(self) -> bool:
@@ -429,6 +447,7 @@ class Device:
         for call in job.heard:
             call()
         self._aftermath.look(job.polled)
+        self._echoes.look(job.polled)
         ended_ns = self._clock.monotonic_ns()
         self._link.scanned((ended_ns - started_ns) / 1e6, late_ns, job.values)
         self._link.counts.overruns += job.done(ended_ns, again=again)

@@ -112,6 +112,7 @@ class Facts:
         suspended_ns: Time that the machine has been suspended since it started.
         safe_ns: When the safe content that is wanted now arrived; 0 if it has not.
         releasing: Whether this process ends.
+        why_no_writes: Why nothing may be written although the link is there; empty if the link is not.
     """
 
     link_up: bool
@@ -130,6 +131,7 @@ class Facts:
     suspended_ns: int = 0
     safe_ns: int = 0
     releasing: bool = False
+    why_no_writes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,7 @@ def _own(facts: Facts, past: Past, now_ns: int, times: Times) -> Found | None:
 def _of_plc(facts: Facts, past: Past, now_ns: int, times: Times) -> Found | None:
     plc = facts.plc
     if not facts.link_up:
-        return Found(Fault.LINK, "no link to the PLC")
+        return Found(Fault.LINK, facts.why_no_writes or "no link to the PLC")
     if plc is None:
         return Found(Fault.CONTROL, "the PLC's handshake tags are not Good")
     if not plc.version_ok:

@@ -270,6 +270,7 @@ class Output:
         tally = self._face.tally
         return Facts(
             link_up=chain.target.link_up,
+            why_no_writes=chain.target.why_no_writes,
             link_ns=chain.target.refreshed_ns,
             lane_ns=chain.results.beat_ns,
             input_ns=chain.source.refreshed_ns,

@@ -36,6 +36,11 @@ class Target(Protocol):
         ...
 
     @property
+    def why_no_writes(self) -> str:
+        """Why nothing may be written although there is a link, as its own watchdog; empty: nothing."""
+        ...
+
+    @property
     def refreshed_ns(self) -> int:
         """Monotonic time of the last good scan, ns; 0 for never."""
         ...

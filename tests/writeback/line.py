@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -127,6 +128,7 @@ class Press:
     def __init__(self, line: Line, library: Library | None) -> None:
         self._line = line
         self.link_up = True
+        self.why_no_writes = ""
         self.refreshed_ns = line.clock.monotonic_ns()
         self.main = None if library is None else library.instance(MAIN)
         self.fails = ""
@@ -219,7 +221,7 @@ class Line:
         source_lives: Whether the source is read.
     """
 
-    def __init__(self, config: EdgeConfig | None = None) -> None:
+    def __init__(self, config: EdgeConfig | None = None, *, wakes: int = 1) -> None:
         self.config = config or configuration()
         self.output_config = self.config.outputs[0]
         interface = self.output_config.interface
@@ -249,7 +251,7 @@ class Line:
             BlockSpec("press.fast", tuple(tag.spec for tag in device.tags_of("fast")), 8),
             BlockSpec("press.slow", tuple(tag.spec for tag in device.tags_of("slow")), 8),
             BlockSpec("vib.stroke", (TagSpec("sequence", Scalar.UINT32),), 8),
-            RESULT,
+            replace(RESULT, wakes=wakes),
             authority_block(self.output_config),
         ]
         self.bus = Bus.create(specs, clock=self.clock)

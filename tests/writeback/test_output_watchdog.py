@@ -84,6 +84,11 @@ class Rig:
     number: int = 0
 
     @property
+    def reason(self) -> str:
+        batch = self.bus.reader("lamps.authority").latest()
+        return "" if batch is None else batch.text(batch.row("reason"))
+
+    @property
     def state(self) -> str:
         return self.output.state.name
 
@@ -144,6 +149,7 @@ async def test_nothing_is_switched_on_before_watchdog_and_output_were_acknowledg
         await asyncio.sleep(0.3)
         assert rig.device.watchdog_tripped
         assert rig.state == "FAILSAFE"
+        assert rig.reason.startswith("D393 the watchdog of io has tripped")
         assert not rig.peer.coils[LAMP]
 
         assert (await rig.device.restart_watchdog()).status == GOOD
