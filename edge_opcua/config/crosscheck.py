@@ -65,6 +65,7 @@ def _device(draft: Draft, device: DeviceDraft) -> None:
     if config is None:
         return
     _triggers(draft, device, config)
+    _echoes(draft, device, config)
     used = {tag.group for tag in device.tables.tags}
     is_known = device.is_complete and 0 < len(device.tables.names) == len(device.tables.tags)
     for index, group in enumerate(config.groups):
@@ -93,6 +94,24 @@ def _device(draft: Draft, device: DeviceDraft) -> None:
         if capture.scale == 0:
             message = "scale 0 would make every sample the same"
             draft.report((*device.path, "captures", index, "scale"), Problem("C103", message))
+
+
+def _echoes(draft: Draft, device: DeviceDraft, config: DeviceConfig) -> None:
+    """An echo is another number of the device, and is read by itself."""
+    if not device.is_complete:
+        return
+    on_demand = {group.name for group in config.groups if group.on_demand}
+    for tag in device.tables.tags:
+        if not tag.echo:
+            continue
+        echo = device.tag(tag.echo)
+        fits = echo is not None and echo.name != tag.name and echo.type.is_number and not echo.length
+        if not fits and (echo is not None or tag.echo not in device.tables.names):
+            message = f"{tag.name}: echo {quoted(tag.echo)} is not another number of the device"
+            draft.report((*device.path, "tags"), Problem("T247", message))
+        elif echo is not None and echo.group in on_demand:
+            message = f"{tag.name}: echo {quoted(tag.echo)} is read on demand only, so nobody would see it"
+            draft.report((*device.path, "tags"), Problem("T247", message))
 
 
 def _triggers(draft: Draft, device: DeviceDraft, config: DeviceConfig) -> None:

@@ -43,6 +43,7 @@ class TagConfig:
     max_age_s: float | None = None
     access: Access = "r"
     write: WriteAs = ""
+    echo: str = ""
     historize: bool = False
     node_id: str | None = None
     substitute: TagValue | None = None

@@ -49,6 +49,8 @@ COLUMNS: Final[dict[str, str]] = {
     "max_age_s": "Age in seconds at which a value not refreshed becomes Uncertain, if its group allows more.",
     "write": "How it is written: `setpoint` (the default: of values that wait the latest is sent) or "
     "`command` (each value once, in order). Bits are always written like commands.",
+    "echo": "Tag of the same device in which the PLC repeats the number of a command that it has done: the "
+    "write is Good only then.",
 }
 WITHOUT_EFFECT: Final = ("historize",)
 REQUIRED: Final = ("name", "address")
@@ -315,6 +317,7 @@ class _Row:
             "max_age_s": self._max_age(),
             "access": self._access(address),
             "write": self._write(address),
+            "echo": self._echo(address),
             "historize": self._truth("historize"),
             "node_id": self._node_id(name),
             "true_name": self._text("true_name"),
@@ -489,6 +492,14 @@ class _Row:
         elif text == "setpoint" and address is not None and address.scalar is Scalar.BOOLEAN:
             self._wrong("T246", "write", "a bit is no set-point: each of its values is written")
         return text if text in _WRITES else ""
+
+    def _echo(self, address: Address | None) -> str:
+        text = self._text("echo")
+        if text and self._text("write").casefold() != "command":
+            self._wrong("T247", "echo", "an echo is for commands: write = command")
+        elif text and address is not None and (not address.scalar.is_number or address.length):
+            self._wrong("T247", "echo", f"only a number can be repeated; {address.canonical} is none")
+        return text
 
     def _truth(self, column: str) -> bool:
         text = self._text(column)

@@ -28,11 +28,13 @@ class Work:
         jobs: What is read.
         setpoints: Tags that clients may write, by name.
         spaces: Where everything lies.
+        echoes: The echo of each command that has one, by name of the command's tag.
     """
 
     jobs: list[Job] = field(default_factory=list)
     setpoints: dict[str, Setpoint] = field(default_factory=dict)
     spaces: set[Hashable] = field(default_factory=set)
+    echoes: dict[str, Setpoint] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class WorkBuilder:
         self._groups(work)
         self._captures(work)
         self._triggers(work)
+        self._echoes(work)
         return work
 
     def _groups(self, work: Work) -> None:
@@ -112,3 +115,15 @@ class WorkBuilder:
             at = self.cfg.tags_of(source).row_of(tags.cell(row, "name"))
             if at is not None and source in jobs:
                 jobs[source].triggers.append(Trigger(at, jobs[group.name]))
+
+    def _echoes(self, work: Work) -> None:
+        groups = {job.name: job.polled for job in work.jobs}
+        for name, setpoint in work.setpoints.items():
+            row = self.cfg.tags.row_of(setpoint.tag.echo) if setpoint.tag.echo else None
+            if row is None:
+                continue
+            echo = self.cfg.tags[row]
+            polled = groups[echo.group]
+            at = self.cfg.tags_of(echo.group).row_of(echo.name)
+            if at is not None and isinstance(polled, PollGroup):
+                work.echoes[name] = Setpoint(echo, rows_of(self.cfg, echo.group, self.driver)[at], at, polled)

@@ -58,6 +58,8 @@ class Setpoint:
 
     def kind_of(self, terms: WriteTerms) -> WriteKind:
         """Return the class of one write."""
+        if terms.kind is WriteKind.SETPOINT and self.kind is WriteKind.BIT:
+            return WriteKind.BIT  # whoever asks for it: a bit is never coalesced
         return terms.kind or self.kind
 
     @property

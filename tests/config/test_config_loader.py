@@ -489,6 +489,27 @@ def test_an_acknowledge_must_be_writable_and_says_where(tmp_path: Path) -> None:
     assert problem.help.endswith("press.csv:3")
 
 
+@pytest.mark.parametrize(
+    ("echo", "fault"),
+    [
+        ("done", ""),
+        ("ghost", "is not another number of the device"),
+        ("ack", "is not another number of the device"),
+        ("start", "is not another number of the device"),
+        ("asked", "is read on demand only, so nobody would see it"),
+    ],
+)
+def test_an_echo_is_another_number_that_is_read_by_time(tmp_path: Path, echo: str, fault: str) -> None:
+    config = changed(
+        "  [[devices.captures]]",
+        '  [[devices.groups]]\n  name = "rare"\n  on_request = true\n  [[devices.captures]]',
+    )
+    table = "name,address,access,write,echo,group\nforce,r1:INT,,,,\nack,r2:BOOL,rw,,,\n"
+    table += f"start,r3:INT,rw,command,{echo},\ndone,r4:INT,,,,\nasked,r5:INT,,,,rare\n"
+    problems = [one for one in load_texts(tmp_path, config, table).problems if one.code == "T247"]
+    assert [one.message for one in problems] == ([f'start: echo "{echo}" {fault}'] if fault else [])
+
+
 def test_references_suggest_what_was_meant(tmp_path: Path) -> None:
     text = changed('"press/stroke"', '"pres/stroke"', changed('"press/force"', '"press/forc"'))
     assert [one.suggestion for one in load_texts(tmp_path, text).problems] == ["press/stroke", "press/force"]

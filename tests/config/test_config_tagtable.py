@@ -35,7 +35,7 @@ def row_problems(folder: Path, row: str, *, header: str = HEADER) -> list[tuple[
 
 
 def test_a_full_row_becomes_a_tag_with_its_place(tmp_path: Path) -> None:
-    row = 'a.b,r1:INT,mm,-5,5.5,"one, two",slow,0.1,-2,0.5,RW,yes,Old.Name,1.5,2,,,,yes,2.5,command'
+    row = 'a.b,r1:INT,mm,-5,5.5,"one, two",slow,0.1,-2,0.5,RW,yes,Old.Name,1.5,2,,,,yes,2.5,command,b'
     (tag,) = read(tmp_path, f"{HEADER},x_owner,x_empty\n{row},Ada,\n").tags
     assert (tag.name, tag.address, tag.type, tag.unit, tag.low, tag.high) == (
         "a.b",
@@ -45,7 +45,7 @@ def test_a_full_row_becomes_a_tag_with_its_place(tmp_path: Path) -> None:
         -5.0,
         5.5,
     )
-    assert (tag.clamp, tag.max_age_s, tag.write) == (True, 2.5, "command")
+    assert (tag.clamp, tag.max_age_s, tag.write, tag.echo) == (True, 2.5, "command", "b")
     assert (tag.description, tag.group, tag.scale, tag.offset, tag.deadband) == (
         "one, two",
         "slow",
@@ -193,7 +193,12 @@ def test_a_header_with_a_strange_and_a_double_column(tmp_path: Path) -> None:
             ("T228", 2, 20, 'substitute "1.3.2026" is not a time such as 2026-03-01T12:00:00Z'),
         ),
         ("a,r1:REAL,m,,,,,,,,,,,,1e39", ("T228", 2, 24, 'initial "1e39" is not a number')),
-        ("a,r1:INT,,,,,,,,,,,,,,,,,,,,9", ("T231", 2, 29, "22 cells, the first row has 21")),
+        ("a,r1:INT,,,,,,,,,,,,,,,,,,,,,9", ("T231", 2, 30, "23 cells, the first row has 22")),
+        ("a,r1:INT,,,,,,,,,rw,,,,,,,,,,,b", ("T247", 2, 31, "an echo is for commands: write = command")),
+        (
+            "a,r1:STRING[4],,,,,,,,,rw,,,,,,,,,,command,b",
+            ("T247", 2, 44, "only a number can be repeated; r1:STRING[4] is none"),
+        ),
         ("a,r1:INT,,,,,,,,,,,,,,,,0=x;y", ("T233", 2, 25, '"y" is not a state')),
         ("a,r1:INT,,,,,,,,,,,,,,,,0=x;0=y", ("T233", 2, 25, '"0=y" is not a state')),
         ("a,r1:INT,,,,,,,,,,,,,,,,70000=x", ("T233", 2, 25, '"70000=x" is not a state')),

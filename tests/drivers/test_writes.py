@@ -163,6 +163,37 @@ async def test_a_command_may_be_gone_when_it_is_read_back_and_a_set_point_may_no
         assert (await device.write("a", 5)).status == BAD_INVALID_STATE
 
 
+async def test_a_command_with_an_echo_is_good_when_the_plc_has_repeated_it() -> None:
+    tags = {"a": "1/hr:1:INT", "c": "1/hr:3:INT", "done": "1/hr:5:INT"}
+    extra = {"a": RW, "c": RW | {"write": "command", "echo": "done"}}
+    async with online(tags=tags, extra=extra) as (wire, bench, device):
+        late = await device.write("c", 7, timeout_s=0.15)
+        assert (late.status, late.old) == (BAD_TIMEOUT, 3)
+        assert "done does not show it" in late.reason
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(device.write("c", 8))
+            await bench.until(lambda: bench.values("fast")["c"] == 8)
+            assert not waiting.done()
+            wire.registers[1, 5] = 8
+        assert waiting.result().status == GOOD
+        wire.log.clear()
+        again = await device.write("c", 8)
+        assert (again.status, written(wire)) == (BAD_INVALID_STATE, [])
+        assert "done shows 8 already" in again.reason
+
+
+async def test_a_bit_is_not_coalesced_whoever_calls_it_a_set_point() -> None:
+    terms = WriteTerms(kind=WriteKind.SETPOINT)
+    async with online() as (wire, bench, device):
+        gate = await held_up(wire, bench)
+        async with asyncio.TaskGroup() as tasks:
+            for value in (True, False):
+                tasks.create_task(device.write("bit", value, terms=terms))
+                await asyncio.sleep(0)
+            gate.set()
+        assert written(wire) == [b"\1", b"\0"]
+
+
 async def test_the_outcome_says_what_stood_there_before() -> None:
     async with online() as (_, bench, device):
         assert (await device.write("a", 5)).old == 1

@@ -67,6 +67,7 @@ def cells_of(tag: TagConfig) -> dict[str, str]:
         "deadband": _deadband(tag),
         "access": "" if tag.access == "r" else tag.access,
         "write": tag.write,
+        "echo": tag.echo,
         "historize": "true" if tag.historize else "",
         "node_id": tag.node_id or "",
         "substitute": _value(tag.substitute),
