@@ -79,16 +79,20 @@ def function_block(facts: Facts) -> str:
         *statements(logic(facts), dialect),
         "",
         "(* What the edge reads; word 0 is the last to change. *)",
-        *(
-            f"Control[{word.word.value}] := UINT_TO_WORD(DINT_TO_UINT({rewritten(word.value, dialect)}));"
-            for word in handed_over(facts)
-        ),
+        *(f"Control[{word.word.value}] := {_word(word.value, dialect)};" for word in handed_over(facts)),
     ]
     lines = [*comment(header(facts, "the PLC side")), ""]
     if _has_reals(facts):
         lines += [*_union(facts), ""]
     lines += [f"FUNCTION_BLOCK {facts.block}", *declarations(facts), "", *body, "END_FUNCTION_BLOCK"]
     return "\n".join(lines) + "\n"
+
+
+def _word(value: str, dialect: Codesys) -> str:
+    """Return a number of the logic as a WORD."""
+    if value.isdigit():
+        return f"16#{int(value):04X}"
+    return f"UINT_TO_WORD(DINT_TO_UINT({rewritten(value, dialect)}))"
 
 
 def comment(lines: tuple[str, ...]) -> Iterator[str]:

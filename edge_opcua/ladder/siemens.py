@@ -224,6 +224,7 @@ def _hand_over(facts: Facts, dialect: Scl) -> Iterator[str]:
     for word in handed_over(facts):
         field = fields[word.word.value]
         value = f"DINT_TO_UINT({rewritten(word.value, dialect)})"
+        value = word.value if word.value.isdigit() else value
         yield f"#Control.{field.name} := {value if field.type == 'UINT' else f'UINT_TO_WORD({value})'};"
 
 
