@@ -236,6 +236,12 @@ class Line:
         """Return the process of each role."""
         return {row["role"]: row["pid"] for row in (await self.status())["processes"]}
 
+    async def whole(self) -> None:
+        """Wait until every process runs: one that a test stopped for long may have been replaced."""
+        async with asyncio.timeout(15):
+            while not all((await self.pids()).values()):
+                await self.clock.sleep(0.05)
+
     def log_tail(self) -> str:
         """Return the end of what the server printed and logged."""
         log = (self.state_dir / "demo-server.log").read_text("utf-8", "replace").splitlines()

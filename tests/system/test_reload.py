@@ -27,6 +27,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lin
 async def line(running: Line) -> AsyncIterator[Line]:
     """The line with device ``a`` alone, as every test leaves it."""
     yield running
+    await running.whole()
     running.write("a")
     assert (await running.asked())["exit_code"] == 0
 
