@@ -239,7 +239,7 @@ class TagsFace:
     def _unsafe(self) -> bool:
         return any(tag.safe is not None for tag in self.tags.values())
 
-    def _mark(self, content: Content) -> None:
+    def _mark(self, content: Content | None) -> None:
         for tag in self.tags.values():
             if tag.status == BAD_WAITING_FOR_INITIAL_DATA:
                 continue
@@ -326,8 +326,7 @@ class TagsFace:
         tag.held = Held(step.value, now_ns)
         tag.shown = step.value
         tag.status = GOOD_CLAMPED if step.clamped else GOOD
-        if self._content is not None:
-            self._mark(self._content)
+        self._mark(self._content)
         return outcome
 
     def _sum_up(self) -> None:

@@ -59,11 +59,6 @@ def pack(eai: EaiMap, status: Status) -> bytes:
     return struct.pack(f">{len(words)}H", *(word & 0xFFFF for word in words))
 
 
-def unpack(payload: bytes) -> tuple[int, ...]:
-    """Return the words of an area."""
-    return struct.unpack(f">{len(payload) // 2}H", payload)
-
-
 def from_words(words: Sequence[int]) -> bytes:
     """Return the bytes of words that were read; some protocols give them with a sign."""
     return struct.pack(f">{len(words)}H", *(int(word) & 0xFFFF for word in words))

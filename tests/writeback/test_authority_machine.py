@@ -280,7 +280,7 @@ class OutputMachine(RuleBasedStateMachine):
         assert not (self.in_use and self.latched)
 
 
-OutputMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+OutputMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=20, deadline=None)
 TestOutput = OutputMachine.TestCase
 
 

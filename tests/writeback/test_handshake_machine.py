@@ -201,5 +201,5 @@ class HandshakeMachine(RuleBasedStateMachine):
         assert self.edge.last.code is ResultCode.OK
 
 
-HandshakeMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+HandshakeMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
 TestHandshake = HandshakeMachine.TestCase

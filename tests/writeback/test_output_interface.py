@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from edge_opcua.config.eai import ErrorCode, ResultCode, Stat, StatusWord
-from edge_opcua.core.values import BAD_INTERNAL_ERROR, BAD_SENSOR_FAILURE, Link, Verdict
+from edge_opcua.core.ports import WriteOutcome
+from edge_opcua.core.values import (
+    BAD_INTERNAL_ERROR,
+    BAD_NOT_SUPPORTED,
+    BAD_SENSOR_FAILURE,
+    Link,
+    Verdict,
+)
 from tests.writeback.line import Line, configuration
 
 TIMEOUT_S = 0.5
@@ -286,6 +293,22 @@ async def test_manual_takes_the_output_out_of_our_hands(active: Line) -> None:
     assert refused.reason == "nobody holds verdict"
 
 
+async def test_a_person_may_take_over_before_anything_has_worked(line: Line) -> None:
+    await line.run(0.5)
+    await line.output.acts.manual("anna")
+    await line.run(0.5)
+    assert line.state == "MANUAL"
+    sent = len(line.plc.sent)
+    await line.run(0.5)
+    assert len(line.plc.sent) == sent, "what the PLC holds says it already"
+    await line.output.acts.automatic("anna")
+    await line.run(0.5)
+    assert line.state == "READY", "without a result nobody gets authority"
+    line.judge()
+    await line.run(0.5)
+    assert line.plc.get("InUse")
+
+
 async def test_a_fault_that_was_not_acknowledged_is_not_forgotten_in_manual(active: Line) -> None:
     active.judge_late()
     await active.until("FAILSAFE")
@@ -389,6 +412,29 @@ async def test_a_write_that_lands_late_is_seen_marked_and_changes_nothing(active
     assert active.authority()["landed_late"] == 1
     assert active.authority()["indeterminate"] >= 1
     assert any(record.outcome.startswith("landed late") for record in active.records)
+
+
+async def test_a_write_that_is_refused_is_tried_again_at_the_pace_of_the_heartbeat(active: Line) -> None:
+    refused = 0
+
+    async def refuse(*arguments: object, **named: object) -> WriteOutcome:
+        nonlocal refused
+        refused += 1
+        return WriteOutcome(BAD_NOT_SUPPORTED, "no such area")
+
+    active.plc.write_bytes = refuse  # type: ignore[method-assign,assignment]
+    await active.run(1.0)
+    assert 3 <= refused <= 11
+    assert active.state == "FAILSAFE"
+    assert active.authority()["indeterminate"] == 0, "what was refused did nothing"
+
+
+async def test_a_result_block_without_a_result_is_passed_over(active: Line) -> None:
+    writer = active.writers["wear.result"]
+    writer.batch.set(writer.batch.row("result_id"), 0)
+    writer.publish()
+    await active.run(0.1)
+    assert active.state == "ACTIVE"
 
 
 async def test_an_area_that_somebody_else_writes_is_noticed(line: Line) -> None:

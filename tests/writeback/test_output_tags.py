@@ -441,3 +441,36 @@ async def test_a_fail_safe_value_that_did_not_arrive_is_written_again(active: Li
     assert active.state == "FAILSAFE"
     assert written(active, "speed") == [5.0]
     assert written(active, "divert") == [False]
+
+
+async def test_a_heartbeat_that_did_not_arrive_is_written_again(active: Line) -> None:
+    active.plc.answers["beat"] = WriteOutcome(BAD_OUT_OF_RANGE, "no")
+    await active.run(0.2)
+    active.plc.answers.clear()
+    active.plc.writes.clear()
+    await active.run(0.3)
+    assert written(active, "beat")
+    assert active.state == "ACTIVE"
+
+
+async def test_what_was_never_read_is_written_without_a_ramp() -> None:
+    line = made({**SPEED, "rate_per_s": 1.0, "strategy": "hold_last"})
+    line.read_plc = lambda: line.publish_words("press.verdict.control", line.words)  # type: ignore[method-assign]
+    line.judge()
+    for _ in range(30):
+        line.plc.refreshed_ns = line.clock.monotonic_ns() + 20_000_000
+        await line.step()
+    assert line.state == "ACTIVE"
+    line.judge(score=30.0)
+    line.plc.refreshed_ns = line.clock.monotonic_ns() + 20_000_000
+    await line.step()
+    assert written(line, "speed") == [30.0]
+    line.close()
+
+
+async def test_where_nothing_is_due_nothing_is_sent(active: Line) -> None:
+    active.judge(score=3.0)
+    await active.run(0.2)
+    active.plc.writes.clear()
+    await active.output._face.send()
+    assert written(active, "speed") == []

@@ -131,6 +131,16 @@ async def test_what_failed_in_mid_request_is_not_answered_afterwards(line: Line)
     assert not line.stat()[StatusWord.STAT] & Stat.TRIGGER_READY
 
 
+async def test_a_plc_that_is_not_read_any_more_gets_no_result(line: Line) -> None:
+    number = await trigger(line)
+    line.reads = False
+    await line.run(0.6)
+    assert line.authority()["fault"] == "CONTROL"
+    line.judge(Verdict.NOT_OK, stroke=number)
+    await line.run(0.1)
+    assert not line.stat()[StatusWord.STAT] & (Stat.RESULTS_VALID | Stat.BUSY)
+
+
 async def test_a_command_of_the_plc_is_carried_out_once_and_its_end_told(line: Line) -> None:
     async def obey(*, works: bool) -> int:
         line.command_works = works
