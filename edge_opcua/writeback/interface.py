@@ -30,7 +30,7 @@ from edge_opcua.writeback.handshake import (
 )
 from edge_opcua.writeback.states import State
 from edge_opcua.writeback.target import Tally, Target
-from edge_opcua.writeback.words import Status, answer_of, from_words, pack
+from edge_opcua.writeback.words import Layout, Status, answer_of, from_words
 
 WATCH_NS: Final = 10_000_000_000
 """Time for which the area is looked at after a write that nobody knows the effect of."""
@@ -93,6 +93,7 @@ class InterfaceFace:
         self.tally = Tally()
         self.safe_ns = 0
         self._area = area
+        self._layout = Layout(area.eai)
         self._triggered = area.eai.interface.mode == "triggered"
         self._target = target
         self._clock = clock
@@ -140,7 +141,7 @@ class InterfaceFace:
             return None
         said = Control.of(words.tolist())
         self._said = said
-        version_ok = said.version == self._area.eai.version
+        version_ok = said.version == self._layout.version
         self._control = said if version_ok else None
         ctrl = said.ctrl
         return Plc(
@@ -172,10 +173,10 @@ class InterfaceFace:
             self._exchange = replace(self._exchange, last=self._area.waits.safe)
         if decision.beat:
             self._shown_heartbeat = self._said.heartbeat
-        wanted = pack(self._area.eai, self._status(moment))
+        wanted = self._layout.pack(self._status(moment))
         if wanted != self._wanted:
             self._shown_heartbeat = self._said.heartbeat
-            wanted = pack(self._area.eai, self._status(moment))
+            wanted = self._layout.pack(self._status(moment))
         self._wanted = wanted
         if self._is_safe and self._arrived == wanted and not self.safe_ns:
             self.safe_ns = moment.now_ns
