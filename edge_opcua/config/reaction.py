@@ -77,7 +77,8 @@ def times_of(config: EdgeConfig, output: OutputConfig) -> Times:
         lane_ms=max(_LANE_BEATS_MS, timeout_ms - 2 * output.heartbeat_ms),
         input_ms=max(timeout_ms, float(source.timeout_ms), _POLLS * capture.poll_ms),
         control_ms=max(timeout_ms, _POLLS * poll_ms),
-        lag_ms=max(timeout_ms / 2, 4 * TICK_MS),
+        # After that the PLC has given us up, or is about to: what we knew of it is history.
+        lag_ms=max(timeout_ms - output.heartbeat_ms, 4 * TICK_MS),
         write_ms=min(timeout_ms, float(target.timeout_ms)),
     )
 
