@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -15,17 +14,14 @@ from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import WriteOutcome
 from edge_opcua.core.values import (
-    BAD_INVALID_STATE,
     BAD_NO_COMMUNICATION,
     BAD_NODE_ID_UNKNOWN,
     BAD_NOT_SUPPORTED,
-    BAD_NOT_WRITABLE,
     BAD_TIMEOUT,
     BAD_TOO_MANY_OPERATIONS,
     GOOD,
     Link,
     bad_rows,
-    is_bad,
 )
 from edge_opcua.drivers.aftermath import Aftermath, Tell, tell_nobody
 from edge_opcua.drivers.asking import Asking
@@ -33,21 +29,21 @@ from edge_opcua.drivers.capture import Capture
 from edge_opcua.drivers.cost import RequestCost
 from edge_opcua.drivers.diagnostics import LinkBlock
 from edge_opcua.drivers.echoes import Echoes
+from edge_opcua.drivers.gate import Gate
 from edge_opcua.drivers.jobs import WorkBuilder
 from edge_opcua.drivers.lines import Lines
 from edge_opcua.drivers.linkstate import Event, LinkStatus, State, happen, retry_pause_s
 from edge_opcua.drivers.options import link_policy
 from edge_opcua.drivers.plan import load_driver
-from edge_opcua.drivers.planner import Place
 from edge_opcua.drivers.schedule import MOST_ASKING, Ask, Job
-from edge_opcua.drivers.setpoint import prepare
 from edge_opcua.drivers.simulate import SimulatedWire
 from edge_opcua.drivers.stations import Stations
 from edge_opcua.drivers.watchdog import Watch, watchdog_of
 from edge_opcua.drivers.wire import Driver, Wire
-from edge_opcua.drivers.writes import TagWrite, Writes
+from edge_opcua.drivers.writes import Writes
 from edge_opcua.drivers.writeterms import ANYBODY, WriteTerms
-from edge_opcua.errors import DeviceError, WriteRejectedError
+from edge_opcua.drivers.writing import Writing
+from edge_opcua.errors import DeviceError
 from edge_opcua.plugins import Plugins
 
 _BEAT_S: Final = 0.2
@@ -99,14 +95,18 @@ class Device:
         self._stale_ns = int(1e9 * self._policy.stale_after_s)
         self._prove_ns = int(1e9 * max(_LEAST_PROOF_S, self._policy.recover_hold_s / 2))
         work = WorkBuilder(cfg, driver, options, bus, clock, self._cost, self._stale_ns).build()
-        self._jobs, self._setpoints = work.jobs, work.setpoints
+        self._jobs = work.jobs
         self._echoes = Echoes(work.echoes, clock)
         self._stations = self._stations_of(work.spaces)
+        self._watchdog = watchdog_of(cfg, driver, self._wire, clock)
+        self._gate = Gate(
+            cfg.name, self._wire, self._link, self._stations, self._watchdog, lambda: self._status
+        )
         self._aftermath = Aftermath(
-            cfg.name, self._setpoints, self._jobs, self._link, clock, self._unit_refusal, tell
+            cfg.name, work.setpoints, self._jobs, self._link, clock, self._gate.unit_refusal, tell
         )
         self._writes = Writes(self._wire, self._link, clock, self._aftermath, options.writes_per_read)
-        self._watchdog = watchdog_of(cfg, driver, self._wire, clock)
+        self._writing = Writing(cfg, work.setpoints, self._writes, self._echoes, self._gate, clock)
         self._asking = Asking(
             self._wire,
             clock,
@@ -142,7 +142,7 @@ class Device:
     @property
     def link_up(self) -> bool:
         """Whether the link is proven and may carry writes."""
-        return self._status.writes and (self._watchdog is None or self._watchdog.refusal() is None)
+        return self._gate.refusal() is None
 
     @property
     def refreshed_ns(self) -> int:
@@ -180,26 +180,7 @@ class Device:
             that timed out may still land; it is never repeated, and what became of it is found out once the
             tag is read again.
         """
-        setpoint = self._setpoints.get(tag)
-        if setpoint is None or not setpoint.writable:
-            return self._not_writable(tag)
-        try:
-            encoded = prepare(setpoint, value)
-        except WriteRejectedError as exc:
-            return WriteOutcome(exc.status, f"{self.name}/{tag}: {exc}")
-        refusal = self._refusal() or self._unit_refusal(setpoint.place)
-        if refusal is not None:
-            return refusal
-        write = TagWrite(setpoint, encoded, terms)
-        refusal = self._echoes.refusal(tag, write.new)
-        if refusal is not None:
-            return refusal
-        until_s = self._clock.monotonic_s() + timeout_s
-        outcome = await self._writes.send_tag(write, timeout_s=timeout_s)
-        if is_bad(outcome.status):
-            return outcome
-        confirmed = await self._echoes.confirm(tag, write.new, until_s - self._clock.monotonic_s())
-        return replace(confirmed, old=outcome.old) if is_bad(confirmed.status) else outcome
+        return await self._writing.write(tag, value, timeout_s, terms)
 
     def unanswered(self, tag: str) -> tuple[int, int]:
         """Return how many writes of a tag nobody knew the effect of, and how many of them landed late."""
@@ -217,7 +198,7 @@ class Device:
             payload: The words, the high byte of each first.
             timeout_s: Longest wait for the outcome, seconds.
         """
-        refusal = self._refusal()
+        refusal = self._gate.refusal()
         if refusal is not None:
             return refusal
         return await self._writes.send_bytes(area, offset, payload, timeout_s=timeout_s)
@@ -276,11 +257,6 @@ class Device:
             if not job.period_ns or job.period_ns > _SELDOM_NS:
                 job.ask(self._clock.monotonic_ns())
 
-    def _not_writable(self, tag: str) -> WriteOutcome:
-        if self._cfg.tags.row_of(tag) is None:
-            return WriteOutcome(BAD_NODE_ID_UNKNOWN, f"{self.name} has no tag {tag}")
-        return WriteOutcome(BAD_NOT_WRITABLE, f"{self.name}/{tag} is read only")
-
     async def restart_watchdog(self, *, timeout_s: float = 5.0) -> WriteOutcome:
         """Start the device's own watchdog again after it has tripped, as somebody acknowledged.
 
@@ -302,29 +278,6 @@ class Device:
     def watchdog_tripped(self) -> bool:
         """Whether its own watchdog has let the outputs fall safe, and waits for an acknowledge."""
         return self._watchdog is not None and self._watchdog.state is Watch.TRIPPED
-
-    def _refusal(self) -> WriteOutcome | None:
-        if self._status.writes:
-            return None if self._watchdog is None else self._watchdog.refusal()
-        if self._status.state is State.RECOVERING:
-            return WriteOutcome(BAD_INVALID_STATE, f"the link to {self.name} has not proved itself yet")
-        if self._status.state is State.DISABLED:
-            return WriteOutcome(BAD_INVALID_STATE, f"{self.name} is not started")
-        return WriteOutcome(BAD_NO_COMMUNICATION, f"no link to {self.name}: {self._link.last_error}")
-
-    def _unit_refusal(self, place: Place) -> WriteOutcome | None:
-        if self._watchdog is not None and (refusal := self._watchdog.refusal()) is not None:
-            return refusal
-        if self._stations is None:
-            return None
-        unit = self._wire.shape.station(place.space)
-        state = self._stations.writes(unit)
-        if state is None:
-            return None
-        if state is State.RECOVERING:
-            return WriteOutcome(BAD_INVALID_STATE, f"unit {unit} of {self.name} has not proved itself yet")
-        reason = self._stations.reason_of(unit)
-        return WriteOutcome(BAD_NO_COMMUNICATION, f"unit {unit} of {self.name} does not answer: {reason}")
 
     async def _beat(self) -> None:
         """Show readers that this process lives, also while a device takes its time to answer."""

@@ -144,7 +144,7 @@ class Links(RuleBasedStateMachine):
         self.wire = FickleWire(self)
         self.followed = Followed()
         device = self.bench.device
-        self.setpoints = device._setpoints
+        self.setpoints = device._writing.setpoints
         self.writes = Writes(self.wire, device._link, self.clock, self.followed, most)
 
     # What callers do.
