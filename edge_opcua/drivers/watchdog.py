@@ -111,8 +111,9 @@ class Watchdog:
         if self.state is Watch.TRIPPED:
             return
         status = await self._status()
-        if self._has_tripped(status):
-            self._trip("it says so" if status == self._tripped_value else self._silence())
+        reason = self._tripped(status)
+        if reason:
+            self._trip(reason)
             if self._by_hand:
                 return
         await self._start(status)
@@ -135,8 +136,9 @@ class Watchdog:
     async def _watch(self) -> None:
         """See whether it still runs, and trigger it: in this order, since a trigger may clear a trip."""
         status = await self._status()
-        if self._has_tripped(status):
-            self._trip("it says so" if status == self._tripped_value else self._silence())
+        reason = self._tripped(status)
+        if reason:
+            self._trip(reason)
             if not self._by_hand:
                 await self._start(status)
             return
@@ -156,22 +158,22 @@ class Watchdog:
                 raise
             self.due_ns = self._clock.monotonic_ns() + self._feed_ns
 
-    def _has_tripped(self, status: int | Fault | None) -> bool:
-        """Return whether it must have tripped: the device says so, or was not triggered for too long."""
+    def _tripped(self, status: int | Fault | None) -> str:
+        """Return why it must have tripped: it says so, or was not triggered for too long; else ""."""
         if status is not None and status == self._tripped_value:
-            return True
-        if not self._fed_ns:
-            return False
-        silence_ns = self._clock.monotonic_ns() - self._fed_ns
-        return silence_ns > self._fitted.timeout_ms * 1_000_000
+            return "it says so"
+        if not self._fed_ns or self._silence_ns <= self._fitted.timeout_ms * 1_000_000:
+            return ""
+        return f"it was not triggered for {self._silence_ns // 1_000_000} ms of {self._fitted.timeout_ms}"
+
+    @property
+    def _silence_ns(self) -> int:
+        """Time since the last trigger, also while this machine was suspended: the device was not."""
+        return self._clock.boottime_ns() - self._fed_ns
 
     @property
     def _tripped_value(self) -> int | None:
         return None if self._profile.status is None else self._profile.status.tripped
-
-    def _silence(self) -> str:
-        silence_ms = (self._clock.monotonic_ns() - self._fed_ns) // 1_000_000
-        return f"it was not triggered for {silence_ms} ms of {self._fitted.timeout_ms}"
 
     async def _start(self, status: int | Fault | None) -> None:
         """Set its time and start it, and read back that it runs."""
@@ -224,7 +226,7 @@ class Watchdog:
 
     async def _feed(self) -> None:
         """Trigger it; what counts is when we began, since the device did not hear us sooner."""
-        trigger, begun_ns = self._profile.trigger, self._clock.monotonic_ns()
+        trigger, begun_ns = self._profile.trigger, self._clock.boottime_ns()
         if trigger is not None:
             values = trigger.values or (self._fitted.digits,)
             if len(values) > 1 and self._last_value < 0:  # another one than stands there already
@@ -234,7 +236,7 @@ class Watchdog:
             await self._write(trigger.address, value)
             self._last_value = value
         self._fed_ns = begun_ns
-        self.due_ns = begun_ns + self._feed_ns
+        self.due_ns = self._clock.monotonic_ns() + self._feed_ns
 
     def _trip(self, reason: str) -> None:
         self.state = Watch.TRIPPED
