@@ -84,6 +84,28 @@ def test_a_heartbeat_that_jumps_is_a_restart_or_a_late_frame(to: int) -> None:
     assert bench.get("CommOk")
 
 
+def test_the_first_heartbeat_after_zero_may_be_a_late_frame_and_is_no_sign_of_life() -> None:
+    bench = Bench(PRESS)
+    bench.frozen = True
+    bench.edge.heartbeat = 0
+    bench.run(100)
+    bench.edge.heartbeat = 500
+    bench.run(100)
+    assert not bench.get("CommOk")
+    bench.edge.heartbeat = 501
+    bench.run(SCAN_MS)
+    assert bench.get("CommOk")
+
+
+def test_a_plc_that_stood_still_for_the_time_out_trusts_nothing_it_finds_then() -> None:
+    bench = in_use(PRESS)
+    bench.now_ms += PRESS.plc_timeout_ms
+    bench.edge.beat()
+    bench.edge.judge(Score=9.0)
+    bench.scan()
+    assert bench.outputs("CommOk", "InUse", "AckReq") == (False, False, True)
+
+
 def test_heartbeats_go_on_over_their_end() -> None:
     bench = Bench(PRESS)
     bench.edge.heartbeat = HIGHEST - 2
@@ -230,6 +252,21 @@ def test_each_result_is_new_for_one_scan_and_what_was_judged_before_use_is_histo
     assert bench.outputs("NewResult", "Done", "Verdict") == (False, False, 1)
 
 
+def test_what_was_judged_while_nobody_used_it_is_history_when_use_begins() -> None:
+    bench = waits_for_ack(PRESS)
+    bench.edge.judge(Score=9.0)
+    bench.set(OpAck=True)
+    bench.run(100)
+    bench.say(ack_required=False, authority_active=True)
+    for _ in range(10):
+        bench.run(SCAN_MS)
+        assert bench.get("NewResult") is False
+    assert bench.outputs("InUse", "Score", "Out") == (True, 0.0, FALLBACK)
+    bench.edge.judge(Score=9.5)
+    bench.run(SCAN_MS)
+    assert bench.outputs("NewResult", "Score") == (True, 9.5)
+
+
 def test_a_result_number_that_jumps_back_is_no_new_result() -> None:
     bench = in_use(PRESS)
     bench.edge.sequence = 50
@@ -368,7 +405,8 @@ def test_only_the_result_of_the_own_request_is_taken() -> None:
     bench.edge.sequence = 40
     bench.edge.judge(Score=6.0)
     bench.run(200)
-    assert bench.outputs("Done", "Busy") == (False, True)
+    assert bench.outputs("Done", "Busy", "Score", "ResultSeq") == (False, True, 0.0, 0)
+    assert Ctrl.RESULTS_ACK not in bench.ctrl
 
 
 def test_a_request_without_a_result_ends_in_its_time() -> None:
