@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from edge_opcua.sim.process import UnitProcess
 from edge_opcua.sim.softplc.errors import StError
 from edge_opcua.sim.softplc.process import spoken
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = """
 PROGRAM Main
 VAR
@@ -160,6 +162,25 @@ async def test_a_person_types_commands_and_reads_json(tmp_path: Path) -> None:
     assert ready["ready"]["modbus"] > 0
     assert answers == [{}, {"Given": [16, 0, 0, 0], "Divisor": 1}, {"error": "not a command: what"}]
     assert process.returncode == 0
+
+
+async def test_the_command_of_the_guide_starts_the_block_of_the_example() -> None:
+    guide = (ROOT / "docs" / "howto" / "soft-plc.md").read_text("utf-8")
+    command = guide.partition("```sh\n")[2].partition("```")[0].replace("--port 10102", "--port 0")
+    _, *words = shlex.split(command.replace("\\\n", " "))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *words),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(15.0):
+        out, _ = await process.communicate(b"get edge.CommOk Enable\nset Fallback 2.5\nreaction\nquit\n")
+
+    ready, values, _, reaction = [json.loads(line) for line in io.BytesIO(out)]
+    assert ready["ready"]["s7"] > 0
+    assert values == {"edge.CommOk": False, "Enable": True}
+    assert reaction["falls"] == 0
 
 
 @pytest.mark.parametrize(
