@@ -9,6 +9,7 @@ import pytest
 from edge_opcua.config.difference import difference
 from edge_opcua.config.handover import packed, unpacked
 from edge_opcua.config.loader import Loaded, load
+from edge_opcua.config.pollplan import plan_lines
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.values import Scalar
 from tests.config.fakedriver import changed, codes_of
@@ -134,6 +135,9 @@ def test_machines_of_a_template_read_areas_of_their_own(tmp_path: Path) -> None:
         "DB31.DBW0:UINT[8]",
         "DB32.DBW0:UINT[8]",
     ]
+    plan = "\n".join(plan_lines(config, (), (), "press.toml"))
+    assert plan.count("and 1 more like it from template press, to bv") == 2  # what it writes, how it reacts
+    assert "bv: interface block" not in plan
 
 
 @pytest.mark.parametrize(

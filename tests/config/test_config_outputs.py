@@ -324,6 +324,11 @@ def test_a_triggered_capture_follows_the_plcs_own_words(
     assert problem.where.startswith("devices[plc].captures[stroke].")
 
 
+def test_an_address_that_is_none_is_said_once(tmp_path: Path) -> None:
+    text = changed('sequence = "DB21.DBW6:UINT"', 'sequence = "DB21.DBW6"', EAI)
+    assert [code for code, _, _ in said(load_text(tmp_path, text))] == ["T213"]
+
+
 def test_what_the_plc_triggers_lies_in_the_plc(tmp_path: Path) -> None:
     (problem,) = load_text(tmp_path, changed('"plc/stroke"', '"other/shock"', EAI)).problems
     assert problem.code == "C166"

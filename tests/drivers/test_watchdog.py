@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
 from edge_opcua.core.values import BAD_INVALID_STATE, BAD_NOT_SUPPORTED, GOOD
+from edge_opcua.drivers import watchprofile
 from edge_opcua.drivers.watchprofile import Profile, fitted, profile, profiles
 from edge_opcua.errors import ConfigError
 from edge_opcua.sim.proxy import Mode
@@ -92,6 +94,28 @@ def test_a_watchdog_is_armed_by_its_own_protocols_only() -> None:
     with pytest.raises(ConfigError, match="is armed by modbus, not by s7"):
         fitted(cfg, DRIVERS["s7"])
     assert fitted(config("s7", "s7://plc", {"v": "DB1.DBW0:INT"}), DRIVERS["s7"]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('title = "x"', "drivers: Field required"),
+        ('{status}\n[trigger]\naddress = "xx:1"', "watchdog: "),
+        ('{status}\n[trigger]\naddress = "hr:1:REAL"', "hr:1:REAL is no register and no coil"),
+    ],
+)
+def test_a_profile_that_is_wrong_is_refused(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever adds one is told what its file lacks, before anything is written to a device."""
+    head = 'title = "x"\ndrivers = ["modbus"]\nsafe = "off"\nunit_ms = 1\nleast_ms = 1\nmost_ms = 9999\n'
+    status = f'{head}source = ["a"]\nunverified = []\n'
+    name = f"made{abs(hash(text))}"  # profiles are read once for each name
+    (tmp_path / f"{name}.toml").write_text(text.replace("{status}", status))
+    monkeypatch.setattr(watchprofile, "_FOLDER", tmp_path)
+    with pytest.raises(ConfigError, match=message) as refused:
+        fitted(device_config(1, name), DRIVERS["modbus"])
+    assert refused.value.code == "C174"
 
 
 def test_a_simulated_device_has_no_watchdog() -> None:
