@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -180,6 +181,15 @@ async def test_it_and_its_own_client_see_the_same(cpppo: Cpppo) -> None:
         assert f"== [{-(2**62) - 1}]: 'OK'" in said
         assert "== ['ours']: 'OK'" in said
         assert await read(wire, "SDINT:DINT", "SREAL:REAL") == [-77, 0.25]
+
+
+async def test_word_n_of_an_area_is_element_n_to_its_own_client(cpppo: Cpppo) -> None:
+    """CIP is little-endian and S7 is not; what an output writes is words, whoever turns their bytes."""
+    async with wired(cpppo.port) as wire:
+        await wire.write_bytes("AINT[700]", 2, struct.pack(">3H", 0x0102, 0x8000, 0xFFFF))
+        said = await asyncio.get_running_loop().run_in_executor(None, cpppo.client, "AINT[701-705]")
+        assert "== [0, 258, -32768, -1, 0]: 'OK'" in said
+        assert await read(wire, "AINT[702]:WORD[3]") == [[0x0102, 0x8000, 0xFFFF]]
 
 
 async def test_probing_it_says_who_it_is_and_ends_well_without_a_list_of_tags(cpppo: Cpppo) -> None:

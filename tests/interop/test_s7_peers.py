@@ -231,6 +231,16 @@ async def test_a_bit_is_written_without_its_neighbours(plc: Snap7) -> None:
     assert await plc.get("DB2", 100, 1) == b"\xa7"
 
 
+@pytest.mark.parametrize(("area", "block", "at"), [("DB2.DBB40", "DB2", 44), ("MB40", "M", 44)])
+async def test_words_of_an_area_lie_where_it_begins_and_nowhere_else(
+    plc: Snap7, area: str, block: str, at: int
+) -> None:
+    await plc.put(block, at - 2, b"\x55" * 8)
+    async with wired(plc.url) as wire:
+        await wire.write_bytes(area, 2, b"\x01\x02\x80\x00")
+    assert await plc.get(block, at - 2, 8) == b"\x55\x55\x01\x02\x80\x00\x55\x55"
+
+
 async def test_a_frozen_plc_is_noticed_and_comes_back(plc: Snap7) -> None:
     await plc.put("DB1", 0, struct.pack(">h", 5))
     bench = Bench(config("s7", plc.url, {"x": "DB1.DBW0:INT"}, timeout_ms=200))
