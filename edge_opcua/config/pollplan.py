@@ -107,7 +107,9 @@ def _alike(config: EdgeConfig) -> list[tuple[int, list[int]]]:
     """Return the number of each device to show, and of all that one template makes like it."""
     found: dict[tuple[object, ...], list[int]] = {}
     for number, device in enumerate(config.devices):
-        parts = tuple(group.name for group in device.groups) + tuple(one.name for one in device.captures)
+        # What outputs add is called after them, and each machine has outputs of its own.
+        groups = [group.name.rpartition(".")[2] for group in device.groups]
+        parts = (*groups, *(one.name for one in device.captures))
         likeness = (device.template, device.driver, parts, len(device.tags)) if device.template else (number,)
         found.setdefault(likeness, []).append(number)
     return [(numbers[0], numbers) for numbers in found.values()]

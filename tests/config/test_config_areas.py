@@ -137,6 +137,7 @@ def test_machines_of_a_template_read_areas_of_their_own(tmp_path: Path) -> None:
     ]
     plan = "\n".join(plan_lines(config, (), (), "press.toml"))
     assert plan.count("and 1 more like it from template press, to bv") == 2  # what it writes, how it reacts
+    assert plan.count("and 1 more like it from template press, to b\n") == 1  # what is read
     assert "bv: interface block" not in plan
 
 
