@@ -142,8 +142,7 @@ def _shift(helper: str, sign: str) -> Make:
             raise error(f"shift by a constant or an unsigned number, not by {by.name}", at)
         if isinstance(given[1].value, int) and given[1].value < 0:
             raise error("shift by a number that is not negative", at)
-        line = f", {at.line}" if helper == "shifted" else ""
-        return Code(f"{helper}({given[0].text}, {sign}{given[1].text}, {kind.bits}{line})", kind)
+        return Code(f"{helper}({given[0].text}, {sign}{given[1].text}, {kind.bits})", kind)
 
     return make
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 from edge_opcua.sim.softplc.errors import StFaultError
@@ -114,11 +114,10 @@ def selected(which: int, line: int, *values: Any) -> Any:
     return values[which]
 
 
-def shifted(value: int, by: int, bits: int, line: int) -> int:
+def shifted(value: int, by: int, bits: int) -> int:
     """Shift a bit string to the left, or to the right if ``by`` is negative; zeros come in."""
     if abs(by) >= bits:
         return 0
-    del line
     return (value << by) & ((1 << bits) - 1) if by >= 0 else value >> -by
 
 
@@ -235,5 +234,3 @@ HELPERS: Final[dict[str, Any]] = {
     "single": single,
 }
 """What the text of a compiled program may call, by its name there."""
-
-Values = Sequence[Any]

@@ -9,6 +9,7 @@ from edge_opcua.sim.softplc.expressions import arguments, expression, path
 from edge_opcua.sim.softplc.tree import (
     Assign,
     Case,
+    Expression,
     For,
     If,
     Invoke,
@@ -76,7 +77,7 @@ def _until(cursor: Cursor, end: str) -> tuple[Statement, ...]:
 
 
 def _if(cursor: Cursor, at: Place) -> If:
-    branches = []
+    branches: list[tuple[Expression, tuple[Statement, ...]]] = []
     word = "elsif"
     while word == "elsif":
         condition = expression(cursor)
@@ -91,7 +92,7 @@ def _if(cursor: Cursor, at: Place) -> If:
 def _case(cursor: Cursor, at: Place) -> Case:
     selector = expression(cursor)
     cursor.expect_word("of")
-    branches = []
+    branches: list[tuple[tuple[tuple[int, int], ...], tuple[Statement, ...]]] = []
     while not cursor.is_word("else", "end_case"):
         labels = [_label(cursor)]
         while cursor.sign(","):
