@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ def _written(of: Facts, target: str, ending: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.timeout(60)  # its algorithm takes its time
 def test_blark_parses_what_is_exported_for_codesys(tmp_path: Path) -> None:
     need(INSTALLED / "ladder/bin/blark")
     of = facts(mode="triggered", commands=("load_model",))
@@ -78,6 +80,45 @@ parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
 print(*(parser.parse(open(path, "rb").read()).root_node.has_error for path in sys.argv[1:]))
 """
     assert _python(code, *paths, broken).split() == ["False"] * len(paths) + ["True"]
+
+
+def test_a_grammar_of_scl_takes_types_data_blocks_and_function_block(tmp_path: Path) -> None:
+    # The grammar is that of STEP 7, before TIA Portal marked local names (#) and bits of words (.%X0).
+    grammar = need(INSTALLED / "scl-grammar/sclParser.py").parent
+    paths = []
+    for mode in MODES:
+        of = facts(mode=mode, commands=("load_model",))
+        for ending in (".udt", ".db", f"{of.block}.scl"):
+            path = _written(of, "siemens", ending, tmp_path)
+            text = re.sub(r"(?<!\w)#(?=[A-Za-z])", "", path.read_text())
+            path.write_text(re.sub(r"\.%X(\d+)", r"_bit\1", text))
+            paths.append(path)
+    broken = tmp_path / "broken.scl"
+    broken.write_text(paths[2].read_text().replace("END_IF;", "", 1))
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import antlr4
+from antlr4.error.ErrorListener import ErrorListener
+from sclLexer import sclLexer
+from sclParser import sclParser
+class Listener(ErrorListener):
+    def __init__(self):
+        self.count = 0
+    def syntaxError(self, recognizer, symbol, line, column, message, exc):
+        self.count += 1
+        print(path, line, message, file=sys.stderr)
+for path in sys.argv[2:]:
+    listener, lexer = Listener(), sclLexer(antlr4.FileStream(path, encoding="utf-8"))
+    tokens = antlr4.CommonTokenStream(lexer)
+    parser = sclParser(tokens)
+    for each in (lexer, parser):
+        each.removeErrorListeners()
+        each.addErrorListener(listener)
+    parser.r()
+    print(listener.count == 0 and tokens.LA(1) == antlr4.Token.EOF)
+"""
+    assert _python(code, grammar, *paths, broken).split() == ["True"] * len(paths) + ["False"]
 
 
 def test_the_add_on_instruction_follows_the_schema_and_its_reader_finds_it(tmp_path: Path) -> None:
