@@ -17,6 +17,8 @@ from tests.ladder.blocks import facts
 from tests.ladder.compilers import INSTALLED, matiec, need, scans, strucpp
 from tests.ladder.course import Course
 
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+
 MODES: Final = ("polled", "triggered", "setpoint", "veto")
 # Neither compiler knows UNION, which only results of type REAL need: the same block with whole numbers.
 WHOLE: Final = [
@@ -47,7 +49,6 @@ def _written(of: Facts, target: str, ending: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.timeout(60)  # its algorithm takes its time
 def test_blark_parses_what_is_exported_for_codesys(tmp_path: Path) -> None:
     need(INSTALLED / "ladder/bin/blark")
     of = facts(mode="triggered", commands=("load_model",))
