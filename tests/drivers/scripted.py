@@ -33,8 +33,9 @@ class ScriptedWire:
         swallow: How many of the next writes take effect, and their answer is lost.
         drop: How many of the next writes are lost on the way.
         breaks: Whether a write that is not answered costs the connection.
-        gate: What reads and writes wait for before they begin; None: nothing.
-        write_gate: The same for writes only, after they took effect.
+        gate: What reads wait for before they begin; None: nothing.
+        waits: Whether a read waits for the gate.
+        write_gate: The same for writes, after they took effect.
         log: ``r`` for each request that read, and what was written, in order.
         stamps: Answers for single registers, instead of their bytes.
         asked: Unit, start and size of every fragment.
@@ -54,6 +55,7 @@ class ScriptedWire:
         self.drop = 0
         self.breaks = False
         self.gate: asyncio.Event | None = None
+        self.waits = False
         self.write_gate: asyncio.Event | None = None
         self.log: list[str | bytes] = []
         self.stamps: dict[int, Stamped] = {}
@@ -74,7 +76,9 @@ class ScriptedWire:
     async def read(self, requests: Sequence[Request]) -> Sequence[Sequence[Reading]]:
         await asyncio.sleep(0)
         if self.gate is not None:
+            self.waits = True
             await self.gate.wait()
+            self.waits = False
         self.log.append("r")
         self.traffic.requests += len(requests)
         if self.broken:

@@ -54,9 +54,7 @@ def written(wire: ScriptedWire) -> list[str | bytes]:
 async def held_up(wire: ScriptedWire, bench: Bench) -> asyncio.Event:
     """Let the wire stand still in a read."""
     gate = wire.gate = asyncio.Event()
-    newest = bench.reader("fast").newest
-    await asyncio.sleep(0.06)  # three periods: a poll has begun and cannot end
-    assert bench.reader("fast").newest <= newest + 1
+    await bench.until(lambda: wire.waits)
     wire.log.clear()
     return gate
 
