@@ -211,6 +211,7 @@ async def test_the_plc_stops_trusting_a_silent_edge_and_resumes_on_an_acknowledg
     assert reaction["falls"] == 1
     assert reaction["fell_ns"] <= time.monotonic_ns()
     assert 480 < reaction["silence_ms"] < 1500
+    assert reaction["fell_ns"] - reaction["beaten_ns"] == pytest.approx(reaction["silence_ms"] * 1e6, abs=1)
 
     beat(ACTIVE | Stat.ACK_REQUIRED)
     assert flags() & 3 == 2

@@ -145,6 +145,7 @@ class Reaction:
         """Return everything, for JSON."""
         return {
             "falls": self.falls,
+            "beaten_ns": self._beaten_ns,
             "fell_ns": self.fell_ns,
             "rose_ns": self.rose_ns,
             "revoked_ns": self.revoked_ns,
