@@ -184,7 +184,7 @@ def _silent(facts: Facts) -> Panel:
         Wave("AckReq, Ctrl.Latched", "PLC", ((lost, 1.0), (acked, 0.0))),
         Wave("InUse", "PLC", ((lost, 0.0), (used + scan, 1.0)), starts=1.0),
         Wave(
-            "Out (to Fallback and back)",
+            "Out (its slope: rate_per_s)",
             "PLC",
             ((lost, 1.0), (lost + 0.6 * facts.recover_ms, 0.0), (used + scan, 0.0), (end, 0.6)),
             starts=1.0,

@@ -323,3 +323,34 @@ def test_the_map_is_shown_with_the_addresses_of_the_device(
     assert rows["EdgeHeartbeat"] == "DB20.DBW42"
     assert rows["Score"] == "DB20.DBW68"
     assert rows["ResultSeqTail"] == "DB20.DBW76"
+
+
+def test_registers_are_shown_with_their_unit_and_what_no_s7_could_take_is_not_exported(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = config.read_text().replace('device = "press"\npipeline', 'device = "vib"\npipeline')
+    config.write_text(text.replace('"DB21"', '"hr:4000"').replace('"DB20.DBB40"', '"hr:4100"'))
+    assert main(["ladder", "show", str(config)]) == 0
+    out = capsys.readouterr().out
+    assert "low word first" in out
+    for address, name in (
+        ("1/hr:4000.0", "Enable"),
+        ("1/hr:4101", "EdgeHeartbeat"),
+        ("1/hr:4114", "Score"),
+        ("1/hr:4118", "ResultSeqTail"),
+    ):
+        assert re.search(rf" {re.escape(address)} +\w+ +{name}\b", out), address
+    assert main(["ladder", "export", str(config), "--out", str(tmp_path / "out")]) == 2
+    assert "error[C180]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["ladder", "export", str(config), "--target", "codesys", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_an_output_of_single_tags_has_no_function_block(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, _, _ = config.read_text().partition("  [outputs.interface]")
+    values = '  [[outputs.values]]\n  tag = "press/sp_strokes_per_min"\n  source = "score"\n  preset = 20\n'
+    config.write_text(head + values)
+    assert main(["ladder", "export", str(config), "--output", "verdict", "--out", str(tmp_path / "out")]) == 2
+    assert "C180" in capsys.readouterr().err
