@@ -87,6 +87,7 @@ class Authority:
         pressed: Whether a person gave this acknowledge here.
         armed: Whether the PLC's acknowledge was seen released, so that its rising edge would count.
         mark: Heartbeat when the state was entered: what the PLC echoes after it has seen the state.
+        heard: Whether the PLC has given back a later one: it knows of the state.
     """
 
     state: State = State.INHIBITED
@@ -106,6 +107,7 @@ class Authority:
     pressed: bool = False
     armed: bool = False
     mark: int = 0
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,8 @@ def _note(facts: Facts, authority: Authority, found: Found | None, now_ns: int) 
         suspended_ns=facts.suspended_ns,
     )
     plc = facts.plc
+    if plc is not None and plc.echo is not None and is_ahead(plc.echo, noted.mark):
+        noted = replace(noted, heard=True)  # noted at once: counters come round
     if noted.state is not State.ACK_REQUIRED or plc is None:
         return noted
     return replace(
@@ -278,7 +282,7 @@ def _is_acknowledged(authority: Authority, plc: Plc, limits: Limits) -> bool:
         return False
     if limits.remote_latch:
         # It lets go of its latch when the question disappears, so it must have seen the question.
-        return plc.echo is not None and is_ahead(plc.echo, authority.mark)
+        return authority.heard
     return not plc.latched
 
 
@@ -290,7 +294,7 @@ def _latch_counts(authority: Authority, plc: Plc, now_ns: int, limits: Limits) -
     if authority.state is not State.READY or not limits.remote_latch or plc.echo is None:
         return True
     patience_ns = round(_GRACE_TIMEOUTS * limits.times.plc_timeout_ms * _MS)
-    return is_ahead(plc.echo, authority.mark) or now_ns - authority.since_ns > patience_ns
+    return authority.heard or now_ns - authority.since_ns > patience_ns
 
 
 def _enter(
@@ -303,7 +307,8 @@ def _enter(
 ) -> Authority:
     by_fault = found is not None and trigger in (Trigger.FAULT, Trigger.MISSING)
     reason = found.reason if found is not None and by_fault else WORDS[trigger]
-    owed = target is State.FAILSAFE or (
+    # Also what the PLC alone has latched: it may lose that before the acknowledge, as by its own restart.
+    owed = target in (State.FAILSAFE, State.ACK_REQUIRED) or (
         authority.owed and trigger not in (Trigger.ACKNOWLEDGED, Trigger.RESTARTED)
     )
     newest = authority.newest
@@ -321,6 +326,7 @@ def _enter(
         pressed=False,
         armed=False,
         mark=authority.heartbeat,
+        heard=False,
     )
 
 

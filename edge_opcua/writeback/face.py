@@ -25,6 +25,7 @@ class Moment:
         judged: Results that have come since the last one, usable or not.
         fresh: Those of them that are to be passed on.
         now_ns: Monotonic time, ns.
+        captured: Machine cycle of the newest capture.
     """
 
     before: State
@@ -32,6 +33,7 @@ class Moment:
     judged: Sequence[Judged]
     fresh: Sequence[Judged]
     now_ns: int
+    captured: int = 0
 
     @property
     def state(self) -> State:

@@ -96,6 +96,19 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """What has come since the last step.
+
+    Args:
+        answers: Results.
+        captured: Machine cycle of the newest capture: the TriggerSeq whose request was read.
+    """
+
+    answers: Sequence[Answer] = ()
+    captured: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Waits:
     """How long the edge waits, ns, and what it says when that was in vain.
 
@@ -136,7 +149,7 @@ class Exchange:
         asked: TriggerSeq that waits for its result; None if none does.
         asked_ns: When it was taken.
         raised: TriggerSeq of the trigger that was up at the last step; None if it was down.
-        taken: Whether that trigger was taken: TriggerAck.
+        taken: Whether its request was read, so that it may fall: TriggerAck.
         missed: Whether it was not: MissedTrigger.
         valid: The result that the PLC may take now, with its number.
         valid_ns: Since when.
@@ -221,7 +234,7 @@ def pushed(exchange: Exchange, answer: Answer) -> Exchange:
 def step(
     exchange: Exchange,
     control: Control,
-    answers: Sequence[Answer],
+    news: News,
     now_ns: int,
     waits: Waits,
     *,
@@ -233,7 +246,7 @@ def step(
     Args:
         exchange: What the last step left.
         control: What the PLC says.
-        answers: Results that have come since then.
+        news: What has come since then.
         now_ns: Monotonic time, ns.
         waits: How long the edge waits.
         takes: Whether new triggers are taken.
@@ -247,7 +260,8 @@ def step(
         exchange = replace(exchange, error=ErrorCode.NONE)
     exchange = _acknowledged(exchange, control, now_ns, waits)
     exchange = _triggered(exchange, control, now_ns, takes=takes)
-    exchange = _answered(exchange, answers, now_ns, waits)
+    exchange = _captured(exchange, news.captured)
+    exchange = _answered(exchange, news.answers, now_ns, waits)
     return _offered(exchange, control, now_ns, waits)
 
 
@@ -266,7 +280,8 @@ def _answered(exchange: Exchange, answers: Sequence[Answer], now_ns: int, waits:
     waited_ns = exchange.queued_ns if exchange.queue else now_ns
     queue = (*exchange.queue, (exchange.asked, found))
     early = tuple(each for each in exchange.early if each[1].cycle != exchange.asked)
-    return replace(exchange, asked=None, queue=queue, queued_ns=waited_ns, early=early)
+    taken = exchange.taken or exchange.raised == exchange.asked
+    return replace(exchange, asked=None, queue=queue, queued_ns=waited_ns, early=early, taken=taken)
 
 
 def _acknowledged(exchange: Exchange, control: Control, now_ns: int, waits: Waits) -> Exchange:
@@ -297,10 +312,17 @@ def _triggered(exchange: Exchange, control: Control, now_ns: int, *, takes: bool
         asked=number,
         asked_ns=now_ns,
         raised=number,
-        taken=True,
+        taken=False,
         missed=False,
         error=ErrorCode.NONE,
     )
+
+
+def _captured(exchange: Exchange, captured: int) -> Exchange:
+    """Let the trigger fall once the request was read: the capture is ready only while it is up."""
+    if exchange.asked is None or exchange.raised != exchange.asked or captured != exchange.asked:
+        return exchange
+    return replace(exchange, taken=True)
 
 
 def _offered(exchange: Exchange, control: Control, now_ns: int, waits: Waits) -> Exchange:

@@ -19,6 +19,7 @@ from edge_opcua.writeback.handshake import (
     Command,
     Control,
     Exchange,
+    News,
     Waits,
     bits,
     command_ended,
@@ -114,6 +115,7 @@ class InterfaceFace:
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._watch_until_ns = 0
         self._look_ns = 0
+        self._is_early = False
 
     @property
     def groups(self) -> Sequence[str]:
@@ -196,12 +198,14 @@ class InterfaceFace:
             self._exchange = step(
                 self._exchange,
                 control,
-                answers,
+                News(answers, moment.captured),
                 moment.now_ns,
                 area.waits,
                 takes=content is Content.DRIVE,
                 goes_on=content in _DRIVING,
             )
+            # The capture has seen a trigger that we have not: look at once, not at the next poll.
+            self._is_early = any(at_ns == moment.now_ns for at_ns, _ in self._exchange.early)
         if control is not None:
             allowed = area.eai.interface.commands
             self._exchange, begun = commanded(self._exchange, control, allowed)
@@ -251,12 +255,15 @@ class InterfaceFace:
         """See :class:`~edge_opcua.writeback.face.Face`."""
         if not self._target.link_up:
             return False
-        if self._may_look(now_ns):
+        if self._is_early or self._may_look(now_ns):
             return True
         return self._wanted is not None and self._wanted != self._arrived and now_ns >= self._retry_ns
 
     async def send(self) -> None:
         """See :class:`~edge_opcua.writeback.face.Face`."""
+        if self._is_early:
+            self._is_early = False
+            await self._target.poll_now(self._area.control_group, timeout_s=self._area.write_s)
         if self._may_look(self._clock.monotonic_ns()):
             await self._look_back()
         payload = self._wanted

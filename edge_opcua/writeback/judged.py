@@ -125,6 +125,14 @@ def read_judged(batch: TagBatch | None, safe_verdict: Verdict) -> Judged | None:
     )
 
 
+def cycle_of(capture: TagBatch) -> int:
+    """Return the machine cycle of a capture: its stroke, or the number that grows with each."""
+    rows = capture.layout.rows
+    row = rows.get("stroke", rows["sequence"])
+    value = capture.value(row)
+    return 0 if is_bad(int(capture.status[row])) or not isinstance(value, int) else value & 0xFFFF_FFFF
+
+
 def _code(judgement: int, score_status: int, *, usable: bool, degraded: bool) -> ResultCode:
     """Return why a result is what it is; a model that never learned such a stroke gives no score."""
     if not usable:

@@ -32,7 +32,7 @@ from edge_opcua.writeback.face import Face, Moment
 from edge_opcua.writeback.faults import Facts, Plc
 from edge_opcua.writeback.handshake import Command
 from edge_opcua.writeback.interface import InterfaceFace
-from edge_opcua.writeback.judged import Judged, read_judged
+from edge_opcua.writeback.judged import Judged, cycle_of, read_judged
 from edge_opcua.writeback.states import State
 from edge_opcua.writeback.tagwrites import TagsFace
 from edge_opcua.writeback.target import Audit, Record, RunCommand, Source, Target
@@ -119,6 +119,9 @@ class Output:
         self._plc: Plc | None = None
         self._releasing = False
         self._refused = 0
+        self._capture_seen = -1
+        self._is_source_up = False
+        self._captured = 0
         self._since_utc_ns = clock.utc_ns()
         self._published_ns = 0
         self._failing = False
@@ -240,7 +243,7 @@ class Output:
             [each for each in judged if each.usable and each.number > before.newest] if decision.fresh else []
         )
         self._refused += len(judged) - len(fresh)
-        self._face.want(Moment(before.state, decision, judged, fresh, now_ns))
+        self._face.want(Moment(before.state, decision, judged, fresh, now_ns, self._captured))
         if decision.authority.state is not before.state:
             self._say_change(before, decision.authority)
         if self._face.is_due(now_ns):
@@ -261,12 +264,21 @@ class Output:
             self._newest = read_judged(chain.results.latest(), chain.safe_verdict)
         return found
 
+    def _look_at_capture(self) -> None:
+        """Note whether the source is there, and which cycle it has read last; a waveform is long."""
+        reader = self._chain.capture
+        if reader.newest == self._capture_seen:
+            return
+        self._capture_seen = reader.newest
+        capture = reader.latest()
+        self._is_source_up = capture is not None and capture.link is Link.UP
+        self._captured = 0 if capture is None else cycle_of(capture)
+
     def _gather(self, now_ns: int) -> Facts:
         chain, acts = self._chain, self.acts
         acts.look(now_ns)
         self._plc = self._face.look(now_ns)
-        capture = chain.capture.latest()
-        there = capture is not None and capture.link is Link.UP
+        self._look_at_capture()
         tally = self._face.tally
         return Facts(
             link_up=chain.target.link_up,
@@ -276,7 +288,7 @@ class Output:
             input_ns=chain.source.refreshed_ns,
             plc=self._plc,
             result=None if self._newest is None else self._newest.result,
-            input_lost="" if there else "the source of the pipeline's input is lost",
+            input_lost="" if self._is_source_up else "the source of the pipeline's input is lost",
             pressed=acts.pressed,
             granted=acts.granted,
             manual=acts.operator is not None,

@@ -138,6 +138,7 @@ class Press:
         self.held: dict[str, Any] = {}
         self.answers: dict[str, WriteOutcome] = {}
         self.landed: Counter[str] = Counter()
+        self.polled: list[str] = []
         self.heard: dict[str, list[Callable[[], None]]] = {}
         self.status = b"\0\0" * line.status_words
 
@@ -172,9 +173,12 @@ class Press:
         return WriteOutcome()
 
     async def poll_now(self, group: str, *, timeout_s: float = 5.0) -> WriteOutcome:
-        assert group == "verdict.status"
+        self.polled.append(group)
         if not self.link_up or self.fails:
             return WriteOutcome(BAD_TIMEOUT, "no answer")
+        if group == "verdict.control":
+            self._line.read_plc()
+            return WriteOutcome()
         self._line.publish_words("press.verdict.status", self.status)
         return WriteOutcome()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from edge_opcua.config.eai import QUEUE, Ctrl, ResultCode, Stat, following
-from edge_opcua.writeback.handshake import Answer, Control, Exchange, Waits, bits, step
+from edge_opcua.writeback.handshake import Answer, Control, Exchange, News, Waits, bits, step
 
 MS = 1_000_000
 WAITS = Waits(answer_ns=300 * MS, ack_ns=200 * MS)
@@ -84,7 +84,7 @@ class HandshakeMachine(RuleBasedStateMachine):
         self.edge = after = step(
             before,
             self.control,
-            answers,
+            News(answers, self.seq),
             self.now_ns,
             WAITS,
             takes=self.takes and self.goes_on,

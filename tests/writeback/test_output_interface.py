@@ -422,7 +422,7 @@ async def test_a_write_that_is_refused_is_tried_again_at_the_pace_of_the_heartbe
         refused += 1
         return WriteOutcome(BAD_NOT_SUPPORTED, "no such area")
 
-    active.plc.write_bytes = refuse  # type: ignore[method-assign,assignment]
+    active.plc.write_bytes = refuse  # type: ignore[method-assign]
     await active.run(1.0)
     assert 3 <= refused <= 11
     assert active.state == "FAILSAFE"

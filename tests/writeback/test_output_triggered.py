@@ -64,6 +64,20 @@ async def test_a_result_that_is_there_before_we_see_the_trigger_counts(line: Lin
     assert line.plc.get("Verdict") == Verdict.NOT_OK
 
 
+async def test_a_result_that_comes_first_lets_us_look_at_once(line: Line) -> None:
+    line.plc.set(Trigger=True)
+    line.plc.scan(line.clock.monotonic_ns())
+    line.judge(Verdict.NOT_OK, stroke=1)
+    line.plc.polled.clear()
+    await line.decide()
+    assert line.plc.polled == ["verdict.control"]
+    await line.decide()
+    assert line.stat()[StatusWord.STAT] & Stat.RESULTS_VALID, "no poll has passed"
+    await line.run(0.2)
+    assert line.plc.get("Verdict") == Verdict.NOT_OK
+    assert line.plc.polled == ["verdict.control"], "once for each"
+
+
 async def test_a_bad_result_is_told_with_its_reason_and_takes_no_authority(line: Line) -> None:
     number = await trigger(line)
     line.judge_late()

@@ -17,6 +17,7 @@ from edge_opcua.writeback.handshake import (
     Command,
     Control,
     Exchange,
+    News,
     Waits,
     bits,
     command_ended,
@@ -133,12 +134,14 @@ WAITS = Waits(answer_ns=300 * MS, ack_ns=200 * MS)
 ENABLED = Ctrl.ENABLE
 
 
-def look(exchange: Exchange, ctrl: Ctrl, *, seq: int = 0, now_ms: int = 0, answers: int = 0) -> Exchange:
+def look(
+    exchange: Exchange, ctrl: Ctrl, *, seq: int = 0, now_ms: int = 0, answers: int = 0, captured: int = 0
+) -> Exchange:
     """Let the edge look at the control words once."""
     heartbeat = 1 + now_ms // 100
     given = [Answer(answers, code=ResultCode.OK)] if answers else []
     control = Control(ctrl, heartbeat=heartbeat, trigger_seq=seq)
-    return step(exchange, control, given, now_ms * MS, WAITS, takes=True, goes_on=True)
+    return step(exchange, control, News(given, captured or seq), now_ms * MS, WAITS, takes=True, goes_on=True)
 
 
 def test_too_few_control_words_are_refused_and_signed_ones_taken() -> None:
@@ -230,6 +233,15 @@ def test_a_trigger_in_mid_request_is_missed_and_says_so_until_it_falls() -> None
     assert exchange.asked == 1
     exchange = look(exchange, ENABLED, seq=2, now_ms=20)
     assert not exchange.missed
+
+
+def test_a_trigger_may_fall_only_after_its_request_was_read() -> None:
+    exchange = look(look(Exchange(), ENABLED), ENABLED | Ctrl.TRIGGER, seq=2, captured=1)
+    assert (exchange.asked, exchange.taken) == (2, False)
+    exchange = look(exchange, ENABLED | Ctrl.TRIGGER, seq=2, captured=1, now_ms=20)
+    assert not exchange.taken, "what was read is the request before"
+    assert look(exchange, ENABLED | Ctrl.TRIGGER, seq=2, captured=2, now_ms=40).taken
+    assert look(exchange, ENABLED | Ctrl.TRIGGER, seq=2, captured=1, now_ms=40, answers=2).taken
 
 
 def test_a_new_trigger_takes_the_place_of_a_result_that_was_not_taken() -> None:
