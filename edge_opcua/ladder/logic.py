@@ -216,7 +216,7 @@ ELSE
         END_IF;
     END_IF;
 END_IF;
-AckReq := Latched;
+AckReq := Latched OR (CommOk AND EdgeAckRequired AND (NOT Clearing));
 """
 
 _USE: Final = """

@@ -163,7 +163,7 @@ def _inputs(facts: Facts) -> Iterator[Variable]:
 def _outputs(facts: Facts) -> Iterator[Variable]:
     yield Variable("CommOk", "BOOL", "output", "the edge is alive and speaks our version")
     yield Variable("InUse", "BOOL", "output", "what the edge says is acted on")
-    yield Variable("AckReq", "BOOL", "output", "trust was lost; waits for an acknowledge")
+    yield Variable("AckReq", "BOOL", "output", "here or at the edge something waits for OpAck")
     yield Variable("NewResult", "BOOL", "output", "one scan: a new result")
     yield Variable("Done", "BOOL", "output", "one scan: the result that was asked for, or NewResult")
     yield Variable("Busy", "BOOL", "output", "a request is under way")

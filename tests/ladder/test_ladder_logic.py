@@ -184,6 +184,18 @@ def test_an_acknowledge_at_the_plc_frees_the_latch_and_is_held_until_the_edge_ha
     assert bench.outputs("InUse", "AckReq") == (True, False)
 
 
+def test_a_plc_that_has_just_started_shows_that_its_edge_waits() -> None:
+    bench = Bench(PRESS)
+    bench.say(authority_active=False, ack_required=True)
+    bench.run(300)
+    assert bench.get("AckReq")
+    assert Ctrl.LATCHED not in bench.ctrl, "nothing was ever in use here"
+    bench.set(OpAck=True)
+    bench.run(SCAN_MS)
+    assert not bench.get("AckReq")
+    assert Ctrl.CLEAR_ERROR in bench.ctrl
+
+
 def test_a_button_that_is_stuck_acknowledges_nothing() -> None:
     bench = in_use(PRESS, OpAck=True)
     bench.say(authority_active=False, ack_required=True)
