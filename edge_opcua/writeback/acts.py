@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -204,7 +205,9 @@ class Acts:
                 self.claims[tag] = Claim("program", user, until_ns)
                 self.gone = ""
             self._decide()
-            outcome = await self._put(written, float(value), user, why)
+            # What was found only now ends a program's right to write.
+            outcome = self._idle() if writer == "program" else None
+            outcome = outcome or await self._put(written, float(value), user, why)
         return self._recorded("write", user, why, outcome, {tag: value})
 
     def writer_gone(self, user: str) -> WriteOutcome:
@@ -222,16 +225,24 @@ class Acts:
             return WriteOutcome(status, f"{self.name} does not write {reference}")
         if isinstance(value, str) or not isinstance(value, bool | int | float):
             return WriteOutcome(BAD_INVALID_ARGUMENT, f"{reference} takes a number")
+        if not math.isfinite(value):
+            return WriteOutcome(BAD_OUT_OF_RANGE, f"{reference}: {value:g} is no number")
         if not tag.shape.low <= value <= tag.shape.high:
             limits = f"{tag.shape.low:g}..{tag.shape.high:g}"
             return WriteOutcome(BAD_OUT_OF_RANGE, f"{reference}: {value:g} is not in {limits}")
         if writer not in tag.config.writers:
             return WriteOutcome(BAD_NOT_WRITABLE, f"{reference} belongs to the output {self.name}")
-        if writer == "program" and self._state() not in _WORKING:
-            return WriteOutcome(BAD_INVALID_STATE, f"{self.name} is {self._state().name}")
+        if writer == "program" and (idle := self._idle()) is not None:
+            return idle
         holder = self._holder(reference, tag)
         held = refusal(tag.config.writers, holder, writer, user, self._clock.monotonic_ns())
         return None if held is None else WriteOutcome(BAD_INVALID_STATE, f"{reference}: {held}")
+
+    def _idle(self) -> WriteOutcome | None:
+        """Return why no program may write now; None if the output works."""
+        if self._state() in _WORKING:
+            return None
+        return WriteOutcome(BAD_INVALID_STATE, f"{self.name} is {self._state().name}")
 
     def _holder(self, reference: str, tag: WrittenTag) -> Claim | None:
         if self.operator is not None:

@@ -132,10 +132,10 @@ class Row:
             return None
         return batch.value(row), batch.refreshed_ns
 
-    def last(self) -> object | None:
-        """Return its last value that was not Bad, however old."""
+    def last(self) -> tuple[object, int] | None:
+        """Return its last value that was not Bad, and when it was read; None if there is none."""
         batch = self.reader.latest()
         if batch is None:
             return None
         row = batch.row(self.name)
-        return None if is_bad(int(batch.status[row])) else batch.value(row)
+        return None if is_bad(int(batch.status[row])) else (batch.value(row), batch.refreshed_ns)

@@ -83,10 +83,12 @@ class WrittenTag:
         return value if self.type in (Scalar.FLOAT, Scalar.DOUBLE) else round(value)
 
     def start_from_device(self, now_ns: int) -> None:
-        """Move from what the device holds now, so that nothing jumps."""
+        """Move from what the device holds now, read or written later, so that nothing jumps."""
         last = self.row.last()
-        if isinstance(last, int | float):
-            self.held = Held(float(last), now_ns)
+        if last is None or (self.held.value is not None and last[1] <= self.held.at_ns):
+            return
+        if isinstance(last[0], int | float):
+            self.held = Held(float(last[0]), now_ns)
 
 
 class References:
@@ -210,7 +212,8 @@ class TagsFace:
 
     def _begin(self, now_ns: int) -> None:
         for tag in self.tags.values():
-            tag.safe = None
+            tag.safe = tag.wanted = None
+            tag.queue.clear()
             tag.start_from_device(now_ns)
 
     def _drive(self, moment: Moment) -> None:
@@ -307,8 +310,12 @@ class TagsFace:
             tag.queue.popleft()  # whatever becomes of it, it is sent once
         why = "fail-safe" if falls_safe else "result"
         outcome = await self.write(tag, step, who=self._plan.output, why=why)
-        if falls_safe and is_good(outcome.status) and tag.safe == step.value:
+        if not falls_safe or tag.safe != step.value:
+            return
+        if outcome.status & _CODE == GOOD:
             tag.safe = None
+        else:  # also a device that holds another value has not fallen safe
+            self._retry_ns = self._clock.monotonic_ns() + self._plan.retry_ns
 
     async def write(self, tag: WrittenTag, step: Move, *, who: str, why: str) -> WriteOutcome:
         """Write one tag now, for whoever may."""
