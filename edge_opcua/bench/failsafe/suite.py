@@ -30,10 +30,10 @@ def run() -> Iterator[Figure]:
 
 def _figure(trial: Trial, seen: list[Seen], promised: float) -> Figure:
     worst = max(seen, key=lambda one: one.reaction_ms)
-    note = (
-        f"worst of {len(seen)}; latched until acknowledged: {all(one.latched for one in seen)}; "
-        f"Out moved by at most {max(one.fastest_per_s for one in seen):.2f}/s; {worst.reason}"
-    )
+    latched = "latched until acknowledged" if all(one.latched for one in seen) else "NOT LATCHED"
+    fastest = max(one.fastest_per_s for one in seen)
+    said = f"; {worst.reason}" if worst.reason else ""
+    note = f"worst of {len(seen)}; {latched}; Out moved by at most {fastest:.1f}/s{said}"
     name = f"{trial.name}: until the PLC is safe"
     return Figure(name, worst.reaction_ms, "ms", "worst case that check prints", promised, note=note)
 

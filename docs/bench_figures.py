@@ -1,7 +1,8 @@
-"""Puts the figures of a run into the page of PLC performance.
+"""Puts the figures of runs into their pages.
 
 edge-opcua bench plc --json docs/reference/plc-performance.jsonl
-python docs/plc_figures.py
+edge-opcua bench failsafe --json docs/reference/failsafe-times.jsonl
+python docs/bench_figures.py
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 REFERENCE: Final = Path(__file__).parent / "reference"
-FIGURES: Final = REFERENCE / "plc-performance.jsonl"
-PAGE: Final = REFERENCE / "plc-performance.md"
+PAGES: Final = ("plc-performance", "failsafe-times")
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 _HEAD: Final = """\
@@ -49,11 +49,13 @@ def _figure(value: float) -> str:
 
 
 def main() -> int:
-    """Write the page."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table(lines_of(FIGURES))}\n{END}{after}")
-    sys.stdout.write(f"written: {PAGE.name}\n")
+    """Write the pages."""
+    for name in PAGES:
+        page = REFERENCE / f"{name}.md"
+        before, _, rest = page.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        page.write_text(f"{before}{BEGIN}\n\n{table(lines_of(page.with_suffix('.jsonl')))}\n{END}{after}")
+        sys.stdout.write(f"written: {page.name}\n")
     return 0
 
 
