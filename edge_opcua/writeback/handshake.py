@@ -16,6 +16,7 @@ from edge_opcua.config.eai import HIGHEST, QUEUE, ControlWord, Ctrl, ErrorCode, 
 _FORWARD: Final = 1000
 _NOTHING: Final = Ctrl(0)
 _EARLY: Final = 8
+_PATIENCE_NS: Final = 50_000_000
 _COMMAND_NUMBERS: Final = {1: "load_model"}
 
 
@@ -150,6 +151,7 @@ class Exchange:
         asked_ns: When it was taken.
         raised: TriggerSeq of the trigger that was up at the last step; None if it was down.
         taken: Whether its request was read, so that it may fall: TriggerAck.
+        captured_ns: Since when it has been read; 0: it has not.
         missed: Whether it was not: MissedTrigger.
         valid: The result that the PLC may take now, with its number.
         valid_ns: Since when.
@@ -169,6 +171,7 @@ class Exchange:
     asked_ns: int = 0
     raised: int | None = None
     taken: bool = False
+    captured_ns: int = 0
     missed: bool = False
     valid: tuple[int, Answer] | None = None
     valid_ns: int = 0
@@ -260,7 +263,7 @@ def step(
         exchange = replace(exchange, error=ErrorCode.NONE)
     exchange = _acknowledged(exchange, control, now_ns, waits)
     exchange = _triggered(exchange, control, now_ns, takes=takes)
-    exchange = _captured(exchange, news.captured)
+    exchange = _captured(exchange, news.captured, now_ns)
     exchange = _answered(exchange, news.answers, now_ns, waits)
     return _offered(exchange, control, now_ns, waits)
 
@@ -313,16 +316,21 @@ def _triggered(exchange: Exchange, control: Control, now_ns: int, *, takes: bool
         asked_ns=now_ns,
         raised=number,
         taken=False,
+        captured_ns=0,
         missed=False,
         error=ErrorCode.NONE,
     )
 
 
-def _captured(exchange: Exchange, captured: int) -> Exchange:
-    """Let the trigger fall once the request was read: the capture is ready only while it is up."""
+def _captured(exchange: Exchange, captured: int, now_ns: int) -> Exchange:
+    """Let the trigger fall once the request was read: the capture is ready only while it is up.
+
+    A model that answers at once needs no write of its own for that: it would only delay the result.
+    """
     if exchange.asked is None or exchange.raised != exchange.asked or captured != exchange.asked:
         return exchange
-    return replace(exchange, taken=True)
+    since_ns = exchange.captured_ns or now_ns
+    return replace(exchange, captured_ns=since_ns, taken=now_ns - since_ns >= _PATIENCE_NS)
 
 
 def _offered(exchange: Exchange, control: Control, now_ns: int, waits: Waits) -> Exchange:

@@ -31,7 +31,7 @@ from edge_opcua.writeback.handshake import (
 )
 from edge_opcua.writeback.states import State
 from edge_opcua.writeback.target import Tally, Target
-from edge_opcua.writeback.words import Layout, Status, answer_of, from_words
+from edge_opcua.writeback.words import Layout, Status, answer_of, from_words, only_says_busy
 
 WATCH_NS: Final = 10_000_000_000
 """Time for which the area is looked at after a write that nobody knows the effect of."""
@@ -257,7 +257,9 @@ class InterfaceFace:
             return False
         if self._is_early or self._may_look(now_ns):
             return True
-        return self._wanted is not None and self._wanted != self._arrived and now_ns >= self._retry_ns
+        if self._wanted is None or self._wanted == self._arrived or now_ns < self._retry_ns:
+            return False
+        return self._arrived is None or not only_says_busy(self._arrived, self._wanted)
 
     async def send(self) -> None:
         """See :class:`~edge_opcua.writeback.face.Face`."""

@@ -11,6 +11,7 @@ from edge_opcua.writeback.handshake import Answer
 from edge_opcua.writeback.judged import Judged
 
 _ALL: int = 0xFFFF
+_BUSY = int(Stat.BUSY | Stat.TRIGGER_READY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,17 @@ class Layout:
             two = _two_words(field, value, high_first=self.eai.high_first)
             words[field.word : field.word + 2] = two
         return self._words.pack(*words)
+
+
+def only_says_busy(before: bytes, after: bytes) -> bool:
+    """Return whether nothing is news but that a result is being worked out.
+
+    That can wait for the next heartbeat: a write of its own would be under way when the result comes.
+    """
+    if before[2:] != after[2:]:
+        return False
+    old, new = (int.from_bytes(each[:2], "big") for each in (before, after))
+    return (old ^ new) & ~_BUSY == 0 and not new & Stat.TRIGGER_READY
 
 
 def from_words(words: Sequence[int]) -> bytes:

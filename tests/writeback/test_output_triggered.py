@@ -38,7 +38,8 @@ async def test_no_result_is_needed_before_the_first_trigger(line: Line) -> None:
 async def test_each_trigger_gets_its_own_result(line: Line) -> None:
     for verdict in (Verdict.OK, Verdict.NOT_OK, Verdict.OK):
         number = await trigger(line)
-        assert line.stat()[StatusWord.STAT] & Stat.BUSY
+        await line.run(0.1)
+        assert line.stat()[StatusWord.STAT] & Stat.BUSY, "with the next heartbeat"
         line.judge(stroke=number + 5)  # about something else
         await line.run(0.06)
         assert line.plc.get("Busy")
