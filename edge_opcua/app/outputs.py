@@ -174,7 +174,7 @@ async def write_owned(
 ) -> Reply | None:
     """Write a tag that belongs to an output; None if it belongs to none."""
     tag = str(body["tag"])
-    owner = next((each for each in config.outputs if tag in owned_tags(each)), None)
+    owner = next((each for each in config.outputs if tag in each.writers), None)
     if owner is None:
         return None
     output = outputs.get(owner.name)
@@ -184,9 +184,3 @@ async def write_owned(
     user, why = str(body.get("user") or ""), str(body.get("why") or "")
     outcome = await output.acts.write(tag, body["value"], writer=writer, user=user, why=why)
     return Reply(outcome.status, outcome.reason, {"recorded": True})
-
-
-def owned_tags(output: OutputConfig) -> set[str]:
-    """Return the public ids of the tags that only an output writes."""
-    heartbeat = set() if output.heartbeat is None else {output.heartbeat}
-    return {value.tag for value in output.values} | heartbeat

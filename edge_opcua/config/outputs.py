@@ -19,6 +19,9 @@ PlcName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*(_[A-Z
 AreaAddress = Annotated[str, StringConstraints(min_length=2, max_length=120)]
 
 
+MODEL_ALONE: Final[frozenset[Writer]] = frozenset({"model"})
+
+
 class ResultConfig(BaseModel):
     """One value of a result that the PLC gets."""
 
@@ -214,3 +217,9 @@ class OutputConfig(BaseModel):
     def status_tag(self) -> str:
         """Tag of the device in which the interface's status words are read back, an array of UINT."""
         return f"{self.name}.status"
+
+    @property
+    def writers(self) -> dict[str, frozenset[Writer]]:
+        """Who may write the tags that belong to this output, and nobody else; by public id."""
+        owned = {value.tag: frozenset(value.writers) for value in self.values}
+        return owned if self.heartbeat is None else owned | {self.heartbeat: MODEL_ALONE}

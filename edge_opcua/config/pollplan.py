@@ -10,7 +10,7 @@ from edge_opcua.config.busplan import bus_json, bus_rows
 from edge_opcua.config.problem import Problem, Severity, counted
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, GroupConfig, OpcuaConfig, PipelineConfig
 from edge_opcua.config.syntax import Document
-from edge_opcua.config.writeplan import reaction_rows, watchdog_rows, write_rows, writes_json, written_tags
+from edge_opcua.config.writeplan import reaction_rows, watchdog_rows, write_rows, writes_json
 from edge_opcua.core.values import BlockSpec
 
 
@@ -162,7 +162,7 @@ def overloads(config: EdgeConfig, plans: Sequence[PollPlan], document: Document)
 
 def _writes(config: EdgeConfig) -> list[list[str]]:
     rows = list(write_rows(config))
-    owned = {tag for output in config.outputs for tag in written_tags(output)}
+    owned = {tag for output in config.outputs for tag in output.writers}
     for number, alike in _alike(config):
         device = config.devices[number]
         rows += watchdog_rows(device)
@@ -187,7 +187,7 @@ def _exposes(config: EdgeConfig) -> list[list[str]]:
         "None: neither signed nor encrypted" if policy == "None" else f"{policy} SignAndEncrypt"
         for policy in config.opcua.security
     )
-    own = {tag for output in config.outputs for tag in written_tags(output)}
+    own = {tag for output in config.outputs for tag in output.writers}
     shared = {each.tag for output in config.outputs for each in output.values if each.writers != ("model",)}
     writable = sum(len(device.tags.writable) for device in config.devices) - len(own - shared)
     methods = "LoadModel, Poll and those of outputs" if config.outputs else "LoadModel and Poll"

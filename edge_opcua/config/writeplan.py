@@ -105,13 +105,6 @@ def _terms(value: OutputValueConfig, tag: TagConfig) -> Iterator[str]:
     yield f"by {', then '.join(value.writers)}"
 
 
-def written_tags(output: OutputConfig) -> Iterator[str]:
-    """Yield the tags that an output writes, so that nobody else does without its leave."""
-    yield from (value.tag for value in output.values)
-    if output.heartbeat is not None:
-        yield output.heartbeat
-
-
 def safe_text(value: OutputValueConfig, tag: TagConfig) -> str:
     """Return what a tag becomes when its output falls safe."""
     if value.strategy == "preset":

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from asyncua import ua
 
-from edge_opcua.config.outputs import Writer
+from edge_opcua.config.outputs import MODEL_ALONE, Writer
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.opcua.services.audit import Act
 from edge_opcua.security.roles import Role
@@ -36,18 +35,13 @@ class OwnedTag:
     writers: frozenset[Writer]
 
 
-_MODEL: Final[frozenset[Writer]] = frozenset({"model"})
-
-
 def owned_tags(config: EdgeConfig) -> dict[str, OwnedTag]:
     """Return the tags that outputs write, by public id ``<device>/<tag>``; pure."""
-    found = {}
-    for output in config.outputs:
-        if output.heartbeat is not None:
-            found[output.heartbeat] = OwnedTag(output.name, _MODEL)
-        for value in output.values:
-            found[value.tag] = OwnedTag(output.name, frozenset(value.writers))
-    return found
+    return {
+        tag: OwnedTag(output.name, writers)
+        for output in config.outputs
+        for tag, writers in output.writers.items()
+    }
 
 
 def writer_of(roles: frozenset[Role]) -> Writer:
@@ -82,7 +76,7 @@ class ProgramClaims:
 
 def only_model(owned: Mapping[str, OwnedTag]) -> list[str]:
     """Return the public ids of those that no client may write."""
-    return [tag for tag, one in owned.items() if one.writers == _MODEL]
+    return [tag for tag, one in owned.items() if one.writers == MODEL_ALONE]
 
 
 def nobody_cares(output: str, who: str, why: str) -> None:
