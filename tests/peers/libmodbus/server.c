@@ -1,11 +1,14 @@
 /* A Modbus device on libmodbus, for the interop tests.
  *
  *   server tcp PORT            listens on 127.0.0.1; PORT 0 takes any, the one taken is printed
+ *   server many PORT           the same for several clients at once; tells each write, see below
  *   server rtu PATH BAUD UNIT  answers on a serial port, 8N1
  *
  * hr[i] = i, ir[i] = i ^ 0x5555, every third coil and every fifth discrete input is on. From hr 1000 on lie
  * numbers that this program has encoded. Not by modbus_set_float_abcd() and its like: what version 3.1.6
  * calls ABCD goes over the wire as BADC, and others differ.
+ *
+ * A write is told as `write NS FUNCTION ADDRESS VALUE...`: CLOCK_MONOTONIC, and what the device holds then.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,6 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef SIZE
@@ -85,18 +90,78 @@ static void serve(modbus_t *ctx, modbus_mapping_t *map, int forever)
     }
 }
 
-static int tcp(int port, modbus_mapping_t *map)
+static int listening_on(modbus_t *ctx)
 {
-    modbus_t *ctx = modbus_new_tcp("127.0.0.1", port);
     int listening = ctx ? modbus_tcp_listen(ctx, 8) : -1;
     struct sockaddr_in bound;
     socklen_t size = sizeof bound;
     if (listening < 0 || getsockname(listening, (struct sockaddr *) &bound, &size) < 0) {
         perror("listen");
-        return 1;
+        exit(1);
     }
     printf("ready %d\n", ntohs(bound.sin_port));
     fflush(stdout);
+    return listening;
+}
+
+static void tell_write(const uint8_t *pdu, const modbus_mapping_t *map)
+{
+    int function = pdu[0], address = pdu[1] << 8 | pdu[2];
+    int count = function == 15 || function == 16 ? pdu[3] << 8 | pdu[4] : 1;
+    int bits = function == 5 || function == 15;
+    struct timespec now;
+    if ((!bits && function != 6 && function != 16 && function != 22) || address + count > SIZE)
+        return;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    printf("write %lld %d %d", 1000000000LL * now.tv_sec + now.tv_nsec, function, address);
+    for (int i = address; i < address + count; i++)
+        printf(" %d", bits ? map->tab_bits[i] : map->tab_registers[i]);
+    puts("");
+    fflush(stdout);
+}
+
+static int many(int port, modbus_mapping_t *map)
+{
+    modbus_t *ctx = modbus_new_tcp("127.0.0.1", port);
+    int listening = listening_on(ctx), highest = listening;
+    uint8_t query[MODBUS_TCP_MAX_ADU_LENGTH];
+    fd_set open, ready;
+    FD_ZERO(&open);
+    FD_SET(listening, &open);
+    for (;;) {
+        ready = open;
+        if (select(highest + 1, &ready, NULL, NULL, NULL) < 0) {
+            perror("select");
+            return 1;
+        }
+        for (int fd = 0; fd <= highest; fd++) {
+            if (!FD_ISSET(fd, &ready))
+                continue;
+            if (fd == listening) {
+                int client = accept(listening, NULL, NULL);
+                if (client >= 0 && client < FD_SETSIZE) {
+                    FD_SET(client, &open);
+                    highest = client > highest ? client : highest;
+                }
+                continue;
+            }
+            modbus_set_socket(ctx, fd);
+            int size = modbus_receive(ctx, query);
+            if (size > 0) {
+                modbus_reply(ctx, query, size, map);
+                tell_write(query + modbus_get_header_length(ctx), map);
+            } else if (size < 0) {
+                close(fd);
+                FD_CLR(fd, &open);
+            }
+        }
+    }
+}
+
+static int tcp(int port, modbus_mapping_t *map)
+{
+    modbus_t *ctx = modbus_new_tcp("127.0.0.1", port);
+    int listening = listening_on(ctx);
     while (modbus_tcp_accept(ctx, &listening) >= 0) {
         serve(ctx, map, 0);
         modbus_close(ctx);
@@ -126,8 +191,10 @@ int main(int argc, char **argv)
     fill(map);
     if (argc == 3 && !strcmp(argv[1], "tcp"))
         return tcp(atoi(argv[2]), map);
+    if (argc == 3 && !strcmp(argv[1], "many"))
+        return many(atoi(argv[2]), map);
     if (argc == 5 && !strcmp(argv[1], "rtu"))
         return rtu(argv[2], atoi(argv[3]), atoi(argv[4]), map);
-    fprintf(stderr, "server tcp PORT | server rtu PATH BAUD UNIT\n");
+    fprintf(stderr, "server tcp PORT | server many PORT | server rtu PATH BAUD UNIT\n");
     return 2;
 }
