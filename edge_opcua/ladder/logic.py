@@ -313,6 +313,7 @@ def _results(facts: Facts) -> str:
     return f"""
 IF NewResult THEN
     HasResult := TRUE;
+    OutBad := EdgeOutBad;
     ResultSeq := DINT_TO_UINT(EdgeSeq);
     ResultCode := DINT_TO_UINT(EdgeCode);
 {taken}ELSIF NOT HasResult THEN
@@ -323,6 +324,8 @@ IF NewResult THEN
 
 
 def _out(facts: Facts) -> str:
+    # Of a value that is not Good the words are 0. While the edge holds its last result all are marked, but
+    # that is no new result: Out stays.
     interface = facts.map.interface
     types = {field.config.name: field.config.type for field in facts.map.results}
     value = interface.value if types[interface.value] == "REAL" else f"DINT_TO_REAL({interface.value})"
@@ -330,7 +333,7 @@ def _out(facts: Facts) -> str:
     veto = "IF Out > PlcLimit THEN\n    Out := PlcLimit;\nEND_IF;\n" if facts.mode == "veto" else ""
     return f"""
 Target := Fallback;
-IF HasResult THEN
+IF HasResult AND (NOT OutBad) THEN
     IF {value} > {high} THEN
         Target := {high};
     ELSIF {value} < {low} THEN

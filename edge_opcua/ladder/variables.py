@@ -111,7 +111,14 @@ def taken_over(facts: Facts) -> tuple[Taken, ...]:
         FromValue(VALUE_PREFIX + field.config.name, field.word, field.config.type)
         for field in facts.map.results
     ]
-    return (*bits, *words, *values)
+    return (*bits, *_out_bit(facts), *words, *values)
+
+
+def _out_bit(facts: Facts) -> Iterator[FromBit]:
+    """Yield the bit that says that the value of Out is none; the mask has one for the first 16 results."""
+    value = facts.map.interface.value
+    index = next(field.index for field in facts.map.results if field.config.name == value)
+    yield FromBit("EdgeOutBad", StatusWord.QUALITY_MASK, index)
 
 
 def _bits(facts: Facts) -> dict[str, tuple[Stat, str]]:
@@ -189,6 +196,7 @@ def _outputs(facts: Facts) -> Iterator[Variable]:
 def _memory(facts: Facts) -> Iterator[Variable]:
     for name, (_, text) in _bits(facts).items():
         yield Variable(name, "BOOL", "memory", f"the edge: {text}")
+    yield Variable("EdgeOutBad", "BOOL", "memory", f"the edge: {facts.map.interface.value} is not Good")
     for name, (_, text) in _EDGE_WORDS.items():
         yield Variable(name, "DINT", "memory", f"the edge: {text}")
     for field in facts.map.results:
@@ -213,6 +221,7 @@ _STATE: Final = (
     Variable("Acked", "BOOL", "memory", "OpAck rose in this scan"),
     Variable("OpAckWas", "BOOL", "memory", "OpAck in the scan before"),
     Variable("HasResult", "BOOL", "memory", "a result came since the edge is in use"),
+    Variable("OutBad", "BOOL", "memory", "that result has no Good value for Out"),
     Variable("LastHeartbeat", "DINT", "memory", "the edge's heartbeat in the scan before"),
     Variable("LastSeq", "DINT", "memory", "number of the newest result that was looked at"),
     Variable("Ahead", "DINT", "memory", "how far a counter went"),

@@ -308,6 +308,33 @@ def test_out_is_clamped(score: float, goes_to: float) -> None:
     assert bench.get("Out") == pytest.approx(goes_to)
 
 
+def test_a_value_that_is_not_good_is_none_for_out_whatever_its_words_say() -> None:
+    # A model that never learned such inputs gives a verdict and no score: its words are 0, which may be the
+    # most dangerous set-point of all.
+    bench = in_use(PRESS)
+    bench.edge.judge(Score=9.0)
+    bench.run(4_000)
+    assert bench.get("Out") == pytest.approx(9.0)
+    bench.edge.mask = 0b010
+    bench.edge.judge(Verdict=3)
+    bench.run(6_000)
+    assert bench.outputs("InUse", "Verdict", "Out") == (True, 3, FALLBACK)
+    bench.edge.mask = 0b101
+    bench.edge.judge(Score=9.0)
+    bench.run(6_000)
+    assert bench.get("Out") == pytest.approx(9.0), "its own bit counts, and no other"
+
+
+def test_out_stays_while_the_edge_holds_its_last_result() -> None:
+    # HOLD marks every value, of the result that was there already.
+    bench = in_use(PRESS)
+    bench.edge.judge(Score=9.0)
+    bench.run(4_000)
+    bench.edge.mask = 0xFFFF
+    bench.run(4_000)
+    assert bench.outputs("InUse", "Out") == (True, pytest.approx(9.0))
+
+
 def test_out_never_moves_faster_than_its_rate_whatever_happens() -> None:
     bench = in_use(PRESS)
     before = bench.get("Out")

@@ -27,6 +27,7 @@ class EdgeTwin:
         self.echo = 0
         self.version = words.version
         self.results: dict[str, float] = {}
+        self.mask = 0
         self.tail: int | None = None
 
     def beat(self) -> None:
@@ -45,6 +46,7 @@ class EdgeTwin:
         found[StatusWord.EDGE_HEARTBEAT] = self.heartbeat
         found[StatusWord.ECHO_PLC_HEARTBEAT] = self.echo
         found[StatusWord.RESULT_SEQ] = self.sequence
+        found[StatusWord.QUALITY_MASK] = self.mask
         found[StatusWord.INTERFACE_VERSION] = self.version
         found[self.map.tail_word] = self.sequence if self.tail is None else self.tail
         for field in self.map.results:
