@@ -16,6 +16,7 @@ from edge_opcua.errors import AddressError
 
 _POLLS_PER_TIMEOUT: Final = 3
 _TAIL_WORDS: Final = 1
+_WORD_BITS: Final = 16
 
 
 def check_interface(draft: Draft, path: Path, output: OutputConfig) -> None:
@@ -28,6 +29,7 @@ def check_interface(draft: Draft, path: Path, output: OutputConfig) -> None:
     if interface.low >= interface.high:
         message = f"range {interface.low:g}..{interface.high:g}: low must be below high"
         draft.report((*at, "high"), Problem("C164", message))
+    _limits(draft, at, interface)
     _times(draft, at, output, interface)
     pipeline = next((each for each in draft.pipelines.values() if each.name == output.pipeline), None)
     for index, result in enumerate(interface.results):
@@ -37,6 +39,15 @@ def check_interface(draft: Draft, path: Path, output: OutputConfig) -> None:
             draft.report((*at, "results", index, "source"), Problem("C168", message, help=help_text))
     if interface.mode == "triggered" and pipeline is not None:
         _trigger(draft, at, output, pipeline.capture)
+
+
+def _limits(draft: Draft, at: Path, interface: InterfaceConfig) -> None:
+    """A set-point that nothing limits is what the model says, however wrong it is."""
+    open_ends = [key for key in ("low", "high", "rate_per_s") if key not in interface.model_fields_set]
+    if interface.mode == "setpoint" and open_ends:
+        message = f"the PLC would follow {quoted(interface.value)} without {alternatives(open_ends)}"
+        help_text = "set the limits that the machine can bear; they go into the function block"
+        draft.report((*at, "mode"), Problem("C164", message, Severity.WARNING, help=help_text))
 
 
 def _results(draft: Draft, at: Path, interface: InterfaceConfig) -> None:
@@ -57,6 +68,12 @@ def _results(draft: Draft, at: Path, interface: InterfaceConfig) -> None:
         help_text = "" if suggestion else f"results: {alternatives(names)}"
         message = f"{quoted(interface.value)} is no result; the function block needs one to give out"
         draft.report((*at, "value"), Problem("C163", message, help=help_text, suggestion=suggestion))
+    elif names.index(interface.value) >= _WORD_BITS:
+        message = (
+            f"the PLC could not see that {quoted(interface.value)} is Bad: QualityMask has {_WORD_BITS} bits"
+        )
+        help_text = f"name it among the first {_WORD_BITS} results"
+        draft.report((*at, "value"), Problem("C163", message, help=help_text))
     verdicts = [
         result for result in interface.results if result.source == "verdict" and result.type == "DINT"
     ]
@@ -67,7 +84,10 @@ def _results(draft: Draft, at: Path, interface: InterfaceConfig) -> None:
 
 
 def _times(draft: Draft, at: Path, output: OutputConfig, interface: InterfaceConfig) -> None:
-    if _POLLS_PER_TIMEOUT * interface.poll_ms > output.plc_timeout_ms:
+    if interface.poll_ms >= output.plc_timeout_ms:
+        message = f"{interface.poll_ms} ms is not below plc_timeout_ms = {output.plc_timeout_ms}"
+        draft.report((*at, "poll_ms"), Problem("C119", message, help="the PLC would always count as silent"))
+    elif _POLLS_PER_TIMEOUT * interface.poll_ms > output.plc_timeout_ms:
         message = f"{interface.poll_ms} ms is more than a third of plc_timeout_ms = {output.plc_timeout_ms}"
         help_text = "one lost poll would look as if the PLC had stopped"
         draft.report((*at, "poll_ms"), Problem("C119", message, Severity.WARNING, help=help_text))

@@ -93,7 +93,11 @@ def _way(draft: Draft, path: Path, output: OutputConfig) -> None:
 
 
 def _times(draft: Draft, path: Path, output: OutputConfig) -> None:
-    if output.heartbeat_ms * _HEARTBEATS_PER_TIMEOUT > output.plc_timeout_ms:
+    if output.heartbeat_ms >= output.plc_timeout_ms:
+        message = f"{output.heartbeat_ms} ms is not below plc_timeout_ms = {output.plc_timeout_ms}"
+        help_text = "the PLC would fall safe before each heartbeat; take a fifth of its time-out"
+        draft.report((*path, "heartbeat_ms"), Problem("C119", message, help=help_text))
+    elif output.heartbeat_ms * _HEARTBEATS_PER_TIMEOUT > output.plc_timeout_ms:
         message = f"{output.heartbeat_ms} ms is more than a fifth of plc_timeout_ms = {output.plc_timeout_ms}"
         help_text = "one late heartbeat would make the PLC fall safe"
         draft.report((*path, "heartbeat_ms"), Problem("C119", message, Severity.WARNING, help=help_text))

@@ -143,6 +143,28 @@ INTERFACE: list[tuple[str, str, tuple[str, str, str]]] = [
     ),
     (
         '  status = "DB20"',
+        '  status = "DB20"\n  poll_ms = 500',
+        ("C119", ".interface.poll_ms", "500 ms is not below plc_timeout_ms = 500"),
+    ),
+    (
+        'mode = "triggered"',
+        'mode = "setpoint"\n  high = 5',
+        ("C164", ".interface.mode", 'the PLC would follow "Score" without low, rate_per_s'),
+    ),
+    (
+        '  status = "DB20"',
+        '  status = "DB20"\n  results = ['
+        + ", ".join(f'{{ name = "R{number}", source = "score", type = "REAL" }}' for number in range(17))
+        + ']\n  value = "R16"',
+        ("C163", ".interface.value", 'the PLC could not see that "R16" is Bad: QualityMask has 16 bits'),
+    ),
+    (
+        'pipeline = "wear"\n  [',
+        'pipeline = "wear"\nheartbeat_ms = 500\n  [',
+        ("C119", ".heartbeat_ms", "500 ms is not below plc_timeout_ms = 500"),
+    ),
+    (
+        '  status = "DB20"',
         '  status = "DB20"\n  ack_timeout_ms = 79',
         ("C119", ".interface.ack_timeout_ms", "79 ms is too short: the PLC takes a result within 80 ms"),
     ),
