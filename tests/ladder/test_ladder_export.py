@@ -340,9 +340,13 @@ def test_registers_are_shown_with_their_unit_and_what_no_s7_could_take_is_not_ex
         ("1/hr:4118", "ResultSeqTail"),
     ):
         assert re.search(rf" {re.escape(address)} +\w+ +{name}\b", out), address
-    assert main(["ladder", "export", str(config), "--out", str(tmp_path / "out")]) == 2
+    siemens = ["ladder", "export", str(config), "--target", "siemens", "--out", str(tmp_path / "out")]
+    assert main(siemens) == 2
     assert "error[C180]" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert main(["ladder", "export", str(config), "--out", str(tmp_path / "out")]) == 0
+    assert "not for siemens: [C180] output verdict: an S7 has the high word" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["codesys", "rockwell"]
     assert main(["ladder", "export", str(config), "--target", "codesys", "--out", str(tmp_path / "out")]) == 0
 
 

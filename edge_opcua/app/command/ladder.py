@@ -17,7 +17,7 @@ from edge_opcua.core.ports import Area
 from edge_opcua.errors import ConfigError
 from edge_opcua.ladder.export import TARGETS, exported, refuse_edited
 from edge_opcua.ladder.facts import Facts, facts_of
-from edge_opcua.ladder.files import Field, camel, control_fields, status_fields
+from edge_opcua.ladder.files import Field, File, camel, control_fields, status_fields
 from edge_opcua.plugins import DRIVERS, InstalledPlugins
 from edge_opcua.security.pki import write_atomic
 
@@ -31,7 +31,8 @@ def export_blocks(config_file: Path, *, name: str, target: str, out: Path | None
     Args:
         config_file: The configuration.
         name: Name of the output; may be empty if only one has an interface block.
-        target: ``codesys``, ``siemens``, ``rockwell``; or ``all``, each into a folder of its own.
+        target: ``codesys``, ``siemens``, ``rockwell``; or ``all``, each that can take the interface into a
+            folder of its own.
         out: Folder.
         force: Whether files that somebody has changed are written over.
 
@@ -46,9 +47,8 @@ def export_blocks(config_file: Path, *, name: str, target: str, out: Path | None
         complain("ladder export needs a folder: --out DIR")
         return WRONG_USE
     facts = facts_of(*found)
-    folders = {each: out / each for each in TARGETS} if target == "all" else {target: out}
     try:
-        files = {folder: exported(facts, each) for each, folder in folders.items()}
+        files = _possible(facts, out) if target == "all" else {out: exported(facts, target)}
         for folder, written in files.items():
             if not force:
                 refuse_edited(folder, written)
@@ -66,6 +66,17 @@ def export_blocks(config_file: Path, *, name: str, target: str, out: Path | None
         return WRONG_USE
     say(f"{facts.block}, interface version {facts.map.version}; not compiled here: README.md says more")
     return 0
+
+
+def _possible(facts: Facts, out: Path) -> dict[Path, tuple[File, ...]]:
+    """Return the files of each target that can take the interface, and tell of the others."""
+    found = {}
+    for target in TARGETS:
+        try:
+            found[out / target] = exported(facts, target)
+        except ConfigError as exc:
+            complain(f"not for {target}: [{exc.code}] {exc}")
+    return found
 
 
 def show_map(config_file: Path, *, name: str) -> int:
