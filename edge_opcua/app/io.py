@@ -192,17 +192,25 @@ class _Plant:
                 releasing.create_task(_release(self._child, output), name=f"release.{name}")
 
     def _carry_over(self, change: Change) -> None:
-        """Let the last values of tags that stay stand in the new blocks until they are read again."""
-        bus = self._child.bus
+        """Let the last values of tags that stay stand in the new blocks until they are read again.
+
+        And what an output was when it was stopped: it may owe an acknowledge.
+        """
         for device in change.new.devices:
             for block in device_blocks(device):
-                home = change.before.get(block)
-                if home is None or not change.has_moved(block) or block == device.link_block:
-                    continue
-                last = bus.reader(block, home=home).latest()
-                writer = bus.writer(block)
-                if last is not None and not writer.sequence and writer.batch.take_rows(last):
-                    writer.publish(link=Link.LOST, refreshed=False)
+                if block != device.link_block:
+                    self._carry(change, block)
+        for output in change.new.outputs:
+            self._carry(change, output.authority_block)
+
+    def _carry(self, change: Change, block: str) -> None:
+        bus, home = self._child.bus, change.before.get(block)
+        if home is None or not change.has_moved(block):
+            return
+        last = bus.reader(block, home=home).latest()
+        writer = bus.writer(block)
+        if last is not None and not writer.sequence and writer.batch.take_rows(last):
+            writer.publish(link=Link.LOST, refreshed=False)
 
 
 async def _release(child: Child, output: Output) -> None:

@@ -122,6 +122,8 @@ def _references(config: EdgeConfig, output: OutputConfig, bus: Bus, times: Times
         "trusts": output.plc_trusts,
         "alive": output.plc_heartbeat,
         "echo": output.echo_heartbeat,
+        # Where only the PLC acknowledges its own button has to be seen, else nobody ever could.
+        "acknowledging": output.acknowledge if output.acknowledged_by == "plc" else None,
     }
     rows = {}
     for meaning, reference in found.items():

@@ -145,6 +145,20 @@ def limits_of(output: OutputConfig, times: Times) -> Limits:
     )
 
 
+def resumed(state: str, *, released: bool, asked: bool) -> Authority:
+    """Return where an output begins that another process, or another configuration of it, had before.
+
+    What was owed then is owed still; and who died while it ruled has failed.
+
+    Args:
+        state: Name of the state it was left in; empty for none.
+        released: Whether it was left in good order.
+        asked: Whether an acknowledge was wanted then.
+    """
+    ruled = state not in ("", State.INHIBITED.name, State.READY.name)
+    return Authority(owed=asked or (ruled and not released))
+
+
 def is_ahead(counter: int, before: int) -> bool:
     """Return whether a counter (1..65535, then 1 again) has moved forward by at most 1000 steps."""
     return counter > 0 and 1 <= (counter - before) % HIGHEST <= _FORWARD

@@ -27,9 +27,9 @@ from edge_opcua.core.values import (
     Verdict,
 )
 from edge_opcua.writeback.acts import Acts, Stage
-from edge_opcua.writeback.decision import Authority, Content, Limits, decide
+from edge_opcua.writeback.decision import Authority, Content, Limits, decide, resumed
 from edge_opcua.writeback.face import Face, Moment
-from edge_opcua.writeback.faults import Facts, Plc
+from edge_opcua.writeback.faults import Facts, Fault, Plc
 from edge_opcua.writeback.handshake import Command
 from edge_opcua.writeback.interface import InterfaceFace
 from edge_opcua.writeback.judged import Judged, cycle_of, read_judged
@@ -114,7 +114,9 @@ class Output:
         self._clock = clock
         self._audit = audit
         self._run_command = run_command
-        self._authority = Authority()
+        self._row = {tag.name: row for row, tag in enumerate(chain.writer.batch.layout.spec.tags)}
+        self._authority = self._resumed()
+        self._owing = False
         self._newest: Judged | None = None
         self._plc: Plc | None = None
         self._releasing = False
@@ -127,7 +129,6 @@ class Output:
         self._failing = False
         self._command: Command | None = None
         self._woken, self._to_send, self._to_command = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._row = {tag.name: row for row, tag in enumerate(chain.writer.batch.layout.spec.tags)}
         self._face: Face = chain.face
         stage = Stage(
             output=output,
@@ -146,6 +147,17 @@ class Output:
     def state(self) -> State:
         """Who rules over the output."""
         return self._authority.state
+
+    def _resumed(self) -> Authority:
+        """Begin where the last batch of the authority block says that a former process ended."""
+        writer = self._chain.writer
+        if not writer.sequence or self._chain.limits.auto_restart:
+            return Authority()
+        batch, row = writer.batch, self._row
+        released = batch.text(row["fault"]) == Fault.RELEASED.name
+        return resumed(
+            batch.text(row["state"]), released=released, asked=bool(batch.value(row["ack_required"]))
+        )
 
     # --- being at work -------------------------------------------------------------------------------
 
@@ -312,6 +324,7 @@ class Output:
             Whether the fail-safe content arrived.
         """
         self._releasing = True
+        self._owing = self._authority.owed or self.state is State.MANUAL
         self.step()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
@@ -364,7 +377,7 @@ class Output:
             "refused": self._refused,
             "indeterminate": tally.indeterminate,
             "landed_late": tally.landed_late,
-            "ack_required": authority.state is State.ACK_REQUIRED or latched,
+            "ack_required": authority.state is State.ACK_REQUIRED or latched or self._owing,
             "plc_latched": latched,
             "plc_trusts": False if plc is None else plc.trusts,
             "granted": self._is_granted,

@@ -95,7 +95,8 @@ class References:
     """What a PLC without an interface block says of itself and of us, in single tags.
 
     Args:
-        rows: Tags by what they mean: ``granted``, ``latched``, ``trusts``, ``alive``, ``echo``.
+        rows: Tags by what they mean: ``granted``, ``latched``, ``trusts``, ``alive``, ``echo``,
+            ``acknowledging``.
         target: The device, whose last scan counts where there are none.
         max_age_ns: Age at which that scan says nothing any more.
     """
@@ -123,6 +124,7 @@ class References:
             granted=bool(values.get("granted", True)),
             latched=bool(values.get("latched", False)),
             trusts=bool(values.get("trusts", False)),
+            acknowledging=bool(values.get("acknowledging", False)),
             alive_ns=self._alive.note(values["alive"], now_ns) if "alive" in values else None,
             echo_ns=self._echo.note(values["echo"], now_ns) if "echo" in values else None,
         )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
 from edge_opcua.sim.softplc.plc import MAIN
 from tests.writeback.line import Line, configuration, exported
 
@@ -50,4 +55,92 @@ async def test_what_the_plc_alone_has_latched_is_owed_here_too() -> None:
     await line.run(1.0)
     assert line.state == "ACK_REQUIRED"
     assert not line.plc.get("InUse")
+    line.close()
+
+
+# A device without a program of its own: nobody else remembers that an acknowledge is owed.
+SPEED: dict[str, Any] = {
+    "tag": "press/speed",
+    "source": "score",
+    "preset": 5.0,
+    "writers": ["operator", "model"],
+}
+
+
+async def act(line: Line) -> None:
+    line.judge()
+    await line.until("ACTIVE")
+    await line.run(0.3)
+
+
+async def fail(line: Line) -> None:
+    await act(line)
+    line.judge_late()
+    await line.until("FAILSAFE")
+    line.judge()
+
+
+async def ask(line: Line) -> None:
+    await fail(line)
+    await line.until("ACK_REQUIRED")
+
+
+async def take(line: Line) -> None:
+    await act(line)
+    await line.output.acts.manual("anna", {"press/speed": 7.0})
+
+
+@pytest.mark.parametrize("orderly", [False, True])
+@pytest.mark.parametrize("before", [fail, ask, take])
+async def test_what_is_owed_is_still_owed_after_another_process_or_configuration_took_over(
+    before: Callable[[Line], Awaitable[None]], orderly: bool
+) -> None:
+    line = Line(configuration(values=[SPEED]))
+    await before(line)
+    if orderly:
+        assert await line.output.release(0.4)
+        await line.run(0.4)
+    line.restart()
+    await line.run(2.0)
+    assert line.state == "ACK_REQUIRED"
+    assert (await line.output.acts.acknowledge("anna")).status == 0
+    await line.run(0.5)
+    assert line.state == "ACTIVE"
+    line.close()
+
+
+@pytest.mark.parametrize(("orderly", "state"), [(False, "ACK_REQUIRED"), (True, "ACTIVE")])
+async def test_who_died_while_it_ruled_has_failed_and_who_was_stopped_has_not(
+    orderly: bool, state: str
+) -> None:
+    line = Line(configuration(values=[SPEED]))
+    await act(line)
+    if orderly:
+        assert await line.output.release(0.4)
+    line.restart()
+    await line.run(2.0)
+    assert line.state == state
+    line.close()
+
+
+async def test_with_auto_restart_nothing_is_owed_after_a_restart_either() -> None:
+    line = Line(configuration(values=[SPEED], auto_restart=True))
+    await fail(line)
+    line.restart()
+    await line.run(2.0)
+    assert line.state == "ACTIVE"
+    line.close()
+
+
+async def test_the_button_of_a_plc_without_our_block_acknowledges_by_its_rising_edge() -> None:
+    line = Line(configuration(values=[SPEED], acknowledged_by="plc", acknowledge="press/ack"))
+    line.tags["ack"] = True
+    await ask(line)
+    await line.run(1.0)
+    assert line.state == "ACK_REQUIRED", "a button that hangs acknowledges nothing"
+    line.tags["ack"] = False
+    await line.run(0.1)
+    line.tags["ack"] = True
+    await line.run(0.3)
+    assert line.state == "ACTIVE"
     line.close()
