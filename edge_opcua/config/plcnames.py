@@ -25,12 +25,12 @@ resultcode resultseq out permit lastsilencems cmddone cmdfailed ready
 """
 # Its memory, and the words of the areas, which products with named structures have as fields.
 _INNER: Final = """
-edgeonline edgevalid edgehaserror edgeactive edgefailsafe edgeackrequired edgeready edgetook edgecmdcompleted
-edgecmdfailed edgeoutbad edgeheartbeat edgeseq edgecode edgeerror edgeversion started fresh moved sound lost
-everused latched ackseen clearing acked opackwas hasresult outbad lastheartbeat lastseq ahead plcheartbeat beatms
-silencems elapsed nowms watchms errorno ctrlbits target span triggerwas asking phase triggerseq fault bits watch silence
-request reply seen given pair stat echoplcheartbeat commandecho errorcode modelid modelversion inferencems
-qualitymask interfaceversion resultseqtail
+edgeonline edgevalid edgehaserror edgeactive edgefailsafe edgeackrequired edgeready edgetook
+edgecmdcompleted edgecmdfailed edgeoutbad edgeheartbeat edgeseq edgecode edgeerror edgeversion started fresh
+moved sound lost everused latched ackseen clearing acked opackwas hasresult outbad lastheartbeat lastseq
+ahead plcheartbeat beatms silencems elapsed nowms watchms errorno ctrlbits target span triggerwas asking
+phase triggerseq fault bits watch silence request reply seen given pair stat echoplcheartbeat commandecho
+errorcode modelid modelversion inferencems qualitymask interfaceversion resultseqtail
 """
 
 _TAKEN_OVER: Final = "got_"  # what it calls a result as the edge wrote it
