@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edge_opcua.config.eai import CONTROL_WORDS, QUEUE, Ctrl, ErrorCode, ResultCode, Stat
 from edge_opcua.core.values import BAD_OUT_OF_RANGE, GOOD, Verdict
 from edge_opcua.writeback.decision import is_ahead
+from edge_opcua.writeback.face import Row
 from edge_opcua.writeback.handshake import (
     Answer,
     Command,
@@ -28,8 +29,9 @@ from edge_opcua.writeback.handshake import (
 from edge_opcua.writeback.judged import read_judged
 from edge_opcua.writeback.precedence import MODEL, Claim, refusal
 from edge_opcua.writeback.shaping import Held, Shape, move, safe_value
+from edge_opcua.writeback.tagwrites import TagsFace
 from edge_opcua.writeback.target import Record, no_audit, no_commands
-from tests.writeback.line import Line
+from tests.writeback.line import Line, configuration
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -314,3 +316,26 @@ async def test_control_words_that_are_bad_or_too_few_are_no_control_words() -> N
 async def test_without_anybody_to_tell_nothing_is_kept_or_carried_out() -> None:
     no_audit(Record("x", "y"))
     assert not await no_commands("load_model", 1)
+
+
+async def test_what_is_no_number_in_the_device_is_no_place_to_start_from() -> None:
+    config = configuration(values=[{"tag": "press/speed", "source": "score", "preset": 5.0}])
+    line = Line(config)
+    face = line.output._face
+    assert isinstance(face, TagsFace)
+    (tag,) = face.tags.values()
+    text = line.bus.reader("wear.result")
+    line.judge(reason="words")
+    tag.row = Row(text, "reason", 0)
+    tag.start_from_device(line.clock.monotonic_ns())
+    assert tag.held.value is None
+    line.close()
+
+
+async def test_a_plc_that_does_not_use_the_interface_grants_nothing() -> None:
+    line = Line()
+    line.plc.set(Enable=False)
+    line.judge()
+    await line.run(1.0)
+    assert line.state == "READY"
+    line.close()
