@@ -5,12 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from edge_opcua.config.eai import EaiMap, ErrorCode, ResultField, Stat, StatusWord
 from edge_opcua.writeback.handshake import Answer
 from edge_opcua.writeback.judged import Judged
 
 _ALL: int = 0xFFFF
+_DINT_END: Final = (1 << 31) - 0.5
+_MEASURES: Final = ("score", "confidence")
 _BUSY = int(Stat.BUSY | Stat.TRIGGER_READY)
 
 
@@ -97,7 +100,7 @@ def from_words(words: Sequence[int]) -> bytes:
 
 def answer_of(eai: EaiMap, judged: Judged, *, simulated: bool = False) -> Answer:
     """Return a result as the PLC gets it; what is Bad is 0 and marked."""
-    values = [judged.value(field.config.source) for field in eai.results]
+    values = [_fitting(field, judged.value(field.config.source)) for field in eai.results]
     bad = sum(1 << field.index for field in eai.results if values[field.index] is None and field.index < 16)
     if judged.degraded:
         bad = _ALL >> max(0, 16 - len(values))
@@ -112,6 +115,13 @@ def answer_of(eai: EaiMap, judged: Judged, *, simulated: bool = False) -> Answer
         model_version=judged.model_version & 0xFFFF,
         inference_ms=judged.whole_ms,
     )
+
+
+def _fitting(field: ResultField, value: float | None) -> float | None:
+    """Return a value, or None if it is a measure that its DINT cannot hold; only counters wrap."""
+    if value is None or field.config.type == "REAL" or field.config.source not in _MEASURES:
+        return value
+    return value if abs(value) < _DINT_END else None
 
 
 def safe_answer(eai: EaiMap, verdict: int) -> Answer:
