@@ -89,7 +89,7 @@ class StatusWord(IntEnum):
     MODEL_ID = 7  # 16 bits of a hash of the model's name
     MODEL_VERSION = 8
     INFERENCE_MS = 9  # rounded up; 65535 for longer
-    QUALITY_MASK = 10  # bit i: result i is not Good
+    QUALITY_MASK = 10  # bit i: result i is not Good; the last bit: one from there on
     INTERFACE_VERSION = 11
 
 
@@ -123,6 +123,7 @@ class ErrorCode(IntEnum):
 CONTROL_WORDS: Final = len(ControlWord)
 HEAD_WORDS: Final = len(StatusWord)
 WORDS_PER_RESULT: Final = 2
+_LAST_BIT: Final = 15
 QUEUE: Final = 8
 """Results that wait for their acknowledge with BufferResults."""
 
@@ -163,6 +164,11 @@ class EaiMap:
             ResultField(config, HEAD_WORDS + WORDS_PER_RESULT * index, index)
             for index, config in enumerate(self.interface.results)
         )
+
+    @staticmethod
+    def quality_bit(index: int) -> int:
+        """Return the bit of the quality mask that tells of a result; the last one of all that follow."""
+        return min(index, _LAST_BIT)
 
     @property
     def tail_word(self) -> int:

@@ -115,10 +115,10 @@ def taken_over(facts: Facts) -> tuple[Taken, ...]:
 
 
 def _out_bit(facts: Facts) -> Iterator[FromBit]:
-    """Yield the bit that says that the value of Out is none; the mask has one for the first 16 results."""
+    """Yield the bit that says that the value of Out is none."""
     value = facts.map.interface.value
     index = next(field.index for field in facts.map.results if field.config.name == value)
-    yield FromBit("EdgeOutBad", StatusWord.QUALITY_MASK, index)
+    yield FromBit("EdgeOutBad", StatusWord.QUALITY_MASK, facts.map.quality_bit(index))
 
 
 def _bits(facts: Facts) -> dict[str, tuple[Stat, str]]:

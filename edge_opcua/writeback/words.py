@@ -101,7 +101,9 @@ def from_words(words: Sequence[int]) -> bytes:
 def answer_of(eai: EaiMap, judged: Judged, *, simulated: bool = False) -> Answer:
     """Return a result as the PLC gets it; what is Bad is 0 and marked."""
     values = [_fitting(field, judged.value(field.config.source)) for field in eai.results]
-    bad = sum(1 << field.index for field in eai.results if values[field.index] is None and field.index < 16)
+    bad = 0
+    for field in eai.results:
+        bad |= (values[field.index] is None) << eai.quality_bit(field.index)
     if judged.degraded:
         bad = _ALL >> max(0, 16 - len(values))
     return Answer(
