@@ -18,6 +18,7 @@ TICK_MS: Final = 25
 _LANE_TICK_MS: Final = 50
 _LANE_BEATS_MS: Final = 4 * _LANE_TICK_MS
 _POLLS: Final = 3
+_ASK_AGAIN_MS: Final = 100  # between a request that got no answer and the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def times_of(config: EdgeConfig, output: OutputConfig) -> Times:
         plc_timeout_ms=timeout_ms,
         # Sooner than the PLC's own time-out, so that the PLC hears the reason before it gives us up.
         lane_ms=max(_LANE_BEATS_MS, timeout_ms - 2 * output.heartbeat_ms),
-        input_ms=max(timeout_ms, float(source.timeout_ms), _POLLS * capture.poll_ms),
+        # One answer that is lost is no lost input.
+        input_ms=max(timeout_ms, source.timeout_ms + _ASK_AGAIN_MS + float(_POLLS * capture.poll_ms)),
         control_ms=max(timeout_ms, _POLLS * poll_ms),
         # After that the PLC has given us up, or is about to: what we knew of it is history.
         lag_ms=max(timeout_ms - output.heartbeat_ms, 4 * TICK_MS),

@@ -545,7 +545,7 @@ def test_only_what_keeps_an_output_from_being_safe_keeps_the_server_from_startin
     assert not load_text(tmp_path, changed("  preset = 10\n", "", VALUES)).ok
 
 
-@pytest.mark.parametrize(("limit_ms", "is_over"), [(1045, False), (1044.9, True)])
+@pytest.mark.parametrize(("limit_ms", "is_over"), [(1205, False), (1204.9, True)])
 def test_an_output_slower_than_its_process_allows_is_refused(
     tmp_path: Path, limit_ms: float, is_over: bool
 ) -> None:
@@ -557,7 +557,7 @@ def test_an_output_slower_than_its_process_allows_is_refused(
     if is_over:
         (problem,) = loaded.problems
         assert (problem.code, problem.where) == ("C173", "outputs[verdict].process_limit_ms")
-        assert problem.message == "input lost: up to 1045 ms, and the process tolerates 1044.9 ms"
+        assert problem.message == "input lost: up to 1205 ms, and the process tolerates 1204.9 ms"
         assert problem.help == "silence 500 + decide 25 + write 500 + PLC scan 20"
 
 
