@@ -558,7 +558,7 @@ def test_an_output_slower_than_its_process_allows_is_refused(
         (problem,) = loaded.problems
         assert (problem.code, problem.where) == ("C173", "outputs[verdict].process_limit_ms")
         assert problem.message == "input lost: up to 1205 ms, and the process tolerates 1204.9 ms"
-        assert problem.help == "silence 500 + decide 25 + write 500 + PLC scan 20"
+        assert problem.help == "silence 660 + decide 25 + write 500 + PLC scan 20"
 
 
 def test_what_takes_too_long_is_named_with_the_worst_first(tmp_path: Path) -> None:
