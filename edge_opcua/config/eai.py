@@ -199,6 +199,11 @@ def following(counter: int) -> int:
     return counter % HIGHEST + 1
 
 
+def is_ahead(counter: int, before: int) -> bool:
+    """Return whether a counter has moved forward, by no more than it may miss: a jump back is a restart."""
+    return counter > 0 and 1 <= (counter - before) % HIGHEST <= FORWARD
+
+
 def eai_map(output: str, interface: InterfaceConfig, driver: str) -> EaiMap:
     """Return the map of an output.
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, Literal
 
-from edge_opcua.config.eai import HIGHEST, following
+from edge_opcua.config.eai import following, is_ahead
 from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.reaction import Times
 from edge_opcua.writeback.faults import Facts, Fault, Found, Past, Plc, find
 from edge_opcua.writeback.states import WORDS, State, Trigger, after
 
-_FORWARD: Final = 1000
 _MS: Final = 1_000_000
 _GRACE_TIMEOUTS: Final = 2
 
@@ -157,11 +156,6 @@ def resumed(state: str, *, released: bool, asked: bool) -> Authority:
     """
     ruled = state not in ("", State.INHIBITED.name, State.READY.name)
     return Authority(owed=asked or (ruled and not released))
-
-
-def is_ahead(counter: int, before: int) -> bool:
-    """Return whether a counter (1..65535, then 1 again) has moved forward by at most 1000 steps."""
-    return counter > 0 and 1 <= (counter - before) % HIGHEST <= _FORWARD
 
 
 def decide(facts: Facts, authority: Authority, now_ns: int, limits: Limits) -> Decision:

@@ -11,9 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edge_opcua.config.eai import HIGHEST, QUEUE, ControlWord, Ctrl, ErrorCode, ResultCode, Stat, following
+from edge_opcua.config.eai import (
+    QUEUE,
+    ControlWord,
+    Ctrl,
+    ErrorCode,
+    ResultCode,
+    Stat,
+    following,
+    is_ahead,
+)
 
-_FORWARD: Final = 1000
 _NOTHING: Final = Ctrl(0)
 _EARLY: Final = 8
 _PATIENCE_NS: Final = 50_000_000
@@ -202,7 +210,7 @@ def restarted(control: Control, before: Exchange) -> bool:
         return True
     if before.heartbeat in (0, control.heartbeat):
         return False
-    return not 1 <= (control.heartbeat - before.heartbeat) % HIGHEST <= _FORWARD
+    return not is_ahead(control.heartbeat, before.heartbeat)
 
 
 def rearmed(exchange: Exchange, control: Control) -> Exchange:

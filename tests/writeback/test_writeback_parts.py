@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_opcua.config.eai import CONTROL_WORDS, QUEUE, Ctrl, ErrorCode, ResultCode, Stat
+from edge_opcua.config.eai import CONTROL_WORDS, QUEUE, Ctrl, ErrorCode, ResultCode, Stat, is_ahead
 from edge_opcua.core.values import BAD_OUT_OF_RANGE, GOOD, Verdict
-from edge_opcua.writeback.decision import is_ahead
 from edge_opcua.writeback.face import Row
 from edge_opcua.writeback.handshake import (
     Answer,
