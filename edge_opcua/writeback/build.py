@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from edge_opcua.config.eai import CONTROL_WORDS, eai_map
+import numpy as np
+
+from edge_opcua.config.eai import CONTROL_WORDS, HIGHEST, eai_map
 from edge_opcua.config.outputs import InterfaceConfig, OutputConfig
 from edge_opcua.config.reaction import Times, times_of
-from edge_opcua.config.schema import DeviceConfig, EdgeConfig
+from edge_opcua.config.schema import DeviceConfig, EdgeConfig, TagConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import Verdict
@@ -151,10 +153,17 @@ def _plan(config: EdgeConfig, output: OutputConfig, bus: Bus, times: Times) -> T
         output.name,
         tags,
         heartbeat=None if output.heartbeat is None else output.heartbeat.partition("/")[2],
+        highest=HIGHEST if output.heartbeat is None else _highest(config.tag(output.heartbeat)[1]),
         groups=sorted(groups),
         write_s=times.write_ms / 1000,
         retry_ns=_ns(times.heartbeat_ms),
     )
+
+
+def _highest(tag: TagConfig) -> int:
+    """Return the largest heartbeat that a tag can hold: an INT, say, ends at 32767."""
+    own = int(np.iinfo(tag.type.dtype).max)
+    return max(1, min(HIGHEST, own, own if tag.high is None else int(tag.high)))
 
 
 def _ns(duration_ms: float) -> int:

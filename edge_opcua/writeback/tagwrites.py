@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from edge_opcua.config.eai import HIGHEST
 from edge_opcua.config.outputs import OutputValueConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import WriteOutcome
@@ -138,6 +139,7 @@ class TagPlan:
         output: Name of the output, for the record.
         tags: The tags.
         heartbeat: Tag that gets our heartbeat; None for none.
+        highest: Largest heartbeat that this tag can hold; after it comes 1 again.
         groups: Groups in which the PLC says something of itself.
         write_s: Deadline of one write, seconds.
         retry_ns: Time between two attempts to write.
@@ -146,6 +148,7 @@ class TagPlan:
     output: str
     tags: Sequence[WrittenTag]
     heartbeat: str | None = None
+    highest: int = HIGHEST
     groups: Sequence[str] = ()
     write_s: float = 0.5
     retry_ns: int = 100_000_000
@@ -299,7 +302,8 @@ class TagsFace:
         beat = round(step.value)
         assert self._plan.heartbeat is not None
         order = Order("heartbeat", self._plan.output, "heartbeat")
-        outcome = await self._target.write(self._plan.heartbeat, beat, order, timeout_s=self._plan.write_s)
+        shown = beat and (beat - 1) % self._plan.highest + 1  # 0 says that we have just started
+        outcome = await self._target.write(self._plan.heartbeat, shown, order, timeout_s=self._plan.write_s)
         if self.tally.count(outcome):
             self._beat = None if self._beat == beat else self._beat
             self._sum_up()

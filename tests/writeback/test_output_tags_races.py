@@ -90,3 +90,17 @@ async def test_what_is_no_number_is_refused_whoever_writes_it(active: Line, valu
     assert outcome.status == BAD_OUT_OF_RANGE
     assert not written(active)
     assert active.state == "ACTIVE"
+
+
+async def test_a_heartbeat_comes_round_where_its_tag_ends() -> None:
+    # As an INT does after 54 minutes: a write that is refused for ever would stop the machine then.
+    config = configuration(values=[SPEED], heartbeat="press/limit", heartbeat_ms=20)
+    line = Line(config)
+    line.judge()
+    await line.run(3.0)
+    beats = [value for name, value, _ in line.plc.writes if name == "limit"]
+    assert beats[0] == 0
+    assert max(beats) == 50, "the end of the tag's range"
+    assert min(beats[1:]) == 1
+    assert line.state == "ACTIVE"
+    line.close()
