@@ -18,6 +18,7 @@ from edge_opcua.writeback.states import WORDS, State, Trigger, after
 
 _MS: Final = 1_000_000
 _GRACE_TIMEOUTS: Final = 2
+NO_RESULT_YET: Final = "no result yet"
 
 Grantor = Literal["plc", "operator", "always"]
 Acknowledger = Literal["plc", "operator", "either"]
@@ -71,7 +72,7 @@ class Authority:
     Args:
         state: Who rules.
         since_ns: When the state was entered.
-        reason: Why, for people.
+        reason: Why, for people; in INHIBITED and FAILSAFE what keeps it there, or kept it last.
         fault: What is wrong now; None if nothing is.
         clear_ns: Since when nothing fails; 0 while something does.
         heartbeat: The last heartbeat, 1..65535; 0: none since the start.
@@ -200,6 +201,7 @@ def _note(facts: Facts, authority: Authority, found: Found | None, now_ns: int) 
     """Take the facts over that later decisions need."""
     noted = replace(
         authority,
+        reason=_reason_now(authority, found),
         fault=None if found is None else found.fault,
         clear_ns=0 if found is not None else authority.clear_ns or now_ns,
         decided_ns=now_ns,
@@ -216,6 +218,19 @@ def _note(facts: Facts, authority: Authority, found: Found | None, now_ns: int) 
         pressed=noted.pressed or facts.pressed,
         armed=noted.armed or not plc.acknowledging,
     )
+
+
+def _reason_now(authority: Authority, found: Found | None) -> str:
+    """Return why an output does not act: in two states what keeps it may change while the state stays.
+
+    That somebody stood still explains what is found right after it, and is kept.
+    """
+    fault = None if found is None else found.fault
+    if fault is authority.fault or authority.fault in (Fault.LAG, Fault.CLOCK):
+        return authority.reason
+    if found is not None and authority.state in (State.INHIBITED, State.FAILSAFE):
+        return found.reason
+    return NO_RESULT_YET if authority.state is State.INHIBITED else authority.reason
 
 
 def _trigger(

@@ -258,6 +258,8 @@ class Output:
         self._face.want(Moment(before.state, decision, judged, fresh, now_ns, self._captured))
         if decision.authority.state is not before.state:
             self._say_change(before, decision.authority)
+        elif decision.authority.reason != before.reason:
+            self._say_reason(decision.authority)
         if self._face.is_due(now_ns):
             self._to_send.set()
         self._publish(before, decision.content, now_ns)
@@ -357,6 +359,11 @@ class Output:
         old, new = before.state.name, after.state.name
         log("authority.changed", output=self.name, old=old, new=new, reason=after.reason)
         self._audit(Record(f"authority {self.name}", _OURSELVES, old, new, after.reason))
+
+    def _say_reason(self, authority: Authority) -> None:
+        """One line when something else keeps the output from acting than before."""
+        log = _log.info if authority.fault is None else _log.warning
+        log("authority.kept", output=self.name, state=authority.state.name, reason=authority.reason)
 
     def _publish(self, before: Authority, content: Content, now_ns: int) -> None:
         """Say who rules: at once when it changes, otherwise four times a second."""

@@ -382,6 +382,37 @@ async def test_a_block_made_from_another_map_is_trusted_in_nothing(line: Line) -
     other.close()
 
 
+async def test_what_keeps_an_output_is_told_when_it_changes(line: Line) -> None:
+    # Nobody should look at the cable while something else is wrong by now.
+    line.plc.link_up = False
+    await line.run(0.3)
+    assert (line.state, line.authority()["fault"]) == ("INHIBITED", "LINK")
+    assert line.reason == "no link to the PLC"
+    line.plc.link_up = True
+    await line.run(0.5)
+    assert (line.state, line.reason) == ("INHIBITED", "no result yet")
+    line.judge()
+    await line.until("ACTIVE")
+    line.lane_lives = False
+    await line.until("FAILSAFE")
+    assert line.reason == "the lane shows no life"
+    line.plc.link_up = False
+    await line.run(0.3)
+    assert (line.authority()["fault"], line.reason) == ("LINK", "no link to the PLC")
+    line.plc.link_up = line.lane_lives = True
+    await line.run(0.5)
+    assert (line.state, line.authority()["fault"], line.reason) == ("FAILSAFE", "", "no link to the PLC")
+
+
+async def test_that_the_machine_was_suspended_explains_what_is_found_after_it(active: Line) -> None:
+    active.clock.suspend(3600.0)
+    await active.step()
+    active.plc.link_up = False
+    await active.run(0.3)
+    assert active.authority()["fault"] == "LINK"
+    assert "3600" in active.reason
+
+
 async def test_degraded_inputs_are_passed_on_as_not_decidable(active: Line) -> None:
     active.judge_degraded()
     await active.run(0.1)

@@ -65,9 +65,9 @@ def advice(row: Row, option: str = "") -> str:
         case "ACK_REQUIRED":
             return f"waits for an acknowledge: {_acknowledge(row, option)}"
         case "FAILSAFE":
-            then = "acts again by itself" if row.get("auto_restart") else "then waits for an acknowledge"
-            when = "comes back once that is mended" if row.get("fault") else "that is over"
-            return f"has fallen safe{because}; {when}, {then}"
+            then = "acts again by itself" if row.get("auto_restart") else "waits for an acknowledge"
+            when = "comes back once that is mended, then" if row.get("fault") else "that is over, and it soon"
+            return f"has fallen safe{because}; {when} {then}"
         case "HOLD":
             return f"holds its last value{because}"
         case "MANUAL":
