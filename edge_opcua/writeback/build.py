@@ -162,7 +162,7 @@ def _plan(config: EdgeConfig, output: OutputConfig, bus: Bus, times: Times) -> T
 
 def _highest(tag: TagConfig) -> int:
     """Return the largest heartbeat that a tag can hold: an INT, say, ends at 32767."""
-    own = int(np.iinfo(tag.type.dtype).max)
+    own = int(np.iinfo(tag.type.dtype.name).max)
     return max(1, min(HIGHEST, own, own if tag.high is None else int(tag.high)))
 
 
