@@ -88,6 +88,8 @@ class Authority:
         armed: Whether the PLC's acknowledge was seen released, so that its rising edge would count.
         mark: Heartbeat when the state was entered: what the PLC echoes after it has seen the state.
         heard: Whether the PLC has given back a later one: it knows of the state.
+        first: The first heartbeat, 1..65535. Two that write to one PLC by mistake begin far apart, so that it
+            trusts neither.
     """
 
     state: State = State.INHIBITED
@@ -108,6 +110,7 @@ class Authority:
     armed: bool = False
     mark: int = 0
     heard: bool = False
+    first: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +246,9 @@ def _trigger(
         return _of_fault(authority, found, now_ns, limits)
     assert plc is not None  # else it is a fault
     if state is State.INHIBITED:
-        # The PLC has to have been read since it was told that we start: only then its latch is known.
-        proven = _is_proven(facts, limits) and 0 < facts.safe_ns < plc.seen_ns
+        # The PLC has to have been told that we start, and say so: only then its latch is known.
+        told = 0 < facts.safe_ns < plc.seen_ns and not plc.echo
+        proven = told and _is_proven(facts, limits)
         return Trigger.PROVEN if proven else None
     if state is State.FAILSAFE:
         return _of_recovery(facts, authority, now_ns, limits)
@@ -348,7 +352,7 @@ def _enter(
         latched=trigger is Trigger.PLC_LATCHED,
         pressed=False,
         armed=False,
-        mark=authority.heartbeat,
+        mark=authority.heartbeat or authority.first,
         heard=False,
     )
 
@@ -365,7 +369,7 @@ def _beat(facts: Facts, authority: Authority, now_ns: int, limits: Limits) -> tu
         return authority, False
     beaten = replace(
         authority,
-        heartbeat=following(authority.heartbeat),
+        heartbeat=following(authority.heartbeat) if authority.heartbeat else authority.first,
         beaten_ns=now_ns,
         lane_ns=facts.lane_ns,
         plc_ns=plc.seen_ns,

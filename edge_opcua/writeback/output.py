@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
 
+from edge_opcua.config.eai import HIGHEST
 from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.reaction import TICK_MS
 from edge_opcua.core.bus import BlockReader, BlockWriter
@@ -151,13 +153,13 @@ class Output:
     def _resumed(self) -> Authority:
         """Begin where the last batch of the authority block says that a former process ended."""
         writer = self._chain.writer
+        first = 1 + secrets.randbelow(HIGHEST)
         if not writer.sequence or self._chain.limits.auto_restart:
-            return Authority()
+            return Authority(first=first)
         batch, row = writer.batch, self._row
         released = batch.text(row["fault"]) == Fault.RELEASED.name
-        return resumed(
-            batch.text(row["state"]), released=released, asked=bool(batch.value(row["ack_required"]))
-        )
+        asked = bool(batch.value(row["ack_required"]))
+        return replace(resumed(batch.text(row["state"]), released=released, asked=asked), first=first)
 
     # --- being at work -------------------------------------------------------------------------------
 
