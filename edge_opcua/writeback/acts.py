@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -160,10 +160,11 @@ class Acts:
     ) -> WriteOutcome:
         """Let a person take the output over, and write what the person wants there."""
         wanted = dict(values or {})
+        old = self._held(wanted)
         for reference, value in wanted.items():
             refused = self._refusal(reference, value, "operator", user)
             if refused is not None:
-                return self._recorded("manual", user, why, refused, wanted)
+                return self._recorded("manual", user, why, refused, wanted, old)
         self.operator = user
         self._decide()
         outcome = WriteOutcome()
@@ -172,7 +173,7 @@ class Acts:
             outcome = await self._put(self._tags.tags[reference], float(value), user, why)
             if is_bad(outcome.status):
                 break
-        return self._recorded("manual", user, why, outcome, wanted)
+        return self._recorded("manual", user, why, outcome, wanted, old)
 
     async def automatic(self, user: str, why: str = "") -> WriteOutcome:
         """Take the output back from a person."""
@@ -193,6 +194,7 @@ class Acts:
             user: Who it is.
             why: Why.
         """
+        old = self._held((tag,))
         outcome = self._refusal(tag, value, writer, user)
         if outcome is None:
             assert self._tags is not None
@@ -208,7 +210,7 @@ class Acts:
             # What was found only now ends a program's right to write.
             outcome = self._idle() if writer == "program" else None
             outcome = outcome or await self._put(written, float(value), user, why)
-        return self._recorded("write", user, why, outcome, {tag: value})
+        return self._recorded("write", user, why, outcome, {tag: value}, old)
 
     def writer_gone(self, user: str) -> WriteOutcome:
         """Note that a program that may hold tags is gone."""
@@ -242,6 +244,8 @@ class Acts:
         """Return why no program may write now; None if the output works."""
         if self._state() in _WORKING:
             return None
+        if self.operator is not None:
+            return WriteOutcome(BAD_INVALID_STATE, f"{self.name} is in the hands of {self.operator}")
         return WriteOutcome(BAD_INVALID_STATE, f"{self.name} is {self._state().name}")
 
     def _holder(self, reference: str, tag: WrittenTag) -> Claim | None:
@@ -266,13 +270,25 @@ class Acts:
             return WriteOutcome(GOOD_CLAMPED, f"on its way at {tag.shape.rate_per_s:g} per second")
         return outcome
 
+    def _held(self, references: Iterable[str]) -> str | dict[str, float | None]:
+        """Return what is there before somebody changes it: values of the tags, else the state."""
+        tags = {} if self._tags is None else self._tags.tags
+        values = {each: tags[each].held.value for each in references if each in tags}
+        return values or self._state().name
+
     def _recorded(
-        self, action: str, user: str, why: str, outcome: WriteOutcome, new: Mapping[str, Any] | None = None
+        self,
+        action: str,
+        user: str,
+        why: str,
+        outcome: WriteOutcome,
+        new: Mapping[str, Any] | None = None,
+        old: str | dict[str, float | None] = "",
     ) -> WriteOutcome:
         said = f"{status_name(outcome.status)} {outcome.reason}".strip()
         _log.info("output.asked", output=self.name, action=action, user=user, outcome=said)
         values = dict(new) if new else None
-        self._audit(Record(f"{action} {self.name}", user, self._state().name, values, said, why))
+        self._audit(Record(f"{action} {self.name}", user, old or self._state().name, values, said, why))
         return outcome
 
     @property

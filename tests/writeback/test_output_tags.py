@@ -208,6 +208,7 @@ async def test_in_hold_nothing_is_written_and_the_value_is_marked() -> None:
 
 async def test_a_person_who_writes_takes_the_output_over_until_it_is_given_back(active: Line) -> None:
     acts = active.output.acts
+    before = active.plc.held["speed"]
     outcome = await acts.write("press/speed", 12.0, writer="operator", user="anna", why="trial")
     assert outcome.status == 0
     await active.run(0.3)
@@ -220,12 +221,16 @@ async def test_a_person_who_writes_takes_the_output_over_until_it_is_given_back(
     await active.run(0.3)
     assert active.plc.held["speed"] == 12.0
     refused = await acts.write("press/speed", 3.0, writer="program", user="mes")
-    assert refused.status == BAD_INVALID_STATE
+    assert (refused.status, refused.reason) == (BAD_INVALID_STATE, "verdict is in the hands of anna")
     await acts.automatic("anna")
     await active.run(0.3)
     assert active.state == "ACTIVE"
     record = next(each for each in active.records if each.what == "write verdict")
     assert (record.who, record.why, record.new) == ("anna", "trial", {"press/speed": 12.0})
+    assert record.old == {"press/speed": before}
+    await acts.manual("anna")
+    taken = next(each for each in active.records if each.what == "manual verdict")
+    assert taken.old == "ACTIVE", "what it was before, not what the person made of it"
 
 
 async def test_manual_may_bring_values_and_stops_at_the_first_that_fails(active: Line) -> None:
