@@ -11,6 +11,9 @@ from edge_opcua.config.outputs import OutputValueConfig, Strategy
 RAMP_NS: Final = 100_000_000
 """Time between two steps of a ramp that has no longer one of its own."""
 
+_ROUNDED: Final = 1 + 1e-9
+"""The steps of a ramp do not add up exactly; what is left would be one more write of the same value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -107,7 +110,7 @@ def move(shape: Shape, held: Held, wanted: float, now_ns: int) -> Move | None:
     step_ns = max(shape.min_interval_ns, RAMP_NS)
     reach = shape.rate_per_s * min(elapsed_ns, step_ns) / 1e9  # who stood still for long does not jump
     distance = target - held.value
-    if abs(distance) <= reach:
+    if abs(distance) <= reach * _ROUNDED:
         return Move(target, clamped)
     if elapsed_ns < step_ns:
         return None
