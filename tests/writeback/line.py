@@ -225,7 +225,9 @@ class Line:
         source_lives: Whether the source is read.
     """
 
-    def __init__(self, config: EdgeConfig | None = None, *, wakes: int = 1) -> None:
+    def __init__(
+        self, config: EdgeConfig | None = None, *, wakes: int = 1, press: type[Press] = Press
+    ) -> None:
         self.config = config or configuration()
         self.output_config = self.config.outputs[0]
         interface = self.output_config.interface
@@ -262,7 +264,7 @@ class Line:
         self.writers = {spec.name: self.bus.writer(spec.name) for spec in specs[:-1]}
         self.shown = self.bus.reader("verdict.authority")
         self.source = Source(self.clock)
-        self.plc = Press(self, library)
+        self.plc = press(self, library)
         if self.plc.main is not None:
             self.plc.set(Enable=True, Grant=True)
         self.capture()
