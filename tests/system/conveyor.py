@@ -86,6 +86,7 @@ deadline_ms = 1000
 name = "pace"
 device = "drive"
 pipeline = "judge"
+plc_timeout_ms = 1000
 recover_hold_s = 0.3
   [[outputs.values]]
   tag = "drive/speed"
@@ -106,6 +107,7 @@ name = "tally"
 device = "drive"
 pipeline = "judge"
 heartbeat = "drive/beat"
+plc_timeout_ms = 1000
 recover_hold_s = 0.3
   [[outputs.values]]
   tag = "drive/count"
@@ -318,19 +320,34 @@ class Conveyor:
         method = plant_id(f"{output}.Acknowledge")
         await self.person.get_node(plant_id(output)).call_method(method, ua.Variant("seen"))
 
+    async def works_again(self) -> None:
+        """Wait until both outputs wait for somebody; after a lost input a new stroke has to be judged."""
+
+        async def waits() -> bool:
+            states = {(await self.output(name))["state"] for name in ("pace", "tally")}
+            if "FAILSAFE" in states:
+                await self._another_stroke()
+            return states == {"ACK_REQUIRED"}
+
+        await self.until(waits, "outputs that wait for an acknowledge")
+
     async def acts(self) -> None:
         """Bring both outputs to work, as whoever runs the machine would."""
-        for name in ("pace", "tally"):
-            if (await self.output(name)).get("state") == "INHIBITED":
-                await self.stroke(HEALTHY)  # nothing has been judged yet
 
-            async def acts(name: str = name) -> bool:
-                state = (await self.output(name)).get("state")
-                if state == "ACK_REQUIRED":
+        async def act() -> bool:
+            states = {name: (await self.output(name)).get("state") for name in ("pace", "tally")}
+            for name in states:
+                if states[name] == "ACK_REQUIRED":
                     await self.acknowledge(name)
-                return state == "ACTIVE"
+            if {"INHIBITED", "FAILSAFE"} & set(states.values()):
+                await self._another_stroke()
+            return set(states.values()) == {"ACTIVE"}
 
-            await self.until(acts, f"{name} acts")
+        await self.until(act, "outputs that act")
+
+    async def _another_stroke(self) -> None:
+        await self.stroke(HEALTHY)
+        await self.clock.sleep(0.2)
 
     async def settles(self, value: float) -> None:
         """Wait until the set-point has arrived where it shall, and the device has told of it."""
