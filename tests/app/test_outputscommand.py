@@ -148,9 +148,13 @@ def test_a_refusal_is_told_with_its_reason(tmp_path: Path, capsys: pytest.Captur
         assert "nothing waits for an acknowledge (BadInvalidState)" in capsys.readouterr().err
         assert main(["outputs", "acknowledge", "verdict", "--json", "--state", str(tmp_path)]) == 1
         assert json.loads(capsys.readouterr().out)["status"] == "BadInvalidState"
-    with server(tmp_path, reply=Reply(BAD_NODE_ID_UNKNOWN, "?")):
+    with server(tmp_path, reply=Reply(BAD_NODE_ID_UNKNOWN, "there is no output verdikt")):
         assert main(["outputs", "grant", "verdikt", "--state", str(tmp_path)]) == 2
     assert "there is no output verdikt" in capsys.readouterr().err
+    with server(tmp_path, reply=Reply(BAD_NODE_ID_UNKNOWN, "verdict does not write press/none")):
+        command = ["outputs", "manual", "verdict", "--set", "press/none=1", "--state", str(tmp_path)]
+        assert main(command) == 2
+    assert "verdict does not write press/none" in capsys.readouterr().err
 
 
 def test_wrong_use_and_no_server_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

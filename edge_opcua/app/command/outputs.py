@@ -104,8 +104,8 @@ def _as_json(reply: Reply, name: str, action: str) -> Mapping[str, Any]:
 
 def _refused(reply: Reply, name: str, option: str) -> None:
     if reply.status == BAD_NODE_ID_UNKNOWN:
-        complain(f"there is no output {printable(name)}")
-        complain(f"help: edge-opcua outputs{option} lists them")
+        complain(printable(reply.reason) or f"there is no output {printable(name)}")
+        complain(f"help: edge-opcua outputs{option} lists them, with the tags they write")
         return
     complain(f"{name}: {printable(reply.reason) or status_name(reply.status)} ({status_name(reply.status)})")
     complain(f"help: edge-opcua outputs{option} shows its state and what to do")
