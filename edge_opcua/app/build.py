@@ -37,7 +37,8 @@ def plan(config: EdgeConfig) -> Plan:
         devices = tuple(_planned(config, device) for device in config.devices)
     blocks = [block for device in devices for block in device.blocks]
     for pipeline in config.pipelines:
-        blocks += result_blocks(pipeline)
+        outputs = [output for output in config.outputs if output.pipeline == pipeline.name]
+        blocks += result_blocks(pipeline, wakes=len(outputs))
     blocks += [authority_block(output) for output in config.outputs]
     blocks.append(health_block())
     return Plan(devices, tuple(blocks))

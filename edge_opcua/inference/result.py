@@ -42,10 +42,12 @@ STROKE_ROWS: Final = ("stroke", "captured_ns", "acquire_ms", "queue_ms")
 VERDICTS: Final = {"NotDecidable": Verdict.NOT_DECIDABLE, "NotOk": Verdict.NOT_OK}
 
 
-def result_blocks(pipeline: PipelineConfig) -> tuple[BlockSpec, BlockSpec]:
+def result_blocks(pipeline: PipelineConfig, *, wakes: int = 1) -> tuple[BlockSpec, BlockSpec]:
     """Return the blocks of a pipeline: results, of which every one counts, and the health of the lane.
 
-    The result block wakes one deadline reader: the process that writes the verdict to the PLC.
+    Args:
+        pipeline: The pipeline.
+        wakes: Deadline readers of the results: the outputs that write them to PLCs.
     """
     verdict = VERDICTS[pipeline.fail_safe_verdict]
     result = (
@@ -80,7 +82,7 @@ def result_blocks(pipeline: PipelineConfig) -> tuple[BlockSpec, BlockSpec]:
         TagSpec("cursor", Scalar.UINT64),
     )
     return (
-        BlockSpec(pipeline.result_block, result, RESULT_DEPTH, Policy(hold_s=RESULT_HOLD_S), wakes=1),
+        BlockSpec(pipeline.result_block, result, RESULT_DEPTH, Policy(hold_s=RESULT_HOLD_S), wakes=wakes),
         BlockSpec(pipeline.lane_block, lane, LANE_DEPTH, Policy(hold_s=RESULT_HOLD_S)),
     )
 

@@ -74,6 +74,7 @@ def build_output(
         source=source,
         capture=bus.reader(device.block_name(capture.name)),
         results=bus.reader(pipeline.result_block),
+        wake=_wake(config, output),
         target=target,
         writer=bus.writer(output.authority_block),
         limits=limits_of(output, times),
@@ -82,6 +83,12 @@ def build_output(
     )
     made = Output(output, chain, clock, audit=audit, run_command=run_command)
     return made
+
+
+def _wake(config: EdgeConfig, output: OutputConfig) -> int:
+    """Return which of the pipeline's deadline readers an output is."""
+    sharing = [other.name for other in config.outputs if other.pipeline == output.pipeline]
+    return sharing.index(output.name)
 
 
 def _area(

@@ -79,6 +79,7 @@ class Chain:
         source: The device that the capture comes from.
         capture: Reader of the capture.
         results: Reader of the pipeline's results.
+        wake: Which of their deadline readers this output is.
         target: The device that is written to.
         writer: Writer of the authority block.
         limits: Rules of the output.
@@ -89,6 +90,7 @@ class Chain:
     source: Source
     capture: BlockReader
     results: BlockReader
+    wake: int
     target: Target
     writer: BlockWriter
     limits: Limits
@@ -165,11 +167,9 @@ class Output:
 
     async def run(self) -> None:
         """Decide and write until cancelled; call :meth:`release` afterwards, while the device still works."""
-        results = self._chain.results
-        fd = results.wake_fd(0) if results.spec.wakes else None
+        fd = self._chain.results.wake_fd(self._chain.wake)
         loop = asyncio.get_running_loop()
-        if fd is not None:
-            loop.add_reader(fd, self._wake, fd)
+        loop.add_reader(fd, self._wake, fd)
         target = self._chain.target
         deaf = [target.listen(group, self._woken.set) for group in self._face.groups]
         try:
@@ -180,8 +180,7 @@ class Output:
         finally:
             for stop_listening in deaf:
                 stop_listening()
-            if fd is not None:
-                loop.remove_reader(fd)
+            loop.remove_reader(fd)
 
     def _wake(self, fd: int) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -226,10 +226,10 @@ class Line:
     """
 
     def __init__(
-        self, config: EdgeConfig | None = None, *, wakes: int = 1, press: type[Press] = Press
+        self, config: EdgeConfig | None = None, *, press: type[Press] = Press
     ) -> None:
         self.config = config or configuration()
-        self.output_config = self.config.outputs[0]
+        self.output_config = self.config.outputs[-1]
         interface = self.output_config.interface
         self.status_words = 0
         library = None
@@ -257,7 +257,7 @@ class Line:
             BlockSpec("press.fast", tuple(tag.spec for tag in device.tags_of("fast")), 8),
             BlockSpec("press.slow", tuple(tag.spec for tag in device.tags_of("slow")), 8),
             BlockSpec("vib.stroke", (TagSpec("sequence", Scalar.UINT32),), 8),
-            replace(RESULT, wakes=wakes),
+            replace(RESULT, wakes=len(self.config.outputs)),
             authority_block(self.output_config),
         ]
         self.bus = Bus.create(specs, clock=self.clock)

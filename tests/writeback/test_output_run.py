@@ -120,13 +120,16 @@ async def test_a_command_is_carried_out_beside_the_decisions() -> None:
     line.close()
 
 
-async def test_a_lane_without_an_eventfd_is_looked_at_every_tick() -> None:
-    line = Line(wakes=0)
+async def test_each_output_of_a_pipeline_is_woken_by_its_results() -> None:
+    alone = configuration()
+    (verdict,) = alone.outputs
+    other = verdict.model_copy(update={"name": "other"})
+    line = Line(alone.model_copy(update={"outputs": (other, verdict)}))
     line.judge()
     async with running(line):
         await scans(line, 30)
         line.judge(Verdict.NOT_OK)
-        await line.clock.advance(0.03)
+        await settle()  # no time passes: only who is woken can have seen it
         assert line.stat()[13] == Verdict.NOT_OK
     line.close()
 
