@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import structlog
 
@@ -44,7 +45,13 @@ async def up(bench: Bench) -> None:
 
 async def test_after_an_outage_nothing_goes_from_bad_over_uncertain_to_good() -> None:
     seen: dict[str, list[int]] = {"slow": [], "asked": []}
-    settings = {"groups": GROUPS, "extra": EXTRA, "captures": [CAPTURE], "hold_s": 0.2, "stale_after_s": 0.1}
+    settings: dict[str, Any] = {
+        "groups": GROUPS,
+        "extra": EXTRA,
+        "captures": [CAPTURE],
+        "hold_s": 0.2,
+        "stale_after_s": 0.1,
+    }
     async with scripted(TAGS, **settings) as (wire, bench), bench.running():
         await up(bench)
         wire.broken = True

@@ -8,8 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from edge_opcua.config.eai import is_ahead
 from edge_opcua.config.reaction import Times
-from edge_opcua.writeback.decision import Authority, Content, Decision, Limits, decide, is_ahead
+from edge_opcua.writeback.decision import Authority, Content, Decision, Limits, decide
 from edge_opcua.writeback.faults import Facts, Past, Plc, Result, find
 from edge_opcua.writeback.states import State
 
