@@ -41,7 +41,7 @@ class OutputMachine(RuleBasedStateMachine):
         # The PLC.
         self.latched = self.in_use = self.used = False
         self.clearing = False
-        self.fresh_ns = 0
+        self.fresh_ns = self.scanned_ns = 0
         self.heard = (0, Content.SAFE, State.INHIBITED)
         # What must hold.
         self.owed = False
@@ -78,6 +78,9 @@ class OutputMachine(RuleBasedStateMachine):
         heartbeat, content, state = self.told
         if heartbeat != self.heard[0]:
             self.fresh_ns = self.now_ns if is_ahead(heartbeat, self.heard[0]) else 0
+        if self.now_ns - self.scanned_ns >= TIMES.plc_timeout_ms * MS:
+            self.fresh_ns = 0  # a program that stood still itself believes nothing it finds
+        self.scanned_ns = self.now_ns
         asked_before, self.heard = self.heard[2] is State.ACK_REQUIRED, self.told
         fresh = self.now_ns - self.fresh_ns <= TIMES.plc_timeout_ms * MS
         driving = content in (Content.DRIVE, Content.HOLD)
