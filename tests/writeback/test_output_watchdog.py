@@ -144,7 +144,11 @@ async def test_nothing_is_switched_on_before_watchdog_and_output_were_acknowledg
             while not rig.peer.coils[LAMP]:
                 await asyncio.sleep(0.01)
 
-        rig.peer.watchdog.state = TRIPPED  # as if nobody had triggered it
+        # As if nobody had triggered it; a trigger that is on its way in this moment would clear it unseen.
+        async with asyncio.timeout(5.0):
+            while not rig.device.watchdog_tripped:
+                rig.peer.watchdog.state = TRIPPED
+                await asyncio.sleep(0.05)
         await rig.until("FAILSAFE")
         await asyncio.sleep(0.3)
         assert rig.device.watchdog_tripped
