@@ -228,7 +228,9 @@ async def test_an_interface_block_in_registers_and_a_command_of_the_plc(tmp_path
         expected = {"name": "wear", "version": 7, "sha256": "", "user": "PLC (verdict)"}
         assert line.child.asked == [("supervisor", "load_model", expected)]
         words = 19
-        await line.until(lambda: line.peer.asked.count((1, 3, 320, words)) >= 2)  # at the start, and read back
+        await line.until(
+            lambda: line.peer.asked.count((1, 3, 320, words)) >= 2
+        )  # at the start, and read back
         assert line.output.state.name == "ACTIVE"
         refused = await line.ask("write", tag="press/verdict.status", value=3, user="", writer="operator")
         assert refused.status == BAD_NOT_WRITABLE

@@ -225,9 +225,7 @@ class Line:
         source_lives: Whether the source is read.
     """
 
-    def __init__(
-        self, config: EdgeConfig | None = None, *, press: type[Press] = Press
-    ) -> None:
+    def __init__(self, config: EdgeConfig | None = None, *, press: type[Press] = Press) -> None:
         self.config = config or configuration()
         self.output_config = self.config.outputs[-1]
         interface = self.output_config.interface
