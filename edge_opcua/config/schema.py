@@ -36,6 +36,7 @@ from edge_opcua.config.fields import (
     SecurityPolicy,
     Text,
 )
+from edge_opcua.config.lanes import InferenceConfig, LaneName, LatePolicy
 from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.tags import DEFAULT_GROUP, TagName, TagRows
 from edge_opcua.config.tags import TagConfig as TagConfig
@@ -406,9 +407,50 @@ class PipelineConfig(BaseModel):
     backend: str = Field(
         default="onnxruntime", description="What runs the model, a plugin of the group `edge_opcua.backends`."
     )
-    provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = Field(
+    provider: Literal["cpu", "cuda", "tensorrt", "openvino", "tensorrt_rtx", "remote"] = Field(
         default="cpu",
         description="Where the model runs; the start is refused if it cannot run exactly there.",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the backend; its page in the reference lists them."
+    )
+    lane: LaneName = Field(
+        default="realtime",
+        description="Class of the lane. `safety`: a process and a real-time priority of its own, the newest "
+        "capture wins. `realtime`: by deadline, with admission. `best_effort`: what is left, shed first.",
+    )
+    group: Name | None = Field(
+        default=None,
+        description="Pipelines of one group share a process, its models and its workers, and are judged in "
+        "batches where that pays; a process of its own if left out.",
+    )
+    priority: Annotated[int, Field(ge=1, le=9)] = Field(
+        default=5,
+        description="Who is shed last when not all can be served, 1 the last; deadlines decide before.",
+    )
+    period_ms: Milliseconds | None = Field(
+        default=None,
+        description="Shortest time between two captures, for the report on what can be served; the deadline "
+        "if left out.",
+    )
+    late: LatePolicy = Field(
+        default="fail_safe",
+        description="What a late verdict becomes: `fail_safe` the fail-safe verdict, `hold_last` the last "
+        "verdict as Uncertain, `publish_late` itself as Uncertain. A safety lane falls safe.",
+    )
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=32, description="Most captures judged in one run of the model; 1 switches batches off."
+    )
+    cheaper_version: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="Version of the same model that judges while this one is too slow."
+    )
+    memory_mb: Annotated[int, Field(ge=16, le=1_000_000)] | None = Field(
+        default=None,
+        description="Most memory (MB) that the process of the pipeline may use; what the machine can spare "
+        "if left out.",
+    )
+    load_s: Annotated[float, Field(gt=0, le=600)] = Field(
+        default=30, description="Longest time (s) to load and prove the model; then it is refused."
     )
     capture: Reference = Field(description="Capture that triggers the pipeline, `<device>/<capture>`.")
     context: tuple[Reference, ...] = Field(
@@ -429,6 +471,11 @@ class PipelineConfig(BaseModel):
     def result_block(self) -> str:
         """Bus name of the block with the results."""
         return f"{self.name}.result"
+
+    @property
+    def process(self) -> str:
+        """Name of the group of pipelines that share this one's process: its own name if it is alone."""
+        return self.group or self.name
 
     @property
     def lane_block(self) -> str:
@@ -487,6 +534,7 @@ class EdgeConfig(BaseModel):
     site: SiteConfig = Field(description="The machine.")
     opcua: OpcuaConfig = Field(default=OpcuaConfig(), description="The OPC UA server.")
     models: ModelsConfig = Field(default=ModelsConfig(), description="The model repository.")
+    inference: InferenceConfig = Field(default=InferenceConfig(), description="What holds for all pipelines.")
     devices: tuple[DeviceConfig, ...] = Field(min_length=1, description="PLCs and sensor units.")
     pipelines: tuple[PipelineConfig, ...] = Field(default=(), description="From captures to verdicts.")
     outputs: tuple[OutputConfig, ...] = Field(default=(), description="Verdicts written back to PLCs.")

@@ -116,12 +116,12 @@ class WriteOutcome:
     old: Any = field(default=None, compare=False)
 
 
-class Backend(Protocol):
-    """Entry point of group ``edge_opcua.backends``: runs one loaded model with pre-bound buffers."""
+class Binding(Protocol):
+    """Buffers of one loaded model for one number of samples, and the runs on them; belongs to one thread."""
 
-    @classmethod
-    def load(cls, path: Path, *, provider: str, input_shapes: Mapping[str, Sequence[int]]) -> Backend:
-        """Load a model file by path; ModelError if it cannot run on exactly this provider."""
+    @property
+    def batch(self) -> int:
+        """Samples of one run: the first axis of every buffer."""
         ...
 
     @property
@@ -135,9 +135,53 @@ class Backend(Protocol):
         ...
 
     def run(self) -> None:
-        """Run the model once on the bound buffers; ModelError if it fails."""
+        """Run the model once; ModelError M532 if it fails, M535 if it was cancelled."""
+        ...
+
+    def cancel(self) -> None:
+        """Let the run in progress end as soon as the runtime can, called from another thread.
+
+        Nothing happens if none is in progress, or if the runtime cannot: then the run ends by itself.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """Entry point of group ``edge_opcua.backends``: one loaded model, from which bindings are made."""
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        provider: str,
+        input_shapes: Mapping[str, Sequence[int]],
+        options: Mapping[str, Any] | None = None,
+        cache: Path | None = None,
+    ) -> Backend:
+        """Load a model file by path; ModelError if it cannot run on exactly this provider.
+
+        Args:
+            path: The ONNX file.
+            provider: Where it shall run.
+            input_shapes: Shape of each input for one sample, float32; the first axis is 1.
+            options: Options of the backend from the configuration.
+            cache: Folder for what takes long to make again (engines); None keeps nothing.
+        """
+        ...
+
+    @property
+    def most(self) -> int:
+        """Largest number of samples of one run; 1 where the first axis of the model is fixed."""
+        ...
+
+    def bind(self, batch: int = 1) -> Binding:
+        """Return new buffers for so many samples; ModelError M536 if the model does not take them."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """Return provider, opset and load time in ms, for ``status``."""
+        """Return for ``status``: ``provider``, ``runtime``, ``load_ms`` and ``accelerated``.
+
+        ``accelerated`` is the share of the model's nodes, 0..1, that run on what was asked for.
+        """
         ...
