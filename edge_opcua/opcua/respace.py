@@ -159,7 +159,9 @@ class SpaceChanger:
             if name not in before:
                 self._builder.inference(self._space.machine, pipeline, self._space)
                 self._changes.added(plant_id(names.inference(name)), folder)
-            elif has_moved(pipeline.result_block) or has_moved(pipeline.lane_block):
+                continue
+            self._builder.show_promise(pipeline)
+            if has_moved(pipeline.result_block) or has_moved(pipeline.lane_block):
                 self._builder.bind_inference(pipeline, self._space)
 
     def _outputs(self, old: EdgeConfig, new: EdgeConfig, names: Names, has_moved: HasMoved) -> None:

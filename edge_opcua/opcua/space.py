@@ -332,6 +332,7 @@ class SpaceBuilder:
         node = maker.instance(folder, name, Ids.INFERENCE_ENGINE_TYPE, notifier=True)
         maker.refer(space.machine, _NOTIFIER, node)
         self.bind_inference(pipeline, space)
+        self.show_promise(pipeline)
         space.inferences[pipeline.name] = InferenceNodes(
             pipeline.name,
             node,
@@ -350,6 +351,13 @@ class SpaceBuilder:
             spec = self._blocks.get(block)
             if spec is not None:
                 space.bindings[block] = self._bind(spec, rows, name)
+
+    def show_promise(self, pipeline: PipelineConfig) -> None:
+        """Show what the configuration promises for a pipeline: its lane, its group and its deadline."""
+        name = self._names.inference(pipeline.name)
+        self._set(f"{name}.Lane", ua.Variant(pipeline.lane, ua.VariantType.String))
+        self._set(f"{name}.Group", ua.Variant(pipeline.process, ua.VariantType.String))
+        self._set(f"{name}.Deadline", ua.Variant(float(pipeline.deadline_ms), ua.VariantType.Double))
 
     def _outputs(self, machine: ua.NodeId, space: PlantSpace) -> None:
         for output in self._config.outputs:
