@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.core.clock import Timer
-from edge_opcua.core.ports import Address, Backend
+from edge_opcua.core.ports import Address, Backend, Binding
 from edge_opcua.core.values import Scalar
 from edge_opcua.errors import AddressError, ConfigError, ModelError
 
@@ -102,17 +102,14 @@ def check_backend(
         AssertionError: It does not; the message says where.
     """
     loaded = backend.load(path, provider=provider, input_shapes=input_shapes)
-    shapes = {name: list(array.shape) for name, array in loaded.inputs.items()}
-    _demand(shapes == {name: list(shape) for name, shape in input_shapes.items()}, f"inputs are {shapes}")
-    for name, array in (*loaded.inputs.items(), *loaded.outputs.items()):
-        _demand(array.dtype == np.float32, f"{name} is {array.dtype}, not float32")
-    _demand(bool(loaded.outputs), "the model has no outputs")
-    first, repeated, other = (_run_on(loaded, seed) for seed in (1, 1, 2))
-    for name, array in first.items():
-        _demand(np.array_equal(array, repeated[name]), f"{name} differs between two runs on the same inputs")
-    changed = any(not np.array_equal(array, other[name]) for name, array in first.items())
-    _demand(changed, "the outputs do not follow the inputs: are the bound buffers used?")
-    json.dumps(dict(loaded.describe()))
+    _check_binding(loaded.bind(), input_shapes)
+    _check_batches(loaded)
+    facts = dict(loaded.describe())
+    json.dumps(facts)
+    _demand(
+        {"provider", "runtime", "load_ms", "accelerated"} <= facts.keys(),
+        f"describe tells {list(facts)} only",
+    )
     for wrong in ("no-such-provider", ""):
         try:
             backend.load(path, provider=wrong, input_shapes=input_shapes)
@@ -127,17 +124,66 @@ def check_backend(
     raise AssertionError("a missing file was loaded")
 
 
-def _run_on(backend: Backend, seed: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Run a backend on random inputs; its outputs must arrive in the buffers it gave out before."""
+def _check_binding(binding: Binding, input_shapes: Mapping[str, Sequence[int]]) -> None:
+    """Check the buffers for one sample: that runs use them, and that cancelling is harmless."""
+    shapes = {name: list(array.shape) for name, array in binding.inputs.items()}
+    _demand(shapes == {name: list(shape) for name, shape in input_shapes.items()}, f"inputs are {shapes}")
+    for name, array in (*binding.inputs.items(), *binding.outputs.items()):
+        _demand(array.dtype == np.float32, f"{name} is {array.dtype}, not float32")
+    _demand(bool(binding.outputs), "the model has no outputs")
+    first, repeated = _run_on(binding, 1), _run_on(binding, 1)
+    binding.cancel()  # no run is in progress: the next one is not touched
+    other = _run_on(binding, 2)
+    for name, array in first.items():
+        _demand(np.array_equal(array, repeated[name]), f"{name} differs between two runs on the same inputs")
+    changed = any(not np.array_equal(array, other[name]) for name, array in first.items())
+    _demand(changed, "the outputs do not follow the inputs: are the bound buffers used?")
+
+
+def _check_batches(backend: Backend) -> None:
+    """Check that samples judged together are judged as each alone, and bindings do not disturb others."""
+    for wrong in (0, backend.most + 1):
+        try:
+            backend.bind(wrong)
+        except ModelError as exc:
+            _demand(exc.code == "M536", f"{wrong} samples are refused with {exc.code}, not M536")
+        else:
+            raise AssertionError(f"a batch of {wrong} samples was bound; most is {backend.most}")
+    many, one = backend.bind(min(backend.most, 3)), backend.bind()
+    _demand(
+        (many.batch, one.batch) == (min(backend.most, 3), 1), "a binding tells another batch than asked for"
+    )
+    together = _run_on(many, 3)
+    for row in range(many.batch):
+        for name, array in one.inputs.items():
+            array[...] = many.inputs[name][row : row + 1] if backend.most > 1 else many.inputs[name]
+        one.run()
+        for name, array in one.outputs.items():
+            found = together[name][row : row + 1] if backend.most > 1 else together[name]
+            _demand(
+                array.shape == found.shape, f"{name} has shape {found.shape} for one of {many.batch} samples"
+            )
+            _demand(
+                np.allclose(array, found, rtol=1e-3, atol=1e-4),
+                f"{name} of a sample depends on the samples beside it",
+            )
+    for name, array in many.outputs.items():
+        _demand(
+            np.array_equal(array, together[name]), f"{name} of one binding was changed by a run of another"
+        )
+
+
+def _run_on(binding: Binding, seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Run on random inputs; the outputs must arrive in the buffers that were given out before."""
     generator = np.random.default_rng(seed)
-    buffers = dict(backend.outputs)
-    for array in backend.inputs.values():
+    buffers = dict(binding.outputs)
+    for array in binding.inputs.values():
         array[...] = generator.random(array.shape, np.float32)
     for array in buffers.values():
         array[...] = np.nan
-    backend.run()
+    binding.run()
     for name, array in buffers.items():
-        _demand(array is backend.outputs[name], f"{name} is another buffer after a run")
+        _demand(array is binding.outputs[name], f"{name} is another buffer after a run")
         _demand(bool(np.isfinite(array).all()), f"{name} was not written by a run")
     return {name: array.copy() for name, array in buffers.items()}
 

@@ -1,5 +1,7 @@
 """The public contract tests: our own plugins keep them, and a plugin that does not is found out."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,32 +159,66 @@ def test_a_driver_that_lets_other_exceptions_through_is_found_out() -> None:
         check(Careless)
 
 
+class Doubling:
+    """Buffers of a :class:`Doubler` and the runs on them."""
+
+    def __init__(self, made_by: type[Doubler], shapes: Mapping[str, Sequence[int]], batch: int) -> None:
+        self.kind = made_by
+        self.batch = batch
+        self.inputs = {name: np.zeros((batch, *shape[1:]), np.float32) for name, shape in shapes.items()}
+        self.outputs = {"y": np.zeros((batch, 13), np.float32)}
+        self.cancelled = False
+
+    def run(self) -> None:
+        if self.cancelled and self.kind.stuck:
+            raise ModelError("the run was cancelled", code="M535")
+        if self.kind.fresh:
+            self.outputs = {"y": np.zeros((self.batch, 13), np.float32)}
+        x = self.inputs["features"]
+        y = np.ones_like(x) if self.kind.deaf else 2 * x
+        self.outputs["y"][...] = y - y.mean(axis=0) + y[0] if self.kind.mixing else y
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 class Doubler:
     """A backend in numpy: y = 2 x."""
 
     fresh = False
     deaf = False
     lenient = False
+    stuck = False
+    mixing = False
+    boundless = False
+    most = 4
 
     def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        self.inputs = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        self.outputs = {"y": np.zeros((1, 13), np.float32)}
+        self.shapes = shapes
 
     @classmethod
-    def load(cls, path: Path, *, provider: str, input_shapes: Mapping[str, Sequence[int]]) -> Any:
+    def load(
+        cls,
+        path: Path,
+        *,
+        provider: str,
+        input_shapes: Mapping[str, Sequence[int]],
+        options: Mapping[str, Any] | None = None,
+        cache: Path | None = None,
+    ) -> Doubler:
         if provider != "cpu" and not cls.lenient:
             raise ModelError("no such provider", code="M521")
         if not path.exists():
             raise ModelError("no such file", code="M510")
         return cls(input_shapes)
 
-    def run(self) -> None:
-        if self.fresh:
-            self.outputs = {"y": np.zeros((1, 13), np.float32)}
-        self.outputs["y"][...] = 1.0 if self.deaf else 2 * self.inputs["features"]
+    def bind(self, batch: int = 1) -> Doubling:
+        if not 1 <= batch <= self.most and not self.boundless:
+            raise ModelError("too many", code="M536")
+        return Doubling(type(self), self.shapes, batch)
 
     def describe(self) -> dict[str, Any]:
-        return {"provider": "cpu"}
+        return {"provider": "cpu", "runtime": "numpy", "load_ms": 0.0, "accelerated": 1.0}
 
 
 class NewBuffers(Doubler):
@@ -197,11 +233,40 @@ class Lenient(Doubler):
     lenient = True
 
 
+class StaysCancelled(Doubler):
+    stuck = True
+
+
+class Mixing(Doubler):
+    mixing = True
+
+
+class Boundless(Doubler):
+    boundless = True
+
+
+class Silent(Doubler):
+    def describe(self) -> dict[str, Any]:
+        return {"provider": "cpu"}
+
+
 @pytest.mark.parametrize(
     ("backend", "error"),
-    [(NewBuffers, "another buffer"), (Deaf, "do not follow"), (Lenient, "silently replaced")],
+    [
+        (NewBuffers, "another buffer"),
+        (Deaf, "do not follow"),
+        (Lenient, "silently replaced"),
+        (Mixing, "depends on the samples beside it"),
+        (Boundless, "a batch of 0 samples was bound"),
+        (Silent, "describe tells"),
+    ],
 )
 def test_a_backend_that_breaks_the_contract_is_found_out(backend: Any, error: str) -> None:
     check_backend(Doubler, DELIVERED, provider="cpu", input_shapes=FEATURES)
     with pytest.raises(AssertionError, match=error):
         check_backend(backend, DELIVERED, provider="cpu", input_shapes=FEATURES)
+
+
+def test_a_backend_whose_next_run_is_cancelled_instead_of_none_is_found_out() -> None:
+    with pytest.raises(ModelError, match="cancelled"):
+        check_backend(StaysCancelled, DELIVERED, provider="cpu", input_shapes=FEATURES)

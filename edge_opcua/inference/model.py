@@ -91,7 +91,7 @@ class ServedModel:
 
     Args:
         manifest: What it promises.
-        backend: What runs it.
+        backend: What runs it, one sample at a time.
 
     Raises:
         ModelError: An answer is missing or has another shape (M505).
@@ -107,8 +107,9 @@ class ServedModel:
     def __init__(self, manifest: Manifest, backend: Backend) -> None:
         self.manifest = manifest
         self.backend = backend
+        self.binding = backend.bind()
         k = len(manifest.features)
-        self.features = backend.inputs[manifest.input_name].reshape(k)
+        self.features = self.binding.inputs[manifest.input_name].reshape(k)
         self._low = np.array([feature.low for feature in manifest.features], np.float32)
         self._high = np.array([feature.high for feature in manifest.features], np.float32)
         self.score = self._answer("score", 1)
@@ -117,7 +118,7 @@ class ServedModel:
         self.contributions = self._answer("contributions", k)
 
     def _answer(self, name: str, size: int) -> Floats:
-        found = self.backend.outputs.get(name)
+        found = self.binding.outputs.get(name)
         if found is None:
             raise ModelError(f'the model has no output "{name}"', code="M505")
         if found.size != size:
@@ -139,7 +140,7 @@ class ServedModel:
         Raises:
             ModelError: The run failed, or an answer is not a finite number (M533).
         """
-        self.backend.run()
+        self.binding.run()
         for answer in (self.score, self.confidence, self.expected, self.contributions):
             if not np.isfinite(answer).all():
                 raise ModelError("the model answered with something that is not a number", code="M533")
@@ -202,7 +203,7 @@ def warm_up(model: ServedModel, clock: Clock) -> tuple[float, float]:
     times_us = []
     for _ in range(WARM_UP_RUNS):
         started_ns = clock.monotonic_ns()
-        model.backend.run()
+        model.binding.run()
         times_us.append((clock.monotonic_ns() - started_ns) / 1e3)
     settled = np.array(times_us[WARM_UP_RUNS // 4 :])
     return float(np.percentile(settled, 50)), float(np.percentile(settled, 99))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,26 +47,95 @@ def test_the_plugin_of_the_entry_point_is_a_backend() -> None:
 
 
 def test_a_run_reads_and_writes_the_bound_buffers_in_place(tmp_path: Path) -> None:
-    backend = load(written(tmp_path, identity_model()))
-    features, score = backend.inputs["features"], backend.outputs["score"]
+    binding = load(written(tmp_path, identity_model())).bind()
+    features, score = binding.inputs["features"], binding.outputs["score"]
     for value in (1.0, -3.5):
         features[:] = value
-        backend.run()
+        binding.run()
         assert (score == value).all()
-    assert backend.inputs["features"] is features
-    assert backend.outputs["score"] is score
+    assert binding.inputs["features"] is features
+    assert binding.outputs["score"] is score
+
+
+def test_a_model_with_an_open_first_axis_takes_batches(tmp_path: Path) -> None:
+    path = written(tmp_path, doubling_model("n"))
+    check_backend(OnnxRuntimeBackend, path, provider="cpu", input_shapes=SHAPES)
+    backend = load(path)
+    assert backend.most > 32
+    binding = backend.bind(32)
+    binding.inputs["features"][:] = np.arange(32, dtype=np.float32)[:, None]
+    binding.run()
+    assert (binding.outputs["score"] == 2 * binding.inputs["features"]).all()
+
+
+def test_a_model_with_a_fixed_first_axis_takes_one_sample(tmp_path: Path) -> None:
+    backend = load(written(tmp_path, doubling_model(1)))
+    assert backend.most == 1
+    with pytest.raises(ModelError, match="takes 1 to 1 samples in one run, not 2") as caught:
+        backend.bind(2)
+    assert caught.value.code == "M536"
+
+
+def doubling_model(first: int | str) -> bytes:
+    """Return a model that adds its input to itself."""
+    made = helper.make_graph(
+        [helper.make_node("Add", ["features", "features"], ["score"])],
+        "doubling",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [first, 13])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, [first, 13])],
+    )
+    return model(made)
+
+
+def endless_model() -> bytes:
+    """Return a model that adds its input up for ever, one node at a time, unless its sum is negative."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["before", "features"], ["after"]),
+            helper.make_node("ReduceSum", ["after"], ["sum"], keepdims=0),
+            helper.make_node("GreaterOrEqual", ["sum", "zero"], ["on"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("count", TensorProto.INT64, []),
+            helper.make_tensor_value_info("condition", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, [1, 13]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, [1, 13]),
+        ],
+    )
+    node = helper.make_node("Loop", ["", "go", "features"], ["score"], body=body)
+    go = helper.make_tensor("go", TensorProto.BOOL, [], [True])
+    zero = helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])
+    return model(graph([node], outputs=(("score", [1, 13]),), initializers=(go, zero)))
+
+
+def test_a_run_that_would_never_end_is_cancelled_and_the_next_one_runs(tmp_path: Path) -> None:
+    binding = load(written(tmp_path, endless_model())).bind()
+    canceller = threading.Timer(0.05, binding.cancel)
+    canceller.start()
+    with pytest.raises(ModelError, match="was cancelled") as caught:
+        binding.run()
+    canceller.join()
+    assert caught.value.code == "M535"
+    binding.cancel()  # too late: nothing is running
+    binding.inputs["features"][:] = -1.0
+    binding.run()
+    assert (binding.outputs["score"] == -2.0).all()
 
 
 def test_it_answers_like_an_ordinary_session() -> None:
     golden = np.load(DELIVERED / "golden.npz")
-    backend = load(DELIVERED / "model.onnx")
+    binding = load(DELIVERED / "model.onnx").bind()
     session = ort.InferenceSession(DELIVERED / "model.onnx", providers=["CPUExecutionProvider"])
     for row in golden["features"]:
-        backend.inputs["features"][:] = row
-        backend.run()
+        binding.inputs["features"][:] = row
+        binding.run()
         plain = session.run(None, {"features": row.reshape(1, 13)})
         for node, answer in zip(session.get_outputs(), plain, strict=True):
-            np.testing.assert_allclose(backend.outputs[node.name], answer, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(binding.outputs[node.name], answer, rtol=1e-5, atol=1e-7)
 
 
 def test_it_says_what_runs_the_model() -> None:
@@ -98,6 +168,7 @@ class LyingRuntime:
     __version__ = "0.0"
     __file__ = ort.__file__
     OrtValue = ort.OrtValue
+    RunOptions = ort.RunOptions
 
     def __init__(self, refuses: str) -> None:
         self.refuses = refuses
@@ -172,9 +243,9 @@ class CopyingSession(Renamed):
     def io_binding(self) -> Any:
         return CopyingBinding(self.session.io_binding())
 
-    def run_with_iobinding(self, binding: CopyingBinding) -> None:
+    def run_with_iobinding(self, binding: CopyingBinding, options: Any) -> None:
         assert binding.pending == 0, "a copy to the device was not waited for"
-        self.session.run_with_iobinding(binding.binding)
+        self.session.run_with_iobinding(binding.binding, options)
 
 
 class CopyingBinding:
@@ -213,7 +284,7 @@ def test_a_provider_with_memory_of_its_own_sees_every_new_input(monkeypatch: pyt
 
 def test_a_binding_is_let_go_before_its_session(tmp_path: Path) -> None:
     # The other way round, ONNX Runtime up to 1.27 ends the process on a provider with memory of its own.
-    held = list(vars(load(written(tmp_path, identity_model()))))
+    held = list(vars(load(written(tmp_path, identity_model())).bind()))
     assert held.index("_binding") < held.index("_session")
 
 
@@ -233,11 +304,11 @@ def test_cuda_agrees_with_the_golden_samples() -> None:
     if PROVIDERS["cuda"] not in usable_accelerators():
         pytest.skip("ONNX Runtime cannot use CUDA here")
     golden = np.load(DELIVERED / "golden.npz")
-    backend = load(DELIVERED / "model.onnx", provider="cuda")
+    binding = load(DELIVERED / "model.onnx", provider="cuda").bind()
     for row, score in zip(golden["features"], golden["score"], strict=True):
-        backend.inputs["features"][:] = row
-        backend.run()
-        np.testing.assert_allclose(backend.outputs["score"].ravel(), score, rtol=1e-3, atol=1e-4)
+        binding.inputs["features"][:] = row
+        binding.run()
+        np.testing.assert_allclose(binding.outputs["score"].ravel(), score, rtol=1e-3, atol=1e-4)
 
 
 def test_a_missing_runtime_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,9 +395,9 @@ def test_a_run_that_fails_is_a_model_error(tmp_path: Path) -> None:
         helper.make_node("Reshape", ["zeros", "wanted"], ["score"]),
     ]
     wanted = helper.make_tensor("wanted", TensorProto.INT64, [2], [1, 13])
-    backend = load(
+    binding = load(
         written(tmp_path, model(graph(reshape, outputs=(("score", [1, 13]),), initializers=(wanted,))))
-    )
+    ).bind()
     with pytest.raises(ModelError, match=r"^the model failed: ") as caught:
-        backend.run()  # all zeros: nothing to reshape to 13 values
+        binding.run()  # all zeros: nothing to reshape to 13 values
     assert caught.value.code == "M532"

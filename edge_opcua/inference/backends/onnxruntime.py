@@ -7,7 +7,8 @@ of lanes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.backends.layout import FLOAT32, Layout, Port, layout
 from edge_opcua.inference.probe import CPU, preload, sentence, try_provider
 
 PROVIDERS: Final = MappingProxyType(
@@ -32,25 +34,101 @@ PROVIDERS: Final = MappingProxyType(
 _LOG_ERRORS_ONLY: Final = 3
 
 
-class OnnxRuntimeBackend:
-    """One loaded model with pre-bound buffers; belongs to one thread. See :meth:`load`."""
+class OnnxRuntimeBinding:
+    """Buffers for one number of samples, and the runs on them; :meth:`cancel` alone is for other threads."""
 
-    def __init__(
-        self,
-        session: Any,
-        binding: Any,
-        inputs: Mapping[str, npt.NDArray[np.float32]],
-        outputs: Mapping[str, npt.NDArray[np.float32]],
-        facts: Mapping[str, Any],
-        copied: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, ort: Any, session: Any, layout: Layout, batch: int, *, copies: bool) -> None:
+        inputs, outputs = layout.buffers(batch)
+        binding = session.io_binding()
+        values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, array in outputs.items():
+            binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
         # Let go in this order: a binding uses memory of its session's provider but does not hold the session.
         self._binding = binding
         self._session = session
-        self._inputs = inputs
-        self._outputs = outputs
+        self._batch = batch
+        self._inputs = MappingProxyType(inputs)
+        self._outputs = MappingProxyType(outputs)
+        # A provider with memory of its own reads an input when it is bound, not when it runs.
+        self._copied = values if copies else {}
+        self._options = ort.RunOptions()
+        self._stopped = False
+        self._run = _way_to_run(session, binding, self._options)
+
+    @property
+    def batch(self) -> int:
+        """Samples of one run."""
+        return self._batch
+
+    @property
+    def inputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Bound input buffers by name; write into them, then :meth:`run`."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Bound output buffers by name; valid until the next :meth:`run`."""
+        return self._outputs
+
+    def run(self) -> None:
+        """Run the model once on the bound buffers; the interpreter is free meanwhile.
+
+        Raises:
+            ModelError: The run failed (M532), or was cancelled (M535).
+        """
+        if self._stopped:  # by a call that came after the last run had ended
+            self._go_on()
+        try:
+            if self._copied:
+                self._copy_in()
+            self._run()
+        except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
+            raise self._failure(exc) from exc
+
+    def cancel(self) -> None:
+        """Let the run in progress end at the next node of the graph, called from another thread."""
+        self._options.terminate = True
+        self._stopped = True
+
+    def _copy_in(self) -> None:
+        for name, value in self._copied.items():
+            self._binding.bind_ortvalue_input(name, value)
+        self._binding.synchronize_inputs()
+
+    def _failure(self, exc: Exception) -> ModelError:
+        if self._options.terminate:
+            self._go_on()
+            return ModelError("the run was cancelled", code="M535")
+        return ModelError(f"the model failed: {sentence(exc)}", code="M532")
+
+    def _go_on(self) -> None:
+        self._stopped = False
+        self._options.terminate = False
+
+
+def _way_to_run(session: Any, binding: Any, options: Any) -> Callable[[], None]:
+    """Return the call that runs a binding so that its options can cancel it.
+
+    The public call looks, on every run with options, for an entry that only WebGPU knows, by an exception:
+    28 µs, more than most of our models take. What it then calls is called here; it is the same object in
+    every release since 1.4.
+    """
+    inner, bound = getattr(session, "_sess", None), getattr(binding, "_iobinding", None)
+    if inner is None or bound is None:
+        return partial(session.run_with_iobinding, binding, options)
+    return partial(inner.run_with_iobinding, bound, options)
+
+
+class OnnxRuntimeBackend:
+    """One loaded model, from which bindings are made. See :meth:`load`."""
+
+    def __init__(self, ort: Any, session: Any, layout: Layout, facts: Mapping[str, Any]) -> None:
+        self._ort = ort
+        self._session = session
+        self._layout = layout
         self._facts = facts
-        self._copied = copied
 
     @classmethod
     def load(
@@ -59,6 +137,8 @@ class OnnxRuntimeBackend:
         *,
         provider: str,
         input_shapes: Mapping[str, Sequence[int]],
+        options: Mapping[str, Any] | None = None,
+        cache: Path | None = None,  # noqa: ARG003 - nothing to keep yet
         clock: Clock | None = None,
     ) -> OnnxRuntimeBackend:
         """Load a model by path (from bytes, the interpreter would stand still meanwhile).
@@ -66,15 +146,19 @@ class OnnxRuntimeBackend:
         Args:
             path: The ONNX file.
             provider: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``, or a provider's own name.
-            input_shapes: Shape to bind for each input, float32.
+            input_shapes: Shape of each input for one sample, float32; the first axis is 1.
+            options: Options of the backend from the configuration.
+            cache: Folder for what takes long to make again; None keeps nothing.
             clock: For the load time.
 
         Raises:
             ModelError: ONNX Runtime is not installed (M522), has no such provider or cannot use it here
                 (M521), or runs the model, or a part of it, on another one (M520); the model cannot be loaded
                 (M510), or its inputs (M504) or outputs (M505) are not fixed float32 arrays of the wanted
-                shape.
+                shape, or an option is unknown (M560).
         """
+        if options:
+            raise ModelError(f"unknown options: {', '.join(options)}", code="M560")
         time = clock or SystemClock()
         started_ns = time.monotonic_ns()
         ort = _runtime()
@@ -93,50 +177,27 @@ class OnnxRuntimeBackend:
                 f"{wanted} was asked for, but ONNX Runtime would run {path.name} on {', '.join(running)}",
                 code="M520",
             )
-        inputs = _input_buffers(session, input_shapes)
-        outputs = _output_buffers(session)
-        binding = session.io_binding()
-        values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
-        for name, value in values.items():
-            binding.bind_ortvalue_input(name, value)
-        for name, array in outputs.items():
-            binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+        found = layout(map(_port, session.get_inputs()), map(_port, session.get_outputs()), input_shapes)
         facts = {
             "provider": wanted,
             "runtime": f"onnxruntime {ort.__version__}",
             "load_ms": (time.monotonic_ns() - started_ns) / 1e6,
+            "accelerated": 1.0,
         }
-        # A provider with memory of its own reads an input when it is bound, not when it runs.
-        copied = {} if wanted == CPU else values
-        return cls(session, binding, MappingProxyType(inputs), MappingProxyType(outputs), facts, copied)
+        return cls(ort, session, found, facts)
 
     @property
-    def inputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Bound input buffers by name; write into them, then :meth:`run`."""
-        return self._inputs
+    def most(self) -> int:
+        """Largest number of samples of one run; 1 where the first axis of an input or output is fixed."""
+        return self._layout.most
 
-    @property
-    def outputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Bound output buffers by name; valid until the next :meth:`run`."""
-        return self._outputs
-
-    def run(self) -> None:
-        """Run the model once on the bound buffers.
-
-        Raises:
-            ModelError: The run failed (M532).
-        """
-        try:
-            for name, value in self._copied.items():
-                self._binding.bind_ortvalue_input(name, value)
-            if self._copied:
-                self._binding.synchronize_inputs()
-            self._session.run_with_iobinding(self._binding)
-        except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
-            raise ModelError(f"the model failed: {sentence(exc)}", code="M532") from exc
+    def bind(self, batch: int = 1) -> OnnxRuntimeBinding:
+        """Return new buffers for so many samples; ModelError M536 if the model does not take them."""
+        copies = self._facts["provider"] != CPU
+        return OnnxRuntimeBinding(self._ort, self._session, self._layout, batch, copies=copies)
 
     def describe(self) -> Mapping[str, Any]:
-        """Return provider, runtime and load time in ms, for ``status``."""
+        """Return provider, runtime, load time in ms, and the share of nodes that runs there."""
         return self._facts
 
 
@@ -177,39 +238,6 @@ def _refusal(ort: Any, path: Path, provider: str, exc: Exception) -> ModelError:
     return ModelError(f"{path.name} cannot be loaded: {sentence(exc)}", code=code)
 
 
-def _input_buffers(session: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, npt.NDArray[np.float32]]:
-    declared = {node.name: node for node in session.get_inputs()}
-    for name in declared.keys() ^ shapes.keys():
-        where = "the model" if name in declared else "the manifest"
-        raise ModelError(f'input "{name}" exists in {where} only', code="M504")
-    buffers = {}
-    for name, shape in shapes.items():
-        node = declared[name]
-        wanted = f"float32[{','.join(map(str, shape))}]"
-        if node.type != "tensor(float)" or not _fits(node.shape, shape):
-            raise ModelError(f'input "{name}" of the model is {_spelled(node)}, not {wanted}', code="M504")
-        buffers[name] = np.zeros(tuple(shape), np.float32)
-    return buffers
-
-
-def _fits(declared: Sequence[int | str | None], wanted: Sequence[int]) -> bool:
-    return len(declared) == len(wanted) and all(
-        not isinstance(size, int) or size == want for size, want in zip(declared, wanted, strict=True)
-    )
-
-
-def _output_buffers(session: Any) -> dict[str, npt.NDArray[np.float32]]:
-    buffers = {}
-    for node in session.get_outputs():
-        if node.type != "tensor(float)" or not all(isinstance(size, int) for size in node.shape):
-            raise ModelError(
-                f'output "{node.name}" of the model is {_spelled(node)}, not float32 of a fixed shape',
-                code="M505",
-            )
-        buffers[node.name] = np.zeros(tuple(node.shape), np.float32)
-    return buffers
-
-
-def _spelled(node: Any) -> str:
-    kind = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(node.type, node.type)
-    return f"{kind}[{','.join('?' if size is None else str(size) for size in node.shape)}]"
+def _port(node: Any) -> Port:
+    kind = {"tensor(float)": FLOAT32, "tensor(double)": "float64"}.get(node.type, node.type)
+    return Port(node.name, kind, tuple(node.shape))
