@@ -82,7 +82,7 @@ def free_memory(root: Path = _ROOT) -> Memory:
     known = {name: int(size) * 1024 for name, size in _KB_LINE.findall((root / "proc/meminfo").read_text())}
     available = known.get("MemAvailable", known.get("MemFree", 0))  # Linux before 3.14 has the latter only
     machine = Memory(available, known.get("MemTotal", 0))
-    return min(machine, *_control_groups(root), key=lambda memory: memory.free_bytes)
+    return min((machine, *_control_groups(root)), key=lambda memory: memory.free_bytes)
 
 
 def need_bytes(files: ModelFiles) -> int:
