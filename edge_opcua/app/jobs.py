@@ -10,7 +10,8 @@ from typing import Any
 
 import structlog
 
-from edge_opcua.app.lanes import LaneKeeper, ModelChoice
+from edge_opcua.app.choice import ModelChoice
+from edge_opcua.app.lanes import LaneKeeper
 from edge_opcua.app.models import ActiveModels
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.control import Reply

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 
 from edge_opcua.app.child import until_stopped
-from edge_opcua.app.lanes import ModelChoice
+from edge_opcua.app.choice import ModelChoice
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
 from edge_opcua.core.process import Child

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
+from edge_opcua.app.choice import ModelChoice
 from edge_opcua.app.processes import ChildProcess, exit_text
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.control import Reply
@@ -24,23 +24,6 @@ ANSWER_S = 5.0
 END_S = 1.5
 FIRST_DELAY_S = 0.2
 MAX_DELAY_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class ModelChoice:
-    """Which model a lane runs."""
-
-    name: str
-    version: int
-    sha256: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return {"name": self.name, "version": self.version, "sha256": self.sha256}
-
-    def arguments(self) -> tuple[str, ...]:
-        """Return it as arguments of the lane process."""
-        return (f"--model={self.name}", f"--version={self.version}", f"--sha256={self.sha256}")
 
 
 class LaneHost(Protocol):
@@ -202,7 +185,7 @@ class LaneKeeper:
         role = f"lane/{self.pipeline}/{next(self._numbers)}"
         ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._ready[role] = ready
-        lane = await self._host.start(role, f"--pipeline={self.pipeline}", *choice.arguments())
+        lane = await self._host.start(role, f"--pipeline={self.pipeline}", *_arguments(choice))
         try:
             async with asyncio.timeout(PREPARE_S), asyncio.TaskGroup() as group:
                 watch = group.create_task(self._fail_if_ended(lane, ready), name=f"{role}.watch")
@@ -240,3 +223,7 @@ class LaneKeeper:
     async def _discard(self, lane: ChildProcess) -> None:
         self._host.disconnect(lane.role)
         await lane.end(grace_s=END_S)
+
+
+def _arguments(choice: ModelChoice) -> tuple[str, ...]:
+    return (f"--model={choice.name}", f"--version={choice.version}", f"--sha256={choice.sha256}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from edge_opcua.app.lanes import ModelChoice
+from edge_opcua.app.choice import ModelChoice
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import ModelError

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 
+from edge_opcua.app.choice import ModelChoice
 from edge_opcua.app.jobs import ModelJobs
-from edge_opcua.app.lanes import LaneKeeper, ModelChoice
+from edge_opcua.app.lanes import LaneKeeper
 from edge_opcua.app.models import ActiveModels
 from edge_opcua.app.processes import ChildProcess
 from edge_opcua.assets import examples_dir

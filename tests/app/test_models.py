@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.app.lanes import ModelChoice
+from edge_opcua.app.choice import ModelChoice
 from edge_opcua.app.models import ActiveModels, install_delivered
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
