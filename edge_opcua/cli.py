@@ -270,6 +270,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         as_json=args.json,
         for_s=args.for_s,
     ),
+    "lanes": lambda args, state: _call("edge_opcua.app.command.lanes", "lanes", state, as_json=args.json),
     "outputs": _outputs,
     "ladder": _ladder,
     "trust": _trust,

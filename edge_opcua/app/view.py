@@ -72,6 +72,9 @@ class BusView:
             out.append(
                 {
                     "pipeline": pipeline.name,
+                    "group": pipeline.process,
+                    "lane_class": pipeline.lane,
+                    "deadline_ms": pipeline.deadline_ms,
                     "lane": _plain(self.fields(pipeline.lane_block)),
                     "last": _plain(last),
                     "verdict": Verdict(verdict).name if isinstance(verdict, int) else None,

@@ -339,6 +339,14 @@ def _add_console(commands: Any) -> None:
     )
 
 
+def _add_lanes(commands: Any) -> None:
+    lanes = commands.add_parser(
+        "lanes", help="which pipelines judge in time, and how much room is left", allow_abbrev=False
+    )
+    _add_common(lanes)
+    lanes.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
 def _add_outputs(commands: Any) -> None:
     outputs = commands.add_parser(
         "outputs", help="what is written back to PLCs, and what an operator may do to it", allow_abbrev=False
@@ -452,6 +460,7 @@ FAMILIES: Final[tuple[Callable[[Any], None], ...]] = (
     _add_explain,
     _add_doctor,
     _add_console,
+    _add_lanes,
     _add_outputs,
     _add_ladder,
     _add_trust,
