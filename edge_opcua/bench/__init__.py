@@ -53,7 +53,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     ),
     "opcua": Benchmark(
         "edge_opcua.bench.opcua.suite",
-        "OPC UA server beside asyncua and node-opcua: values, reads, browse, events, latency, start; 5 min",
+        "OPC UA server beside asyncua and node-opcua: values, reads, browse, events, latency, start; 7 min",
     ),
     "opcua-quick": Benchmark("edge_opcua.bench.opcua.quick", "the same, fewer and shorter; 2 min"),
     "opcua-full": Benchmark("edge_opcua.bench.opcua.full", "the same, longer windows; 15 min"),

@@ -41,11 +41,12 @@ _TOP: Final = 16e6
 _PEER_STEPS: Final = 4
 _LADDER_ITEMS: Final = 1000
 _WARM_HZ: Final = 5.0
+_ROUNDS: Final = 5
 _ALWAYS: Final = 10_000.0  # values per second that every server is asked for
 
 
 def run() -> Iterator[Figure]:
-    """Measure everything once; about five minutes."""
+    """Measure everything once; about seven minutes."""
     yield from measure(DEFAULT)
 
 
@@ -78,7 +79,13 @@ def measure(effort: Effort) -> Iterator[Figure]:
 
 def _subscriptions(stage: Stage, effort: Effort) -> Iterator[Figure]:
     highest = stage.each("lossless maximum", lambda target: _maximum(target, effort, secured=False))
-    yield from _maxima("lossless maximum, 1 client", highest, floors.BLOCKS)
+    rates = {name: one.rate for name, one in highest.items()}
+    rounds = [highest] + [
+        stage.each("at the maximum", lambda target: deliver(target, highest[target.name].demand))
+        for _ in range(_ROUNDS - 1)
+    ]
+    highest = _middles(rounds)  # what a value costs; the rate is the one that arrived whole
+    yield from _maxima("lossless maximum, 1 client", highest, rates, floors.BLOCKS)
     limits = {name: one.demand.rate for name, one in highest.items()}
     for clients, demands in ((1, effort.demands), (20, effort.shared)):
         for items, hz in demands:
@@ -91,7 +98,8 @@ def _subscriptions(stage: Stage, effort: Effort) -> Iterator[Figure]:
         lambda target: _maximum(target, effort, secured=True),
         only=lambda name: name == OURS,
     )
-    yield from _maxima("lossless maximum, 1 client, SignAndEncrypt", sealed, floors.NONE)
+    rates = {name: one.rate for name, one in sealed.items()}
+    yield from _maxima("lossless maximum, 1 client, SignAndEncrypt", sealed, rates, floors.NONE)
 
 
 def _maximum(target: Target, effort: Effort, *, secured: bool) -> Delivery:
@@ -116,11 +124,13 @@ def _maximum(target: Target, effort: Effort, *, secured: bool) -> Delivery:
     return seen[top.rate]
 
 
-def _maxima(name: str, found: dict[str, Delivery], floor: floors.Floor) -> Iterator[Figure]:
+def _maxima(
+    name: str, found: dict[str, Delivery], rates: dict[str, float], floor: floors.Floor
+) -> Iterator[Figure]:
     yield from compared(
         f"{name}: values",
         "/s",
-        {who: one.rate for who, one in found.items()},
+        rates,
         better="higher",
         note="1 000 scalars of all types with deadbands, interval 50 ms, queue 400; lost 0; "
         f"client {percent(found[OURS].client_busy)} busy",
@@ -141,18 +151,35 @@ def _delivered(
     who = "1 client" if demand.clients == 1 else f"{demand.clients} clients"
     what = f"{grouped(demand.items)} tags x {demand.hz:g} Hz x {who}"
     what += ", SignAndEncrypt" if demand.secured else ""
-    seen = stage.each(
-        what,
-        lambda target: deliver(target, demand),
-        only=lambda name: name == OURS or demand.rate <= max(limits.get(name, 0.0), _ALWAYS),
-    )
+    promised = (demand.items, demand.hz, demand.clients, demand.secured) == (1000, 10, 1, False)
+    rounds = [
+        stage.each(
+            what,
+            lambda target: deliver(target, demand),
+            only=lambda name: name == OURS or demand.rate <= max(limits.get(name, 0.0), _ALWAYS),
+        )
+        for _ in range(_ROUNDS if promised else 1)
+    ]
+    # A server that is 2 % busy is measured by its wake-ups; in turns, and the middle one of each counts.
+    seen = _middles(rounds)
     ours = seen[OURS]
-    wrong = ours.step.lost
+    wrong = sum(each[OURS].step.lost for each in rounds)
     beyond = [name for name in stage.targets if name not in seen and name in highest]
     notes = [f"lost {wrong}, age p99 {ours.age_ms[1]:.0f} ms, server {percent(ours.busy)} busy"]
     notes += [f"{name} at its own maximum, {grouped(limits[name])}/s" for name in beyond]
     figures = {name: one.per_cpu_s for name, one in seen.items()}
     figures |= {name: highest[name].per_cpu_s for name in beyond}
-    promised = (demand.items, demand.hz, demand.clients, demand.secured) == (1000, 10, 1, False)
+    if len(rounds) > 1:
+        notes.append(f"median of {len(rounds)} turns")
     floor = floors.AT_10_HZ if promised else floors.NONE
     yield from compared(what, "values/CPU-s", figures, better="higher", floor=floor, note="; ".join(notes))
+
+
+def _middles(rounds: list[dict[str, Delivery]]) -> dict[str, Delivery]:
+    """Return for each server the middle one of its deliveries, by what a value costs."""
+    return {
+        name: sorted((each[name] for each in rounds if name in each), key=lambda one: one.per_cpu_s)[
+            sum(name in each for each in rounds) // 2
+        ]
+        for name in rounds[0]
+    }
