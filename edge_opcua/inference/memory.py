@@ -31,7 +31,7 @@ HEADROOM_BYTES: Final = 16 * MB
 
 _ROOT: Final = Path("/")
 _OUT_OF_MEMORY: Final = re.compile(r"bad_alloc|failed to allocate|out of memory", re.IGNORECASE)
-_KB_LINE: Final = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
+_PAGE: Final = resource.getpagesize()
 _HALF_AN_ADDRESS_SPACE: Final = 2**62  # what cgroup v1 writes for "no limit" is close to 2**63
 
 
@@ -79,10 +79,19 @@ def free_memory(root: Path = _ROOT) -> Memory:
     Source:
         proc(5) ``MemAvailable``; kernel documentation, Control Group v2 (``memory.max``), and v1.
     """
-    known = {name: int(size) * 1024 for name, size in _KB_LINE.findall((root / "proc/meminfo").read_text())}
-    available = known.get("MemAvailable", known.get("MemFree", 0))  # Linux before 3.14 has the latter only
-    machine = Memory(available, known.get("MemTotal", 0))
-    return min((machine, *_control_groups(root)), key=lambda memory: memory.free_bytes)
+    return _free(root, control_groups(root))
+
+
+def _free(root: Path, groups: Iterable[ControlGroup]) -> Memory:
+    text = (root / "proc/meminfo").read_text()
+    left = (memory for group in groups if (memory := group.left()) is not None)
+    machine = Memory(_kilobytes(text, "MemAvailable"), _kilobytes(text, "MemTotal"))
+    return min((machine, *left), key=lambda memory: memory.free_bytes)
+
+
+def _kilobytes(text: str, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def need_bytes(files: ModelFiles) -> int:
@@ -105,11 +114,16 @@ def resident_bytes(root: Path = _ROOT, pid: int | str = "self") -> int:
     Source:
         proc(5), ``statm``, second field.
     """
+    return _sizes(root, pid)[0]
+
+
+def _sizes(root: Path, pid: int | str = "self") -> tuple[int, int]:
+    """Return what is in memory, and what counts against ``RLIMIT_DATA`` (with the stack, which does not)."""
     try:
         fields = (root / "proc" / str(pid) / "statm").read_text().split()
     except OSError:
-        return 0
-    return int(fields[1]) * resource.getpagesize()
+        return 0, 0
+    return int(fields[1]) * _PAGE, int(fields[5]) * _PAGE
 
 
 def offer_as_victim(rank: int, root: Path = _ROOT) -> bool:
@@ -149,6 +163,7 @@ class Limit:
         self._keep_free = keep_free_bytes
         self._most = most_bytes
         self._root = root
+        self._groups = control_groups(root)
 
     def admit(self, files: ModelFiles) -> int:
         """Return what a model needs at worst, in bytes.
@@ -156,7 +171,7 @@ class Limit:
         Raises:
             ModelError: That much is not free (M580).
         """
-        memory = free_memory(self._root)
+        memory = _free(self._root, self._groups)
         try:
             need = need_bytes(files)
         except OSError as exc:
@@ -196,14 +211,14 @@ class Limit:
             )
 
     def renew(self) -> Room:
-        """Limit this process to what it has and what can be spared now, and tell the figures; some 0.1 ms."""
-        memory = free_memory(self._root)
-        rss = resident_bytes(self._root)
+        """Limit this process to what it has and what can be spared now, and tell the figures; 0.1 ms."""
+        memory = _free(self._root, self._groups)
+        rss, data = _sizes(self._root)
         spare = memory.free_bytes - self._keep_free
         if self._most is not None:
             spare = min(spare, self._most - rss)
         spare = max(spare, HEADROOM_BYTES)
-        _limit_data(_data_bytes(self._root) + spare)
+        _limit_data(data + spare)
         return Room(rss, memory.free_bytes, rss + spare, memory.free_bytes < self._keep_free)
 
     def _too_big(self, name: str, room: Room) -> ModelError:
@@ -234,47 +249,62 @@ def _limit_data(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (size, hard))
 
 
-def _data_bytes(root: Path) -> int:
-    """Return what the kernel counts against ``RLIMIT_DATA`` (``VmData``, Linux 4.7 and later)."""
-    sizes = dict(_KB_LINE.findall((root / "proc/self/status").read_text()))
-    return int(sizes.get("VmData", 0)) * 1024
+@dataclass(frozen=True, slots=True)
+class ControlGroup:
+    """A control group around this process that limits its memory.
+
+    Args:
+        folder: Where its files are.
+        name: For people.
+        limit: Name of the file with the limit.
+        usage: Name of the file with what is used.
+        cache: Field of ``memory.stat`` with what the kernel drops before it refuses anything.
+    """
+
+    folder: Path
+    name: str
+    limit: str
+    usage: str
+    cache: str
+
+    def left(self) -> Memory | None:
+        """Return what it leaves; None if it sets no limit."""
+        try:
+            limit = int((self.folder / self.limit).read_text())
+            if limit >= _HALF_AN_ADDRESS_SPACE:
+                return None
+            usage = int((self.folder / self.usage).read_text())
+            statistics = (self.folder / "memory.stat").read_text()
+        except (OSError, ValueError):  # there is no such file, or it says "max"
+            return None
+        cache = re.search(rf"^{self.cache} (\d+)$", statistics, re.MULTILINE)
+        return Memory(limit - usage + (int(cache[1]) if cache else 0), limit, self.name)
 
 
-def _control_groups(root: Path) -> Iterator[Memory]:
-    """Yield what each control group around this process leaves, those that set a limit."""
+def control_groups(root: Path = _ROOT) -> tuple[ControlGroup, ...]:
+    """Return the control groups around this process that limit its memory now, the innermost first."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
+        return ()
+    return tuple(group for line in lines for group in _around(root, line) if group.left() is not None)
+
+
+def _around(root: Path, line: str) -> Iterator[ControlGroup]:
+    _, _, rest = line.partition(":")
+    controllers, _, path = rest.partition(":")
+    mount, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+    if "memory" in controllers.split(","):
+        mount = mount / "memory"
+        files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    elif controllers:
         return
-    for line in lines:
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
-            mount, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            mount = root / "sys/fs/cgroup/memory"
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        yield from _limits(mount, path, files)
-
-
-def _limits(mount: Path, path: str, files: tuple[str, str, str]) -> Iterator[Memory]:
-    limit_file, usage_file, cache_field = files
     folder = mount / path.lstrip("/")
-    # A container sees its own group at the mount point, under whatever name the host has for it.
-    ancestors = [one for one in (folder, *folder.parents) if one.is_relative_to(mount)]
-    for one in ancestors:
-        try:
-            limit = int((one / limit_file).read_text())
-            usage = int((one / usage_file).read_text())
-            cache = re.search(rf"^{cache_field} (\d+)$", (one / "memory.stat").read_text(), re.MULTILINE)
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-        if limit < _HALF_AN_ADDRESS_SPACE:
-            name = "/" + str(one.relative_to(mount)).lstrip(".")
-            unused = int(cache[1]) if cache else 0  # the kernel drops it before it refuses anything
-            yield Memory(limit - usage + unused, limit, f"the control group {name}")
+    # Inside a container the mount point is the own group, under whatever name the host has for it.
+    for one in (folder, *folder.parents):
+        if one.is_relative_to(mount):
+            name = str(one.relative_to(mount)).removeprefix(".")
+            yield ControlGroup(one, f"the control group /{name}", *files)
 
 
 def _mb(size: int) -> int:
