@@ -58,7 +58,8 @@ class Granted:
 def become(lane: Urgency, cores: Sequence[int] = ()) -> Granted:
     """Make this process as urgent as its lane asks for.
 
-    The thread that calls is the one that gets the real-time priority: the others only help it.
+    All its threads become so, those to come too: one that holds the interpreter while it waits for a processor
+    would hold up the one that matters.
 
     Args:
         lane: Class of the lane.
@@ -97,7 +98,7 @@ def tidy() -> bool:
 
 def described() -> str:
     """Return the scheduler of this thread for people, e.g. ``SCHED_FIFO 50`` or ``SCHED_OTHER nice -20``."""
-    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+    policy = os.sched_getscheduler(0)
     if policy in (os.SCHED_FIFO, os.SCHED_RR):
         name = "SCHED_FIFO" if policy == os.SCHED_FIFO else "SCHED_RR"
         return f"{name} {os.sched_getparam(0).sched_priority}"
@@ -113,10 +114,13 @@ def _urgent(notes: list[str]) -> str:
     """Get the highest priority that is permitted, and a limit for a thread that hangs in it."""
     priority = _permitted_priority()
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+        for thread in _threads():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))
     except PermissionError:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, _MEANEST)
+        for thread in _threads():
+            with contextlib.suppress(PermissionError, ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, thread, _MEANEST)
         notes.append(
             f"no real-time scheduling: it takes CAP_SYS_NICE or RLIMIT_RTPRIO {PRIORITY} "
             f"(systemd: LimitRTPRIO={PRIORITY}); it runs as {described()}"
@@ -144,7 +148,7 @@ def _permitted_priority() -> int:
 def _patient(notes: list[str]) -> str:
     """Let every thread of the process run only when nothing else wants to."""
     for thread in _threads():
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        with contextlib.suppress(ProcessLookupError):
             try:
                 os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
             except PermissionError:

@@ -43,7 +43,7 @@ def main() -> None:
     assert other.native_id is not None
     granted = realtime.become(given["lane"], given.get("cores", ()))
     found = {
-        "policy": os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK,
+        "policy": os.sched_getscheduler(0),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "other_policy": os.sched_getscheduler(other.native_id),
         "other_nice": os.getpriority(os.PRIO_PROCESS, other.native_id),

@@ -51,8 +51,8 @@ def test_a_safety_lane_is_served_first_and_stays_in_memory() -> None:
     assert found["locked"]
     assert found["locked_kb"] > 10_000
     assert found["notes"] == []
-    # threads that only help it, those that are there and those to come, do not get in its way
-    assert found["other_policy"] == found["later_policy"] == os.SCHED_OTHER
+    # A thread that only helps it could hold the interpreter while it waits for a processor.
+    assert found["other_policy"] == found["later_policy"] == os.SCHED_FIFO
     assert found["rttime_us"] == MOST_BUSY_S * 1_000_000
 
 
