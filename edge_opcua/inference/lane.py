@@ -391,7 +391,7 @@ class Lane:
                 result, BAD_SENSOR_FAILURE, f"{self._spec.capture}: the waveform is flat or no number"
             )
             return
-        outside = model.outside()
+        outside = model.outside(model.features)
         if outside:  # a decision, not a failure: the inputs are right, the model was never shown such
             result.verdict, result.status = Verdict.NOT_DECIDABLE, BAD_OUT_OF_RANGE
             result.reason = f"not learned: {outside}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -16,8 +16,8 @@ from edge_opcua.inference.schedule.request import Fate, Request
 Floats = npt.NDArray[np.float32]
 
 NOT_A_NUMBER: Final = "the model answered with something that is not a number"
-_MOST_BY_PRODUCT: Final = 8_192
-"""Values of one product with zeros; of more than 10 000, BLAS would let several threads do it."""
+_Check = tuple[Floats, npt.NDArray[np.bool_], bytearray]
+"""Values, where to mark which of them are finite, and the same memory to look for one that is not."""
 
 
 class ModelBinding:
@@ -57,7 +57,7 @@ class ModelBinding:
             {name: rows[0] for name, rows in self.answers.items()}
         )
         self._run = binding.run
-        self._products = _checks(self.answers)
+        self._checks = _checks(self.answers)
 
     def judge(self, row: Floats) -> None:
         """Run one sample; the answers are in ``answer``. Allocates nothing.
@@ -104,9 +104,10 @@ class ModelBinding:
         self.binding.cancel()
 
     def _are_finite(self) -> bool:
-        """Return whether all answers are numbers: 0 · NaN and 0 · inf are not 0."""
-        for product, zeros in self._products:  # noqa: SIM110 - a generator costs as much as the products
-            if product(zeros) != 0.0:
+        """Return whether all answers are numbers; takes a quarter of what ``np.isfinite(…).all()`` does."""
+        for values, marks, found in self._checks:
+            np.isfinite(values, marks)
+            if 0 in found:
                 return False
         return True
 
@@ -165,21 +166,15 @@ def _as_rows(name: str, array: Floats, batch: int) -> Floats:
     return array.reshape(batch, -1)
 
 
-def _checks(answers: Mapping[str, Floats]) -> tuple[tuple[Callable[[Floats], np.float32], Floats], ...]:
-    """Return products that are all 0 if everything is finite, each with its zeros.
-
-    Args:
-        answers: The outputs; if they lie in one piece of memory, that is looked at as a whole.
-    """
+def _checks(answers: Mapping[str, Floats]) -> tuple[_Check, ...]:
+    """Return what is looked at after each run: one piece of memory if all outputs lie in one, else each."""
     owners = {id(array.base): array.base for array in answers.values()}
     whole = next(iter(owners.values())) if len(owners) == 1 else None
-    pieces: list[Floats] = [array.reshape(-1) for array in answers.values()]
+    pieces = list(answers.values())
     if isinstance(whole, np.ndarray) and whole.dtype == np.float32 and whole.flags.c_contiguous:
-        pieces = [whole.reshape(-1)]
-    zeros = np.zeros(_MOST_BY_PRODUCT, np.float32)
-    parts = [
-        piece[start : start + _MOST_BY_PRODUCT]
-        for piece in pieces
-        for start in range(0, piece.size, _MOST_BY_PRODUCT)
-    ]
-    return tuple((part.dot, zeros[: part.size]) for part in parts)
+        pieces = [whole]
+    checks = []
+    for piece in pieces:
+        found = bytearray(piece.size)
+        checks.append((piece.reshape(-1), np.frombuffer(found, np.bool_), found))
+    return tuple(checks)

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import Backend
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.loaded import Floats, LoadedModel
 from edge_opcua.inference.manifest import Golden, Manifest
+from edge_opcua.inference.measure import measure, quantiles_us
 from edge_opcua.inference.repository import ModelFiles
 
-WARM_UP_RUNS: Final = 20
+ANSWERS: Final = ("score", "confidence", "expected", "contributions")
 MAX_GOLDEN_BYTES: Final = 256 * 2**20
-
-Floats = npt.NDArray[np.float32]
 
 
 class Extractor(Protocol):
@@ -86,64 +86,72 @@ class ReadyFacts:
         }
 
 
-class ServedModel:
-    """A loaded model and views of its one input row and its four answers.
+class ServedModel(LoadedModel):
+    """A loaded model that gives verdicts: with the four answers of a manifest, and limits of its inputs.
 
     Args:
         manifest: What it promises.
-        backend: What runs it, one sample at a time.
+        backend: What runs it.
+        key: ``<name>/<version>``; of the manifest if not given.
 
     Raises:
         ModelError: An answer is missing or has another shape (M505).
-
-    Attributes:
-        features: Input, shape ``(k,)``; write into it, then :meth:`run`.
-        score: Answer, shape ``(1,)``; 1.0 is the limit.
-        confidence: Answer, shape ``(1,)``, 0..1.
-        expected: Answer, shape ``(k,)``, units of the features.
-        contributions: Answer, shape ``(k,)``, shares.
     """
 
-    def __init__(self, manifest: Manifest, backend: Backend) -> None:
-        self.manifest = manifest
-        self.backend = backend
-        self.binding = backend.bind()
+    def __init__(self, manifest: Manifest, backend: Backend, key: str = "") -> None:
         k = len(manifest.features)
-        self.features = self.binding.inputs[manifest.input_name].reshape(k)
+        super().__init__(key or f"{manifest.name}/{manifest.version}", backend, manifest.input_name, k)
+        self.manifest = manifest
         self._low = np.array([feature.low for feature in manifest.features], np.float32)
         self._high = np.array([feature.high for feature in manifest.features], np.float32)
-        self.score = self._answer("score", 1)
-        self.confidence = self._answer("confidence", 1)
-        self.expected = self._answer("expected", k)
-        self.contributions = self._answer("contributions", k)
+        one = self.bind()
+        for name, size in zip(ANSWERS, (1, 1, k, k), strict=True):
+            found = one.answer.get(name)
+            if found is None:
+                raise ModelError(f'the model has no output "{name}"', code="M505")
+            if found.size != size:
+                raise ModelError(f'output "{name}" holds {found.size} values, not {size}', code="M505")
 
-    def _answer(self, name: str, size: int) -> Floats:
-        found = self.binding.outputs.get(name)
-        if found is None:
-            raise ModelError(f'the model has no output "{name}"', code="M505")
-        if found.size != size:
-            raise ModelError(f'output "{name}" holds {found.size} values, not {size}', code="M505")
-        return found.reshape(size)
-
-    def outside(self) -> str:
-        """Say which feature is outside what the model may judge; empty if none is."""
-        off = np.flatnonzero((self.features < self._low) | (self.features > self._high))
+    def outside(self, row: Floats) -> str:
+        """Say which feature of a sample is outside what the model may judge; empty if none is."""
+        off = np.flatnonzero((row < self._low) | (row > self._high))
         if not off.size:
             return ""
         feature = self.manifest.features[int(off[0])]
-        value = float(self.features[off[0]])
+        value = float(row[off[0]])
         return f"{feature.name} {value:.4g} {feature.unit} is outside {feature.low:g}..{feature.high:g}"
 
-    def run(self) -> None:
-        """Judge what is in ``features``.
+    # What a lane of one model in one thread reads and writes, until it has an engine.
 
-        Raises:
-            ModelError: The run failed, or an answer is not a finite number (M533).
-        """
-        self.binding.run()
-        for answer in (self.score, self.confidence, self.expected, self.contributions):
-            if not np.isfinite(answer).all():
-                raise ModelError("the model answered with something that is not a number", code="M533")
+    @property
+    def features(self) -> Floats:
+        """Input of :meth:`run`."""
+        return self.bind().row
+
+    @property
+    def score(self) -> Floats:
+        """Answer of :meth:`run`."""
+        return self.bind().answer["score"]
+
+    @property
+    def confidence(self) -> Floats:
+        """Answer of :meth:`run`."""
+        return self.bind().answer["confidence"]
+
+    @property
+    def expected(self) -> Floats:
+        """Answer of :meth:`run`."""
+        return self.bind().answer["expected"]
+
+    @property
+    def contributions(self) -> Floats:
+        """Answer of :meth:`run`."""
+        return self.bind().answer["contributions"]
+
+    def run(self) -> None:
+        """Judge what is in ``features``; ModelError as :meth:`ModelBinding.judge`."""
+        one = self.bind()
+        one.judge(one.row)
 
 
 def load(files: ModelFiles, load_backend: LoadBackend, *, provider: str) -> ServedModel:
@@ -200,13 +208,7 @@ def require_match(manifest: Manifest, extractor: Extractor) -> None:
 
 def warm_up(model: ServedModel, clock: Clock) -> tuple[float, float]:
     """Run the model until its first-run costs are over; return median and 99th percentile in µs."""
-    times_us = []
-    for _ in range(WARM_UP_RUNS):
-        started_ns = clock.monotonic_ns()
-        model.binding.run()
-        times_us.append((clock.monotonic_ns() - started_ns) / 1e3)
-    settled = np.array(times_us[WARM_UP_RUNS // 4 :])
-    return float(np.percentile(settled, 50)), float(np.percentile(settled, 99))
+    return quantiles_us(measure(model, clock)[1])
 
 
 def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:
@@ -217,16 +219,16 @@ def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:
     """
     manifest = model.manifest
     samples = _read_golden(golden, manifest)
+    one = model.bind()
     for number, wanted in enumerate(samples["features"]):
         found = extractor.extract(
             samples["waveform"][number], manifest.sample_rate_hz, samples["context"][number]
         )
         _compare(number, manifest.names, found, wanted, manifest.golden)
-        model.features[:] = wanted
-        model.run()
-        for name in ("score", "confidence", "expected", "contributions"):
+        one.judge(wanted)
+        for name in ANSWERS:
             labels = manifest.names if name in {"expected", "contributions"} else ("",)
-            answer: Floats = getattr(model, name)
+            answer = one.answer[name]
             _compare(
                 number,
                 tuple(f"{name} {label}".strip() for label in labels),

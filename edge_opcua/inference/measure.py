@@ -1,0 +1,87 @@
+"""What a run of a model takes on this machine, by number of samples: measured when it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from edge_opcua.core.clock import Clock
+from edge_opcua.inference.loaded import LoadedModel, ModelBinding
+
+MOST_MEASURED: Final = 32
+"""Larger batches are not measured, and so not made."""
+BUDGET_NS: Final = 500_000_000
+"""No larger batch is measured once this time is over."""
+WARM_UP_RUNS: Final = 5
+"""Runs of each number of samples before the first that counts: the first takes up to eight times as long."""
+_WARM_UP_NS: Final = 50_000_000
+_SAMPLES: Final = 100
+_LEAST_SAMPLES: Final = 5
+_SAMPLES_NS: Final = 60_000_000
+_GAIN: Final = 0.95
+"""A larger batch gains something if a sample in it takes at most this share of what it took before."""
+
+
+def measure(model: LoadedModel, clock: Clock, most: int = 1) -> dict[int, list[int]]:
+    """Run a model with 1, 2, 4 … samples until a larger batch gains nothing, or takes too long to try.
+
+    Args:
+        model: The model; its bindings of worker 0 are made and warm afterwards.
+        clock: Clock.
+        most: Largest batch wanted.
+
+    Returns:
+        How long the runs took, in ns, by number of samples; always with 1.
+
+    Raises:
+        ModelError: A run failed (M532), or the model does not take so many samples (M536).
+    """
+    started_ns = clock.monotonic_ns()
+    found: dict[int, list[int]] = {}
+    least, without_gain = np.inf, 0
+    for batch in _sizes(min(most, model.most, MOST_MEASURED)):
+        took = found[batch] = _runs(model.bind(batch), clock)
+        each = float(np.median(took)) / batch
+        without_gain = 0 if each <= least * _GAIN else without_gain + 1
+        least = min(least, each)
+        to_come_ns = 2 * float(np.median(took)) * (_LEAST_SAMPLES + 2)
+        if without_gain == 2 or clock.monotonic_ns() - started_ns + to_come_ns > BUDGET_NS:
+            break
+    return found
+
+
+def quantiles_us(samples_ns: list[int]) -> tuple[float, float]:
+    """Return median and 99th percentile in µs."""
+    samples = np.array(samples_ns) / 1e3
+    return float(np.percentile(samples, 50)), float(np.percentile(samples, 99))
+
+
+def _sizes(most: int) -> Iterator[int]:
+    """Yield 1, 2, 4 … and the most itself."""
+    size = 1
+    while size < most:
+        yield size
+        size *= 2
+    yield most
+
+
+def _runs(binding: ModelBinding, clock: Clock) -> list[int]:
+    """Return how long runs on samples of no meaning took, the first ones left out."""
+    binding.rows[:] = np.random.default_rng(7).uniform(-1.0, 1.0, binding.rows.shape)
+    started_ns = clock.monotonic_ns()
+    for run in range(WARM_UP_RUNS):
+        binding.binding.run()
+        if run and clock.monotonic_ns() - started_ns > _WARM_UP_NS:
+            break
+    times: list[int] = []
+    started_ns = before_ns = clock.monotonic_ns()
+    while len(times) < _SAMPLES:
+        binding.binding.run()
+        now_ns = clock.monotonic_ns()
+        times.append(now_ns - before_ns)
+        before_ns = now_ns
+        if len(times) >= _LEAST_SAMPLES and now_ns - started_ns > _SAMPLES_NS:
+            break
+    return times
