@@ -40,7 +40,13 @@ def _areas(draft: Draft, path: Path, output: OutputConfig, device: DeviceDraft) 
     ):
         text: str = getattr(output.interface, key)
         area = _area(draft, (*path, key), text, size, device, device.plugin)
-        if area is not None:
+        if area is not None and key == "status" and not area.writable:
+            message = f"{quoted(text)} can only be read: the edge writes its words there"
+            help_text = (
+                "name a holding register, e.g. hr:200; only control may lie where the PLC alone writes"
+            )
+            draft.report((*path, key), Problem("T260", message, help=help_text))
+        elif area is not None:
             yield SharedArea(output.name, key, device, area, size, tag)
 
 

@@ -69,6 +69,11 @@ class Area(Protocol):
         """How many words one request can write."""
         ...
 
+    @property
+    def writable(self) -> bool:
+        """Whether its words can be written; the words of the PLC are only read."""
+        ...
+
     def words(self, first: int, count: int) -> str:
         """Return the address of some of its words, as an array of unsigned integers; 0: of one alone."""
         ...
@@ -149,6 +154,9 @@ class Binding(Protocol):
 class Backend(Protocol):
     """Entry point of group ``edge_opcua.backends``: one loaded model, from which bindings are made."""
 
+    Options: ClassVar[type[BaseModel]]
+    """What ``options`` of a pipeline may hold; the configuration is checked against it."""
+
     @classmethod
     def load(
         cls,
@@ -158,6 +166,7 @@ class Backend(Protocol):
         input_shapes: Mapping[str, Sequence[int]],
         options: Mapping[str, Any] | None = None,
         cache: Path | None = None,
+        load_s: float | None = None,
     ) -> Backend:
         """Load a model file by path; ModelError if it cannot run on exactly this provider.
 
@@ -167,6 +176,8 @@ class Backend(Protocol):
             input_shapes: Shape of each input for one sample, float32; the first axis is 1.
             options: Options of the backend from the configuration.
             cache: Folder for what takes long to make again (engines); None keeps nothing.
+            load_s: Longest time to load it (s), as far as the runtime can be stopped meanwhile; then it is
+                refused (M561). None: as long as it takes.
         """
         ...
 

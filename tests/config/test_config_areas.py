@@ -76,6 +76,8 @@ def test_a_device_reads_what_the_plc_writes_and_on_request_what_we_write(tmp_pat
     ("driver", "url", "control", "status", "addresses"),
     [
         ("modbus", "modbus://h/2", "hr:200", "3/hr:20", ["2/hr:200:UINT[8]", "3/hr:20:UINT[19]"]),
+        # What a CODESYS Modbus server lets its program write are input registers.
+        ("modbus", "modbus://h/2", "ir:200", "3/hr:20", ["2/ir:200:UINT[8]", "3/hr:20:UINT[19]"]),
         (
             "ethernet-ip",
             "eip://h",
@@ -155,6 +157,15 @@ def test_an_area_that_is_nowhere_is_said_where_it_stands(
     (problem,) = load_text(tmp_path, changed('"DB21"', f'"{area}"', CONFIG)).problems
     assert (problem.code, problem.message) == (code, message)
     assert problem.where == "outputs[verdict].interface.control"
+
+
+def test_the_edge_does_not_write_where_only_the_plc_can(tmp_path: Path) -> None:
+    text = changed('"s7"\nurl = "s7://192.0.2.1"', '"modbus"\nurl = "modbus://h"', CONFIG)
+    text = changed('"DB21"', '"ir:200"', changed('"DB20"', '"ir:220"', text))
+    text = changed("DB1.DBW0:UINT", "hr:1:UINT", changed("DB1.DBW100:INT[200]", "hr:9:INT[9]", text))
+    (problem,) = load_text(tmp_path, text).problems
+    assert (problem.code, problem.where) == ("T260", "outputs[verdict].interface.status")
+    assert problem.message == '"ir:220" can only be read: the edge writes its words there'
 
 
 def test_a_device_with_single_values_only_gets_no_interface_block(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def area(driver: str, text: str, **options: Any) -> Area:
         ("s7", "MB100", "MB100", "MW106:UINT[2]", "M106.1:BOOL"),
         ("modbus", "hr:200", "1/hr:200", "1/hr:203:UINT[2]", "1/hr:203.9:BOOL"),
         ("modbus", "3/hr:200", "3/hr:200", "3/hr:203:UINT[2]", "3/hr:203.9:BOOL"),
+        ("modbus", "3/ir:200", "3/ir:200", "3/ir:203:UINT[2]", "3/ir:203.9:BOOL"),
         ("modbus", "40201", "1/hr:200", "1/hr:203:UINT[2]", "1/hr:203.9:BOOL"),
         ("modbus", "hr:201;base=1", "1/hr:200", "1/hr:203:UINT[2]", "1/hr:203.9:BOOL"),
         ("ethernet-ip", "EdgeAI", "EdgeAI[0]", "EdgeAI[3]:WORD[2]", "EdgeAI[3].9:BOOL"),
@@ -69,8 +70,8 @@ def test_an_area_knows_the_addresses_of_its_words_and_bits(
         ("s7", "QB4", "T260"),
         ("s7", "DB21.DBB41", "T261"),
         ("s7", "DB0", "T216"),
-        ("modbus", "ir:200", "T260"),
         ("modbus", "co:200", "T260"),
+        ("modbus", "di:200", "T260"),
         ("modbus", "hr:200:UINT", "T260"),
         ("modbus", "hr:40201", "T212"),
         ("modbus", "300/hr:200", "T216"),
@@ -103,6 +104,7 @@ def test_what_is_no_area_is_refused_with_its_code(driver: str, text: str, code: 
             ("hr:202:UINT", "3/hr:205:UINT", "3/ir:202:UINT", "3/hr:198:REAL"),
         ),
         ("modbus", "hr:200", ("hr:200:UINT", "1/hr:200:UINT"), ("2/hr:200:UINT", "co:200")),
+        ("modbus", "ir:200", ("ir:200:UINT", "1/ir:204:UINT"), ("ir:205:UINT", "hr:200:UINT")),
         (
             "ethernet-ip",
             "EdgeAI[4]",
@@ -133,6 +135,25 @@ def test_it_recognizes_a_word_and_a_bit_of_its_own(driver: str, text: str, word:
     assert [name for name, each in asked.items() if found.holds(each, 3)] == ["word"]
     assert [name for name, each in asked.items() if found.holds(each, 0, 1)] == ["bit"]
     assert not any(found.holds(each, 2) or found.holds(each, 0, 2) for each in asked.values())
+
+
+def test_input_registers_are_only_read() -> None:
+    # Modbus application protocol 4.3: holding registers are what a client may write.
+    assert area("modbus", "hr:200").writable
+    assert not area("modbus", "ir:200").writable
+    assert area("s7", "DB21").writable
+    assert area("ethernet-ip", "EdgeAI").writable
+
+
+async def test_words_for_input_registers_are_refused_and_nothing_is_sent() -> None:
+    async with ModbusPeer().serving() as peer:
+        bench = Bench(config("modbus", f"modbus://127.0.0.1:{peer.port}/1", {"words": "ir:200:UINT[6]"}))
+        async with bench.running() as device:
+            await bench.until(lambda: device.link_up)
+            outcome = await device.write_bytes("ir:200", 1, PAYLOAD)
+        assert outcome.status == BAD_NOT_SUPPORTED
+        assert "ir:200 can only be read" in outcome.reason
+        assert {ask[1] for ask in peer.asked} == {4}
 
 
 def test_one_request_writes_what_any_device_of_the_kind_takes() -> None:

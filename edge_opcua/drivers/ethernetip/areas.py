@@ -39,6 +39,11 @@ class EipArea:
         """The area in its one spelling."""
         return self._element(self.start)
 
+    @property
+    def writable(self) -> bool:
+        """Whether its words can be written."""
+        return True
+
     def words(self, first: int, count: int) -> str:
         """Return the address of some of its words; a WORD reads an INT without its sign."""
         return f"{self._element(self.start + first)}:WORD" + (f"[{count}]" if count else "")

@@ -1,4 +1,4 @@
-"""Where an area of words begins in a Modbus device: a holding register of a unit."""
+"""Where an area of words begins in a Modbus device: at a holding register, or at an input register."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ MOST_WRITTEN: Final = 123  # registers of one request of function 16
 _LIKE: Final = re.compile(
     r"(?P<place>(?:\d{1,3}/)?(?:[A-Za-z]+:\d{1,6}|\d{5,6}))(?P<base>;base=[01])?", re.ASCII
 )
-_HINT: Final = "write the first holding register, e.g. hr:200, or 3/hr:200 for unit 3"
+_HINT: Final = (
+    "write the first holding register, e.g. hr:200, or 3/hr:200 for unit 3; what is only read may be "
+    "an input register, e.g. ir:200"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ModbusArea:
-    """A run of holding registers.
+    """A run of registers.
 
     Args:
+        area: ``hr`` holding registers, ``ir`` input registers: those a master can only read.
         unit: Unit identifier.
         start: First register, counted from 0.
         most_words: Registers that one request can write.
@@ -33,6 +37,7 @@ class ModbusArea:
         suffix: What keeps the device's byte order away from its words.
     """
 
+    area: str
     unit: int
     start: int
     most_words: int
@@ -42,16 +47,21 @@ class ModbusArea:
     @property
     def canonical(self) -> str:
         """The area in its one spelling."""
-        return f"{self.unit}/hr:{self.start}"
+        return f"{self.unit}/{self.area}:{self.start}"
+
+    @property
+    def writable(self) -> bool:
+        """Whether its words can be written."""
+        return self.area == "hr"
 
     def words(self, first: int, count: int) -> str:
         """Return the address of some of its words; their bytes come in Modbus' own order everywhere."""
         length = f"[{count}]" if count else ""
-        return f"{self.unit}/hr:{self.start + first}:UINT{length}{self.suffix}"
+        return f"{self.unit}/{self.area}:{self.start + first}:UINT{length}{self.suffix}"
 
     def bit(self, word: int, bit: int) -> str:
         """Return the address of one bit."""
-        return f"{self.unit}/hr:{self.start + word}.{bit}:BOOL"
+        return f"{self.unit}/{self.area}:{self.start + word}.{bit}:BOOL"
 
     def touches(self, words: int, address: Address) -> bool:
         """Return whether any part of an address lies in so many words."""
@@ -69,7 +79,7 @@ class ModbusArea:
         return other.bit == bit and not other.length
 
     def _is_here(self, other: ModbusAddress) -> bool:
-        return other.area == "hr" and (self.usual if other.unit is None else other.unit) == self.unit
+        return other.area == self.area and (self.usual if other.unit is None else other.unit) == self.unit
 
 
 @lru_cache(maxsize=64)
@@ -90,9 +100,9 @@ def parse_area(text: str, unit: int, most_words: int = MOST_WRITTEN) -> ModbusAr
         raise AddressError(f'"{text}" is not an area of a Modbus device', hint=_HINT, code="T260")
     area = clean.rpartition("/")[2].partition(":")[0].lower()
     found = parse(f"{match['place']}:{'BOOL' if area in BITS else 'UINT'}{match['base'] or ''}")
-    if found.area != "hr":
-        raise AddressError(f"{text}: words can be written to holding registers only", hint=_HINT, code="T260")
-    return ModbusArea(unit if found.unit is None else found.unit, found.start, most_words, unit)
+    if found.area in BITS:
+        raise AddressError(f"{text}: an area is made of registers, not of bits", hint=_HINT, code="T260")
+    return ModbusArea(found.area, unit if found.unit is None else found.unit, found.start, most_words, unit)
 
 
 def area_of(text: str, url: str, options: Mapping[str, Any]) -> ModbusArea:

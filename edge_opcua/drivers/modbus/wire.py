@@ -157,6 +157,8 @@ class ModbusWire:
             found = parse_area(area, self._endpoint.unit)
         except AddressError as exc:
             raise DeviceRefusedError(str(exc), status=BAD_NOT_SUPPORTED, code=exc.code) from exc
+        if not found.writable:
+            raise DeviceRefusedError(f"{area} can only be read", status=BAD_NOT_SUPPORTED, code="T260")
         words = whole_words(area, payload)
         await self._command(ask_write_registers(found.unit, found.start + offset, words))
 

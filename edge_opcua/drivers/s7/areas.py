@@ -43,6 +43,11 @@ class S7Area:
         return f"DB{self.db}.DBB{self.start}" if self.start else f"DB{self.db}"
 
     @property
+    def writable(self) -> bool:
+        """Whether its words can be written."""
+        return True
+
+    @property
     def most_words(self) -> int:
         """How many words one request can write."""
         return (self.pdu - WRITE_BYTES) // 2
