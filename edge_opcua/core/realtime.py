@@ -58,8 +58,8 @@ class Granted:
 def become(lane: Urgency, cores: Sequence[int] = ()) -> Granted:
     """Make this process as urgent as its lane asks for.
 
-    All its threads become so, those to come too: one that holds the interpreter while it waits for a processor
-    would hold up the one that matters.
+    All its threads become so, those to come too: one that holds the interpreter while it waits for a
+    processor would hold up the one that matters.
 
     Args:
         lane: Class of the lane.

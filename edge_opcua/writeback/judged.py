@@ -14,6 +14,7 @@ from edge_opcua.core.values import (
     BAD_INTERNAL_ERROR,
     BAD_OUT_OF_RANGE,
     BAD_TIMEOUT,
+    UNCERTAIN_LAST_USABLE,
     UNCERTAIN_SUBNORMAL,
     Link,
     Verdict,
@@ -26,7 +27,11 @@ from edge_opcua.writeback.faults import Result
 _LARGEST_REAL: Final = 3e38
 _MOST_MS: Final = 65_535
 _KNOWN: Final = (Verdict.OK, Verdict.NOT_OK, Verdict.NOT_DECIDABLE)
-_CODES: Final = {BAD_TIMEOUT: ResultCode.TIMEOUT, BAD_INTERNAL_ERROR: ResultCode.MODEL_ERROR}
+_CODES: Final = {
+    BAD_TIMEOUT: ResultCode.TIMEOUT,
+    UNCERTAIN_LAST_USABLE: ResultCode.TIMEOUT,  # judged, but late
+    BAD_INTERNAL_ERROR: ResultCode.MODEL_ERROR,
+}
 
 
 @dataclass(frozen=True, slots=True)
