@@ -22,7 +22,7 @@ from edge_opcua.inference.manifest import (
     Manifest,
     load_manifest,
 )
-from edge_opcua.inference.onnxfile import inspect, refuse_foreign, require_inside
+from edge_opcua.inference.onnxfile import inspect_file, refuse_foreign, require_inside
 
 MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.toml"
@@ -194,7 +194,8 @@ def verify(folder: Path) -> ModelFiles:
 
     Raises:
         ModelError: A file is missing (M507), the manifest is wrong (M506), a hash differs (M503), the model
-            is not ONNX (M510), uses custom operators (M508) or files outside its folder (M509).
+            is not ONNX (M510), larger than any that is served (M585), uses custom operators (M508) or files
+            outside its folder (M509).
     """
     manifest = load_manifest(folder / MANIFEST_FILE)
     expected = {MODEL_FILE: manifest.sha256, **manifest.external}
@@ -207,7 +208,7 @@ def verify(folder: Path) -> ModelFiles:
             )
     if not require_inside(folder, manifest.golden.file).is_file():
         raise ModelError(f"{folder / manifest.golden.file} is missing", code="M507")
-    contents = inspect((folder / MODEL_FILE).read_bytes())
+    contents = inspect_file(folder / MODEL_FILE)
     refuse_foreign(contents, folder, frozenset(manifest.external))
     return ModelFiles(folder, manifest)
 
