@@ -53,9 +53,7 @@ class ModelBinding:
         self.answers: Mapping[str, Floats] = MappingProxyType(
             {name: _as_rows(name, array, self.batch) for name, array in binding.outputs.items()}
         )
-        self.answer: Mapping[str, Floats] = MappingProxyType(
-            {name: rows[0] for name, rows in self.answers.items()}
-        )
+        self.answer: dict[str, Floats] = {name: rows[0] for name, rows in self.answers.items()}
         self._run = binding.run
         self._checks = _checks(self.answers)
 

@@ -60,6 +60,11 @@ class Run:
     cancelled_ns: int | None = None
     told: bool = False
 
+    @property
+    def was_preempted(self) -> bool:
+        """Whether it was cancelled for others and not because it took too long."""
+        return self.unwanted and self.cancelled_ns is None
+
 
 @dataclass(frozen=True, slots=True)
 class Hung:
