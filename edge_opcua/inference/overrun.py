@@ -74,11 +74,13 @@ class Hung:
         model: Key of the model.
         batch: Samples of the run.
         took_ns: How long it has taken so far.
+        code: Stable code of it.
     """
 
     model: str
     batch: int
     took_ns: int
+    code: str = "M542"
 
     def __str__(self) -> str:
         return f"{self.model} has not answered for {self.took_ns / 1e9:.1f} s and does not end when cancelled"

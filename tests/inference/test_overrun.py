@@ -1,0 +1,110 @@
+"""The watch over runs: what takes too long is cancelled, what hangs is told once, the rest is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_opcua.inference.overrun import GRACE_NS, SHORTEST_NS, TIMES_EXPECTED, Hung, Run, Watch
+from edge_opcua.testing import ManualClock
+
+COST_NS = 1_000_000
+
+
+class Told:
+    """Counts how often it was told to end."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def cancel(self) -> None:
+        self.times += 1
+
+
+class Watched:
+    """A watch whose looks a test makes itself, over one worker."""
+
+    def __init__(self, cost_ns: int = COST_NS) -> None:
+        self.clock = ManualClock()
+        self.hung: list[Hung] = []
+        self.binding = Told()
+        self.watch = Watch(self.clock, 1, cost_ns=lambda *_: cost_ns, on_hung=self.hung.append)
+
+    def begin(self, *, until_ns: int | None = None) -> Run:
+        now_ns = self.clock.monotonic_ns()
+        run = Run("m/1", 4, now_ns, self.binding, None if until_ns is None else now_ns + until_ns)
+        self.watch.current[0] = run
+        return run
+
+    def after(self, delay_ns: int) -> int:
+        self.clock.step(delay_ns / 1e9)
+        self.watch.look()
+        return self.binding.times
+
+
+def test_a_run_is_not_cancelled_while_it_may_last() -> None:
+    watched = Watched()
+    run = watched.begin()
+    assert watched.after(SHORTEST_NS) == 0
+    assert run.cancelled_ns is None
+    assert watched.after(1_000) == 1
+    assert run.cancelled_ns is not None
+
+
+def test_a_model_that_is_slow_by_nature_may_take_longer() -> None:
+    watched = Watched(cost_ns=100_000_000)
+    watched.begin()
+    assert watched.after(TIMES_EXPECTED * 100_000_000) == 0
+    assert watched.after(1_000) == 1
+
+
+def test_a_remote_run_ends_with_its_deadline() -> None:
+    watched = Watched()
+    watched.begin(until_ns=40_000_000)
+    assert watched.after(40_000_000) == 0
+    assert watched.after(1_000) == 1
+
+
+def test_a_run_that_does_not_end_is_told_once_and_cancelled_once() -> None:
+    watched = Watched()
+    watched.begin()
+    watched.after(SHORTEST_NS + 1_000)
+    assert watched.after(GRACE_NS) == 1
+    assert watched.hung == []
+    for _ in range(3):
+        watched.after(1_000_000)
+    (hung,) = watched.hung
+    assert (hung.model, hung.batch, hung.code) == ("m/1", 4, "M542")
+    assert hung.took_ns >= SHORTEST_NS + GRACE_NS
+    assert "m/1 has not answered for 1.3 s" in str(hung)
+
+
+def test_runs_that_end_in_time_are_left_alone_for_ever() -> None:
+    watched = Watched()
+    for _ in range(50):
+        watched.begin()
+        assert watched.after(SHORTEST_NS // 2) == 0
+    watched.watch.current[0] = None
+    assert watched.after(10 * GRACE_NS) == 0
+    assert watched.hung == []
+
+
+def test_what_is_cancelled_for_others_is_told_again_until_it_ends() -> None:
+    # The first word may come in the moment before the run begins, and be lost.
+    watched = Watched()
+    run = watched.begin()
+    run.unwanted = True
+    assert watched.after(1_000) == 1
+    assert watched.after(1_000) == 2
+    assert run.was_preempted
+    watched.after(SHORTEST_NS)
+    assert not run.was_preempted  # by now it is the run itself that is too slow
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_watch_can_be_closed(started: bool) -> None:
+    watched = Watched()
+    if started:
+        watched.watch.start()
+        watched.watch.start()
+    watched.watch.close()
+    watched.watch.close()
