@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 LENGTH: Final = 128
-"""Runs that are remembered: two slow ones move the 99th percentile, 64 the median; 128 later both are gone."""
+"""Runs that are remembered: two slow ones move the 99th percentile, 64 the median; 128 later all is past."""
 
 
 class Window:
