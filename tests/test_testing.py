@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -185,6 +185,8 @@ class Doubling:
 class Doubler:
     """A backend in numpy: y = 2 x."""
 
+    Options: ClassVar[type[BaseModel]] = Options
+
     fresh = False
     deaf = False
     lenient = False
@@ -205,6 +207,7 @@ class Doubler:
         input_shapes: Mapping[str, Sequence[int]],
         options: Mapping[str, Any] | None = None,
         cache: Path | None = None,
+        load_s: float | None = None,
     ) -> Doubler:
         if provider != "cpu" and not cls.lenient:
             raise ModelError("no such provider", code="M521")

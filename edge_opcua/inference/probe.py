@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
-import importlib.metadata
+import importlib.util
 import json
 import mmap
 import re
@@ -20,6 +19,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from edge_opcua.inference import epplugins
+from edge_opcua.inference.epplugins import EpPlugin
 
 CPU: Final = "CPUExecutionProvider"
 # Listed by every build, but it forwards to a cloud service: nothing that can be tried here.
@@ -32,6 +34,7 @@ _LIBRARY: Final = {
 _FOREIGN: Final = re.compile(
     r"lib(cuda|nvinfer|nvonnxparser|cudart|cublas|cublasLt|cudnn|cufft|curand)\.so\.\d+"
 )
+_TENSORRT: Final = re.compile(r"libnv(infer|onnxparser)")
 # What ONNX Runtime's messages carry for its own developers: number and name of the error, the path we know,
 # and file, line and function of its source.
 _NOISE: Final = re.compile(
@@ -40,8 +43,7 @@ _NOISE: Final = re.compile(
     r"|\S+\.(?:cc|h|cpp):\d+ (?:[\w:<>*&~, ]*::[\w~]+\([^()]*\)(?: const)?|\w+)\s*"
 )
 _MAX_REASON: Final = 300
-# Providers that come as packages of their own (OpenVINO, NVIDIA TensorRT for RTX) share this prefix.
-_PLUGIN_PREFIX: Final = "onnxruntime-ep-"
+NO_DEVICE: Final = "it finds no device of its vendor here"
 _CHILD_S: Final = 60.0
 
 
@@ -118,7 +120,7 @@ def probe() -> Runtime:
         return Runtime("", reason="the onnxruntime folder is incomplete")
     names = [name for name in onnxruntime.get_available_providers() if name not in _NOT_LOCAL]
     found = [try_provider(onnxruntime, name) for name in sorted(names, key=lambda name: name != CPU)]
-    found += [provider for module in _plugin_modules() for provider in _try_plugin(onnxruntime, module)]
+    found += [provider for plugin in epplugins.installed() for provider in _try_plugin(onnxruntime, plugin)]
     return Runtime(onnxruntime.__version__, tuple(found))
 
 
@@ -149,9 +151,7 @@ def _from_json(answer: dict[str, Any]) -> Runtime:
 def try_provider(runtime: Any, name: str) -> Provider:
     """Run the smallest model on one provider of this ONNX Runtime (its module), in this process."""
     preload(runtime, name)
-    library = Path(runtime.__file__).parent / "capi" / _LIBRARY.get(name, "")
-    needs = tuple(sorted(filter(_FOREIGN.fullmatch, needed_libraries(library)))) if library.is_file() else ()
-    missing = tuple(soname for soname in needs if not _loads(soname))
+    needs, missing = _linked(Path(runtime.__file__).parent / "capi" / _LIBRARY.get(name, ""))
     try:
         reason = _run_alone(runtime, name)
     except Exception as exc:  # noqa: BLE001 - each provider raises its own errors; the text is the finding
@@ -172,34 +172,38 @@ def preload(runtime: Any, name: str) -> None:
             runtime.preload_dlls()
     except Exception as exc:  # noqa: BLE001 - preload_dlls is a convenience of the library
         sys.stderr.write(f"preload_dlls: {exc!r}\n")
+    if name == "TensorrtExecutionProvider":
+        _preload_tensorrt(Path(runtime.__file__).parent / "capi" / _LIBRARY[name])
 
 
-def _try_plugin(runtime: Any, module_name: str) -> Iterator[Provider]:
-    """Register the provider library of one package and try each provider in it on the devices it finds."""
-    names = [module_name]
-    try:
-        module = importlib.import_module(module_name)
-        names = list(module.get_ep_names())
-        runtime.register_execution_provider_library(module_name, module.get_library_path())
-    except Exception as exc:  # noqa: BLE001 - a package of another vendor may raise anything
-        yield from (Provider(name, usable=False, reason=sentence(exc)) for name in names)
+def _preload_tensorrt(library: Path) -> None:
+    """Load the TensorRT that came as a Python package, if it is of the version that is needed.
+
+    ``tensorrt_libs`` may hold another one: the provider of ONNX Runtime 1.31 wants 10, pip installs 11.
+    """
+    found = importlib.util.find_spec("tensorrt_libs")
+    folders = list(found.submodule_search_locations or ()) if found is not None else []
+    if not folders or not library.is_file():
         return
-    for name in names:
-        devices = [device for device in runtime.get_ep_devices() if device.ep_name == name]
+    for soname in sorted(filter(_TENSORRT.match, needed_libraries(library))):
+        with contextlib.suppress(OSError):  # what is missing shows when the provider is used
+            ctypes.CDLL(str(Path(folders[0]) / soname), mode=ctypes.RTLD_GLOBAL)
+
+
+def _try_plugin(runtime: Any, plugin: EpPlugin) -> Iterator[Provider]:
+    """Register the provider library of one package and try each provider in it on the devices it finds."""
+    needs, missing = _linked(Path(plugin.library)) if plugin.library else ((), ())
+    for name in plugin.names:
         try:
-            reason = (
-                _run_alone(runtime, name, devices) if devices else "it finds no device of its vendor here"
-            )
-        except Exception as exc:  # noqa: BLE001 - see above
+            reason = plugin.problem or _run_plugin(runtime, plugin, name)
+        except Exception as exc:  # noqa: BLE001 - a package of another vendor may raise anything
             reason = sentence(exc)
-        yield Provider(name, usable=not reason, reason=reason)
+        yield Provider(name, usable=not reason, reason=reason, needs=needs, missing=missing)
 
 
-def _plugin_modules() -> list[str]:
-    names = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
-    return sorted(
-        name.replace("-", "_") for name in names if name.replace("_", "-").startswith(_PLUGIN_PREFIX)
-    )
+def _run_plugin(runtime: Any, plugin: EpPlugin, name: str) -> str:
+    devices = epplugins.devices(runtime, plugin, name)
+    return _run_alone(runtime, name, devices[:1]) if devices else NO_DEVICE
 
 
 def _run_alone(runtime: Any, name: str, devices: Sequence[Any] = ()) -> str:
@@ -245,6 +249,14 @@ def needed_libraries(library: Path) -> list[str]:
         strings = next(o + strings_at - a for a, o, length in loads if a <= strings_at < a + length)
         starts = [strings + value for tag, value in entries if tag == 1]
         return [elf[start : elf.find(b"\0", start)].decode() for start in starts]
+
+
+def _linked(library: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the libraries of other vendors that a library is linked against, and those not found here."""
+    if not library.is_file():
+        return (), ()
+    needs = tuple(sorted(filter(_FOREIGN.fullmatch, needed_libraries(library))))
+    return needs, tuple(soname for soname in needs if not _loads(soname))
 
 
 def _loads(library: str) -> bool:

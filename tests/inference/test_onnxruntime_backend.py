@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 from edge_opcua.core.ports import Backend
 from edge_opcua.errors import ModelError
 from edge_opcua.inference import probe
-from edge_opcua.inference.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend
+from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
+from edge_opcua.inference.backends.ortoptions import PROVIDERS
 from edge_opcua.plugins import BACKENDS, InstalledPlugins
 from edge_opcua.testing import check_backend
 from tests.inference.models import DELIVERED, external_data_model, graph, identity_model, model
@@ -174,6 +175,7 @@ class LyingRuntime:
         self.refuses = refuses
         self.preloaded = 0
         self.entries: dict[str, str] = {}
+        self.told: dict[str, str] = {}
 
     @staticmethod
     def get_available_providers() -> list[str]:
@@ -194,10 +196,12 @@ class LyingRuntime:
         self.preloaded += 1
 
     def InferenceSession(  # noqa: N802
-        self, model: str | bytes, options: Any, providers: list[str], enable_fallback: int
+        self, model: str | bytes, options: Any, providers: list[Any], enable_fallback: int
     ) -> Any:
         assert self.preloaded
-        assert (providers, enable_fallback) == (["CUDAExecutionProvider"], 0)
+        (asked,) = providers
+        name, self.told = asked if isinstance(asked, tuple) else (asked, {})
+        assert (name, enable_fallback) == ("CUDAExecutionProvider", 0)
         if self.refuses == "everything" or (self.refuses == "the model" and isinstance(model, str)):
             raise RuntimeError("This session contains graph nodes assigned to CPU, but fallback is disabled")
         session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])

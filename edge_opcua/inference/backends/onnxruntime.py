@@ -11,27 +11,24 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel
 
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.backends.layout import FLOAT32, Layout, Port, layout
-from edge_opcua.inference.probe import CPU, preload, sentence, try_provider
-
-PROVIDERS: Final = MappingProxyType(
-    {
-        "cpu": CPU,
-        "cuda": "CUDAExecutionProvider",
-        "tensorrt": "TensorrtExecutionProvider",
-        "openvino": "OpenVINOExecutionProvider",
-    }
+from edge_opcua.inference.backends.layout import FLOAT32, MOST_SAMPLES, Layout, Port, layout
+from edge_opcua.inference.backends.ortoptions import (
+    MOST_PROFILED,
+    PROVIDERS,
+    TENSORRT,
+    OnnxRuntimeOptions,
+    checked,
 )
-"""Our names of the execution providers; the provider's own name is taken too."""
-
-_LOG_ERRORS_ONLY: Final = 3
+from edge_opcua.inference.backends.ortsession import Wish, accelerated, open_session
+from edge_opcua.inference.probe import CPU, sentence
 
 
 class OnnxRuntimeBinding:
@@ -124,6 +121,8 @@ def _way_to_run(session: Any, binding: Any, options: Any) -> Callable[[], None]:
 class OnnxRuntimeBackend:
     """One loaded model, from which bindings are made. See :meth:`load`."""
 
+    Options: ClassVar[type[BaseModel]] = OnnxRuntimeOptions
+
     def __init__(self, ort: Any, session: Any, layout: Layout, facts: Mapping[str, Any]) -> None:
         self._ort = ort
         self._session = session
@@ -138,51 +137,48 @@ class OnnxRuntimeBackend:
         provider: str,
         input_shapes: Mapping[str, Sequence[int]],
         options: Mapping[str, Any] | None = None,
-        cache: Path | None = None,  # noqa: ARG003 - nothing to keep yet
+        cache: Path | None = None,
+        load_s: float | None = None,
         clock: Clock | None = None,
     ) -> OnnxRuntimeBackend:
         """Load a model by path (from bytes, the interpreter would stand still meanwhile).
 
         Args:
             path: The ONNX file.
-            provider: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``, or a provider's own name.
+            provider: A word of :data:`PROVIDERS`, or a provider's own name.
             input_shapes: Shape of each input for one sample, float32; the first axis is 1.
             options: Options of the backend from the configuration.
             cache: Folder for what takes long to make again; None keeps nothing.
+            load_s: Longest time to load (s); None: as long as it takes.
             clock: For the load time.
 
         Raises:
             ModelError: ONNX Runtime is not installed (M522), has no such provider or cannot use it here
                 (M521), or runs the model, or a part of it, on another one (M520); the model cannot be loaded
                 (M510), or its inputs (M504) or outputs (M505) are not fixed float32 arrays of the wanted
-                shape, or an option is unknown (M560).
+                shape, an option does not fit (M560), or loading takes too long (M561).
         """
-        if options:
-            raise ModelError(f"unknown options: {', '.join(options)}", code="M560")
         time = clock or SystemClock()
         started_ns = time.monotonic_ns()
         ort = _runtime()
-        wanted = PROVIDERS.get(provider.lower(), provider)
-        available = ort.get_available_providers()
-        if wanted not in available:
-            raise ModelError(
-                f"{wanted} was asked for; this ONNX Runtime {ort.__version__} has {', '.join(available)}",
-                code="M521",
-            )
-        preload(ort, wanted)
-        session = _session(ort, path, wanted)
-        running = session.get_providers()
-        if not running or running[0] != wanted:
-            raise ModelError(
-                f"{wanted} was asked for, but ONNX Runtime would run {path.name} on {', '.join(running)}",
-                code="M520",
-            )
-        found = layout(map(_port, session.get_inputs()), map(_port, session.get_outputs()), input_shapes)
+        wish = Wish(
+            ort,
+            path,
+            PROVIDERS.get(provider.lower(), provider),
+            {name: tuple(shape) for name, shape in input_shapes.items()},
+            checked(options),
+            cache,
+            load_s,
+        )
+        session = open_session(wish)
+        most = MOST_PROFILED if wish.provider == TENSORRT else MOST_SAMPLES
+        inputs, outputs = map(_port, session.get_inputs()), map(_port, session.get_outputs())
+        found = layout(inputs, outputs, input_shapes, most=most)
         facts = {
-            "provider": wanted,
+            "provider": wish.provider,
             "runtime": f"onnxruntime {ort.__version__}",
             "load_ms": (time.monotonic_ns() - started_ns) / 1e6,
-            "accelerated": 1.0,
+            "accelerated": accelerated(session, wish),
         }
         return cls(ort, session, found, facts)
 
@@ -210,32 +206,6 @@ def _runtime() -> Any:
             code="M522",
         ) from exc
     return ort
-
-
-def _session(ort: Any, path: Path, provider: str) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _LOG_ERRORS_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    if provider != CPU:
-        # Otherwise a missing library or an unsupported node silently moves to the CPU.
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        # enable_fallback=0: it would announce on the terminal that it goes on with the CPU.
-        return ort.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
-    except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
-        raise _refusal(ort, path, provider, exc) from exc
-
-
-def _refusal(ort: Any, path: Path, provider: str, exc: Exception) -> ModelError:
-    """Tell a provider that cannot run even the smallest model from a model that cannot run on it."""
-    if provider != CPU and not (found := try_provider(ort, provider)).usable:
-        return ModelError(f"{provider} was asked for, but cannot run: {found.why_not}", code="M521")
-    code = "M520" if "fallback" in str(exc) else "M510"
-    return ModelError(f"{path.name} cannot be loaded: {sentence(exc)}", code=code)
 
 
 def _port(node: Any) -> Port:
