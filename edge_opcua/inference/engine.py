@@ -154,6 +154,8 @@ class Engine:
         if not self._workers:
             self._run_one()
         with self._lock:
+            self._scheduler.expire(self._now_ns())
+            self._gather()
             if self._told and self.fd is not None:
                 os.eventfd_read(self.fd)
                 self._told = False
@@ -273,24 +275,18 @@ class Engine:
             self._gather()
             self._lock.notify_all()
             return
-        for request in batch.requests:
-            request.started_ns, request.ended_ns = run.started_ns, now_ns
-            request.ran, request.batch = batch.model, len(batch.requests)
         if failure is not None:
             _fail(batch.requests, _told_of(failure, run, now_ns))
-        for request in batch.requests:
-            if request.fate is Fate.WAITING:
-                request.fate = Fate.DONE
         self._scheduler.ended(batch, now_ns)
         self._ended.extend(batch.requests)
         self._tell()
 
     def _preempt(self, now_ns: int) -> None:
-        worker = self._scheduler.preempt(now_ns)
-        run = None if worker is None else self._watch.current[worker]
-        if run is not None:
-            run.unwanted = True
-            run.binding.cancel()
+        while (worker := self._scheduler.preempt(now_ns)) is not None:
+            run = self._watch.current[worker]
+            if run is not None:
+                run.unwanted = True
+                run.binding.cancel()
 
     def _gather(self) -> None:
         """Take what the scheduler has given up."""

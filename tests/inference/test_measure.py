@@ -1,0 +1,64 @@
+"""What runs cost is measured when a model is loaded: by number of samples, and never for long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_opcua.core.clock import SystemClock
+from edge_opcua.inference.loaded import LoadedModel, ModelBinding
+from edge_opcua.inference.measure import measure, quantiles_us
+from tests.inference import enginemodels as models
+
+MS = 1_000_000
+
+
+class Stepping(SystemClock):
+    """A clock that moves on by so much at each look."""
+
+    def __init__(self, step_ns: int) -> None:
+        self.step_ns = step_ns
+        self._ns = 0
+
+    def monotonic_ns(self) -> int:
+        self._ns += self.step_ns
+        return self._ns
+
+
+class Linear(LoadedModel):
+    """A model of which each sample takes 1 ms, on the clock of the test."""
+
+    clock = Stepping(MS)
+
+    def bind(self, batch: int = 1, *, worker: int = 0) -> ModelBinding:
+        self.clock.step_ns = batch * MS
+        return super().bind(batch, worker=worker)
+
+
+def test_costs_are_measured_by_number_of_samples_up_to_the_most_allowed(tmp_path: Path) -> None:
+    found = measure(models.doubling(tmp_path), SystemClock(), 6)
+    assert set(found) <= {1, 2, 4, 6}
+    assert {1, 2} <= set(found)
+    assert all(took > 0 for samples in found.values() for took in samples)
+    assert len(found[1]) >= 5
+
+
+def test_a_model_that_takes_one_sample_is_measured_with_one(tmp_path: Path) -> None:
+    assert set(measure(models.doubling(tmp_path), SystemClock())) == {1}
+
+
+def test_measuring_ends_where_two_larger_batches_gained_nothing(tmp_path: Path) -> None:
+    plain = models.doubling(tmp_path)
+    model = Linear("double/1", plain.backend, "x", models.SIZE)
+    assert set(measure(model, model.clock, 32)) == {1, 2, 4}
+
+
+def test_a_slow_model_is_not_measured_for_long(tmp_path: Path) -> None:
+    found = measure(models.doubling(tmp_path), Stepping(200 * MS), 32)
+    assert set(found) == {1}
+    assert len(found[1]) == 5
+
+
+def test_quantiles_are_in_microseconds() -> None:
+    p50_us, p99_us = quantiles_us([1_000] * 98 + [50_000] * 2)
+    assert p50_us == 1.0
+    assert 1.0 < p99_us <= 50.0
