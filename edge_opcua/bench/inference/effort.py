@@ -1,0 +1,35 @@
+"""How much time a run of the benchmark gives to each figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Counts and durations.
+
+    Args:
+        captures: Captures for the safety lane while all cores are busy.
+        idle: Captures for it on an idle machine.
+        baseline: Captures for each of the plain ways.
+        runs: Runs of a model of 1 ms; shorter models get more, in proportion.
+        loads: Loads of the realtime lane, as shares of what it can do.
+        load_s: Seconds at each load.
+        asked_s: Seconds for which each server is asked.
+        peers: Whether servers of others are measured.
+    """
+
+    captures: int
+    idle: int
+    baseline: int
+    runs: int
+    loads: tuple[float, ...]
+    load_s: float
+    asked_s: float
+    peers: bool = True
+
+
+DEFAULT: Final = Effort(60_000, 10_000, 5_000, 4_000, (0.5, 0.8, 1.0, 1.2, 1.5), 6.0, 5.0)
+QUICK: Final = Effort(5_000, 2_500, 1_000, 600, (0.5, 1.0, 1.5), 1.5, 1.0)

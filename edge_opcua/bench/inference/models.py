@@ -1,0 +1,168 @@
+"""Models built here, seeded: what lines run, from some microseconds to some milliseconds on one core.
+
+Their weights are random, so what they answer means nothing; what they cost is what trained ones cost, because
+nothing in them depends on the weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_opcua.bench.inference.graph import Graph, quantised
+from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
+from edge_opcua.inference.loaded import LoadedModel
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchModel:
+    """One model file.
+
+    Args:
+        key: Short name.
+        title: For people.
+        path: The file.
+        shape: Shape of one sample; the file's first axis is open.
+    """
+
+    key: str
+    title: str
+    path: Path
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Values of one sample."""
+        return math.prod(self.shape)
+
+    def sample(self, seed: int = 0) -> Floats:
+        """Return one sample, shape ``(size,)``."""
+        return np.random.default_rng(seed).standard_normal(self.size).astype(np.float32)
+
+    def load(self, *, provider: str = "cpu", clock: Clock | None = None) -> LoadedModel:
+        """Load it as a lane process does."""
+        backend = OnnxRuntimeBackend.load(
+            self.path,
+            provider=provider,
+            input_shapes={INPUT: (1, *self.shape)},
+            clock=clock or SystemClock(),
+        )
+        return LoadedModel(self.key, backend, INPUT, self.size)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for another process of the benchmark."""
+        return {"key": self.key, "title": self.title, "path": str(self.path), "shape": list(self.shape)}
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> BenchModel:
+        """Return what :meth:`as_json` gave."""
+        return cls(given["key"], given["title"], Path(given["path"]), tuple(given["shape"]))
+
+
+INPUT: Final = "x"
+
+
+def build(folder: Path, *keys: str) -> dict[str, BenchModel]:
+    """Build models; without keys all of them, which takes some seconds."""
+    return {key: _BUILDERS[key](folder) for key in keys or _BUILDERS}
+
+
+def _mlp(folder: Path) -> BenchModel:
+    graph = Graph(INPUT, (16,))
+    hidden = graph.relu(graph.dense(INPUT, 16, 32))
+    return BenchModel(
+        "mlp", "MLP 16-32-2", graph.save(folder / "mlp.onnx", graph.dense(hidden, 32, 2)), (16,)
+    )
+
+
+def _autoencoder(folder: Path) -> BenchModel:
+    """As MLPerf Tiny's reference for anomaly detection: 640 values, four layers of 128, 8 between."""
+    sizes = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
+    graph = Graph(INPUT, (sizes[0],))
+    at = INPUT
+    for number, (wide, high) in enumerate(itertools.pairwise(sizes), start=2):
+        at = graph.dense(at, wide, high)
+        if number < len(sizes):
+            at = graph.relu(at)
+    path = graph.save(folder / "autoencoder.onnx", at)
+    return BenchModel("autoencoder", "autoencoder 640-128⁴-8-128⁴-640", path, (sizes[0],))
+
+
+def _vibration(folder: Path) -> BenchModel:
+    """A 1-D convolutional net on 2 048 samples of an accelerometer."""
+    graph = Graph(INPUT, (1, 2048))
+    at, channels = INPUT, 1
+    for wide, kernel, stride in ((32, 64, 4), (64, 9, 2), (128, 5, 2), (128, 3, 1), (128, 3, 2)):
+        at = graph.relu(graph.conv(at, channels, wide, kernel=(kernel,), stride=stride))
+        channels = wide
+    at = graph.dense(graph.mean(at), channels, 100)
+    path = graph.save(folder / "vibration.onnx", graph.dense(graph.relu(at), 100, 10))
+    return BenchModel("vibration", "1-D CNN on 2048 samples", path, (1, 2048))
+
+
+def _inspection(folder: Path) -> BenchModel:
+    """MobileNetV2 1.0 at 128 x 128 for two classes, INT8: a camera that looks for defects."""
+    graph = Graph(INPUT, (3, 128, 128))
+    at = graph.relu6(graph.conv(INPUT, 3, 32, kernel=(3, 3), stride=2))
+    channels = 32
+    for factor, wide, count, stride in _BLOCKS_OF_MOBILENET:
+        for number in range(count):
+            at = _inverted(graph, at, channels, wide, factor=factor, stride=1 if number else stride)
+            channels = wide
+    at = graph.relu6(graph.conv(at, channels, 1280, kernel=(1, 1)))
+    plain = graph.save(folder / "inspection.fp32.onnx", graph.dense(graph.mean(at), 1280, 2))
+    path = quantised(plain, folder / "inspection.onnx", INPUT, (3, 128, 128))
+    return BenchModel("inspection", "MobileNetV2 INT8, 128 x 128", path, (3, 128, 128))
+
+
+_BLOCKS_OF_MOBILENET: Final = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""Expansion, channels, repeats, stride: table 2 of Sandler et al., MobileNetV2, CVPR 2018."""
+
+
+def _inverted(graph: Graph, at: str, channels: int, wide: int, *, factor: int, stride: int) -> str:
+    """An inverted residual block: expand, depthwise, project."""
+    inner = at
+    high = channels * factor
+    if factor > 1:
+        inner = graph.relu6(graph.conv(inner, channels, high, kernel=(1, 1)))
+    inner = graph.relu6(graph.conv(inner, high, high, kernel=(3, 3), stride=stride, groups=high))
+    inner = graph.conv(inner, high, wide, kernel=(1, 1))
+    return graph.add(at, inner) if stride == 1 and channels == wide else inner
+
+
+def _burden(folder: Path) -> BenchModel:
+    """What saturates a core: a chain of products with one matrix, each of some 0.3 ms."""
+    graph = Graph(INPUT, (256, 256))
+    at, square = INPUT, graph.square(256)
+    for _ in range(48):
+        at = graph.product(at, square)
+    return BenchModel(
+        "burden", "48 products of 256 x 256", graph.save(folder / "burden.onnx", at), (256, 256)
+    )
+
+
+_BUILDERS: Final[Mapping[str, Callable[[Path], BenchModel]]] = {
+    "mlp": _mlp,
+    "autoencoder": _autoencoder,
+    "vibration": _vibration,
+    "inspection": _inspection,
+    "burden": _burden,
+}
