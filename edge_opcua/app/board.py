@@ -61,9 +61,15 @@ class Board:
         self._announce(f"error[{code}] {source}: {text}   explain: edge-opcua explain {code}")
         _log.warning("fault.raised", source=source, code=code, text=text)
 
-    def clear(self, source: str) -> None:
-        """Take a fault back, and say that it is over."""
-        fault = self.faults.pop(source, None)
+    def clear(self, source: str, *, code: str = "") -> None:
+        """Take a fault back, and say that it is over.
+
+        Args:
+            source: Whose fault it is.
+            code: Only a fault of this code; empty: whatever it is.
+        """
+        known = self.faults.get(source)
+        fault = self.faults.pop(source, None) if known and code in ("", known.code) else None
         if fault is not None:
             seconds = self._clock.monotonic_s() - fault.since_s
             self._announce(f"{source}: over after {seconds:.1f} s ({fault.code})")

@@ -28,6 +28,8 @@ class Impact:
         started_outputs: Names of outputs that start.
         stopped_lanes: Names of pipelines whose lane stops.
         started_lanes: Names of pipelines whose lane starts.
+        changed_groups: Groups that stay and whose process is replaced, because something of them changes.
+        handed_over: Names of their pipelines that are not touched: the new process goes on for them.
     """
 
     stopped_devices: tuple[str, ...]
@@ -36,6 +38,8 @@ class Impact:
     started_outputs: tuple[str, ...]
     stopped_lanes: tuple[str, ...]
     started_lanes: tuple[str, ...]
+    changed_groups: tuple[str, ...] = ()
+    handed_over: tuple[str, ...] = ()
 
 
 def impact(old: EdgeConfig, new: EdgeConfig, before: Homes, after: Homes) -> Impact:
@@ -81,6 +85,7 @@ def impact(old: EdgeConfig, new: EdgeConfig, before: Homes, after: Homes) -> Imp
         *_stop_and_start(old_devices, new_devices, same),
         *_stop_and_start(old_outputs, new_outputs, same_outputs),
         *_stop_and_start(old_lanes, new_lanes, same_lanes),
+        *_groups(old, new, same_lanes),
     )
 
 
@@ -107,6 +112,31 @@ def _lane(config: EdgeConfig, pipeline: str) -> tuple[object, ...]:
         lane_spec(config, pipeline),
         config.capture(config.pipeline(pipeline).capture)[1],
     )
+
+
+def _groups(
+    old: EdgeConfig, new: EdgeConfig, same_lanes: set[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the groups that stay and get a new process, and their pipelines that it goes on for."""
+    before, after = _processes(old), _processes(new)
+    unlike = old.inference.keep_free_mb != new.inference.keep_free_mb
+    unlike |= old.inference.warm_celsius != new.inference.warm_celsius
+    changed = tuple(
+        name
+        for name, process in after.items()
+        if name in before and (unlike or process != before[name] or not process[0] <= same_lanes)
+    )
+    goes_on = (each.name for each in new.pipelines if each.process in changed and each.name in same_lanes)
+    return changed, tuple(goes_on)
+
+
+def _processes(config: EdgeConfig) -> dict[str, tuple[set[str], object]]:
+    """Return the pipelines and the settings of each group."""
+    settings = {group.name: group for group in config.inference.groups}
+    found: dict[str, tuple[set[str], object]] = {}
+    for pipeline in config.pipelines:
+        found.setdefault(pipeline.process, (set(), settings.get(pipeline.process)))[0].add(pipeline.name)
+    return found
 
 
 def _devices_of(config: EdgeConfig, output: OutputConfig) -> set[str]:

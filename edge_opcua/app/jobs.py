@@ -6,12 +6,12 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from edge_opcua.app.choice import ModelChoice
-from edge_opcua.app.lanes import LaneKeeper
+from edge_opcua.app.laneprocess import Progress
 from edge_opcua.app.models import ActiveModels
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.control import Reply
@@ -26,12 +26,25 @@ MAX_WAITING = 4
 VERIFY_S = 30.0
 
 
+class Swaps(Protocol):
+    """Who keeps the lanes of a group."""
+
+    @property
+    def group(self) -> str:
+        """Name of the group."""
+        ...
+
+    async def swap(self, changes: Mapping[str, ModelChoice], progress: Progress) -> None:
+        """Change models, by pipeline; ModelError if one is not fit."""
+        ...
+
+
 class ModelJobs:
     """Changes models on request.
 
     Args:
         config: Which pipeline runs which model.
-        keepers: The lanes, by pipeline.
+        keeper_of: Returns who keeps the lane of a pipeline.
         active: Remembers what was loaded.
         tell: Gets the notice of every step.
 
@@ -43,12 +56,12 @@ class ModelJobs:
     def __init__(
         self,
         config: EdgeConfig,
-        keepers: Mapping[str, LaneKeeper],
+        keeper_of: Callable[[str], Swaps],
         active: ActiveModels,
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
         self._config = config
-        self._keepers = keepers
+        self._keeper_of = keeper_of
         self._active = active
         self._tell = tell
         self._worker = Worker("models")
@@ -102,9 +115,10 @@ class ModelJobs:
         try:
             asked = ModelChoice(job.name, job.version, job.sha256)
             choice = await self._worker.call(self._active.verify, asked, timeout_s=VERIFY_S)
-            for pipeline in self._pipelines(job.name):
-                await self._keepers[pipeline].swap(choice, progress)
-                await self._keep(pipeline, choice)
+            for keeper, pipelines in self._groups(job.name):
+                await keeper.swap(dict.fromkeys(pipelines, choice), progress)
+                for pipeline in pipelines:
+                    await self._keep(pipeline, choice)
             await progress(JobEvent.ACTIVE)
         except (ModelError, OSError, TimeoutError) as exc:
             code = f"{exc.code}: " if isinstance(exc, ModelError) else ""
@@ -120,6 +134,14 @@ class ModelJobs:
             _log.warning(
                 "models.choice_not_kept", error=str(exc), consequence=consequence, **choice.as_json()
             )
+
+    def _groups(self, model: str) -> list[tuple[Swaps, list[str]]]:
+        """Return the pipelines with a model by who keeps their lanes: one process is changed once."""
+        found: dict[str, tuple[Swaps, list[str]]] = {}
+        for pipeline in self._pipelines(model):
+            keeper = self._keeper_of(pipeline)
+            found.setdefault(keeper.group, (keeper, []))[1].append(pipeline)
+        return list(found.values())
 
     def _pipelines(self, model: str) -> list[str]:
         return [pipeline.name for pipeline in self._config.pipelines if pipeline.model == model]

@@ -1,77 +1,217 @@
-"""A lane process: one pipeline with one model, standing by until it is told to take over."""
+"""A lane process: the pipelines of one group with their models, standing by until told to take over."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
 
 from edge_opcua.app.child import until_stopped
-from edge_opcua.app.choice import ModelChoice
-from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.app.choice import ModelChoice, choices_of
+from edge_opcua.app.lanewatch import LaneWatch
+from edge_opcua.config.schema import EdgeConfig, PipelineConfig
+from edge_opcua.core import realtime
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
-from edge_opcua.core.process import Child
+from edge_opcua.core.process import EXIT_HUNG, Child, end_now
 from edge_opcua.core.statedir import StateDir
-from edge_opcua.core.values import BAD_INVALID_STATE, BAD_NOT_SUPPORTED
+from edge_opcua.core.values import BAD_INVALID_ARGUMENT, BAD_INVALID_STATE, BAD_NOT_SUPPORTED
 from edge_opcua.core.worker import Worker
 from edge_opcua.errors import ConfigError, ModelError
 from edge_opcua.features.stroke import Feature, StrokeFeatures
+from edge_opcua.inference import memory
+from edge_opcua.inference.engine import Engine
+from edge_opcua.inference.group import LaneGroup
 from edge_opcua.inference.lane import Lane, lane_spec
-from edge_opcua.inference.manifest import Manifest
-from edge_opcua.inference.model import ReadyFacts
-from edge_opcua.inference.repository import ModelRepository
+from edge_opcua.inference.overrun import Hung
+from edge_opcua.inference.readiness import Readiness, Ready, Wanted
+from edge_opcua.inference.repository import ModelFiles, ModelRepository
+from edge_opcua.inference.schedule.costs import CostTable
+from edge_opcua.inference.schedule.request import LaneClass
 from edge_opcua.plugins import BACKENDS, InstalledPlugins
 
-PREPARE_S = 60.0
+SPARE_S: Final = 2.0
+"""Beside the time that a model is given to load and prove itself: to end it when that is over."""
+CANCEL_S: Final = 1.0
+_VICTIMS: Final = {LaneClass.SAFETY: 0, LaneClass.REALTIME: 200, LaneClass.BEST_EFFORT: 600}
+"""Who is ended first if memory runs out in spite of everything; 0 is everybody else's."""
+
+_log = structlog.get_logger(__name__)
 
 
 async def run(child: Child, config: EdgeConfig) -> None:
-    """Prepare the model, say so, judge once activated; a model that is not fit is refused with its reason."""
-    pipeline, choice = _arguments(child.arguments)
-    try:
-        lane, facts = await Worker("model").call(
-            _prepare, child, config, pipeline, choice, timeout_s=PREPARE_S
-        )
-    except (ModelError, ConfigError) as exc:
-        code = exc.code if isinstance(exc, ModelError) else "M520"
-        child.control.notify(SUPERVISOR, "refused", {"reason": str(exc), "code": code})
+    """Prepare the models, say so, judge once activated; one that is not fit is refused with its reason."""
+    name, choices = _arguments(child.arguments)
+    pipelines = [config.pipeline(pipeline) for pipeline in choices]
+    limit = memory.Limit(
+        keep_free_bytes=config.inference.keep_free_mb * memory.MB,
+        most_bytes=_most_bytes(pipelines),
+    )
+    costs = CostTable()
+    cache = StateDir(child.state_dir).model_cache
+    readiness = Readiness(child.bus, child.clock, costs, limit=limit, cache=cache)
+    ready, refused = await _Preparation(child, config, readiness).run(choices)
+    if not ready:
+        child.control.notify(SUPERVISOR, "refused", {"refused": refused})
         await child.stopping.wait()
         return
-    duty = _Duty(lane)
-    child.handle = duty.handle
-    child.control.notify(SUPERVISOR, "ready", facts.notice())
-    await until_stopped(child, duty.run)
-
-
-def _arguments(arguments: Sequence[str]) -> tuple[str, ModelChoice]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--pipeline", "--model", "--sha256"):
-        parser.add_argument(name, required=True)
-    parser.add_argument("--version", type=int, required=True)
-    given = parser.parse_args(arguments)
-    return given.pipeline, ModelChoice(given.model, given.version, given.sha256)
-
-
-def _prepare(child: Child, config: EdgeConfig, pipeline: str, choice: ModelChoice) -> tuple[Lane, ReadyFacts]:
-    """Load, warm and prove the model; reads files and computes, so it runs beside the event loop."""
-    files = ModelRepository(StateDir(child.state_dir).models).resolve(
-        choice.name, choice.version, choice.sha256 or None
-    )
-    backend = InstalledPlugins().load(BACKENDS, config.pipeline(pipeline).backend)
-    lane = Lane(
-        lane_spec(config, pipeline).ordered_for(files.manifest),
-        files,
-        child.bus,
+    urgency = min(each.spec.lane for each in ready.values())
+    workers = _workers(config, name, readiness, ready.values())
+    engine = Engine(
+        readiness.models,
+        costs,
         child.clock,
-        extractor=_extractor(files.manifest),
-        load_backend=backend.load,
-        provider=config.pipeline(pipeline).provider,
+        workers=workers,
+        most=readiness.most,
+        on_hung=_Hanging(child, ready),
     )
-    return lane, lane.prepare()
+    lanes = [
+        Lane(each.spec, each.models, child.bus, child.clock, extractor=each.extractor, engine=engine)
+        for each in ready.values()
+    ]
+    memory.offer_as_victim(_VICTIMS[urgency])
+    granted = realtime.become(_URGENCY[urgency], _cores(config, name))
+    engine.start()
+    group = LaneGroup(lanes, engine, child.bus, child.clock, idle=realtime.tidy)
+    watch = LaneWatch(
+        child, config, name, group, engine, costs, limit=limit, granted=granted, workers=workers
+    )
+    duty = _Duty(group)
+    child.handle = duty.handle
+    facts = {pipeline: each.facts for pipeline, each in ready.items()}
+    child.control.notify(SUPERVISOR, "ready", {"pipelines": facts, "refused": refused})
+    try:
+        await until_stopped(child, duty.run, watch.run)
+    finally:
+        engine.close()
 
 
-def _extractor(manifest: Manifest) -> StrokeFeatures:
+_URGENCY: Final[Mapping[LaneClass, realtime.Urgency]] = {
+    LaneClass.SAFETY: "safety",
+    LaneClass.REALTIME: "realtime",
+    LaneClass.BEST_EFFORT: "best_effort",
+}
+
+
+def _arguments(arguments: Sequence[str]) -> tuple[str, dict[str, ModelChoice]]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--group", required=True)
+    parser.add_argument("--models", required=True)
+    given = parser.parse_args(arguments)
+    return given.group, choices_of(given.models)
+
+
+def _most_bytes(pipelines: Sequence[PipelineConfig]) -> int | None:
+    total_mb = memory.total_mb(pipeline.memory_mb for pipeline in pipelines)
+    return None if total_mb is None else total_mb * memory.MB
+
+
+def _cores(config: EdgeConfig, name: str) -> tuple[int, ...]:
+    return next((group.cores for group in config.inference.groups if group.name == name), ())
+
+
+def _workers(config: EdgeConfig, name: str, readiness: Readiness, ready: Collection[Ready]) -> int:
+    """Return how many threads run the models; 0 runs them in the main thread, without a hop.
+
+    A thread of its own is needed where a run has to be interrupted for another one, or waits for a network.
+    """
+    wanted = next((group.workers for group in config.inference.groups if group.name == name), 1)
+    classes = {each.spec.lane for each in ready}
+    mixed = len(classes) > 1
+    remote = any(model.is_remote for model in readiness.models.values())
+    return wanted if wanted > 1 or mixed or remote else 0
+
+
+class _Preparation:
+    """Makes one pipeline after the other ready, each in its time.
+
+    Args:
+        child: This process.
+        config: The configuration.
+        readiness: Loads and proves the models.
+    """
+
+    def __init__(self, child: Child, config: EdgeConfig, readiness: Readiness) -> None:
+        self._child = child
+        self._config = config
+        self._readiness = readiness
+        self._repository = ModelRepository(StateDir(child.state_dir).models)
+        self._worker = Worker("model")
+
+    async def run(
+        self, choices: Mapping[str, ModelChoice]
+    ) -> tuple[dict[str, Ready], dict[str, dict[str, str]]]:
+        """Return what is ready, and code and reason of what is not."""
+        ready: dict[str, Ready] = {}
+        refused: dict[str, dict[str, str]] = {}
+        for number, (name, choice) in enumerate(choices.items(), start=1):
+            tell = self._loaded if number == len(choices) else _nobody
+            try:
+                ready[name] = await self._prepare(name, choice, tell)
+            except (ModelError, ConfigError) as exc:
+                code = exc.code if isinstance(exc, ModelError) else "M520"
+                refused[name] = {"reason": str(exc), "code": code}
+        self._worker.close()
+        return ready, refused
+
+    async def _prepare(self, name: str, choice: ModelChoice, tell: Callable[[], None]) -> Ready:
+        load_s = self._config.pipeline(name).load_s
+        calls = asyncio.get_running_loop().call_soon_threadsafe
+
+        def prepare() -> Ready:
+            wanted = self._wanted(self._config.pipeline(name), choice)
+            return self._readiness.prepare(wanted, lambda: _ignore(calls(tell)))
+
+        async with asyncio.TaskGroup() as tasks:
+            ender = tasks.create_task(self._end_in(load_s + SPARE_S), name=f"load.{name}")
+            try:
+                return await self._worker.call(prepare, timeout_s=load_s + SPARE_S + CANCEL_S)
+            except TimeoutError:
+                raise ModelError(
+                    f"{choice.key} was not loaded and proven in {load_s:g} s", code="M591"
+                ) from None
+            finally:
+                ender.cancel()
+
+    async def _end_in(self, delay_s: float) -> None:
+        """Cancel a run that does not end by itself: a model that computes for ever when it is proven."""
+        await self._child.clock.sleep(delay_s)
+        self._readiness.give_up()
+
+    def _wanted(self, pipeline: PipelineConfig, choice: ModelChoice) -> Wanted:
+        files = [self._repository.resolve(choice.name, choice.version, choice.sha256 or None)]
+        if pipeline.cheaper_version is not None and pipeline.cheaper_version != choice.version:
+            files.append(self._repository.resolve(choice.name, pipeline.cheaper_version, None))
+        spec = lane_spec(self._config, pipeline.name)
+        return Wanted(
+            spec,
+            tuple(files),
+            InstalledPlugins().load(BACKENDS, pipeline.backend).load,
+            _extractor,
+            pipeline.provider,
+            pipeline.options,
+            1 if spec.lane is LaneClass.SAFETY else pipeline.max_batch,
+            pipeline.load_s,
+        )
+
+    def _loaded(self) -> None:
+        self._child.control.notify(SUPERVISOR, "loaded", {})
+
+
+def _nobody() -> None:
+    return
+
+
+def _ignore(_: object) -> None:
+    return
+
+
+def _extractor(files: ModelFiles) -> StrokeFeatures:
     """Return the feature arithmetic as the model was trained with it; the lane compares the two."""
+    manifest = files.manifest
     return StrokeFeatures(
         sample_count=manifest.sample_count,
         sample_rate_hz=manifest.sample_rate_hz,
@@ -80,29 +220,59 @@ def _extractor(manifest: Manifest) -> StrokeFeatures:
     )
 
 
-class _Duty:
-    """Takes orders of the supervisor for a prepared lane."""
+@dataclass(frozen=True, slots=True)
+class _Hanging:
+    """Ends the process when a model does not end its run: nothing else ends it, and nobody can be served.
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
+    Args:
+        child: This process.
+        ready: Its pipelines.
+    """
+
+    child: Child
+    ready: Mapping[str, Ready]
+
+    def __call__(self, hung: Hung) -> None:
+        for pipeline, each in self.ready.items():
+            if hung.model in {model.key for model in each.models}:
+                body = {"source": pipeline, "code": "M592", "text": str(hung)}
+                self.child.control.last_words(SUPERVISOR, "fault", body)
+        _log.error("lane.hung", model=hung.model, took_ms=hung.took_ns / 1e6)
+        end_now(EXIT_HUNG)
+
+
+class _Duty:
+    """Takes orders of the supervisor for the prepared lanes."""
+
+    def __init__(self, group: LaneGroup) -> None:
+        self._group = group
         self._activated = asyncio.Event()
 
     async def handle(self, request: Request) -> Reply:
         """Answer ``activate`` and ``retire``."""
-        if request.kind == "activate":
-            cursor = request.body.get("cursor")
-            try:
-                self._lane.activate(None if cursor is None else int(cursor))
-            except ModelError as exc:
-                return Reply(BAD_INVALID_STATE, str(exc))
-            self._activated.set()
-            return Reply()
-        if request.kind == "retire":
-            handover = self._lane.retire()
-            return Reply(body={"cursor": handover.cursor, "sequence": handover.sequence})
+        try:
+            if request.kind == "activate":
+                self._group.activate(_cursors(request.body.get("cursors")))
+                self._activated.set()
+                return Reply()
+            if request.kind == "retire":
+                handovers = self._group.retire(request.body.get("pipelines"))
+                rows = {
+                    name: {"cursor": each.cursor, "sequence": each.sequence}
+                    for name, each in handovers.items()
+                }
+                return Reply(body={"pipelines": rows})
+        except ModelError as exc:
+            return Reply(BAD_INVALID_STATE, str(exc))
+        except (TypeError, ValueError, AttributeError) as exc:
+            return Reply(BAD_INVALID_ARGUMENT, f"{request.kind} is not understood: {exc}")
         return Reply(BAD_NOT_SUPPORTED, f"a lane does not know {request.kind}")
 
     async def run(self) -> None:
         """Judge from the activation on."""
         await self._activated.wait()
-        await self._lane.run()
+        await self._group.run()
+
+
+def _cursors(given: Mapping[str, Any] | None) -> dict[str, int | None]:
+    return {name: None if cursor is None else int(cursor) for name, cursor in (given or {}).items()}

@@ -1,229 +1,410 @@
-"""Keeps one lane of a pipeline alive, and changes its model by a warm process without missing a capture."""
+"""Keeps the lanes of one group alive, and changes its models by warm processes without missing a capture.
+
+Which of the pipelines share a process says :mod:`edge_opcua.app.quarantine`. From one process to the next all
+cursors are handed over, so that no pipeline of the group misses a capture when the model of one is changed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import structlog
 
 from edge_opcua.app.choice import ModelChoice
-from edge_opcua.app.processes import ChildProcess, exit_text
+from edge_opcua.app.laneprocess import (
+    END_S,
+    LaneHost,
+    LaneProcess,
+    LaneStarter,
+    NotReadyError,
+    Progress,
+)
+from edge_opcua.app.processes import exit_text
+from edge_opcua.app.quarantine import MOST_ENDS, WITHIN_S, Quarantine
 from edge_opcua.core.clock import Clock
-from edge_opcua.core.control import Reply
 from edge_opcua.core.values import is_good
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.lifecycle import JobEvent
 
 _log = structlog.get_logger(__name__)
 
-PREPARE_S = 30.0
-ANSWER_S = 5.0
-END_S = 1.5
-FIRST_DELAY_S = 0.2
-MAX_DELAY_S = 5.0
+ANSWER_S: Final = 5.0
+FIRST_DELAY_S: Final = 0.2
+MAX_DELAY_S: Final = 5.0
+# While a part of the group is served: whoever tries again costs the others time and memory.
+FIRST_RETRY_S: Final = 5.0
+MAX_RETRY_S: Final = 60.0
+SHORTEST_S: Final = 0.01
 
 
-class LaneHost(Protocol):
-    """What a keeper needs of the supervisor."""
+@dataclass(slots=True)
+class _Pace:
+    """When to try again, at growing intervals."""
 
-    async def start(self, role: str, *arguments: str) -> ChildProcess:
-        """Start a child and connect it to the control channel."""
-        ...
+    delay_s: float = FIRST_DELAY_S
+    next_s: float = 0.0
 
-    async def until_ended(self, child: ChildProcess) -> int:
-        """Return the exit code of a child once it has ended; one that is frozen is killed."""
-        ...
-
-    def disconnect(self, role: str) -> None:
-        """Forget a child that has ended."""
-        ...
-
-    async def request(self, to: str, kind: str, body: dict[str, Any], *, timeout_s: float) -> Reply:
-        """Ask a child."""
-        ...
-
-    def recorded_cursor(self, pipeline: str) -> int | None:
-        """Return the last capture a lane of this pipeline has dealt with, or None before the first."""
-        ...
-
-    def report_fault(self, source: str, code: str, text: str) -> None:
-        """Tell people that something needs them."""
-        ...
-
-    def clear_fault(self, source: str) -> None:
-        """Tell them that it is over."""
-        ...
-
-
-Progress = Callable[[JobEvent], Awaitable[None]]
+    def later(self, now_s: float, least_s: float, most_s: float) -> None:
+        self.delay_s = min(max(self.delay_s, least_s), most_s)
+        self.next_s = now_s + self.delay_s
+        self.delay_s *= 2
 
 
 class LaneKeeper:
-    """The lane of one pipeline.
+    """The lanes of one group of pipelines.
 
     Args:
-        pipeline: Name of the pipeline.
-        choice: Model to start with.
+        group: Name of the group.
+        choices: Models to start with, by pipeline, in the order of the configuration.
         host: The supervisor.
         clock: For the waits between restarts.
+        within_s: Longest time the models of the group may take to load and be proven, seconds.
+
+    Attributes:
+        choices: Which model each pipeline runs, or shall run.
+        restarts: How often a process of the group has ended by itself.
     """
 
-    def __init__(self, pipeline: str, choice: ModelChoice, host: LaneHost, clock: Clock) -> None:
-        self.pipeline = pipeline
-        self.choice = choice
+    def __init__(
+        self,
+        group: str,
+        choices: Mapping[str, ModelChoice],
+        host: LaneHost,
+        clock: Clock,
+        *,
+        within_s: float = 30.0,
+    ) -> None:
+        self.group = group
+        self.choices = dict(choices)
         self.restarts = 0
+        self._within_s = within_s
         self._host = host
         self._clock = clock
-        self._numbers = itertools.count(1)
-        self._lane: ChildProcess | None = None
+        self._starter = LaneStarter(group, host)
+        self._quarantine = Quarantine(choices)
+        self._lanes: list[LaneProcess] = []
+        self._paces: dict[tuple[str, ...], _Pace] = {}
+        self._generation = 0
         self._handing_over = asyncio.Lock()
+        self._woken = asyncio.Event()
         self._ending = False
-        self._ready: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._improving: asyncio.Task[None] | None = None
 
     @property
-    def pid(self) -> int | None:
-        """Process id of the active lane."""
-        return self._lane.pid if self._lane else None
+    def lanes(self) -> tuple[LaneProcess, ...]:
+        """The active processes: one, or while a culprit is sought one for each pipeline."""
+        return tuple(self._lanes)
+
+    @property
+    def fault_source(self) -> str:
+        """Under which name faults of the group are reported that are not of one of its pipelines."""
+        return f"group {self.group}"
 
     def on_notice(self, role: str, kind: str, body: dict[str, Any]) -> None:
-        """Take a lane's ``ready`` or ``refused``."""
-        waiting = self._ready.get(role)
-        if waiting is None or waiting.done():
-            return
-        if kind == "ready":
-            waiting.set_result(body)
-        else:
-            waiting.set_exception(ModelError(str(body.get("reason")), code=str(body.get("code", "M500"))))
+        """Take a lane's ``loaded``, ``ready`` or ``refused``."""
+        self._starter.on_notice(role, kind, body)
 
     async def run(self) -> None:
-        """Keep a lane active until :meth:`end`; one that ends by itself is started again where it stopped."""
-        delay_s = FIRST_DELAY_S
-        while not self._ending:
-            started_s = self._clock.monotonic_s()
-            try:
-                if self._lane is None:
-                    await self._start_lane()
-                await self._until_ended()
-            except ModelError as exc:
-                self._host.report_fault(self.pipeline, exc.code, str(exc))
-            except OSError as exc:  # no memory or no descriptor for a process: that may end
-                self._host.report_fault(self.pipeline, "H651", f"no process can be started: {exc}")
-            if self._clock.monotonic_s() - started_s > MAX_DELAY_S:
-                delay_s = FIRST_DELAY_S
-            await self._clock.sleep(delay_s)
-            delay_s = min(2 * delay_s, MAX_DELAY_S)
+        """Keep the lanes active until :meth:`end`; what ends by itself is started again where it stopped."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                while not self._ending:
+                    self._woken.clear()
+                    await self._tend(self._tasks)
+                    await self._clock.wait(self._woken, self._idle_s())
+        finally:
+            self._tasks = None
 
-    async def _start_lane(self) -> None:
-        lane = await self._prepare(self.choice)
-        async with self._handing_over:
-            if self._lane is not None:  # a swap was quicker
-                await self._discard(lane)
+    async def _tend(self, tasks: asyncio.TaskGroup) -> None:
+        """Start what is due: at once where nobody serves, beside the others where somebody does."""
+        parts = [part for part in self._quarantine.parts(self._clock.monotonic_s()) if self._is_due(part)]
+        async with asyncio.TaskGroup() as starts:
+            for part in parts:
+                if not self._lanes_of(part):
+                    starts.create_task(self._attempt(part), name=f"start.{self.group}")
+                elif self._improving is None or self._improving.done():
+                    self._improving = tasks.create_task(self._improve(part), name=f"improve.{self.group}")
+
+    def _is_due(self, part: tuple[str, ...]) -> bool:
+        return not self._is_complete(part) and self._clock.monotonic_s() >= self._pace(part).next_s
+
+    def _is_complete(self, part: tuple[str, ...]) -> bool:
+        lanes = self._lanes_of(part)
+        return len(lanes) == 1 and lanes[0].models.keys() == set(part) and not lanes[0].stale
+
+    def _pace(self, part: tuple[str, ...]) -> _Pace:
+        return self._paces.setdefault(part, _Pace())
+
+    async def _improve(self, part: tuple[str, ...]) -> None:
+        await self._attempt(part)
+        self._woken.set()
+
+    async def _attempt(self, part: tuple[str, ...]) -> None:
+        """Try to give some pipelines a process of their own, and see to it when that is tried next."""
+        try:
+            await self._complete(part)
+        except ModelError as exc:
+            self._report(part, exc)
+        except OSError as exc:  # no memory or no descriptor for a process: that may end
+            self._report(part, ModelError(f"no process can be started: {exc}", code="H651"))
+        if not self._is_complete(part):
+            served = bool(self._lanes_of(part))
+            least_s, most_s = (FIRST_RETRY_S, MAX_RETRY_S) if served else (FIRST_DELAY_S, MAX_DELAY_S)
+            self._pace(part).later(self._clock.monotonic_s(), least_s, most_s)
+
+    async def _complete(self, part: tuple[str, ...]) -> None:
+        """Start a process for all of a part, and let it take over from what there is.
+
+        Where only some are not served, these are looked at first, in a process of their own: else those that
+        are served would be loaded a second time for nothing.
+        """
+        lanes = self._lanes_of(part)
+        served = {name for lane in lanes for name in lane.models}
+        missing = [name for name in part if name not in served]
+        if missing and len(lanes) == 1 and not lanes[0].stale:
+            probe = await self._prepare(missing)
+            self._tell_refused(probe)
+            if not probe.models:
                 return
-            await self._activate(lane, self._host.recorded_cursor(self.pipeline))
+            await self._starter.discard(probe.child)
+        generation = self._generation
+        lane = await self._prepare(part)
+        self._tell_refused(lane)
+        if not lane.models:
+            return
+        async with self._handing_over:
+            formers = self._lanes_of(lane.models)
+            lost = _lost(lane, formers)
+            if generation != self._generation or lost or not self._is_better(lane, formers):
+                await self._starter.discard(lane.child)
+            else:
+                await self._take_over(lane, formers)
+        if lost:
+            self._host.report_fault(self.fault_source, "M597", str(_in_the_way(lane, lost)))
 
-    async def _until_ended(self) -> None:
-        """Return when the active lane has ended by itself; a swap only changes which lane that is."""
-        while (lane := self._lane) is not None:
-            code = await self._host.until_ended(lane)
-            async with self._handing_over:
-                if self._lane is not lane:
-                    continue
-                self._lane = None
-            self._host.disconnect(lane.role)
-            self.restarts += 1
-            _log.warning("lane.ended", pipeline=self.pipeline, pid=lane.pid, how=exit_text(code))
+    def _is_better(self, lane: LaneProcess, formers: list[LaneProcess]) -> bool:
+        """Whether a process does what is wanted now and is not done yet; a swap may have been quicker."""
+        if any(self.choices.get(name) != choice for name, choice in lane.models.items()):
+            return False
+        if len(formers) == 1 and not formers[0].stale:
+            return len(lane.models) > len(formers[0].models)
+        return True
 
-    async def swap(self, choice: ModelChoice, progress: Progress) -> None:
-        """Change the model: start and validate a new process, hand over the cursor, end the old one.
+    async def _prepare(self, part: Iterable[str]) -> LaneProcess:
+        models = {name: self.choices[name] for name in part}
+        try:
+            return await self._starter.prepare(models, within_s=self._within_s)
+        except NotReadyError:
+            self._count_end(models)
+            raise
+
+    def _report(self, pipelines: Iterable[str], exc: ModelError) -> None:
+        for name in pipelines:
+            if name not in self._quarantine.held and not self._lanes_of((name,)):
+                self._host.report_fault(name, exc.code, str(exc))
+
+    def _tell_refused(self, lane: LaneProcess) -> None:
+        for name, refusal in lane.refused.items():
+            self._report((name,), refusal.error())
+
+    async def _watch(self, lane: LaneProcess) -> None:
+        """Wait until an active process ends by itself; one that was replaced is none of our business."""
+        code = await self._host.until_ended(lane.child)
+        async with self._handing_over:
+            if lane not in self._lanes:
+                return
+            self._lanes.remove(lane)
+        self._host.disconnect(lane.role)
+        self.restarts += 1
+        _log.warning(
+            "lane.ended",
+            group=self.group,
+            pipelines=sorted(lane.models),
+            pid=lane.child.pid,
+            how=exit_text(code),
+        )
+        self._count_end(lane.models)
+        now_s = self._clock.monotonic_s()
+        for part in self._quarantine.parts(now_s):
+            if not lane.models.keys().isdisjoint(part):
+                pace = self._pace(part)
+                if now_s - lane.since_s > MAX_DELAY_S:
+                    pace.delay_s = FIRST_DELAY_S
+                pace.later(now_s, FIRST_DELAY_S, MAX_DELAY_S)
+        self._woken.set()
+
+    def _count_end(self, loaded: Collection[str]) -> None:
+        self._woken.set()  # others may share a process from now on
+        now_s = self._clock.monotonic_s()
+        trial_before = self._quarantine.is_trial(now_s)
+        for name in self._quarantine.ended(loaded, now_s):
+            choice = self.choices[name]
+            self._host.report_fault(
+                name,
+                "M595",
+                f"{choice.name} {choice.version} is not started any more: its process ended again and again, "
+                f"{MOST_ENDS} times within {WITHIN_S:g} s; load another version",
+            )
+            _log.error("lane.quarantined", group=self.group, pipeline=name, **choice.as_json())
+        if self._quarantine.is_trial(now_s) and not trial_before:
+            _log.warning("lane.trial", group=self.group, stays_apart=self._quarantine.stays_apart)
+        if self._quarantine.stays_apart:
+            text = "its models end their process together, but not alone: each keeps a process of its own"
+            self._host.report_fault(self.fault_source, "M596", text)
+
+    async def swap(self, changes: Mapping[str, ModelChoice], progress: Progress) -> None:
+        """Change models: start and validate a new process, hand over all cursors, end the old one.
 
         Args:
-            choice: Model to change to.
+            changes: Models to change to, by pipeline.
             progress: Told when the new process is started, and when it is proven.
 
         Raises:
-            ModelError: The new model is not fit; the old one goes on, or is started again.
+            ModelError: A new model is not fit; the old ones go on, or are started again.
         """
         await progress(JobEvent.STARTED)
-        successor = await self._prepare(choice)
-        await progress(JobEvent.READY)
-        async with self._handing_over:
-            former = self._lane
-            cursor = await self._retire(former)
-            try:
-                await self._activate(successor, cursor)
-            except ModelError:
-                if former is not None:  # retired; ``run`` starts the old model again
-                    await former.end(grace_s=END_S)
-                raise
-            self.choice = choice
-        if former is not None:
-            self._host.disconnect(former.role)
-            await former.end(grace_s=END_S)
+        generation = self._generation
+        part = self._quarantine.part_of(changes, self._clock.monotonic_s())
+        models = {name: changes.get(name, self.choices[name]) for name in part}
+        lane = await self._starter.prepare(models, within_s=self._within_s, progress=progress)
+        try:
+            _require_fit(lane, changes)
+            await progress(JobEvent.READY)
+            async with self._handing_over:
+                formers = self._lanes_of(lane.models)
+                self._require_room(lane, formers, generation)
+                for name in changes:
+                    self._quarantine.release(name)
+                await self._take_over(lane, formers)
+                self.choices |= changes
+        except BaseException:
+            if lane not in self._lanes and not lane.child.has_ended:
+                await self._starter.discard(lane.child)
+            raise
+        finally:
+            self._woken.set()
 
-    async def _retire(self, lane: ChildProcess | None) -> int | None:
-        """Stop a lane after the capture in hand and return the last one it dealt with."""
-        if lane is not None:
-            reply = await self._host.request(lane.role, "retire", {}, timeout_s=ANSWER_S)
-            if is_good(reply.status):
-                return int(reply.body["cursor"])
-            lane.kill()  # frozen: it must not write its block once another does
-            await lane.wait()
-        return self._host.recorded_cursor(self.pipeline)
+    def _require_room(self, lane: LaneProcess, formers: Sequence[LaneProcess], generation: int) -> None:
+        lost = _lost(lane, formers)
+        if lost or generation != self._generation:
+            raise _in_the_way(lane, lost)
+
+    async def change(
+        self, choices: Mapping[str, ModelChoice], changed: Collection[str], *, within_s: float
+    ) -> None:
+        """Go by another configuration: what has changed stops now, the rest goes on until it is taken over.
+
+        Args:
+            choices: The models there are now, by pipeline.
+            changed: Pipelines that are not what they were.
+            within_s: Longest time they may take to load, seconds.
+        """
+        async with self._handing_over:
+            self._generation += 1
+            for name in self.choices:
+                if name not in choices:
+                    self._host.clear_fault(name)
+            self.choices, self._within_s = dict(choices), within_s
+            self._quarantine.change(choices, changed)
+            self._paces.clear()
+            for lane in tuple(self._lanes):
+                leaving = [name for name in lane.models if name in changed or name not in choices]
+                lane.stale = True
+                if len(leaving) == len(lane.models):
+                    self._lanes.remove(lane)
+                    await self._starter.discard(lane.child)
+                elif leaving:
+                    await self._retire(lane, leaving)
+                    lane.models = {name: one for name, one in lane.models.items() if name not in leaving}
+        self._woken.set()
 
     async def end(self) -> None:
-        """End the active lane, and start no other."""
+        """End the active lanes, and start no other."""
         self._ending = True
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            await lane.end(grace_s=END_S)
+        self._generation += 1
+        self._woken.set()
+        lanes, self._lanes = self._lanes, []
+        async with asyncio.TaskGroup() as group:
+            for lane in lanes:
+                group.create_task(_end(lane), name=f"end.{lane.role}")
 
-    async def _prepare(self, choice: ModelChoice) -> ChildProcess:
-        """Start a lane that has loaded, warmed and validated its model, and is not active yet."""
-        role = f"lane/{self.pipeline}/{next(self._numbers)}"
-        ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._ready[role] = ready
-        lane = await self._host.start(role, f"--pipeline={self.pipeline}", *_arguments(choice))
-        try:
-            async with asyncio.timeout(PREPARE_S), asyncio.TaskGroup() as group:
-                watch = group.create_task(self._fail_if_ended(lane, ready), name=f"{role}.watch")
-                facts = await ready
-                watch.cancel()
-        except TimeoutError:
-            await self._discard(lane)
-            raise ModelError(
-                f"{choice.name} {choice.version} was not ready in {PREPARE_S:g} s", code="M530"
-            ) from None
-        except BaseExceptionGroup as exc:
-            await self._discard(lane)
-            refusals, others = exc.split(ModelError)
-            if others is not None or refusals is None:
-                raise
-            raise refusals.exceptions[0] from None
-        finally:
-            del self._ready[role]
-        _log.info("lane.ready", pipeline=self.pipeline, model=choice.name, version=choice.version, **facts)
-        return lane
+    async def _take_over(self, lane: LaneProcess, formers: list[LaneProcess]) -> None:
+        """Retire the former processes, activate the new one behind what they have dealt with.
 
-    async def _fail_if_ended(self, lane: ChildProcess, ready: asyncio.Future[dict[str, Any]]) -> None:
-        code = await lane.wait()
-        if not ready.done():
-            ready.set_exception(ModelError(f"the lane process ended before it was ready: {exit_text(code)}"))
-
-    async def _activate(self, lane: ChildProcess, cursor: int | None) -> None:
-        reply = await self._host.request(lane.role, "activate", {"cursor": cursor}, timeout_s=ANSWER_S)
+        Raises:
+            ModelError: It did not become active (M531); it and the former ones have ended.
+        """
+        cursors: dict[str, int | None] = {}
+        for former in formers:
+            cursors |= await self._retire(former, tuple(former.models))
+        for name in lane.models:
+            cursors.setdefault(name, self._host.recorded_cursor(name))
+        body = {"cursors": {name: cursors[name] for name in lane.models}}
+        reply = await self._host.request(lane.role, "activate", body, timeout_s=ANSWER_S)
+        self._lanes = [each for each in self._lanes if each not in formers]
+        if is_good(reply.status):
+            lane.since_s = self._clock.monotonic_s()
+            self._lanes.append(lane)
+            if self._tasks is not None:
+                self._tasks.create_task(self._watch(lane), name=f"watch.{lane.role}")
+            for name in lane.models:
+                self._host.clear_fault(name)
+            if not self._quarantine.stays_apart:
+                self._host.clear_fault(self.fault_source)
+        else:
+            await self._starter.discard(lane.child)
+        for former in formers:
+            await self._starter.discard(former.child)
         if not is_good(reply.status):
-            await self._discard(lane)
             raise ModelError(f"the lane did not become active: {reply.reason}", code="M531")
-        self._lane = lane
-        self._host.clear_fault(self.pipeline)
 
-    async def _discard(self, lane: ChildProcess) -> None:
-        self._host.disconnect(lane.role)
-        await lane.end(grace_s=END_S)
+    async def _retire(self, lane: LaneProcess, pipelines: Collection[str]) -> dict[str, int | None]:
+        """Stop pipelines after the capture in hand and return the last ones they dealt with."""
+        body = {"pipelines": list(pipelines)}
+        reply = await self._host.request(lane.role, "retire", body, timeout_s=ANSWER_S)
+        rows = reply.body.get("pipelines")
+        if is_good(reply.status) and isinstance(rows, dict):
+            return {name: int(rows[name]["cursor"]) for name in pipelines if name in rows}
+        lane.child.kill()  # frozen: it must not write its blocks once another does
+        await lane.child.wait()
+        return {}
+
+    def _lanes_of(self, pipelines: Collection[str]) -> list[LaneProcess]:
+        return [lane for lane in self._lanes if not lane.models.keys().isdisjoint(pipelines)]
+
+    def _idle_s(self) -> float:
+        """Return how long nothing will be due."""
+        now_s = self._clock.monotonic_s()
+        parts = self._quarantine.parts(now_s)
+        self._paces = {part: pace for part, pace in self._paces.items() if part in parts}
+        due_s = [pace.next_s - now_s for pace in self._paces.values() if pace.next_s > now_s]
+        return max(SHORTEST_S, min([*due_s, self._quarantine.changes_in_s(now_s), MAX_RETRY_S]))
 
 
-def _arguments(choice: ModelChoice) -> tuple[str, ...]:
-    return (f"--model={choice.name}", f"--version={choice.version}", f"--sha256={choice.sha256}")
+def _require_fit(lane: LaneProcess, changes: Collection[str]) -> None:
+    for name in changes:
+        if name in lane.refused:
+            raise lane.refused[name].error()
+
+
+def _lost(lane: LaneProcess, formers: Iterable[LaneProcess]) -> list[str]:
+    """Return the pipelines that would not be served any more if a process took over."""
+    return [name for former in formers for name in former.models if name not in lane.models]
+
+
+def _in_the_way(lane: LaneProcess, lost: Iterable[str]) -> ModelError:
+    """Return why a new process may not take over although its model is fit."""
+    for name in lost:
+        if name in lane.refused:
+            refusal = lane.refused[name]
+            text = f"{name} could not be served any more beside it: {refusal.code}: {refusal.reason}"
+            return ModelError(text, code="M597")
+    return ModelError("the processes of its group were changed meanwhile; try again", code="M531")
+
+
+async def _end(lane: LaneProcess) -> None:
+    await lane.child.end(grace_s=END_S)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -92,7 +91,7 @@ class Host(Protocol):
         """Return the outputs that could not be released since the last time."""
         ...
 
-    async def change_lanes(self, stopped: Sequence[str], started: Sequence[str]) -> None:
+    async def change_lanes(self, effect: Impact) -> None:
         """End the lanes of some pipelines, and start those of others."""
         ...
 
@@ -321,7 +320,7 @@ class Reload:
         for role, child in attempt.asked.items():
             if host.child(role) is not child:  # it ended meanwhile, and its successor started with what was
                 _kill(host.child(role))
-        await host.change_lanes(effect.stopped_lanes, effect.started_lanes)
+        await host.change_lanes(effect)
         for role in attempt.asked:
             await host.request(role, "settle", {}, timeout_s=SETTLE_S)
         host.bus.retire(free=True)
@@ -400,6 +399,8 @@ def _effects(effect: Impact) -> list[str]:
         found.append(f"reconnects: {', '.join(devices)}")
     if lanes:
         found.append(f"lanes start anew: {', '.join(lanes)}")
+    if effect.handed_over:
+        found.append(f"handed over to a new process of their group: {', '.join(effect.handed_over)}")
     if outputs:
         found.append(f"outputs are released, and begin as after a start: {', '.join(outputs)}")
     return found

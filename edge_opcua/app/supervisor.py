@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ import structlog
 
 from edge_opcua.app.board import Board
 from edge_opcua.app.build import Plan
+from edge_opcua.app.choice import ModelChoice
+from edge_opcua.app.costs import MeasuredCosts
 from edge_opcua.app.hangup import has_terminal, is_ignored
+from edge_opcua.app.impact import Impact
 from edge_opcua.app.jobs import ModelJobs
-from edge_opcua.app.lanes import LaneKeeper
+from edge_opcua.app.lanegroups import LaneGroups
 from edge_opcua.app.models import ActiveModels
 from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd, exit_text
 from edge_opcua.app.reload import Reload, Report
@@ -84,12 +87,9 @@ class Supervisor:
         self._inheritance = Inheritance(self._bus, config_memfd(packed(config)), str(state.root))
         self._seats = {role: Seat(role) for role in ("io", "records", "opcua")}
         self._active = ActiveModels(state, config)
-        self._keepers = {
-            pipeline.name: LaneKeeper(pipeline.name, self._active.choice(pipeline.name), self, clock)
-            for pipeline in config.pipelines
-        }
-        self._keeping: dict[str, asyncio.Task[None]] = {}
-        self._jobs = ModelJobs(config, self._keepers, self._active, self._on_job)
+        self._costs = MeasuredCosts(state.model_costs, clock)
+        self._lanes = LaneGroups(config, self._active, self, clock, self._end_roles)
+        self._jobs = ModelJobs(config, self._lanes.of, self._active, self._on_job)
         self._reload = Reload(self, state, clock)
         self._reloading: set[asyncio.Task[Report]] = set()
         self._had_terminal = has_terminal()
@@ -120,18 +120,19 @@ class Supervisor:
                     self._group.create_task(self._hub.serve_unix(self._state.control_socket), name="control"),
                     self._group.create_task(self._jobs.run(), name="jobs"),
                     self._group.create_task(self._board.watch_disk(self._state.root), name="disk"),
+                    self._group.create_task(self._costs.run(), name="costs"),
                 ]
                 tasks += [
                     self._group.create_task(self._keep(seat), name=f"keep.{seat.role}")
                     for seat in self._seats.values()
                 ]
-                for keeper in self._keepers.values():
-                    self._run_keeper(keeper)
+                self._lanes.start(self._group)
                 await self._stopping.wait()
                 for reload in self._reloading:
                     reload.cancel()
                 await self._end_children()
-                for task in (*tasks, *self._keeping.values()):
+                self._lanes.cancel()
+                for task in tasks:
                     task.cancel()
         finally:
             await self._kill_the_rest()
@@ -172,6 +173,13 @@ class Supervisor:
         """Take a fault back, and say that it is over."""
         self._board.clear(source)
 
+    def measured(self, models: Mapping[str, ModelChoice], facts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what a lane process has measured of its models."""
+        there = {pipeline.name: pipeline for pipeline in self._config.pipelines}
+        for name in models:
+            if name in there:
+                self._costs.take(there[name], facts[name])
+
     # What a reload needs (Host).
 
     @property
@@ -208,31 +216,17 @@ class Supervisor:
         found, self._unreleased = tuple(self._unreleased), []
         return found
 
-    async def change_lanes(self, stopped: Sequence[str], started: Sequence[str]) -> None:
+    async def change_lanes(self, effect: Impact) -> None:
         """End the lanes of some pipelines, and start those of others."""
-        ending = [(self._keepers.pop(name), self._keeping.pop(name)) for name in stopped]
-        for name in started:
-            self._keepers[name] = LaneKeeper(name, self._active.choice(name), self, self._clock)
-        async with asyncio.TaskGroup() as group:
-            for keeper, task in ending:
-                group.create_task(self._end_lane(keeper, task), name=f"end.{keeper.pipeline}")
-        for name in started:
-            self._run_keeper(self._keepers[name])
+        await self._lanes.change(self._config, effect)
 
-    def _run_keeper(self, keeper: LaneKeeper) -> None:
-        name = keeper.pipeline
-        self._keeping[name] = self._group.create_task(keeper.run(), name=f"keep.{name}")
-
-    async def _end_lane(self, keeper: LaneKeeper, task: asyncio.Task[None]) -> None:
-        task.cancel()
-        await asyncio.wait({task}, timeout=END_S)
-        await keeper.end()
-        for child in self._children:  # one that was only just being started
-            if child.role.startswith(f"lane/{keeper.pipeline}/"):
+    async def _end_roles(self, beginning: str) -> None:
+        """End the processes whose role begins like this, also one that was only just being started."""
+        for child in self._children:
+            if child.role.startswith(beginning):
                 self.disconnect(child.role)
                 if not child.has_ended:
                     await child.end(grace_s=END_S)
-        self.clear_fault(keeper.pipeline)
 
     def _on_hangup(self) -> None:
         """Read the configuration again; end if the terminal has gone from which the server was started."""
@@ -300,8 +294,7 @@ class Supervisor:
             group.create_task(self._release(), name="end.io")
             group.create_task(self._announce_shutdown(), name="end.announce")
         async with asyncio.TaskGroup() as group:
-            for keeper in self._keepers.values():
-                group.create_task(keeper.end(), name=f"end.{keeper.pipeline}")
+            group.create_task(self._lanes.end(), name="end.lanes")
             for seat in self._seats.values():
                 if seat.child is not None and seat.role not in ("io", "records"):
                     group.create_task(seat.child.end(grace_s=END_S), name=f"end.{seat.role}")
@@ -331,15 +324,17 @@ class Supervisor:
 
     async def _handle(self, request: Request) -> Reply:
         match request.kind:
-            case "ready" | "refused":
-                for keeper in self._keepers.values():
-                    keeper.on_notice(request.origin, request.kind, request.body)
+            case "loaded" | "ready" | "refused":
+                self._lanes.on_notice(request.origin, request.kind, request.body)
                 return Reply(GOOD, "", {})
             case "listening":
                 return self._on_listening(request.body)
             case "fault":
                 body = request.body
                 self.report_fault(str(body["source"]), str(body["code"]), str(body["text"]))
+                return Reply(GOOD, "", {})
+            case "fault_over":
+                self._board.clear(str(request.body["source"]), code=str(request.body["code"]))
                 return Reply(GOOD, "", {})
             case "unreleased":
                 self._unreleased.append(str(request.body["output"]))
@@ -387,10 +382,7 @@ class Supervisor:
             "thumbprint": self._board.thumbprint,
             "processes": self._processes(),
             "links": self._view.links(),
-            "pipelines": [
-                {**row, "model": self._keepers[row["pipeline"]].choice.as_json()}
-                for row in self._view.pipelines()
-            ],
+            "pipelines": [{**row, **self._lanes.pipeline(row["pipeline"])} for row in self._view.pipelines()],
             "outputs": self._view.outputs(),
             "records": self._view.block("records.health"),
             "sessions": sessions.body.get("sessions", []),
@@ -405,10 +397,7 @@ class Supervisor:
             {"role": seat.role, "pid": seat.child.pid if seat.child else None, "restarts": seat.restarts}
             for seat in self._seats.values()
         ]
-        rows += [
-            {"role": f"lane/{keeper.pipeline}", "pid": keeper.pid, "restarts": keeper.restarts}
-            for keeper in self._keepers.values()
-        ]
+        rows += self._lanes.rows()
         return rows
 
     def _snapshot(self, body: dict[str, Any]) -> dict[str, Any]:

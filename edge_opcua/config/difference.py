@@ -25,7 +25,19 @@ SHOWN_ONLY: Final = frozenset(
 )
 _FIELDS: Final = tuple(each.name for each in fields_of(TagConfig) if each.name not in _PLACES)
 # What can be changed without a restart, apart from devices, pipelines and outputs.
-HOT: Final = frozenset({"opcua.shutdown_s", "models.folder", "renames", "include", "templates", "machines"})
+HOT: Final = frozenset(
+    {
+        "opcua.shutdown_s",
+        "models.folder",
+        "inference.groups",
+        "inference.keep_free_mb",
+        "inference.warm_celsius",
+        "renames",
+        "include",
+        "templates",
+        "machines",
+    }
+)
 # What is compared in its own way, and where the file lies.
 _APART: Final = frozenset({"devices", "pipelines", "outputs", "file"})
 _WHY: Final = (

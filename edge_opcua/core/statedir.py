@@ -64,6 +64,16 @@ class StateDir:
         return self.root / "models"
 
     @property
+    def model_costs(self) -> Path:
+        """What runs of the models cost on this machine, measured whenever they are loaded."""
+        return self.models / "costs.json"
+
+    @property
+    def model_cache(self) -> Path:
+        """What backends keep of the models because it takes long to make: optimised graphs, engines."""
+        return self.root / "cache" / "models"
+
+    @property
     def active_models(self) -> Path:
         """Which version of each pipeline's model a restart goes on with."""
         return self.root / "active-models.json"

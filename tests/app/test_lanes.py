@@ -1,16 +1,16 @@
-"""Changing a model by a warm process: what happens when either lane is not up to it."""
+"""Changing models by warm processes, and what happens when a process of a group is not up to it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from edge_opcua.app.choice import ModelChoice
+from edge_opcua.app.choice import ModelChoice, choices_of
 from edge_opcua.app.jobs import ModelJobs
 from edge_opcua.app.lanes import LaneKeeper
 from edge_opcua.app.models import ActiveModels
@@ -18,25 +18,37 @@ from edge_opcua.app.processes import ChildProcess
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig
-from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.control import Reply
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import BAD_INVALID_ARGUMENT, BAD_INVALID_STATE, BAD_TIMEOUT
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.lifecycle import JobEvent
+from edge_opcua.testing import ManualClock
 
 PIPELINE = "press-anomaly"
 OLD, NEW = ModelChoice("press-anomaly", 1, "a" * 64), ModelChoice("press-anomaly", 2, "b" * 64)
+A, B = ModelChoice("model-a", 1, ""), ModelChoice("model-b", 1, "")
+GROUP = {"a": A, "b": B}
 
 
 class Lane:
     """A lane process as its keeper sees it."""
 
-    def __init__(self, role: str, version: int) -> None:
+    def __init__(self, role: str, models: dict[str, ModelChoice]) -> None:
         self.role = role
-        self.version = version
-        self.pid = 1000 + version
+        self.models = models
+        self.pid = 1000
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def has_ended(self) -> bool:
+        return self.ended.done()
+
+    @property
+    def what(self) -> dict[str, int]:
+        """Versions by pipeline."""
+        return {name: choice.version for name, choice in self.models.items()}
 
     async def wait(self) -> int:
         return await asyncio.shield(self.ended)
@@ -51,27 +63,44 @@ class Lane:
 
 
 class Host:
-    """The supervisor as a keeper sees it: starts lanes, and answers for them as the test says."""
+    """The supervisor as a keeper sees it: starts lanes, and answers for them as the test says.
+
+    Attributes:
+        active: What was activated: versions and cursors by pipeline.
+        unfit: Pipelines and versions that are refused, with others or alone.
+        crashing: Pipelines and versions whose process ends while it loads them.
+    """
 
     def __init__(self) -> None:
         self.keeper: LaneKeeper | None = None
         self.started: list[Lane] = []
-        self.active: list[tuple[int, int | None]] = []
-        self.faults: list[str] = []
-        self.unfit: set[int] = set()
+        self.active: list[tuple[dict[str, int], dict[str, int | None]]] = []
+        self.told: list[str] = []
+        self.faults: dict[str, str] = {}
+        self.measurements: list[str] = []
+        self.unfit: set[tuple[str, int]] = set()
+        self.crashing: set[tuple[str, int]] = set()
         self.activation = Reply()
-        self.retirement = Reply(body={"cursor": 41, "sequence": 7})
+        self.retirement = Reply()
+        self.retired: list[list[str]] = []
+        self.dealt_with = 41
         self.cursor: int | None = None
 
     async def start(self, role: str, *arguments: str) -> ChildProcess:
-        version = next(int(word.partition("=")[2]) for word in arguments if word.startswith("--version="))
-        lane = Lane(role, version)
+        given = dict(word.split("=", 1) for word in arguments)
+        lane = Lane(role, choices_of(given["--models"]))
         self.started.append(lane)
         assert self.keeper is not None
-        notice = (
-            ("refused", {"reason": "no good", "code": "M512"}) if version in self.unfit else ("ready", {})
-        )
-        asyncio.get_running_loop().call_soon(self.keeper.on_notice, role, *notice)
+        assert given["--group"] == self.keeper.group
+        what = set(lane.what.items())
+        if what & self.crashing:
+            lane.kill()
+            return cast("ChildProcess", lane)
+        refused = {name: {"reason": "no good", "code": "M512"} for name, _ in what & self.unfit}
+        fit: dict[str, Any] = {name: {"p99_us": 3.0} for name in lane.models if name not in refused}
+        body: dict[str, Any] = {"pipelines": fit, "refused": refused}
+        kind = "ready" if fit else "refused"
+        asyncio.get_running_loop().call_soon(self.keeper.on_notice, role, kind, body)
         return cast("ChildProcess", lane)
 
     async def until_ended(self, child: ChildProcess) -> int:
@@ -82,32 +111,65 @@ class Host:
 
     async def request(self, to: str, kind: str, body: dict[str, Any], *, timeout_s: float) -> Reply:
         if kind == "retire":
-            return self.retirement
+            self.retired.append(body["pipelines"])
+            rows = {name: {"cursor": self.dealt_with, "sequence": 7} for name in body["pipelines"]}
+            return self.retirement if self.retirement.status else Reply(body={"pipelines": rows})
         if self.activation.status == 0:
             lane = next(lane for lane in self.started if lane.role == to)
-            self.active.append((lane.version, body["cursor"]))
+            fit = {name: version for name, version in lane.what.items() if name in body["cursors"]}
+            self.active.append((fit, body["cursors"]))
         return self.activation
 
     def recorded_cursor(self, pipeline: str) -> int | None:
         return self.cursor
 
     def report_fault(self, source: str, code: str, text: str) -> None:
-        self.faults.append(f"{code} {text}")
+        if source not in self.faults:
+            self.told.append(f"{source} {code}")
+        self.faults[source] = f"{code} {text}"
 
     def clear_fault(self, source: str) -> None:
-        self.faults.clear()
+        self.faults.pop(source, None)
+
+    def measured(self, models: Mapping[str, ModelChoice], facts: Mapping[str, Mapping[str, Any]]) -> None:
+        self.measurements += list(facts)
 
 
 @asynccontextmanager
-async def keeping(host: Host) -> AsyncIterator[LaneKeeper]:
-    keeper = host.keeper = LaneKeeper(PIPELINE, OLD, host, SystemClock())
+async def keeping(
+    host: Host,
+    choices: Mapping[str, ModelChoice] | None = None,
+    *,
+    group: str = PIPELINE,
+    clock: Clock | None = None,
+) -> AsyncIterator[LaneKeeper]:
+    keeper = host.keeper = LaneKeeper(group, choices or {PIPELINE: OLD}, host, clock or SystemClock())
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(keeper.run())
-        while not host.active and not host.faults:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(host.active or host.told))
         yield keeper
         await keeper.end()
         running.cancel()
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not happened():
+            await asyncio.sleep(0.005)
+
+
+async def advance(clock: ManualClock, seconds: float, happened: Callable[[], bool]) -> None:
+    """Let time pass in small steps, until something has happened or it is over."""
+    for _ in range(int(seconds * 10)):
+        if happened():
+            return
+        await clock.advance(0.1)
+    assert happened()
+
+
+def serving(keeper: LaneKeeper) -> list[list[str]]:
+    """Return which pipelines share the processes that are active."""
+    return [sorted(lane.models) for lane in keeper.lanes]
 
 
 async def silent(event: JobEvent) -> None:
@@ -122,23 +184,23 @@ async def test_the_successor_goes_on_where_the_old_lane_stopped() -> None:
         async def progress(event: JobEvent) -> None:
             steps.append(event)
 
-        await keeper.swap(NEW, progress)
-        assert host.active == [(1, None), (2, 41)]
+        await keeper.swap({PIPELINE: NEW}, progress)
+        assert host.active == [({PIPELINE: 1}, {PIPELINE: None}), ({PIPELINE: 2}, {PIPELINE: 41})]
         assert steps == [JobEvent.STARTED, JobEvent.READY]
-        assert keeper.choice == NEW
+        assert keeper.choices == {PIPELINE: NEW}
         assert host.started[0].ended.done(), "the old process has to end"
 
 
 async def test_a_model_that_is_not_fit_never_touches_the_old_lane() -> None:
     host = Host()
-    host.unfit = {2}
+    host.unfit = {(PIPELINE, 2)}
     async with keeping(host) as keeper:
         with pytest.raises(ModelError, match="no good"):
-            await keeper.swap(NEW, silent)
-        assert host.active == [(1, None)]
+            await keeper.swap({PIPELINE: NEW}, silent)
+        assert [versions for versions, _ in host.active] == [{PIPELINE: 1}]
         assert not host.started[0].ended.done()
         assert host.started[1].ended.done()
-        assert keeper.choice == OLD
+        assert keeper.choices == {PIPELINE: OLD}
 
 
 async def test_an_old_lane_that_does_not_answer_is_killed_before_another_writes_its_block() -> None:
@@ -146,9 +208,10 @@ async def test_an_old_lane_that_does_not_answer_is_killed_before_another_writes_
     host.retirement = Reply(BAD_TIMEOUT, "frozen")
     host.cursor = 40
     async with keeping(host) as keeper:
-        await keeper.swap(NEW, silent)
+        await keeper.swap({PIPELINE: NEW}, silent)
         assert host.started[0].ended.done()
-        assert host.active[-1] == (2, 40), "it goes on behind what the bus says was dealt with"
+        # It goes on behind what the bus says was dealt with.
+        assert host.active[-1] == ({PIPELINE: 2}, {PIPELINE: 40})
 
 
 async def test_a_successor_that_cannot_take_over_brings_the_old_model_back() -> None:
@@ -156,14 +219,13 @@ async def test_a_successor_that_cannot_take_over_brings_the_old_model_back() -> 
     async with keeping(host) as keeper:
         host.activation = Reply(BAD_INVALID_STATE, "not now")
         with pytest.raises(ModelError, match="not now"):
-            await keeper.swap(NEW, silent)
+            await keeper.swap({PIPELINE: NEW}, silent)
         host.activation = Reply()
         host.cursor = 41
-        async with asyncio.timeout(5):
-            while len(host.active) < 2:
-                await asyncio.sleep(0.01)
-        assert host.active[-1] == (1, 41)
-        assert keeper.choice == OLD
+        await until(lambda: len(host.active) == 2)
+        assert host.active[-1] == ({PIPELINE: 1}, {PIPELINE: 41})
+        assert keeper.choices == {PIPELINE: OLD}
+        assert keeper.restarts == 0, "it did not end by itself"
 
 
 async def test_a_lane_that_ends_by_itself_is_started_again_where_it_stopped() -> None:
@@ -171,22 +233,168 @@ async def test_a_lane_that_ends_by_itself_is_started_again_where_it_stopped() ->
     async with keeping(host) as keeper:
         host.cursor = 17
         host.started[0].kill()
-        async with asyncio.timeout(5):
-            while len(host.active) < 2:
-                await asyncio.sleep(0.01)
-        assert host.active[-1] == (1, 17)
+        await until(lambda: len(host.active) == 2)
+        assert host.active[-1] == ({PIPELINE: 1}, {PIPELINE: 17})
         assert keeper.restarts == 1
 
 
 async def test_a_model_that_is_not_fit_at_the_start_is_told_and_tried_again() -> None:
     host = Host()
-    host.unfit = {1}
+    host.unfit = {(PIPELINE, 1)}
     async with keeping(host):
-        assert host.faults[0] == "M512 no good"
+        assert host.faults == {PIPELINE: "M512 no good"}
         host.unfit = set()
-        async with asyncio.timeout(5):
-            while not host.active:
-                await asyncio.sleep(0.01)
+        await until(lambda: bool(host.active))
+        assert not host.faults
+
+
+async def test_what_a_process_has_measured_is_handed_on() -> None:
+    host = Host()
+    async with keeping(host, GROUP, group="g"):
+        assert host.measurements == ["a", "b"]
+
+
+async def test_changing_one_model_of_a_group_hands_over_the_cursors_of_all() -> None:
+    host = Host()
+    async with keeping(host, GROUP, group="g") as keeper:
+        await keeper.swap({"b": ModelChoice("model-b", 2, "")}, silent)
+        assert host.retired == [["a", "b"]]
+        assert host.active[-1] == ({"a": 1, "b": 2}, {"a": 41, "b": 41})
+        assert serving(keeper) == [["a", "b"]]
+
+
+async def test_a_model_that_leaves_no_room_for_its_neighbour_is_not_taken() -> None:
+    host = Host()
+    async with keeping(host, GROUP, group="g") as keeper:
+        host.unfit = {("a", 1)}
+        with pytest.raises(ModelError, match="a could not be served any more") as caught:
+            await keeper.swap({"b": ModelChoice("model-b", 2, "")}, silent)
+        assert caught.value.code == "M597"
+        assert serving(keeper) == [["a", "b"]]
+        assert not host.started[0].ended.done()
+        assert host.retired == []
+
+
+async def test_a_group_starts_with_what_is_fit_and_the_rest_joins_without_a_capture_missed() -> None:
+    clock = ManualClock()
+    host = Host()
+    host.unfit = {("b", 1)}
+    async with keeping(host, GROUP, group="g", clock=clock) as keeper:
+        await until(lambda: bool(host.active))
+        assert serving(keeper) == [["a"]]
+        assert host.faults == {"b": "M512 no good"}
+        await advance(clock, 6, lambda: len(host.started) == 2)
+        # Looked at alone: what is served is not loaded a second time for nothing.
+        assert [lane.what for lane in host.started] == [{"a": 1, "b": 1}, {"b": 1}]
+        await until(lambda: host.started[1].ended.done())
+        host.unfit = set()
+        await advance(clock, 12, lambda: len(host.active) == 2)
+        assert host.active[-1] == ({"a": 1, "b": 1}, {"a": 41, "b": None})
+        await until(lambda: host.started[0].ended.done())
+        assert not host.faults
+        assert keeper.restarts == 0
+
+
+async def test_a_model_whose_process_ends_three_times_in_a_minute_is_not_started_again() -> None:
+    clock = ManualClock()
+    host = Host()
+    async with keeping(host, clock=clock) as keeper:
+        for number in (2, 3):
+            host.started[-1].kill()
+            await advance(clock, 6, lambda number=number: len(host.active) == number)  # type: ignore[misc]
+        host.started[-1].kill()
+        await until(lambda: bool(host.faults))
+        assert host.faults[PIPELINE].startswith("M595 press-anomaly 1 is not started any more")
+        await clock.advance(3600)
+        await asyncio.sleep(0.05)
+        assert len(host.active) == 3
+        await keeper.swap({PIPELINE: NEW}, silent)
+        assert host.active[-1][0] == {PIPELINE: 2}
+        assert not host.faults
+
+
+async def test_ends_that_are_far_apart_are_only_ends() -> None:
+    clock = ManualClock()
+    host = Host()
+    async with keeping(host, clock=clock):
+        for number in range(2, 7):
+            await clock.advance(61)
+            await asyncio.sleep(0)
+            host.started[-1].kill()
+            await advance(clock, 6, lambda number=number: len(host.active) == number)  # type: ignore[misc]
+        assert not host.faults
+
+
+async def test_the_culprit_of_a_group_is_found_by_starting_each_alone_and_the_others_go_on() -> None:
+    clock = ManualClock()
+    host = Host()
+    async with keeping(host, GROUP, group="g", clock=clock) as keeper:
+        for number in (2, 3):
+            host.started[-1].kill()
+            await advance(clock, 6, lambda number=number: len(host.active) == number)  # type: ignore[misc]
+        host.cursor = 99
+        host.started[-1].kill()
+        await advance(clock, 6, lambda: len(host.active) == 5)
+        assert sorted(serving(keeper)) == [["a"], ["b"]]
+        assert [cursors for _, cursors in host.active[-2:]] == [{"a": 99}, {"b": 99}]
+        next(lane for lane in host.started[-2:] if "b" in lane.models).kill()
+        await until(lambda: bool(host.faults))
+        assert host.faults["b"].startswith("M595 model-b 1")
+        assert serving(keeper) == [["a"]]
+        # Another version of it shares a process with the others again, none of which misses a capture.
+        await keeper.swap({"b": ModelChoice("model-b", 2, "")}, silent)
+        await advance(clock, 70, lambda: serving(keeper) == [["a", "b"]])
+        assert host.active[-1] == ({"a": 1, "b": 2}, {"a": 41, "b": 41})
+        assert not host.faults
+
+
+async def test_models_that_end_only_together_keep_processes_of_their_own() -> None:
+    clock = ManualClock()
+    host = Host()
+    async with keeping(host, GROUP, group="g", clock=clock) as keeper:
+        for _ in range(2):
+            for _ in range(3):
+                await advance(clock, 80, lambda: serving(keeper) == [["a", "b"]])
+                host.started[-1].kill()
+                await until(lambda: not keeper.lanes)
+            await advance(clock, 6, lambda: len(keeper.lanes) == 2)
+        assert host.faults["group g"].startswith("M596")
+        await clock.advance(7200)
+        await asyncio.sleep(0.05)
+        assert sorted(serving(keeper)) == [["a"], ["b"]]
+
+
+async def test_a_process_that_ends_while_it_loads_counts_too() -> None:
+    clock = ManualClock()
+    host = Host()
+    host.crashing = {("b", 1)}
+    async with keeping(host, GROUP, group="g", clock=clock) as keeper:
+        await advance(clock, 30, lambda: host.faults.get("b", "").startswith("M595"))
+        await until(lambda: serving(keeper) == [["a"]])
+        assert list(host.faults) == ["b"]
+
+
+async def test_a_reload_stops_what_has_changed_at_once_and_hands_the_rest_over() -> None:
+    host = Host()
+    async with keeping(host, {**GROUP, "c": A}, group="g") as keeper:
+        host.cursor = 12
+        choices = {"a": A, "b": B, "d": A}
+        await keeper.change(choices, ("b", "c"), within_s=30)
+        assert host.retired == [["b", "c"]]
+        assert serving(keeper) == [["a"]]
+        assert not host.started[0].ended.done(), "a goes on until somebody takes over"
+        await until(lambda: len(host.active) == 2)
+        assert host.active[-1] == ({"a": 1, "b": 1, "d": 1}, {"a": 41, "b": 12, "d": 12})
+        await until(lambda: host.started[0].ended.done())
+
+
+async def test_a_lane_killed_for_good_is_not_started_by_a_keeper_that_ends() -> None:
+    host = Host()
+    async with keeping(host) as keeper:
+        await keeper.end()
+        await asyncio.sleep(0.3)
+        assert len(host.started) == 1
+        assert keeper.restarts == 0
 
 
 class NoDisk(ActiveModels):
@@ -219,10 +427,17 @@ async def jobs(
     host = Host()
     async with keeping(host) as keeper:
         yield (
-            ModelJobs(config, {PIPELINE: keeper}, no_disk, told.append),
+            ModelJobs(config, lambda _pipeline: keeper, no_disk, told.append),
             told,
             host,
         )
+
+
+async def _done(model_jobs: ModelJobs, told: list[dict[str, Any]]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(model_jobs.run())
+        await until(lambda: told[-1]["state"] in ("Done", "Failed"))
+        running.cancel()
 
 
 async def test_a_full_disk_does_not_undo_a_change_that_has_happened(
@@ -231,14 +446,23 @@ async def test_a_full_disk_does_not_undo_a_change_that_has_happened(
     model_jobs, told, host = jobs
     reply = model_jobs.submit({"name": "press-anomaly", "version": 2, "sha256": "b" * 64, "user": "me"})
     assert reply.body == {"job": "job-1"}
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(model_jobs.run())
-        async with asyncio.timeout(5):
-            while told[-1]["state"] not in ("Done", "Failed"):
-                await asyncio.sleep(0.01)
-        running.cancel()
+    await _done(model_jobs, told)
     assert [notice["state"] for notice in told] == ["Queued", "Starting", "Switching", "Done"]
-    assert host.active[-1][0] == 2
+    assert host.active[-1][0] == {PIPELINE: 2}
+
+
+async def test_pipelines_of_a_group_with_one_model_change_it_in_one_process(
+    config: EdgeConfig, no_disk: NoDisk
+) -> None:
+    twice = tuple(config.pipelines[0].model_copy(update={"name": name, "group": "g"}) for name in "ab")
+    told: list[dict[str, Any]] = []
+    host = Host()
+    async with keeping(host, {"a": OLD, "b": OLD}, group="g") as keeper:
+        both = config.model_copy(update={"pipelines": twice})
+        model_jobs = ModelJobs(both, lambda _pipeline: keeper, no_disk, told.append)
+        model_jobs.submit({"name": "press-anomaly", "version": 2})
+        await _done(model_jobs, told)
+        assert [versions for versions, _ in host.active] == [{"a": 1, "b": 1}, {"a": 2, "b": 2}]
 
 
 async def test_a_request_that_is_no_request_is_refused_at_once(
