@@ -53,6 +53,11 @@ class LaneGroups:
         for group in groups_of(config):
             self._keepers[group] = self._keeper(config, group)
 
+    @property
+    def keepers(self) -> tuple[LaneKeeper, ...]:
+        """Who keeps the lanes, one for each group."""
+        return tuple(self._keepers.values())
+
     def of(self, pipeline: str) -> LaneKeeper:
         """Return who keeps the lane of a pipeline.
 

@@ -1,0 +1,87 @@
+"""What runs of models cost, as it is kept for ``check``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import structlog
+
+from edge_opcua.app.costs import MeasuredCosts, cost_ns, place_of, read_costs
+from edge_opcua.assets import examples_dir
+from edge_opcua.config.loader import load
+from edge_opcua.config.schema import PipelineConfig
+from edge_opcua.core.clock import SystemClock
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> PipelineConfig:
+    config = load(examples_dir() / "press" / "press.toml", env={}).config
+    assert config is not None
+    return config.pipelines[0]
+
+
+FACTS = {"load_ms": 3.0, "costs": {"press-anomaly/1": {"1": [2000, 5000]}, "press-anomaly/2": {"1": [1, 2]}}}
+
+
+async def _opened(file: Path) -> MeasuredCosts:
+    return await asyncio.get_running_loop().run_in_executor(None, MeasuredCosts, file, SystemClock())
+
+
+async def _kept(file: Path, pipeline: PipelineConfig) -> None:
+    costs = await _opened(file)
+    costs.take(pipeline, FACTS)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(costs.run())
+        async with asyncio.timeout(5):
+            while not file.exists():
+                await asyncio.sleep(0.01)
+        running.cancel()
+
+
+async def test_what_was_measured_is_there_after_a_restart_for_this_place_only(
+    tmp_path: Path, pipeline: PipelineConfig
+) -> None:
+    file = tmp_path / "costs.json"
+    await _kept(file, pipeline)
+    costs = await asyncio.get_running_loop().run_in_executor(None, read_costs, file)
+    assert cost_ns(costs, pipeline, 1) == 5000
+    assert cost_ns(costs, pipeline, 2) == 2
+    assert cost_ns(costs, pipeline, 3) is None
+    elsewhere = pipeline.model_copy(update={"options": {"threads": 2}})
+    assert place_of(elsewhere) != place_of(pipeline)
+    assert cost_ns(costs, elsewhere, 1) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"models": 3}', '{"models": {"a/1": 4}}', '{"models": {"a/1": {"x": 1}}}', "[" * 9999]
+)
+def test_a_file_that_holds_something_else_is_no_file(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "costs.json"
+    file.write_text(text)
+    with structlog.testing.capture_logs() as logs:
+        assert read_costs(file) == {}
+    assert [line["event"] for line in logs] == ["costs.unreadable"]
+
+
+def test_a_cost_that_is_none_is_not_taken_for_one(pipeline: PipelineConfig) -> None:
+    wrong: tuple[object, ...] = ({}, {"1": []}, {"1": ["x", "y"]}, {"2": [1, 2]}, None)
+    for costs in wrong:
+        assert cost_ns({"press-anomaly/1": {place_of(pipeline): {"costs": costs}}}, pipeline, 1) is None
+
+
+async def test_a_disk_that_takes_nothing_is_told_and_costs_nobody_anything(
+    tmp_path: Path, pipeline: PipelineConfig
+) -> None:
+    costs = await _opened(tmp_path / "gone" / "costs.json")
+    costs.take(pipeline, FACTS)
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(costs.run())
+            async with asyncio.timeout(5):
+                while not logs:
+                    await asyncio.sleep(0.01)
+            assert not running.done()
+            running.cancel()
+    assert logs[0]["event"] == "costs.not_kept"
