@@ -12,7 +12,7 @@ import structlog
 
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.choice import ModelChoice, choices_of
-from edge_opcua.app.lanewatch import LaneWatch
+from edge_opcua.app.lanewatch import LaneParts, LaneWatch
 from edge_opcua.config.schema import EdgeConfig, PipelineConfig
 from edge_opcua.core import realtime
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
@@ -76,9 +76,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
     granted = realtime.become(_URGENCY[urgency], _cores(config, name))
     engine.start()
     group = LaneGroup(lanes, engine, child.bus, child.clock, idle=realtime.tidy)
-    watch = LaneWatch(
-        child, config, name, group, engine, costs, limit=limit, granted=granted, workers=workers
-    )
+    watch = LaneWatch(child, config, name, LaneParts(group, engine, costs, limit, granted, workers))
     duty = _Duty(group)
     child.handle = duty.handle
     facts = {pipeline: each.facts for pipeline, each in ready.items()}
@@ -165,21 +163,14 @@ class _Preparation:
             wanted = self._wanted(self._config.pipeline(name), choice)
             return self._readiness.prepare(wanted, lambda: _ignore(calls(tell)))
 
-        async with asyncio.TaskGroup() as tasks:
-            ender = tasks.create_task(self._end_in(load_s + SPARE_S), name=f"load.{name}")
-            try:
-                return await self._worker.call(prepare, timeout_s=load_s + SPARE_S + CANCEL_S)
-            except TimeoutError:
-                raise ModelError(
-                    f"{choice.key} was not loaded and proven in {load_s:g} s", code="M591"
-                ) from None
-            finally:
-                ender.cancel()
-
-    async def _end_in(self, delay_s: float) -> None:
-        """Cancel a run that does not end by itself: a model that computes for ever when it is proven."""
-        await self._child.clock.sleep(delay_s)
-        self._readiness.give_up()
+        # A model may compute for ever when it is proven: then its run is cancelled.
+        ender = self._child.clock.call_later(load_s + SPARE_S, self._readiness.give_up)
+        try:
+            return await self._worker.call(prepare, timeout_s=load_s + SPARE_S + CANCEL_S)
+        except TimeoutError:
+            raise ModelError(f"{choice.key} was not loaded and proven in {load_s:g} s", code="M591") from None
+        finally:
+            ender.cancel()
 
     def _wanted(self, pipeline: PipelineConfig, choice: ModelChoice) -> Wanted:
         files = [self._repository.resolve(choice.name, choice.version, choice.sha256 or None)]

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 
 from edge_opcua.core.bus import Bus
+from edge_opcua.core.process import EXIT_HUNG
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,8 @@ def config_memfd(config: bytes) -> int:
 
 def exit_text(code: int) -> str:
     """Return in words how a process ended."""
+    if code == EXIT_HUNG:
+        return "ended itself because a model hung"
     if code >= 0:
         return f"exit code {code}"
     try:

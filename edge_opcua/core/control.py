@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -223,6 +224,18 @@ class Peer:
             self._outbox.dropped += 1
         else:
             self._outbox.put_notify(frame)
+
+    def last_words(self, to: str, kind: str, body: Mapping[str, Any]) -> None:
+        """Tell something from another thread while the event loop hangs, before the process ends itself.
+
+        It goes past everything that waits to be sent. If the other end takes nothing, it is lost.
+
+        Raises:
+            ControlError: The body is no JSON or too large.
+        """
+        frame = encode(notify_message(Request(to, kind, dict(body), reply_wanted=False)))
+        with contextlib.suppress(OSError):
+            self._sock.send(frame)
 
     async def _exchange(self, request: Request) -> Reply:
         if self._closed:

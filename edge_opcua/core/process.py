@@ -42,6 +42,7 @@ CHANGES: Final = ("change", "revert", "settle")
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_FORCED: Final = 70  # sysexits.h EX_SOFTWARE: outputs may not have been released
+EXIT_HUNG: Final = 75  # EX_TEMPFAIL: a model did not end its run, which only the end of the process ends
 
 _LAST_WORDS_S: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
@@ -207,6 +208,12 @@ async def _end_in_time(child: Child, watchdog: _Watchdog, main: asyncio.Task[obj
     await child.clock.sleep(RELEASE_S)
     if main is not None:
         main.cancel()
+
+
+def end_now(code: int) -> None:
+    """End the process although its event loop hangs; called from another thread, after the last word."""
+    threading.Event().wait(_LAST_WORDS_S)  # the log writes in a thread of its own
+    os._exit(code)
 
 
 def mapped(fd: int) -> memoryview:

@@ -1,117 +1,68 @@
-"""A lane: takes every capture from the bus and publishes a verdict on it before its deadline, in any case.
+"""A lane: takes the captures of one pipeline from the bus and publishes a verdict on each, in any case.
 
-One stroke is dealt with in one go, without a pause in which anything else could happen: so a lane can be
-retired between any two strokes, and its successor goes on with the next one. What is not decided in time, or
-not from inputs that may be believed, comes out as the fail-safe verdict, never as a late or guessed Good.
+What is not decided in time, or not from inputs that may be believed, comes out as the fail-safe verdict,
+never as a late or guessed Good. A lane can be retired at any moment: what it has not published by then is
+judged by its successor, and by nobody twice.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-from dataclasses import dataclass, replace
-from typing import Final
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-import numpy as np
 import structlog
 
-from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import (
-    BAD_CONFIGURATION_ERROR,
     BAD_INTERNAL_ERROR,
-    BAD_OUT_OF_RANGE,
-    BAD_SENSOR_FAILURE,
+    BAD_RESOURCE_UNAVAILABLE,
     BAD_TIMEOUT,
-    GOOD,
-    UNCERTAIN_SUBNORMAL,
-    Verdict,
     is_bad,
-    is_uncertain,
     status_name,
 )
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.health import LaneHealth
-from edge_opcua.inference.intake import ContextTag, Inputs, Reading, Shot, Source, refusal, sample_capacity
-from edge_opcua.inference.manifest import Manifest
-from edge_opcua.inference.model import (
-    Extractor,
-    LoadBackend,
-    ReadyFacts,
-    ServedModel,
-    load,
-    prove,
-    require_match,
-    warm_up,
-)
-from edge_opcua.inference.repository import ModelFiles
-from edge_opcua.inference.result import VERDICTS, Result, ResultWriter, result_blocks
+from edge_opcua.inference.health import LaneHealth, Surroundings
+from edge_opcua.inference.intake import ContextTag, Shot, Source, number_of, refusal
+from edge_opcua.inference.judging import not_learned, take_answers
+from edge_opcua.inference.lateness import Lateness
+from edge_opcua.inference.model import Extractor, ServedModel
+from edge_opcua.inference.result import Result, ResultWriter, Variant
+from edge_opcua.inference.sampling import Case, Sampler
+from edge_opcua.inference.schedule.request import Fate, LaneClass, Request
+from edge_opcua.inference.spec import LaneSpec, lane_spec
 
-__all__ = ["ContextTag", "Handover", "Lane", "LaneSpec", "lane_spec", "result_blocks"]
+__all__ = ["ContextTag", "Engine", "Handover", "Lane", "LaneSpec", "lane_spec"]
 
 _log = structlog.get_logger(__name__)
 
-TICK_S: Final = 0.05
-NAMED_IN_REASON: Final = 2
 _MS: Final = 1e6
+_CANCELLED: Final = "M535"
+_NEW: Final = 0.05  # weight of a stroke in a moving average
+_REMEMBERED: Final = 256
+"""Strokes a lane knows again: as many as the ring of results keeps."""
+
+_NOT_RUN: Final = {
+    Fate.REJECTED: ("rejected", BAD_TIMEOUT, "not accepted"),
+    Fate.EXPIRED: ("expired", BAD_TIMEOUT, "late"),
+    Fate.SHED: ("shed", BAD_RESOURCE_UNAVAILABLE, "given up"),
+}
+"""Of a request that was not run: its counter, the status of its result, and the word for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaneSpec:
-    """A pipeline as its lane needs it: where everything lies.
+class Engine(Protocol):
+    """What a lane asks; :class:`edge_opcua.inference.engine.Engine` is one."""
 
-    Args:
-        pipeline: Name of the pipeline.
-        capture: Public id of the capture, for messages.
-        capture_block: Block of the capture.
-        wake: Which of the capture's deadline readers this lane is.
-        sample_rate_hz: Samples per second.
-        waveform_unit: Unit of the samples.
-        context: Context tags in the order of the model's features.
-        part_id: Where the number of the part is found; None if nowhere.
-        result_block: Block of the results.
-        lane_block: Block of the lane's health.
-        deadline_ms: Longest time from the capture being on the bus to its verdict.
-        fail_safe: Verdict given out when there is none.
-    """
+    def submit(self, request: Request) -> bool:
+        """Take a request in, or refuse it at once."""
+        ...
 
-    pipeline: str
-    capture: str
-    capture_block: str
-    wake: int
-    sample_rate_hz: float
-    waveform_unit: str
-    context: tuple[ContextTag, ...]
-    part_id: ContextTag | None
-    result_block: str
-    lane_block: str
-    deadline_ms: float
-    fail_safe: Verdict
-
-    def ordered_for(self, manifest: Manifest) -> LaneSpec:
-        """Return the same pipeline with its context in the model's order.
-
-        Raises:
-            ModelError: The model wants other context tags (M504).
-        """
-        wanted = [feature.name for feature in manifest.context]
-        mapped = {tag.name: tag for tag in self.context}
-        missing = [name for name in wanted if name not in mapped]
-        unknown = [tag.reference for tag in self.context if tag.name not in wanted]
-        if missing or unknown or len(mapped) != len(self.context):
-            parts = (("missing", missing), ("not wanted", unknown))
-            difference = "; ".join(f"{word}: {', '.join(names)}" for word, names in parts if names)
-            k = len(manifest.features)
-            raise ModelError(
-                f'input "{manifest.input_name}" is float32[1,{k}], '
-                f"{k - len(wanted) + len(self.context)} features are mapped; "
-                f"{difference or 'one context tag is there twice'}",
-                code="M504",
-            )
-        return replace(self, context=tuple(mapped[name] for name in wanted))
+    def judge(self, request: Request) -> None:
+        """Run one request now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +70,7 @@ class Handover:
     """Where a retired lane stopped.
 
     Args:
-        cursor: Bus sequence of the last capture it dealt with.
+        cursor: Bus sequence up to which it has dealt with every capture.
         sequence: Bus sequence of its last result.
     """
 
@@ -127,114 +78,69 @@ class Handover:
     sequence: int
 
 
-def lane_spec(config: EdgeConfig, pipeline: str) -> LaneSpec:
-    """Return what the lane of a pipeline needs to know.
-
-    Raises:
-        KeyError: There is no such pipeline, or it refers to what is not there (``check`` refuses both).
-    """
-    chosen = config.pipeline(pipeline)
-    device, capture = config.capture(chosen.capture)
-    sharing = [other.name for other in config.pipelines if other.capture == chosen.capture]
-    return LaneSpec(
-        pipeline=chosen.name,
-        capture=chosen.capture,
-        capture_block=device.block_name(capture.name),
-        wake=sharing.index(chosen.name),
-        sample_rate_hz=capture.sample_rate_hz,
-        waveform_unit=capture.unit,
-        context=tuple(_context_tag(config, reference) for reference in chosen.context),
-        part_id=None if chosen.part_id is None else _context_tag(config, chosen.part_id),
-        result_block=chosen.result_block,
-        lane_block=chosen.lane_block,
-        deadline_ms=chosen.deadline_ms,
-        fail_safe=VERDICTS[chosen.fail_safe_verdict],
-    )
-
-
-def _context_tag(config: EdgeConfig, reference: str) -> ContextTag:
-    device, tag = config.tag(reference)
-    return ContextTag(reference, device.block_name(tag.group), tag.name, tag.unit)
-
-
 class Lane:
-    """Judges the captures of one pipeline with one model.
+    """Judges the captures of one pipeline.
 
-    ``prepare`` and ``activate`` come before ``run``; only an active lane writes its blocks.
+    Only an active lane writes its blocks; a :class:`edge_opcua.inference.group.LaneGroup` turns it.
 
     Args:
         spec: The pipeline, its context in the model's order.
-        files: Verified files of the model.
+        models: Its model, and after it the cheaper ones that may answer instead.
         bus: The tag bus.
         clock: For stamps and ages.
         extractor: Computes the features.
-        load_backend: ``load`` of the backend plugin.
-        provider: Execution provider to run on.
+        engine: Runs the models.
+
+    Raises:
+        ModelError: A context tag is not a number (M504).
+
+    Attributes:
+        arrivals: Captures that have come.
+        features_ns: What the features of one of them take, a moving average.
     """
 
     def __init__(
         self,
         spec: LaneSpec,
-        files: ModelFiles,
+        models: Sequence[ServedModel],
         bus: Bus,
         clock: Clock,
         *,
         extractor: Extractor,
-        load_backend: LoadBackend,
-        provider: str = "cpu",
+        engine: Engine,
     ) -> None:
-        self._spec = spec
-        self._files = files
+        self.spec = spec
+        self.model = models[0]
+        self.arrivals = 0
+        self.features_ns = 0
         self._bus = bus
         self._clock = clock
-        self._extractor = extractor
-        self._load_backend = load_backend
-        self._provider = provider
+        self._engine = engine
         self._captures = bus.reader(spec.capture_block)
-        self._sample_count = sample_capacity(bus, spec.capture_block)
         self._source = Source(bus.reader(spec.capture_block), clock)
-        self._inputs: Inputs | None = None
-        self._values = np.empty(len(spec.context))
-        self._model: ServedModel | None = None
+        self._sampler = Sampler(
+            spec, bus, clock, self._captures, extractor=extractor, size=len(self.model.manifest.features)
+        )
+        self._variants = {
+            model.key: Variant(model.manifest, str(model.backend.describe()["provider"])) for model in models
+        }
+        self._cheaper = tuple(model.key for model in models[1:])
+        self._deadline_ns = round(spec.deadline_ms * _MS)
+        self._direct = spec.lane is LaneClass.SAFETY
         self._active: _Active | None = None
-        self._woken = asyncio.Event()
-        self._attached_to: asyncio.AbstractEventLoop | None = None
 
-    def prepare(self) -> ReadyFacts:
-        """Load, warm and prove the model; blocks for some 50 ms, so call it before the loop or in a worker.
+    @property
+    def is_active(self) -> bool:
+        """Whether it judges and writes its blocks."""
+        return self._active is not None
 
-        Raises:
-            ModelError: The model cannot be served; nothing of it is kept.
-        """
-        manifest = self._files.manifest
-        self._require_plant(manifest)
-        require_match(manifest, self._extractor)
-        tags = self._spec.context if self._spec.part_id is None else (*self._spec.context, self._spec.part_id)
-        inputs = Inputs(self._bus, tags)
-        model = load(self._files, self._load_backend, provider=self._provider)
-        p50_us, p99_us = warm_up(model, self._clock)
-        samples = prove(model, self._files.golden, self._extractor)
-        self._model, self._inputs = model, inputs
-        facts = model.backend.describe()
-        return ReadyFacts(float(facts["load_ms"]), p50_us, p99_us, samples, str(facts["provider"]))
-
-    def _require_plant(self, manifest: Manifest) -> None:
-        """Refuse a plant whose units or captures are not those the model was trained with (M511)."""
-        spec = self._spec
-        units = [(tag.reference, tag.unit) for tag in spec.context]
-        trained = [feature.unit for feature in manifest.context]
-        units.append((spec.capture, spec.waveform_unit))
-        trained.append(manifest.waveform_unit)
-        for (reference, unit), wanted in zip(units, trained, strict=True):
-            if unit and unit != wanted:
-                raise ModelError(f"{reference} is in {unit}, the model was trained in {wanted}", code="M511")
-        recorded = (self._sample_count, spec.sample_rate_hz)
-        if recorded != (manifest.sample_count, manifest.sample_rate_hz):
-            raise ModelError(
-                f"{spec.capture} has {recorded[0]} samples at {recorded[1]:g} Hz, the model was trained on "
-                f"{manifest.sample_count} at {manifest.sample_rate_hz:g} Hz",
-                code="M511",
-            )
+    @property
+    def cursor(self) -> int:
+        """Bus sequence up to which every capture has been dealt with."""
+        active = self._active
+        if active is not None and active.open:
+            return min(active.open) - 1
+        return self._captures.cursor
 
     def activate(self, cursor: int | None) -> None:
         """Become the writer of the result, and go on behind the last capture that was dealt with.
@@ -243,46 +149,20 @@ class Lane:
             cursor: Bus sequence of that capture; None begins with the next one to come.
 
         Raises:
-            ModelError: The lane is not prepared, or active already (M534).
+            ModelError: The lane is active already (M534).
         """
-        if self._model is None or self._inputs is None or self._active is not None:
-            raise ModelError(
-                "the lane is active already" if self._active else "the lane is not ready", code="M534"
-            )
+        if self._active is not None:
+            raise ModelError("the lane is active already", code="M534")
         if cursor is not None:
             self._captures.cursor = min(cursor, self._captures.newest)
         else:
             self._captures.cursor = self._captures.newest
         self._captures.lost = 0
-        first_id = self._clock.utc_ns() // 1_000_000  # grows over restarts of the server too
-        results = ResultWriter(self._bus.writer(self._spec.result_block), self._model, first_id)
-        health = LaneHealth(self._bus, self._spec.lane_block, self._clock)
-        self._active = _Active(
-            self._model,
-            self._inputs,
-            results,
-            health,
-            source_lost=results.about_loss,
-            last_stroke=results.last_stroke,
-        )
-        self.step()
-        health.publish(self._captures.cursor)
-
-    async def run(self) -> None:
-        """Judge captures as they come, until :meth:`retire`."""
-        self._attach()
-        try:
-            while self._active is not None:
-                self.step()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TICK_S):
-                        await self._woken.wait()
-                self._woken.clear()
-        finally:
-            self._detach()
+        self._active = _Active(self._bus, self._clock, self.spec, self.model, self._variants)
+        self._active.health.publish(self.cursor)
 
     def retire(self) -> Handover:
-        """Stop between two strokes; from now on the blocks belong to the successor.
+        """Stop; from now on the blocks belong to the successor, and so does what is not published yet.
 
         Raises:
             ModelError: The lane is not active (M534).
@@ -290,213 +170,222 @@ class Lane:
         active = self._active
         if active is None:
             raise ModelError("the lane is not active", code="M534")
-        active.health.publish(self._captures.cursor, state="Retired")
+        cursor = self.cursor
+        active.health.publish(cursor, state="Retired")
         self._active = None
-        self._detach()
-        self._woken.set()
-        return Handover(self._captures.cursor, active.results.sequence)
+        return Handover(cursor, active.results.sequence)
 
-    def step(self) -> None:
-        """Deal with every capture that is there, look after the source, and show that the lane lives."""
+    def take_in(self) -> None:
+        """Take every capture that is there: decide what can be decided, ask the engine for the rest."""
         active = self._active
         if active is None:
             return
         lost_before = self._captures.lost
+        waiting = False
         for capture in self._captures.poll():
             if capture.refreshed_ns != capture.stamp_ns:  # only the link has changed
                 continue
             refused = refusal(capture)
-            if refused is None:
-                self._deal_with(active, capture)
-            else:
-                reason = f"{self._spec.capture} cannot be read: {status_name(refused)}"
+            if refused is not None:
+                reason = f"{self.spec.capture} cannot be read: {status_name(refused)}"
                 self._tell_loss(active, refused, reason)
-        missed = self._captures.lost - lost_before
-        if missed:
-            active.health.missed += missed
-            active.health.publish(self._captures.cursor)
-            _log.warning("lane.missed", pipeline=self._spec.pipeline, captures=missed)
-        self._look_after_source(active)
+            elif self._direct and self._captures.behind:  # perhaps a newer one, which then wins
+                active.supersede(waiting)
+                active.spare.copy_from(capture)
+                waiting = True
+            else:
+                active.supersede(waiting)
+                waiting = False
+                self._begin(active, capture)
+        if waiting:
+            self._begin(active, active.spare)
+        if missed := self._captures.lost - lost_before:
+            active.health.counts["missed"] += missed
+            active.health.publish(self.cursor)
+            _log.warning("lane.missed", pipeline=self.spec.pipeline, captures=missed)
+
+    def tend(self) -> None:
+        """Look after the source, and show that the lane lives."""
+        active = self._active
+        if active is None:
+            return
+        status = self._source.lost_status()
+        if status is not None and not active.source_lost:
+            self._tell_loss(active, status, f"{self.spec.capture}: no connection to the device")
+        active.source_lost = status is not None
         active.results.beat()
-        active.health.tend(self._captures.cursor)
+        active.health.tend(self.cursor)
 
-    def _deal_with(self, active: _Active, capture: TagBatch) -> None:
+    def surround(self, found: Surroundings, *, schedulable: bool) -> None:
+        """Show what the lane shares with others, and whether its deadline can be promised."""
+        if self._active is not None:
+            self._active.health.surround(found, schedulable=schedulable)
+
+    def finish(self, request: Request) -> None:
+        """Publish what has become of a request; of a lane that was retired meanwhile nothing."""
+        active, case = self._active, request.tag
+        if active is None or not isinstance(case, Case) or case.sequence not in active.open:
+            return
+        result = case.result
+        waited_ns = (request.started_ns or self._clock.monotonic_ns()) - case.asked_ns
+        result.queue_ms += max(0, waited_ns) / _MS
+        active.health.counts["preempted"] += request.preempted
+        if request.fate is Fate.DONE:
+            result.batch = request.batch
+            take_answers(result, self._variants[request.ran], request.answers, uncertain=case.uncertain)
+            active.health.degraded = request.ran != request.model
+            active.health.count_batch(request.batch)
+        elif request.fate is Fate.FAILED:
+            active.health.counts["failed"] += 1
+            status = BAD_TIMEOUT if request.code == _CANCELLED else BAD_INTERNAL_ERROR
+            result.fall_safe(self.spec.fail_safe, status, f"{request.code}: {request.reason}")
+        else:
+            counter, status, word = _NOT_RUN[request.fate]
+            active.health.counts[counter] += 1
+            active.lateness.apply(result, status, f"{word}: {request.reason}", judged=False)
+        self._publish(active, case, measured=request.fate not in _NOT_RUN)
+
+    def _begin(self, active: _Active, capture: TagBatch) -> None:
         shot = Shot(capture)
-        if active.is_repeated(shot):  # the io process was restarted and read the same capture again
+        if active.knows(shot):  # the io process was restarted and read the same capture again
             return
-        started_ns = self._clock.monotonic_ns()
-        result = Result(
-            shot.captured_ns,
-            shot.stroke,
-            acquire_ms=max(0.0, (shot.server_ns - shot.captured_ns) / _MS),
-            queue_ms=max(0.0, (started_ns - capture.stamp_ns) / _MS),
+        active.remember(shot)
+        self.arrivals += 1
+        case = self._sampler.read(self, capture, shot)
+        active.open.add(case.sequence)
+        result = case.result
+        if result.fail_safe:
+            self._publish(active, case)
+        elif result.features is None:
+            self._publish(active, case, judged=False)
+        elif outside := self.model.outside(result.features):
+            not_learned(result, outside)
+            self._publish(active, case)
+        else:
+            self._ask(case, result)
+
+    def _ask(self, case: Case, result: Result) -> None:
+        assert result.features is not None, "it has been sampled"
+        case.asked_ns = self._clock.monotonic_ns()
+        took_ns = case.asked_ns - case.begun_ns
+        self.features_ns += round((took_ns - self.features_ns) * (_NEW if self.features_ns else 1.0))
+        request = Request(
+            self.model.key,
+            self.spec.lane,
+            case.asked_ns,
+            case.stamp_ns + self._deadline_ns,
+            result.features,
+            self._cheaper,
+            self.spec.priority,
+            case,
         )
-        readings = active.inputs.read()
-        if self._spec.part_id is not None:
-            part = readings.pop()
-            result.part_id, result.part_status = int(part.value), part.status
-        self._judge(active.model, capture, shot, readings, result)
-        utc_ns = self._clock.utc_ns()
-        oldest_ns = min(
-            [shot.captured_ns, *(found.source_ns for found in readings if not is_bad(found.status))]
-        )
-        result.input_age_ms = max(0.0, (utc_ns - oldest_ns) / _MS)
-        result.infer_ms = (self._clock.monotonic_ns() - started_ns) / _MS
-        late = result.queue_ms + result.infer_ms > self._spec.deadline_ms
+        if self._direct:
+            self._engine.judge(request)
+            self.finish(request)
+        elif not self._engine.submit(request):
+            self.finish(request)
+
+    def _publish(self, active: _Active, case: Case, *, judged: bool = True, measured: bool = True) -> None:
+        """Publish a result, as what it is worth now.
+
+        Args:
+            active: Where.
+            case: Its result is complete, apart from the times.
+            judged: Whether it is; otherwise it has expired before anything was computed.
+            measured: Whether its time says something about the lane: a rejection is quick.
+        """
+        result, utc_ns = case.result, self._clock.utc_ns()
+        result.input_age_ms = max(0.0, (utc_ns - case.oldest_ns) / _MS)
+        total_ms = (self._clock.monotonic_ns() - case.stamp_ns) / _MS
+        result.infer_ms = max(0.0, total_ms - result.queue_ms)
+        late = measured and result.queue_ms + result.infer_ms > self.spec.deadline_ms
         if late and not result.fail_safe:
-            self._fail_safe(result, BAD_TIMEOUT, self._late(result))
-        active.take(shot)
+            active.lateness.apply(result, BAD_TIMEOUT, self._late(result), judged=judged)
+        active.lateness.remember(result)
+        active.open.discard(case.sequence)
         active.results.publish(result, utc_ns)
-        active.health.count(result.queue_ms + result.infer_ms, late=late)
-        active.health.publish(self._captures.cursor)
-        self._log_change(active, result)
-
-    def _judge(
-        self, model: ServedModel, capture: TagBatch, shot: Shot, context: list[Reading], result: Result
-    ) -> None:
-        """Fill in verdict, status and reason."""
-        status = int(self._captures.effective(capture)[shot.waveform_row])
-        bad = next((found for found in context if is_bad(found.status)), None)
-        if is_bad(status):
-            self._fail_safe(result, status, f"{self._spec.capture}: {status_name(status)}")
-        elif (difference := self._difference(capture, shot)) is not None:
-            self._fail_safe(result, BAD_CONFIGURATION_ERROR, difference)
-        elif bad is not None:
-            self._fail_safe(result, bad.status, f"{bad.tag.reference}: {status_name(bad.status)}")
-        elif result.queue_ms > self._spec.deadline_ms:  # what has expired is not run
-            self._fail_safe(result, BAD_TIMEOUT, self._late(result))
-        else:
-            self._values[:] = [found.value for found in context]
-            waveform = capture.array(shot.waveform_row).astype(np.float32, copy=False)
-            self._extractor.extract(waveform, self._spec.sample_rate_hz, self._values, model.features)
-            uncertain = is_uncertain(status) or any(is_uncertain(found.status) for found in context)
-            self._ask(model, result, uncertain=uncertain)
-
-    def _difference(self, capture: TagBatch, shot: Shot) -> str | None:
-        """Say how a capture differs from those the features are made for; None if it does not."""
-        count, rate_hz = capture.array(shot.waveform_row).size, shot.sample_rate_hz
-        wanted_hz = self._spec.sample_rate_hz
-        if count == self._sample_count and rate_hz in (0.0, wanted_hz):
-            return None
-        return (
-            f"{self._spec.capture} has {count} samples at {rate_hz:g} Hz, not "
-            f"{self._sample_count} at {wanted_hz:g} Hz"
-        )
-
-    def _ask(self, model: ServedModel, result: Result, *, uncertain: bool) -> None:
-        """Let the model judge its features if it may, and take its answer."""
-        result.features = model.features
-        if not np.isfinite(model.features).all():
-            self._fail_safe(
-                result, BAD_SENSOR_FAILURE, f"{self._spec.capture}: the waveform is flat or no number"
-            )
-            return
-        outside = model.outside(model.features)
-        if outside:  # a decision, not a failure: the inputs are right, the model was never shown such
-            result.verdict, result.status = Verdict.NOT_DECIDABLE, BAD_OUT_OF_RANGE
-            result.reason = f"not learned: {outside}"
-            return
-        try:
-            model.run()
-        except ModelError as exc:
-            self._fail_safe(result, BAD_INTERNAL_ERROR, f"{exc.code}: {exc}")
-            return
-        result.status = UNCERTAIN_SUBNORMAL if uncertain else GOOD
-        if float(model.score[0]) < model.manifest.limit:
-            result.verdict = Verdict.OK
-        else:
-            result.verdict = Verdict.NOT_OK
-            result.reason = _shows_in(model)
-
-    def _fail_safe(self, result: Result, status: int, reason: str) -> None:
-        result.verdict, result.fail_safe = self._spec.fail_safe, True
-        result.status, result.reason = status, reason
+        health = active.health
+        health.counts["processed"] += 1
+        health.counts["late"] += late
+        if measured:
+            health.measure(result.queue_ms + result.infer_ms)
+        active.log_change(self.spec.pipeline, result)
+        health.publish(self.cursor)
 
     def _late(self, result: Result) -> str:
         spent_ms = result.queue_ms + result.infer_ms
-        return f"late: {spent_ms:.0f} ms after it was read, {self._spec.deadline_ms:g} ms allowed"
-
-    def _look_after_source(self, active: _Active) -> None:
-        """Publish, once per outage, that there is no verdict because the captures do not come any more."""
-        status = self._source.lost_status()
-        if status is not None and not active.source_lost:
-            self._tell_loss(active, status, f"{self._spec.capture}: no connection to the device")
-        active.source_lost = status is not None
+        return f"late: {spent_ms:.0f} ms after it was read, {self.spec.deadline_ms:g} ms allowed"
 
     def _tell_loss(self, active: _Active, status: int, reason: str) -> None:
         """Publish a result that is about no stroke, because there are no captures."""
         now_ns = self._clock.utc_ns()
         result = Result(now_ns, None)
-        self._fail_safe(result, status, reason)
+        result.fall_safe(self.spec.fail_safe, status, reason)
+        active.lateness.remember(result)
         active.results.publish(result, now_ns)
-        self._log_change(active, result)
-
-    def _log_change(self, active: _Active, result: Result) -> None:
-        if result.fail_safe != active.fail_safe:
-            active.fail_safe = result.fail_safe
-            event = "lane.fail_safe" if result.fail_safe else "lane.recovered"
-            _log.warning(event, pipeline=self._spec.pipeline, stroke=result.stroke, reason=result.reason)
-        active.health.state = "FailSafe" if result.fail_safe else "Active"
-
-    def _attach(self) -> None:
-        """Be woken by the io process; without an eventfd of its own a lane looks at every tick."""
-        wakes = self._bus.wake_fds(self._spec.capture_block)
-        if self._spec.wake >= len(wakes):
-            _log.warning("lane.no_wake", pipeline=self._spec.pipeline, tick_s=TICK_S)
-            return
-        self._attached_to = asyncio.get_running_loop()
-        self._attached_to.add_reader(wakes[self._spec.wake], self._wake, wakes[self._spec.wake])
-
-    def _wake(self, fd: int) -> None:
-        with contextlib.suppress(BlockingIOError):  # a predecessor was quicker
-            os.eventfd_read(fd)
-        self._woken.set()
-
-    def _detach(self) -> None:
-        if self._attached_to is not None:
-            self._attached_to.remove_reader(self._bus.wake_fds(self._spec.capture_block)[self._spec.wake])
-            self._attached_to = None
+        active.log_change(self.spec.pipeline, result)
 
 
 class _Active:
-    """What an active lane carries from stroke to stroke."""
+    """What an active lane carries from stroke to stroke.
+
+    Attributes:
+        open: Bus sequences of the captures that are with the engine.
+        spare: Where a capture waits while a newer one is looked for.
+    """
 
     def __init__(
-        self,
-        model: ServedModel,
-        inputs: Inputs,
-        results: ResultWriter,
-        health: LaneHealth,
-        *,
-        source_lost: bool,
-        last_stroke: tuple[int, int],
+        self, bus: Bus, clock: Clock, spec: LaneSpec, model: ServedModel, variants: Mapping[str, Variant]
     ) -> None:
-        self.model = model
-        self.inputs = inputs
-        self.results = results
-        self.health = health
-        self.source_lost = source_lost
-        self.fail_safe = source_lost
-        self._last_stroke = last_stroke
+        first_id = clock.utc_ns() // 1_000_000  # grows over restarts of the server too
+        variant = variants[model.key]
+        strokes = _published(bus, spec.result_block)
+        self.results = ResultWriter(bus.writer(spec.result_block), variant, first_id)
+        accelerated = float(model.backend.describe().get("accelerated", 1.0))
+        self.health = LaneHealth(
+            bus, spec.lane_block, clock, provider=variant.provider, accelerated=accelerated
+        )
+        self.lateness = Lateness(spec.late, spec.fail_safe)
+        self.open: set[int] = set()
+        self.spare = TagBatch(bus.layout(spec.capture_block))
+        self.source_lost = self.results.about_loss
+        self._fail_safe = self.source_lost
+        self._known = set(strokes)
+        self._strokes = deque(strokes, maxlen=_REMEMBERED)
         self._last_sequence: int | None = None
 
-    def is_repeated(self, shot: Shot) -> bool:
-        """Return whether this is the capture that was dealt with last."""
-        if shot.has_device_time:
-            return (shot.stroke, shot.captured_ns) == self._last_stroke
-        return shot.sequence == self._last_sequence and shot.sequence != 0
+    def knows(self, shot: Shot) -> bool:
+        """Return whether this capture was taken already, here or by a predecessor."""
+        if (shot.stroke, shot.captured_ns) in self._known:
+            return True
+        return not shot.has_device_time and shot.sequence == self._last_sequence and shot.sequence != 0
 
-    def take(self, shot: Shot) -> None:
-        """Remember a capture as dealt with."""
-        self._last_stroke, self._last_sequence = (shot.stroke, shot.captured_ns), shot.sequence
+    def remember(self, shot: Shot) -> None:
+        """Take note of a capture."""
+        stroke = (shot.stroke, shot.captured_ns)
+        if len(self._strokes) == _REMEMBERED:
+            self._known.discard(self._strokes[0])
+        self._strokes.append(stroke)
+        self._known.add(stroke)
+        self._last_sequence = shot.sequence
+
+    def supersede(self, waiting: bool) -> None:  # noqa: FBT001 - whether there is one to be superseded
+        """Count the capture that waits in ``spare``, if one does: a newer one has come."""
+        self.health.counts["superseded"] += waiting
+
+    def log_change(self, pipeline: str, result: Result) -> None:
+        """Log that verdicts are fail-safe from now on, or not any more."""
+        if result.fail_safe != self._fail_safe:
+            self._fail_safe = result.fail_safe
+            event = "lane.fail_safe" if result.fail_safe else "lane.recovered"
+            _log.warning(event, pipeline=pipeline, stroke=result.stroke, reason=result.reason)
+        self.health.state = "FailSafe" if result.fail_safe else "Active"
 
 
-def _shows_in(model: ServedModel) -> str:
-    """Return where a deviation shows, largest share first; where it shows is not what caused it."""
-    features = model.manifest.features
-    order = np.argsort(model.contributions)[::-1][:NAMED_IN_REASON]
-    parts = [
-        f"{features[i].name} {model.features[i]:.3g} {features[i].unit} (expected {model.expected[i]:.3g})"
-        for i in order
+def _published(bus: Bus, block: str) -> list[tuple[int, int]]:
+    """Return number and time (ns UTC) of the strokes whose results the bus still holds, oldest first."""
+    return [
+        (int(number_of(batch, "stroke")), int(number_of(batch, "captured_ns")))
+        for batch in bus.reader(block, from_newest=False).poll()
+        if not is_bad(int(batch.status[batch.row("stroke")]))
     ]
-    return "shows in " + ", ".join(parts)

@@ -145,6 +145,11 @@ class LoadedModel:
             self._bindings[worker, batch] = found
         return found
 
+    def cancel(self) -> None:
+        """Let every run in progress end as soon as the runtime can, called from another thread."""
+        for binding in tuple(self._bindings.values()):
+            binding.cancel()
+
     def bind_for(self, count: int, *, worker: int = 0) -> ModelBinding:
         """Return the smallest buffers of a worker that hold so many samples and were made before.
 

@@ -1,37 +1,25 @@
-"""The blocks a lane writes, its results and its health, and how a result becomes rows with honest status."""
+"""What a lane found out about one stroke, and how it becomes rows with honest status."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.bus import BlockWriter
 from edge_opcua.core.values import (
     BAD_WAITING_FOR_INITIAL_DATA,
     GOOD,
+    UNCERTAIN_LAST_USABLE,
     UNCERTAIN_SUBSTITUTE,
-    BlockSpec,
-    Policy,
-    Scalar,
-    TagSpec,
     Verdict,
     is_bad,
 )
 from edge_opcua.inference.manifest import Manifest
-from edge_opcua.inference.model import ServedModel
-
-FEATURE_CAPACITY: Final = 64
-"""Features a result has room for; a swap may bring a model with more or fewer than the last one."""
-
-RESULT_DEPTH: Final = 256
-LANE_DEPTH: Final = 16
-RESULT_HOLD_S: Final = 2.0
-"""After a lane died its last verdict is Uncertain this long, then the fail-safe verdict takes its place."""
 
 JUDGED: Final = ("score", "confidence", "contributions", "expected")
 """Rows that come out of the model; null where there is no judgement."""
@@ -39,52 +27,20 @@ JUDGED: Final = ("score", "confidence", "contributions", "expected")
 STROKE_ROWS: Final = ("stroke", "captured_ns", "acquire_ms", "queue_ms")
 """Rows that belong to one stroke; null where a result is about the loss of its source."""
 
-VERDICTS: Final = {"NotDecidable": Verdict.NOT_DECIDABLE, "NotOk": Verdict.NOT_OK}
+_NO_ANSWERS: Final[Mapping[str, npt.NDArray[np.float32]]] = {}
 
 
-def result_blocks(pipeline: PipelineConfig, *, wakes: int = 1) -> tuple[BlockSpec, BlockSpec]:
-    """Return the blocks of a pipeline: results, of which every one counts, and the health of the lane.
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A model as a result names it.
 
     Args:
-        pipeline: The pipeline.
-        wakes: Deadline readers of the results: the outputs that write them to PLCs.
+        manifest: What it is.
+        provider: What runs it.
     """
-    verdict = VERDICTS[pipeline.fail_safe_verdict]
-    result = (
-        TagSpec("stroke", Scalar.UINT32),
-        TagSpec("part_id", Scalar.UINT32),
-        TagSpec("score", Scalar.DOUBLE),
-        TagSpec("verdict", Scalar.INT32, substitute=int(verdict)),
-        TagSpec("confidence", Scalar.DOUBLE),
-        TagSpec("contributions", Scalar.FLOAT, FEATURE_CAPACITY),
-        TagSpec("features", Scalar.FLOAT, FEATURE_CAPACITY),
-        TagSpec("expected", Scalar.FLOAT, FEATURE_CAPACITY),
-        TagSpec("acquire_ms", Scalar.DOUBLE),
-        TagSpec("queue_ms", Scalar.DOUBLE),
-        TagSpec("infer_ms", Scalar.DOUBLE),
-        TagSpec("total_ms", Scalar.DOUBLE),
-        TagSpec("input_age_ms", Scalar.DOUBLE),
-        TagSpec("captured_ns", Scalar.INT64),
-        TagSpec("fail_safe_active", Scalar.BOOLEAN, substitute=True),
-        TagSpec("model_name", Scalar.STRING, 64),
-        TagSpec("model_version", Scalar.UINT32),
-        TagSpec("model_sha256", Scalar.STRING, 64),
-        TagSpec("reason", Scalar.STRING, 120),
-        TagSpec("result_id", Scalar.UINT64),
-    )
-    lane = (
-        TagSpec("state", Scalar.STRING, 24),
-        TagSpec("processed", Scalar.UINT64),
-        TagSpec("missed", Scalar.UINT64),
-        TagSpec("late", Scalar.UINT64),
-        TagSpec("p50_ms", Scalar.DOUBLE),
-        TagSpec("p99_ms", Scalar.DOUBLE),
-        TagSpec("cursor", Scalar.UINT64),
-    )
-    return (
-        BlockSpec(pipeline.result_block, result, RESULT_DEPTH, Policy(hold_s=RESULT_HOLD_S), wakes=wakes),
-        BlockSpec(pipeline.lane_block, lane, LANE_DEPTH, Policy(hold_s=RESULT_HOLD_S)),
-    )
+
+    manifest: Manifest
+    provider: str
 
 
 @dataclass(slots=True)
@@ -97,13 +53,18 @@ class Result:
         part_id: Number of the part.
         part_status: Status of ``part_id``.
         features: What the model was given, shape ``(k,)``; None if there were no usable samples.
+        answers: What it answered, by output.
+        variant: Which model answered; None: that of the last result stays named.
+        batch: Samples of the run in which it answered; 0 if none did.
         verdict: The judgement, or the fail-safe verdict.
         status: Status of what comes out of the model.
         fail_safe: Whether ``verdict`` is the fail-safe one.
+        last_usable: Whether ``verdict`` is all there is although it is late, or of an earlier stroke.
+        verdict_ns: Time of the capture that ``verdict`` is about, if it is another one; ns UTC, else 0.
         reason: Why, for people.
         acquire_ms: From the capture to its batch on the bus.
-        queue_ms: From the bus to the lane.
-        infer_ms: In the lane.
+        queue_ms: From the bus to the run: until the lane came to it, and until the model was free.
+        infer_ms: Features, run and judgement.
         input_age_ms: Age of the oldest input when the verdict was there.
     """
 
@@ -112,9 +73,14 @@ class Result:
     part_id: int = 0
     part_status: int = BAD_WAITING_FOR_INITIAL_DATA
     features: npt.NDArray[np.float32] | None = None
+    answers: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=lambda: _NO_ANSWERS)
+    variant: Variant | None = None
+    batch: int = 0
     verdict: Verdict = Verdict.UNDEFINED
     status: int = GOOD
     fail_safe: bool = False
+    last_usable: bool = False
+    verdict_ns: int = 0
     reason: str = ""
     acquire_ms: float = 0.0
     queue_ms: float = 0.0
@@ -126,35 +92,44 @@ class Result:
         """From the capture to the verdict."""
         return self.acquire_ms + self.queue_ms + self.infer_ms
 
+    @property
+    def verdict_status(self) -> int:
+        """Status of the verdict; that a model was never shown such a stroke is a certain verdict."""
+        if self.fail_safe:
+            return UNCERTAIN_SUBSTITUTE
+        if self.last_usable:
+            return UNCERTAIN_LAST_USABLE
+        return GOOD if is_bad(self.status) else self.status
+
+    def fall_safe(self, verdict: Verdict, status: int, reason: str) -> None:
+        """Give out the fail-safe verdict instead of a judgement."""
+        self.verdict, self.fail_safe, self.last_usable = verdict, True, False
+        self.status, self.reason = status, reason
+
 
 class ResultWriter:
     """Writes results into their block.
 
     Args:
         writer: Writer of the result block.
-        model: Whose answers are published.
+        variant: The model that judges, until a result names another one.
         first_id: Identity of the first result if the block holds none yet.
     """
 
-    def __init__(self, writer: BlockWriter, model: ServedModel, first_id: int) -> None:
+    def __init__(self, writer: BlockWriter, variant: Variant, first_id: int) -> None:
         self._writer = writer
-        self._model = model
         batch = writer.batch
         self._rows = {name: batch.row(name) for name in batch.layout.rows}
         self._judged = [self._rows[name] for name in JUDGED]
         self._of_stroke = [self._rows[name] for name in STROKE_ROWS]
         self._next_id = int(self._last("result_id")) + 1 if writer.sequence else first_id
-        self._describe(model.manifest)
+        self._described = variant
+        self._describe(variant)
 
     @property
     def sequence(self) -> int:
         """Bus sequence of the last result, 0 if there is none."""
         return self._writer.sequence
-
-    @property
-    def last_stroke(self) -> tuple[int, int]:
-        """Number and time (ns UTC) of the stroke judged last; zeros if there was none."""
-        return int(self._last("stroke")), int(self._last("captured_ns"))
 
     @property
     def about_loss(self) -> bool:
@@ -166,7 +141,7 @@ class ResultWriter:
         self._writer.beat()
 
     def publish(self, result: Result, server_ns: int) -> None:
-        """Publish one result; the answers are taken from the model as they are now.
+        """Publish one result.
 
         Args:
             result: What was found out.
@@ -184,6 +159,7 @@ class ResultWriter:
             "total_ms": result.total_ms,
             "input_age_ms": result.input_age_ms,
             "fail_safe_active": result.fail_safe,
+            "batch": result.batch,
             "reason": result.reason,
             "result_id": self._next_id,
             "part_id": result.part_id,
@@ -193,11 +169,12 @@ class ResultWriter:
             values["captured_ns"] = result.captured_ns
         for name, value in values.items():
             batch.set(rows[name], value)
+        if result.variant is not None and result.variant is not self._described:
+            self._describe(result.variant)
         self._answers(batch, result)
-        if result.fail_safe:
-            batch.status[rows["verdict"]] = UNCERTAIN_SUBSTITUTE
-        elif not is_bad(result.status):
-            batch.status[rows["verdict"]] = result.status
+        batch.status[rows["verdict"]] = result.verdict_status
+        if result.verdict_ns:
+            batch.source_ns[rows["verdict"]] = result.verdict_ns
         batch.status[rows["part_id"]] = result.part_status
         if result.stroke is None:
             batch.status[self._of_stroke] = result.status
@@ -208,20 +185,23 @@ class ResultWriter:
         rows = self._rows
         batch.status[self._judged] = result.status
         if not is_bad(result.status):
-            batch.set(rows["score"], float(self._model.score[0]))
-            batch.set(rows["confidence"], float(self._model.confidence[0]))
-            batch.set_array(rows["contributions"], self._model.contributions)
-            batch.set_array(rows["expected"], self._model.expected)
+            answers = result.answers
+            batch.set(rows["score"], float(answers["score"][0]))
+            batch.set(rows["confidence"], float(answers["confidence"][0]))
+            batch.set_array(rows["contributions"], answers["contributions"])
+            batch.set_array(rows["expected"], answers["expected"])
         if result.features is None:
             batch.status[rows["features"]] = result.status
         else:
             batch.set_array(rows["features"], result.features)
 
-    def _describe(self, manifest: Manifest) -> None:
-        batch = self._writer.batch
+    def _describe(self, variant: Variant) -> None:
+        batch, manifest = self._writer.batch, variant.manifest
         batch.set_text(self._rows["model_name"], manifest.name)
         batch.set(self._rows["model_version"], manifest.version)
         batch.set_text(self._rows["model_sha256"], manifest.sha256)
+        batch.set_text(self._rows["source"], variant.provider)
+        self._described = variant
 
     def _last(self, name: str) -> int | float:
         scalar, place = self._writer.batch.place(self._rows[name])

@@ -12,12 +12,17 @@ import numpy.typing as npt
 from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.bus import Bus
-from edge_opcua.core.clock import Clock
+from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.values import GOOD, BlockSpec, Link, Policy, Scalar, TagSpec, Value, Verdict, is_bad
 from edge_opcua.features.stroke import Feature, StrokeFeatures
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
-from edge_opcua.inference.lane import ContextTag, Lane, LaneSpec, result_blocks
+from edge_opcua.inference.blocks import result_blocks
+from edge_opcua.inference.engine import Engine
+from edge_opcua.inference.group import LaneGroup
+from edge_opcua.inference.lane import ContextTag, Handover, Lane, LaneSpec
+from edge_opcua.inference.readiness import Readiness, Ready, Wanted
 from edge_opcua.inference.repository import ModelFiles, ModelRepository
+from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.sim.physics import PressPhysics
 from edge_opcua.testing import ManualClock
 
@@ -77,6 +82,65 @@ def blocks(*, capture_depth: int = 16, hold_s: float = 2.0) -> tuple[BlockSpec, 
     )
 
 
+class OneLane:
+    """A lane process with one pipeline, as its supervisor and its loop use it.
+
+    Args:
+        wanted: The pipeline.
+        bus: The tag bus.
+        clock: Clock of the lane; its models are measured on that of the machine.
+    """
+
+    def __init__(self, wanted: Wanted, bus: Bus, clock: Clock) -> None:
+        self.wanted = wanted
+        self.bus = bus
+        self.clock = clock
+        self._group: LaneGroup | None = None
+        self._engines: list[Engine] = []
+
+    def prepare(self) -> Ready:
+        """Make the models ready; what has been prepared before is forgotten."""
+        costs = CostTable()
+        readiness = Readiness(self.bus, SystemClock(), costs)
+        ready = readiness.prepare(self.wanted)
+        engine = Engine(readiness.models, costs, self.clock, most=readiness.most)
+        engine.start()
+        self.serve(ready, engine)
+        return ready
+
+    def serve(self, ready: Ready, engine: Engine) -> None:
+        """Let the lane ask this engine."""
+        lane = Lane(ready.spec, ready.models, self.bus, self.clock, extractor=ready.extractor, engine=engine)
+        self._engines.append(engine)
+        self._group = LaneGroup([lane], engine, self.bus, self.clock)
+
+    def close(self) -> None:
+        for engine in self._engines:
+            engine.close()
+
+    @property
+    def group(self) -> LaneGroup:
+        assert self._group is not None, "it is not prepared"
+        return self._group
+
+    @property
+    def lane(self) -> Lane:
+        return self.group.lanes[self.wanted.spec.pipeline]
+
+    def activate(self, cursor: int | None) -> None:
+        self.group.activate({self.wanted.spec.pipeline: cursor})
+        self.group.step()
+
+    def step(self) -> None:
+        self.group.step()
+
+    async def run(self) -> None:
+        await self.group.run()
+
+    def retire(self) -> Handover:
+        return self.group.retire()[self.wanted.spec.pipeline]
+
+
 class Line:
     """The bus of a press cell and the hand that feeds it.
 
@@ -89,6 +153,7 @@ class Line:
         self.clock: Clock = clock or ManualClock()
         self.bus = Bus.create(blocks(capture_depth=capture_depth), clock=self.clock)
         self.physics = PressPhysics(7)
+        self.lanes: list[OneLane] = []
         self.captures = self.bus.writer("vib.stroke")
         self.fast = self.bus.writer("press.fast")
         self.results = self.bus.reader("press-anomaly.result", from_newest=False)
@@ -96,6 +161,8 @@ class Line:
         self.tags(tonnage=820.0, die_temp=45.0, strokes_per_min=18.0, part_id=100_000)
 
     def close(self) -> None:
+        for lane in self.lanes:
+            lane.close()
         self.bus.close()
 
     def lane(
@@ -105,16 +172,19 @@ class Line:
         lane_spec: LaneSpec | None = None,
         bus: Bus | None = None,
         extractor: StrokeFeatures | None = None,
-    ) -> Lane:
-        chosen = (lane_spec or spec()).ordered_for(files.manifest)
-        return Lane(
+        cheaper: tuple[ModelFiles, ...] = (),
+        most: int = 1,
+    ) -> OneLane:
+        chosen = lane_spec or spec()
+        wanted = Wanted(
             chosen,
-            files,
-            bus or self.bus,
-            self.clock,
-            extractor=extractor or extractor_for(chosen),
-            load_backend=OnnxRuntimeBackend.load,
+            (files, *cheaper),
+            OnnxRuntimeBackend.load,
+            lambda _: extractor or extractor_for(chosen.ordered_for(files.manifest)),
+            most=most,
         )
+        self.lanes.append(OneLane(wanted, bus or self.bus, self.clock))
+        return self.lanes[-1]
 
     def tags(self, *, link: Link = Link.UP, refreshed: bool = True, **values: float) -> None:
         """Publish process values."""

@@ -14,7 +14,10 @@ from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.values import Verdict
 from edge_opcua.drivers.plan import plan_device
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
-from edge_opcua.inference.lane import Lane, lane_spec, result_blocks
+from edge_opcua.inference.blocks import result_blocks
+from edge_opcua.inference.readiness import Readiness, Wanted
+from edge_opcua.inference.schedule.costs import CostTable
+from edge_opcua.inference.spec import lane_spec
 from tests.inference.line import delivered, extractor_for
 
 
@@ -58,15 +61,14 @@ def test_the_second_pipeline_of_a_capture_is_its_second_deadline_reader(config: 
 @pytest.mark.parametrize("version", [1, 2])
 def test_each_delivered_model_is_fit_for_the_example(config: EdgeConfig, bus: Bus, version: int) -> None:
     files = delivered(version)
-    spec = lane_spec(config, "press-anomaly").ordered_for(files.manifest)
-    lane = Lane(
-        spec,
-        files,
-        bus,
-        SystemClock(),
-        extractor=extractor_for(spec),
-        load_backend=OnnxRuntimeBackend.load,
+    spec = lane_spec(config, "press-anomaly")
+    wanted = Wanted(
+        spec, (files,), OnnxRuntimeBackend.load, lambda _: extractor_for(spec.ordered_for(files.manifest))
     )
-    facts = lane.prepare()
-    assert facts.samples == 7
-    assert facts.provider == "CPUExecutionProvider"
+    ready = Readiness(bus, SystemClock(), CostTable()).prepare(wanted)
+    assert ready.facts["samples"] == 7
+    assert ready.facts["provider"] == "CPUExecutionProvider"
+    assert ready.facts["accelerated"] == 1.0
+    assert ready.facts["most"] == 1
+    p50_ns, p99_ns = ready.facts["costs"][f"press-anomaly/{version}"]["1"]
+    assert 0 < p50_ns <= p99_ns

@@ -13,15 +13,14 @@ from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.values import Link, Verdict
 from edge_opcua.core.worker import Worker
-from edge_opcua.inference.lane import Lane
 from edge_opcua.inference.repository import ModelFiles
 from edge_opcua.testing import ManualClock
-from tests.inference.line import Line, delivered
+from tests.inference.line import Line, OneLane, delivered
 
 FILES: dict[int, ModelFiles] = {version: delivered(version) for version in (1, 2)}
 
 
-def prepared(line: Line, version: int) -> Lane:
+def prepared(line: Line, version: int) -> OneLane:
     lane = line.lane(FILES[version])
     lane.prepare()
     return lane
@@ -148,7 +147,7 @@ async def test_no_stroke_is_lost_when_models_change_under_continuous_captures(li
     worker = Worker("model")
     strokes = 40
 
-    def attached(version: int) -> tuple[Lane, Bus]:
+    def attached(version: int) -> tuple[OneLane, Bus]:
         bus = Bus.attach(live.bus.fd, clock=live.clock)
         lane = live.lane(FILES[version], bus=bus)
         lane.prepare()

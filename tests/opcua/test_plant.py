@@ -25,7 +25,7 @@ from edge_opcua.core.values import (
     Verdict,
 )
 from edge_opcua.drivers.plan import LINK_TAGS
-from edge_opcua.inference.result import result_blocks
+from edge_opcua.inference.blocks import result_blocks
 from edge_opcua.opcua.namespaces import TYPE_URIS, Ids, plant_id
 from edge_opcua.opcua.rows import AUTHORITY_ROWS, LANE_ROWS, LINK_ROWS, RECORDS_ROWS, RESULT_ROWS
 from edge_opcua.records.recorder import health_block

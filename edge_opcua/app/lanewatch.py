@@ -1,0 +1,129 @@
+"""What a lane process looks at every two seconds: heat, memory, and whether its deadlines can be kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Never
+
+import structlog
+
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.control import SUPERVISOR
+from edge_opcua.core.process import Child
+from edge_opcua.core.realtime import Granted
+from edge_opcua.core.worker import Worker
+from edge_opcua.inference.engine import Engine
+from edge_opcua.inference.group import LaneGroup
+from edge_opcua.inference.health import Surroundings
+from edge_opcua.inference.memory import MB, Limit, Room
+from edge_opcua.inference.nvml import Nvml
+from edge_opcua.inference.promises import Promises
+from edge_opcua.inference.schedule.costs import CostTable
+from edge_opcua.inference.schedule.request import LaneClass
+from edge_opcua.inference.thermal import Heat, Thermometer
+
+PERIOD_S: Final = 2.0
+READ_S: Final = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneParts:
+    """What a lane process is made of.
+
+    Args:
+        group: Its lanes.
+        engine: Runs their models.
+        costs: What those cost.
+        limit: The memory of the process.
+        granted: How urgent it is.
+        workers: Threads that run models; 0: the main thread.
+    """
+
+    group: LaneGroup
+    engine: Engine
+    costs: CostTable
+    limit: Limit
+    granted: Granted
+    workers: int
+
+
+class LaneWatch:
+    """Looks around for a lane process, tells its lanes, and tells people what needs them.
+
+    Args:
+        child: This process.
+        config: The configuration.
+        name: Name of the group.
+        parts: What the process is made of.
+    """
+
+    def __init__(self, child: Child, config: EdgeConfig, name: str, parts: LaneParts) -> None:
+        self._child = child
+        self._config = config
+        self._name = name
+        self._group = parts.group
+        self._engine = parts.engine
+        self._limit = parts.limit
+        self._granted = granted = parts.granted
+        lanes = list(parts.group.lanes.values())
+        self._is_safety = any(lane.spec.lane is LaneClass.SAFETY for lane in lanes)
+        cores = len(granted.cores)
+        self._promises = Promises(name, lanes, parts.costs, child.clock, workers=parts.workers, cores=cores)
+        self._worker = Worker("surroundings")
+        self._thermometer: Thermometer | None = None
+        self._shedding = False
+
+    async def run(self) -> Never:
+        """Look, for ever."""
+        if self._is_safety and self._granted.notes:
+            self._tell(f"lane/{self._name}", "M593", "; ".join(self._granted.notes))
+        while True:
+            try:
+                # Firmware may take milliseconds to say how hot it is: not in the thread that judges.
+                heat, room = await self._worker.call(self._read, timeout_s=READ_S)
+            except (OSError, TimeoutError) as exc:
+                _log.warning("lane.blind", group=self._name, error=str(exc))
+                heat, room = Heat(), None
+            self._apply(heat, room)
+            await self._child.clock.sleep(PERIOD_S)
+
+    def _read(self) -> tuple[Heat, Room | None]:
+        if self._thermometer is None:
+            cards = Nvml.open()
+            self._thermometer = Thermometer(
+                warm_celsius=self._config.inference.warm_celsius,
+                accelerators=() if cards is None else (cards,),
+            )
+        return self._thermometer.read(), self._limit.renew()
+
+    def _apply(self, heat: Heat, room: Room | None) -> None:
+        self._engine.set_scale(heat.factor)
+        short = room is not None and room.short
+        if (heat.warm or short) != self._shedding:
+            self._shedding = heat.warm or short
+            self._engine.shed(self._shedding)
+            event = "lane.sheds_best_effort" if self._shedding else "lane.serves_all"
+            _log.warning(event, group=self._name, where=heat.where, memory_short=short)
+        load = self._engine.load()
+        for alarm in self._promises.look():
+            if alarm.text:
+                self._tell(alarm.pipeline, "M590", alarm.text)
+            else:
+                body = {"source": alarm.pipeline, "code": "M590"}
+                self._child.control.notify(SUPERVISOR, "fault_over", body)
+        found = Surroundings(
+            utilisation=max(load.utilisation, self._promises.utilisation),
+            celsius=heat.celsius,
+            throttled=heat.throttled,
+            rss_mb=0.0 if room is None else room.rss_bytes / MB,
+            scheduler=self._granted.scheduler,
+            memory_locked=self._granted.locked,
+        )
+        schedulable = self._promises.schedulable
+        for pipeline, lane in self._group.lanes.items():
+            lane.surround(found, schedulable=schedulable[pipeline])
+
+    def _tell(self, source: str, code: str, text: str) -> None:
+        self._child.control.notify(SUPERVISOR, "fault", {"source": source, "code": code, "text": text})

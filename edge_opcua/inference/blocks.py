@@ -1,0 +1,109 @@
+"""The blocks a lane writes: its results, of which every one counts, and its health."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge_opcua.config.schema import PipelineConfig
+from edge_opcua.core.values import BlockSpec, Policy, Scalar, TagSpec
+from edge_opcua.inference.spec import VERDICTS
+
+FEATURE_CAPACITY: Final = 64
+"""Features a result has room for; a swap may bring a model with more or fewer than the last one."""
+
+RESULT_DEPTH: Final = 256
+LANE_DEPTH: Final = 16
+RESULT_HOLD_S: Final = 2.0
+"""After a lane died its last verdict is Uncertain this long, then the fail-safe verdict takes its place."""
+
+TICK_S: Final = 0.05
+"""How often a lane shows that it lives; a safety lane with a shorter deadline does so once in it."""
+
+
+def tick_s(pipeline: PipelineConfig) -> float:
+    """Return how often the lane of a pipeline shows that it lives, in seconds."""
+    return min(TICK_S, pipeline.deadline_ms / 1e3) if pipeline.lane == "safety" else TICK_S
+
+
+def result_policy(pipeline: PipelineConfig) -> Policy:
+    """Return when readers stop believing the results of a pipeline.
+
+    Of a safety lane nothing is held: one that is silent for longer than its deadline and one tick could not
+    have answered in time, so the fail-safe verdict stands there at once, whoever reads and whatever hangs.
+    """
+    if pipeline.lane == "safety":
+        return Policy(hold_s=0.0, writer_lost_s=pipeline.deadline_ms / 1e3 + tick_s(pipeline))
+    return Policy(hold_s=RESULT_HOLD_S)
+
+
+def result_blocks(pipeline: PipelineConfig, *, wakes: int = 1) -> tuple[BlockSpec, BlockSpec]:
+    """Return the blocks of a pipeline: results, of which every one counts, and the health of the lane.
+
+    Args:
+        pipeline: The pipeline.
+        wakes: Deadline readers of the results: the outputs that write them to PLCs.
+    """
+    verdict = VERDICTS[pipeline.fail_safe_verdict]
+    result = (
+        TagSpec("stroke", Scalar.UINT32),
+        TagSpec("part_id", Scalar.UINT32),
+        TagSpec("score", Scalar.DOUBLE),
+        TagSpec("verdict", Scalar.INT32, substitute=int(verdict)),
+        TagSpec("confidence", Scalar.DOUBLE),
+        TagSpec("contributions", Scalar.FLOAT, FEATURE_CAPACITY),
+        TagSpec("features", Scalar.FLOAT, FEATURE_CAPACITY),
+        TagSpec("expected", Scalar.FLOAT, FEATURE_CAPACITY),
+        TagSpec("acquire_ms", Scalar.DOUBLE),
+        TagSpec("queue_ms", Scalar.DOUBLE),
+        TagSpec("infer_ms", Scalar.DOUBLE),
+        TagSpec("total_ms", Scalar.DOUBLE),
+        TagSpec("input_age_ms", Scalar.DOUBLE),
+        TagSpec("captured_ns", Scalar.INT64),
+        TagSpec("fail_safe_active", Scalar.BOOLEAN, substitute=True),
+        TagSpec("model_name", Scalar.STRING, 64),
+        TagSpec("model_version", Scalar.UINT32),
+        TagSpec("model_sha256", Scalar.STRING, 64),
+        TagSpec("source", Scalar.STRING, 64),
+        TagSpec("batch", Scalar.UINT32),
+        TagSpec("reason", Scalar.STRING, 120),
+        TagSpec("result_id", Scalar.UINT64),
+    )
+    return (
+        BlockSpec(pipeline.result_block, result, RESULT_DEPTH, result_policy(pipeline), wakes=wakes),
+        BlockSpec(pipeline.lane_block, _HEALTH, LANE_DEPTH, Policy(hold_s=RESULT_HOLD_S)),
+    )
+
+
+COUNTERS: Final = (
+    "processed",
+    "missed",
+    "late",
+    "superseded",
+    "rejected",
+    "expired",
+    "shed",
+    "preempted",
+    "failed",
+)
+"""Rows of the health block that only grow; a lane goes on where the one before it stopped."""
+
+_HEALTH: Final = (
+    TagSpec("state", Scalar.STRING, 24),
+    *(TagSpec(name, Scalar.UINT64) for name in COUNTERS),
+    TagSpec("p50_ms", Scalar.DOUBLE),
+    TagSpec("p99_ms", Scalar.DOUBLE),
+    TagSpec("p999_ms", Scalar.DOUBLE),
+    TagSpec("max_ms", Scalar.DOUBLE),
+    TagSpec("cursor", Scalar.UINT64),
+    TagSpec("degraded", Scalar.BOOLEAN),
+    TagSpec("batch_mean", Scalar.DOUBLE),
+    TagSpec("utilisation", Scalar.DOUBLE),
+    TagSpec("schedulable", Scalar.BOOLEAN),
+    TagSpec("accelerated", Scalar.DOUBLE),
+    TagSpec("provider", Scalar.STRING, 64),
+    TagSpec("scheduler", Scalar.STRING, 32),
+    TagSpec("memory_locked", Scalar.BOOLEAN),
+    TagSpec("rss_mb", Scalar.DOUBLE),
+    TagSpec("celsius", Scalar.DOUBLE),
+    TagSpec("throttled", Scalar.BOOLEAN),
+)

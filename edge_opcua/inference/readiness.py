@@ -1,0 +1,214 @@
+"""Makes the models of a process fit to serve: weighed, loaded, held against the plant, proven, measured."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_opcua.core.bus import Bus
+from edge_opcua.core.clock import Clock
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.intake import Inputs, sample_capacity
+from edge_opcua.inference.measure import measure
+from edge_opcua.inference.memory import MB, Limit, resident_bytes
+from edge_opcua.inference.model import (
+    Extractor,
+    LoadBackend,
+    ReadyFacts,
+    ServedModel,
+    prove,
+    require_match,
+)
+from edge_opcua.inference.repository import ModelFiles
+from edge_opcua.inference.schedule.costs import CostTable
+from edge_opcua.inference.spec import LaneSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A pipeline with the models that shall judge for it.
+
+    Args:
+        spec: The pipeline.
+        files: Verified files of its model, and after it those of the cheaper ones.
+        load_backend: ``load`` of the backend plugin.
+        extractor: Makes what computes the features as a model was trained with them.
+        provider: Execution provider to run on.
+        options: Options of the backend.
+        most: Largest batch.
+        load_s: Longest time to load a model, seconds.
+    """
+
+    spec: LaneSpec
+    files: tuple[ModelFiles, ...]
+    load_backend: LoadBackend
+    extractor: Callable[[ModelFiles], Extractor]
+    provider: str = "cpu"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    most: int = 1
+    load_s: float | None = None
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What must be equal for two pipelines to share a loaded model."""
+        return (self.load_backend, self.provider, repr(sorted(self.options.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A pipeline whose models are fit.
+
+    Args:
+        spec: The pipeline, its context in the model's order.
+        models: Its model, and after it the cheaper ones.
+        extractor: Computes the features.
+        facts: What is known of it, for the ``ready`` notice.
+    """
+
+    spec: LaneSpec
+    models: tuple[ServedModel, ...]
+    extractor: Extractor
+    facts: dict[str, Any]
+
+
+class Readiness:
+    """The models of one process; pipelines with the same model on the same provider share it.
+
+    Args:
+        bus: The tag bus.
+        clock: For what runs take.
+        costs: Gets what was measured.
+        limit: The memory of this process; None: as much as there is.
+        cache: Folder for what a backend keeps; None: nothing.
+
+    Attributes:
+        models: All models by key.
+        most: Largest batch of each.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        clock: Clock,
+        costs: CostTable,
+        *,
+        limit: Limit | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        self.models: dict[str, ServedModel] = {}
+        self.most: dict[str, int] = {}
+        self._bus = bus
+        self._clock = clock
+        self._costs = costs
+        self._limit = limit
+        self._cache = cache
+        self._places: dict[str, tuple[object, ...]] = {}
+        self._samples: dict[str, int] = {}
+        self._trying: ServedModel | None = None
+        self._given_up = threading.Event()
+
+    def prepare(self, wanted: Wanted, loaded: Callable[[], None] = lambda: None) -> Ready:
+        """Make the models of a pipeline ready; blocks for some 50 ms or more, so call it in a worker.
+
+        Args:
+            wanted: The pipeline.
+            loaded: Called once its models are loaded.
+
+        Raises:
+            ModelError: A model cannot be served; nothing of it is kept.
+        """
+        before = resident_bytes()
+        spec = wanted.spec.ordered_for(wanted.files[0].manifest)
+        extractor = wanted.extractor(wanted.files[0])
+        for files in wanted.files:
+            ordered = wanted.spec.ordered_for(files.manifest)
+            ordered.require_plant(files.manifest, sample_capacity(self._bus, spec.capture_block))
+            require_match(files.manifest, extractor)
+        Inputs(self._bus, spec.context if spec.part_id is None else (*spec.context, spec.part_id))
+        there = [self._load(wanted, files) for files in wanted.files]
+        loaded()
+        for model, files in zip(there, wanted.files, strict=True):
+            self._prove(model, files, extractor, wanted.most)
+        for model in there:
+            self._keep(model, wanted)
+        return Ready(spec, tuple(there), extractor, self._facts(there, resident_bytes() - before))
+
+    def give_up(self) -> None:
+        """Let a model that is being tried end its run, called from another thread; it is then refused."""
+        self._given_up.set()
+        if self._trying is not None:
+            self._trying.cancel()
+
+    def _load(self, wanted: Wanted, files: ModelFiles) -> ServedModel:
+        key = self._key(wanted, files)
+        if key in self.models:
+            return self.models[key]
+        manifest = files.manifest
+
+        def loaded() -> ServedModel:
+            backend = wanted.load_backend(
+                files.model,
+                provider=wanted.provider,
+                input_shapes={manifest.input_name: (1, len(manifest.features))},
+                options=wanted.options,
+                cache=self._cache,
+                load_s=wanted.load_s,
+            )
+            return ServedModel(manifest, backend, key)
+
+        if self._limit is None:
+            return loaded()
+        with self._limit.loading(files):
+            return loaded()
+
+    def _key(self, wanted: Wanted, files: ModelFiles) -> str:
+        """Return the key of a model; the same model on another provider is another one."""
+        key = f"{files.manifest.name}/{files.manifest.version}"
+        known = self._places.get(key)
+        if known in (None, wanted.place) and self._is_same(key, files):
+            return key
+        return f"{key}@{wanted.spec.pipeline}"
+
+    def _is_same(self, key: str, files: ModelFiles) -> bool:
+        return key not in self.models or self.models[key].manifest.sha256 == files.manifest.sha256
+
+    def _prove(self, model: ServedModel, files: ModelFiles, extractor: Extractor, most: int) -> None:
+        if model.key in self.models and self.most[model.key] >= min(most, model.most):
+            return
+        self._trying = model
+        try:
+            if self._given_up.is_set():
+                raise ModelError(f"{model.key} came too late to be tried", code="M591")
+            self._samples[model.key] = prove(model, files.golden, extractor)
+            for batch, times_ns in measure(model, self._clock, most).items():
+                self._costs.seed(model.key, batch, times_ns)
+        finally:
+            self._trying = None
+
+    def _keep(self, model: ServedModel, wanted: Wanted) -> None:
+        self.models[model.key] = model
+        self.most[model.key] = max(self.most.get(model.key, 1), min(wanted.most, model.most))
+        self._places[model.key] = wanted.place
+
+    def _facts(self, models: list[ServedModel], grown_bytes: int) -> dict[str, Any]:
+        main = models[0]
+        known = self._costs.as_json()
+        described = main.backend.describe()
+        p50_ns, p99_ns = known[main.key]["1"]
+        facts = ReadyFacts(
+            float(described["load_ms"]),
+            p50_ns / 1e3,
+            p99_ns / 1e3,
+            self._samples[main.key],
+            str(described["provider"]),
+        )
+        return {
+            **facts.notice(),
+            "accelerated": float(described.get("accelerated", 1.0)),
+            "most": self.most[main.key],
+            "costs": {model.key.partition("@")[0]: known[model.key] for model in models},
+            "memory_mb": round(max(0, grown_bytes) / MB, 1),
+        }
