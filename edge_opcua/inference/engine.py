@@ -18,6 +18,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.loaded import LoadedModel, ModelBinding
 from edge_opcua.inference.overrun import REMOTE_TICK_S, TICK_S, Hung, Run, Watch
+from edge_opcua.inference.remeasure import Remeasure
 from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.inference.schedule.request import Batch, Fate, LaneClass, Request
 from edge_opcua.inference.schedule.scheduler import Load, Scheduler
@@ -60,6 +61,7 @@ class Engine:
         self._clock = clock
         limits = most or {}
         self._most = {key: min(model.most, limits.get(key, 1)) for key, model in models.items()}
+        self._again = Remeasure(costs)
         self._scheduler = Scheduler(costs, workers=max(1, workers), most=self._most)
         self._watch = Watch(
             clock,
@@ -135,12 +137,9 @@ class Engine:
             raise ValueError(f"{model.key} takes {model.size} values, not an array of {request.row.shape}")
         with self._lock:
             now_ns = self._now_ns()
-            accepted = self._scheduler.offer(request, now_ns)
-            self._waiting += accepted
-            self._gather()
-            if self._workers and accepted:
-                self._lock.notify()
-                self._preempt(now_ns)
+            accepted = self._offer(request, now_ns)
+            if not accepted or request.ran != request.model:
+                self._measure_again(self._again.doubted(request, now_ns), now_ns)
         return accepted
 
     def turn(self) -> list[Request]:
@@ -278,8 +277,30 @@ class Engine:
         if failure is not None:
             _fail(batch.requests, _told_of(failure, run, now_ns))
         self._scheduler.ended(batch, now_ns)
-        self._ended.extend(batch.requests)
-        self._tell()
+        self._came_back(batch.requests)
+
+    def _offer(self, request: Request, now_ns: int) -> bool:
+        accepted = self._scheduler.offer(request, now_ns)
+        self._waiting += accepted
+        self._gather()
+        if self._workers and accepted:
+            self._lock.notify()
+            self._preempt(now_ns)
+        return accepted
+
+    def _measure_again(self, request: Request | None, now_ns: int) -> None:
+        """Run what only measures, if there is time for it."""
+        if request is not None and not self._offer(request, now_ns):
+            self._again.gave_up(request, now_ns)
+
+    def _came_back(self, requests: list[Request]) -> None:
+        own = [request for request in requests if self._again.is_own(request)]
+        if len(own) < len(requests):
+            self._ended.extend(request for request in requests if request not in own)
+            self._tell()
+        now_ns = self._now_ns()
+        for request in own:
+            self._measure_again(self._again.took(request, now_ns), now_ns)
 
     def _preempt(self, now_ns: int) -> None:
         while (worker := self._scheduler.preempt(now_ns)) is not None:
@@ -293,8 +314,7 @@ class Engine:
         dropped = self._scheduler.dropped()
         if dropped:
             self._waiting -= len(dropped)
-            self._ended.extend(dropped)
-            self._tell()
+            self._came_back(dropped)
 
     def _tell(self) -> None:
         if self.fd is not None and not self._told:

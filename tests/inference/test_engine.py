@@ -10,7 +10,7 @@ import pytest
 
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.inference.engine import Engine
-from edge_opcua.inference.loaded import LoadedModel
+from edge_opcua.inference.loaded import LoadedModel, ModelBinding
 from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.inference.schedule.request import Fate, LaneClass, Request
 from edge_opcua.testing import ManualClock
@@ -127,8 +127,20 @@ def test_what_cannot_be_met_is_refused_at_once_with_a_reason(double: Asked) -> N
     assert request.fate is Fate.REJECTED
     assert request.reason
     assert request.code
-    assert double.engine.next_turn_ns() is None
+    assert double.all_turns() == []
     assert double.engine.load().rejected == 1
+
+
+def test_a_deadline_that_can_never_be_met_costs_the_others_little(tmp_path: Path) -> None:
+    slow = Slow(models.doubling(tmp_path), took_s=0.001)
+    asked = Asked(slow)
+    slow.clock = asked.clock
+    for _ in range(1_000):
+        assert not asked.engine.submit(asked.request(slow.key, within_ms=0.5))
+        asked.all_turns()
+        asked.clock.step(0.001)
+    assert 20 <= slow.runs <= 100
+    asked.engine.close()
 
 
 def test_what_would_be_late_is_given_up_and_not_run(double: Asked) -> None:
@@ -227,3 +239,76 @@ def test_what_is_judged_counts_in_the_costs(tmp_path: Path) -> None:
     engine.load()
     assert costs.typical_ns(model.key, 1) < 100 * MS
     engine.close()
+
+
+def test_a_few_slow_moments_shut_no_model_out_for_ever(double: Asked) -> None:
+    for _ in range(3):
+        double.costs.add("double/1", 1, 200 * MS)
+    refused = double.request("double/1", within_ms=20.0)
+    assert not double.engine.submit(refused)
+    assert double.all_turns() == []  # it was measured again meanwhile, which is nobody's answer
+    assert double.engine.submit(double.request("double/1", within_ms=20.0))
+    assert [request.fate for request in double.all_turns()] == [Fate.DONE]
+
+
+def test_a_model_gets_its_requests_back_from_its_cheaper_variant(tmp_path: Path) -> None:
+    asked = Asked(models.doubling(tmp_path, "double/1"), models.doubling(tmp_path, "double/2"))
+    for _ in range(3):
+        asked.costs.add("double/1", 1, 200 * MS)
+    ran = []
+    for _ in range(2):
+        request = asked.request("double/1", within_ms=20.0, cheaper=("double/2",))
+        assert asked.engine.submit(request)
+        assert asked.all_turns() == [request]
+        ran.append(request.ran)
+    assert ran == ["double/2", "double/1"]
+    asked.engine.close()
+
+
+def test_a_model_that_stays_slow_is_seldom_measured_again(tmp_path: Path) -> None:
+    slow = Slow(models.doubling(tmp_path))
+    asked = Asked(slow)
+    slow.clock = asked.clock
+    asked.costs.seed(slow.key, 1, [200 * MS] * 20)
+    for _ in range(1_000):
+        assert not asked.engine.submit(asked.request(slow.key, within_ms=20.0))
+        asked.all_turns()
+        asked.clock.step(0.01)
+    assert 2 <= slow.runs <= 5  # a twentieth of 10 s and what they took, 200 ms each
+    assert asked.costs.cost_ns(slow.key, 1) >= 200 * MS
+    asked.engine.close()
+
+
+def test_a_failure_does_not_count_as_what_a_model_costs(tmp_path: Path) -> None:
+    slow = Slow(models.picking(tmp_path))
+    asked = Asked(slow)
+    slow.clock = asked.clock
+    for _ in range(3):
+        failing = asked.request(slow.key, [99, 1, 1, 1], within_ms=1_000.0)
+        assert asked.engine.submit(failing)
+        assert asked.all_turns() == [failing]
+    assert asked.costs.cost_ns(slow.key, 1) == MS
+    asked.engine.close()
+
+
+class Slow(LoadedModel):
+    """A model during whose runs the clock moves on."""
+
+    clock: ManualClock
+
+    def __init__(self, model: LoadedModel, took_s: float = 0.2) -> None:
+        self.took_s = took_s
+        super().__init__(model.key, model.backend, model.input_name, model.size)
+        self.runs = 0
+
+    def bind(self, batch: int = 1, *, worker: int = 0) -> ModelBinding:
+        binding = super().bind(batch, worker=worker)
+        run = binding.binding.run
+
+        def slowly() -> None:
+            self.runs += 1
+            self.clock.step(self.took_s)
+            run()
+
+        binding._run = slowly
+        return binding
