@@ -88,7 +88,12 @@ def check_driver(
 
 
 def check_backend(
-    backend: type[Backend], path: Path, *, provider: str, input_shapes: Mapping[str, Sequence[int]]
+    backend: type[Backend],
+    path: Path,
+    *,
+    provider: str,
+    input_shapes: Mapping[str, Sequence[int]],
+    options: Mapping[str, object] | None = None,
 ) -> None:
     """Check that a backend keeps the contract of :class:`edge_opcua.core.ports.Backend`.
 
@@ -97,11 +102,12 @@ def check_backend(
         path: A model whose outputs depend on its inputs.
         provider: A provider that this machine has.
         input_shapes: Its inputs.
+        options: Options of the backend, where it cannot do without.
 
     Raises:
         AssertionError: It does not; the message says where.
     """
-    loaded = backend.load(path, provider=provider, input_shapes=input_shapes)
+    loaded = backend.load(path, provider=provider, input_shapes=input_shapes, options=options)
     _check_binding(loaded.bind(), input_shapes)
     _check_batches(loaded)
     facts = dict(loaded.describe())
@@ -112,13 +118,18 @@ def check_backend(
     )
     for wrong in ("no-such-provider", ""):
         try:
-            backend.load(path, provider=wrong, input_shapes=input_shapes)
+            backend.load(path, provider=wrong, input_shapes=input_shapes, options=options)
         except ModelError as exc:
             _demand(bool(exc.code), "a ModelError has no code")
         else:
             raise AssertionError(f"provider {wrong!r} was silently replaced by another one")
     try:
-        backend.load(path.with_name("no-such-model.onnx"), provider=provider, input_shapes=input_shapes)
+        backend.load(
+            path.with_name("no-such-model.onnx"),
+            provider=provider,
+            input_shapes=input_shapes,
+            options=options,
+        )
     except ModelError:
         return
     raise AssertionError("a missing file was loaded")

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from pydantic import BaseModel
+
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.layout import Layout
@@ -18,6 +20,7 @@ from edge_opcua.inference.backends.remote.opened import Opened
 from edge_opcua.inference.backends.remote.settings import RemoteOptions, read_options
 
 PROVIDER: Final = "remote"
+LOAD_S: Final = 10.0
 
 
 class RemoteBackend:
@@ -28,7 +31,7 @@ class RemoteBackend:
         REFUSED_LANES: Lanes it must not be in: a network keeps no promise.
     """
 
-    Options: ClassVar = RemoteOptions
+    Options: ClassVar[type[BaseModel]] = RemoteOptions
     REFUSED_LANES: ClassVar = frozenset({"safety"})
 
     def __init__(self, opened: Opened, shape: Layout, proof: str, facts: Mapping[str, Any]) -> None:
@@ -46,6 +49,7 @@ class RemoteBackend:
         input_shapes: Mapping[str, Sequence[int]],
         options: Mapping[str, Any] | None = None,
         cache: Path | None = None,  # noqa: ARG003 - of the Protocol; nothing is kept here
+        load_s: float | None = None,
         clock: Clock | None = None,
     ) -> RemoteBackend:
         """Find the model on the server, hold it against the manifest, and ask it once.
@@ -57,6 +61,7 @@ class RemoteBackend:
             input_shapes: Shape of each input for one sample, float32; the first axis is 1.
             options: See :class:`RemoteOptions`.
             cache: Of no use here.
+            load_s: Longest time to find and try the model.
             clock: Clock.
 
         Raises:
@@ -78,7 +83,7 @@ class RemoteBackend:
         name = settings.model or path.parent.parent.name
         version = path.parent.name if settings.version is None else settings.version
         opened = Opened.to(settings, (name, version), time)
-        shape, told, proof = opened.examine(input_shapes)
+        shape, told, proof = opened.examine(input_shapes, LOAD_S if load_s is None else load_s)
         facts = {
             "provider": f"{PROVIDER} {opened.target.url}",
             "runtime": f"{told.name or 'unnamed'} {told.version}".strip(),

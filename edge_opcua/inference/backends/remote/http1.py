@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import ssl
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,7 @@ _MOST_HEAD: Final = 32 * 1024
 _MOST_LINE: Final = 1024
 _PIECE: Final = 64 * 1024
 _END: Final = b"\r\n\r\n"
+_HTTP: Final = b"HTTP/"
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
@@ -72,6 +74,7 @@ class HttpClient:
         self._tls = tls
         self._kept: list[Stream] = []
         self._lock = threading.Lock()
+        weakref.finalize(self, _close_all, self._kept)
 
     def ask(self, request: bytes, most: int, until: Until, stop: Stop) -> Response:
         """Send a request and return its answer.
@@ -107,9 +110,7 @@ class HttpClient:
     def close(self) -> None:
         """Close the connections that nobody uses."""
         with self._lock:
-            kept, self._kept = self._kept, []
-        for stream in kept:
-            stream.close()
+            _close_all(self._kept)
 
     def _connect(self, until: Until, stop: Stop) -> Stream:
         try:
@@ -133,6 +134,11 @@ class HttpClient:
                 self._kept.append(stream)
                 return
         stream.close()
+
+
+def _close_all(streams: list[Stream]) -> None:
+    while streams:
+        streams.pop().close()
 
 
 class _Reader:
@@ -163,6 +169,8 @@ class _Reader:
             if len(self._held) > _MOST_HEAD:
                 raise garbled(self._where, f"a head of more than {_MOST_HEAD} bytes")
             self._more()
+            if not (_HTTP.startswith(self._held) or self._held.startswith(_HTTP)):
+                raise garbled(self._where, "no HTTP")
         lines = bytes(self._held[:end]).split(b"\r\n")
         del self._held[: end + len(_END)]
         first = _STATUS.fullmatch(lines[0])

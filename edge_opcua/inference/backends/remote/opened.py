@@ -84,13 +84,17 @@ class Opened:
     def _encoding(self) -> str:
         return "binary" if self._binary else "json"
 
-    def examine(self, wanted: Mapping[str, Sequence[int]]) -> tuple[Layout, ServerFacts, str]:
+    def examine(self, wanted: Mapping[str, Sequence[int]], load_s: float) -> tuple[Layout, ServerFacts, str]:
         """Hold the server's model against what it shall be fed with, and ask it once.
+
+        Args:
+            wanted: Shape of each input for one sample.
+            load_s: Longest time that all of it may take.
 
         Returns:
             Shapes of its buffers, what the server says of itself, and the version that answers.
         """
-        until, stop = Until.after(self._clock, self._settings.load_timeout_s * 1e3), Stop()
+        until, stop = Until.after(self._clock, load_s * 1e3), Stop()
         told = self.server.server(until, stop)
         self.server.require_ready(until, stop)
         facts = self.server.model(until, stop)

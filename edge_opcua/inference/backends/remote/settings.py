@@ -57,9 +57,6 @@ class RemoteOptions(BaseModel):
         description="Longest time (ms) that an answer is waited for, connecting included; not more than the "
         "deadline of the pipeline.",
     )
-    load_timeout_s: Annotated[float, Field(gt=0, le=600)] = Field(
-        default=10.0, description="Longest time (s) that is waited for the server when the pipeline starts."
-    )
     max_batch: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = Field(
         default=None,
         description="Most samples of one request, where the model's first axis is open; what the server "
