@@ -157,11 +157,13 @@ class _Preparation:
 
     async def _prepare(self, name: str, choice: ModelChoice, tell: Callable[[], None]) -> Ready:
         load_s = self._config.pipeline(name).load_s
-        calls = asyncio.get_running_loop().call_soon_threadsafe
+        loop = asyncio.get_running_loop()
+
+        def loaded() -> None:
+            loop.call_soon_threadsafe(tell)
 
         def prepare() -> Ready:
-            wanted = self._wanted(self._config.pipeline(name), choice)
-            return self._readiness.prepare(wanted, lambda: _ignore(calls(tell)))
+            return self._readiness.prepare(self._wanted(self._config.pipeline(name), choice), loaded)
 
         # A model may compute for ever when it is proven: then its run is cancelled.
         ender = self._child.clock.call_later(load_s + SPARE_S, self._readiness.give_up)
@@ -193,10 +195,6 @@ class _Preparation:
 
 
 def _nobody() -> None:
-    return
-
-
-def _ignore(_: object) -> None:
     return
 
 

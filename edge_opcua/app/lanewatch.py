@@ -74,6 +74,7 @@ class LaneWatch:
         self._worker = Worker("surroundings")
         self._thermometer: Thermometer | None = None
         self._shedding = False
+        self._surround(Heat(), None)  # how urgent it is, is known already
 
     async def run(self) -> Never:
         """Look, for ever."""
@@ -106,15 +107,17 @@ class LaneWatch:
             self._engine.shed(self._shedding)
             event = "lane.sheds_best_effort" if self._shedding else "lane.serves_all"
             _log.warning(event, group=self._name, where=heat.where, memory_short=short)
-        load = self._engine.load()
         for alarm in self._promises.look():
             if alarm.text:
                 self._tell(alarm.pipeline, "M590", alarm.text)
             else:
                 body = {"source": alarm.pipeline, "code": "M590"}
                 self._child.control.notify(SUPERVISOR, "fault_over", body)
+        self._surround(heat, room)
+
+    def _surround(self, heat: Heat, room: Room | None) -> None:
         found = Surroundings(
-            utilisation=max(load.utilisation, self._promises.utilisation),
+            utilisation=max(self._engine.load().utilisation, self._promises.utilisation),
             celsius=heat.celsius,
             throttled=heat.throttled,
             rss_mb=0.0 if room is None else room.rss_bytes / MB,

@@ -127,6 +127,7 @@ class Lane:
         self._cheaper = tuple(model.key for model in models[1:])
         self._deadline_ns = round(spec.deadline_ms * _MS)
         self._direct = spec.lane is LaneClass.SAFETY
+        self._surroundings, self._schedulable = Surroundings(), True
         self._active: _Active | None = None
 
     @property
@@ -159,6 +160,7 @@ class Lane:
             self._captures.cursor = self._captures.newest
         self._captures.lost = 0
         self._active = _Active(self._bus, self._clock, self.spec, self.model, self._variants)
+        self._active.health.surround(self._surroundings, schedulable=self._schedulable)
         self._active.health.publish(self.cursor)
 
     def retire(self) -> Handover:
@@ -218,6 +220,7 @@ class Lane:
 
     def surround(self, found: Surroundings, *, schedulable: bool) -> None:
         """Show what the lane shares with others, and whether its deadline can be promised."""
+        self._surroundings, self._schedulable = found, schedulable
         if self._active is not None:
             self._active.health.surround(found, schedulable=schedulable)
 
