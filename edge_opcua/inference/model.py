@@ -12,12 +12,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import Backend
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.loaded import Floats, LoadedModel
 from edge_opcua.inference.manifest import Golden, Manifest
-from edge_opcua.inference.measure import measure, quantiles_us
 from edge_opcua.inference.repository import ModelFiles
 
 ANSWERS: Final = ("score", "confidence", "expected", "contributions")
@@ -121,38 +119,6 @@ class ServedModel(LoadedModel):
         value = float(row[off[0]])
         return f"{feature.name} {value:.4g} {feature.unit} is outside {feature.low:g}..{feature.high:g}"
 
-    # What a lane of one model in one thread reads and writes, until it has an engine.
-
-    @property
-    def features(self) -> Floats:
-        """Input of :meth:`run`."""
-        return self.bind().row
-
-    @property
-    def score(self) -> Floats:
-        """Answer of :meth:`run`."""
-        return self.bind().answer["score"]
-
-    @property
-    def confidence(self) -> Floats:
-        """Answer of :meth:`run`."""
-        return self.bind().answer["confidence"]
-
-    @property
-    def expected(self) -> Floats:
-        """Answer of :meth:`run`."""
-        return self.bind().answer["expected"]
-
-    @property
-    def contributions(self) -> Floats:
-        """Answer of :meth:`run`."""
-        return self.bind().answer["contributions"]
-
-    def run(self) -> None:
-        """Judge what is in ``features``; ModelError as :meth:`ModelBinding.judge`."""
-        one = self.bind()
-        one.judge(one.row)
-
 
 def load(files: ModelFiles, load_backend: LoadBackend, *, provider: str) -> ServedModel:
     """Load the verified files of a model.
@@ -204,11 +170,6 @@ def require_match(manifest: Manifest, extractor: Extractor) -> None:
             f"{manifest.sample_count} at {manifest.sample_rate_hz:g} Hz",
             code="M511",
         )
-
-
-def warm_up(model: ServedModel, clock: Clock) -> tuple[float, float]:
-    """Run the model until its first-run costs are over; return median and 99th percentile in µs."""
-    return quantiles_us(measure(model, clock)[1])
 
 
 def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:

@@ -8,17 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_opcua.core.clock import SystemClock
 from edge_opcua.errors import ModelError
 from edge_opcua.features.stroke import Feature, StrokeFeatures
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
 from edge_opcua.inference.model import (
-    ReadyFacts,
     ServedModel,
     load,
     prove,
     require_match,
-    warm_up,
 )
 from edge_opcua.inference.repository import ModelFiles, verify
 from tests.inference.line import delivered, extractor_for, spec
@@ -38,14 +35,6 @@ def test_the_delivered_models_are_proven_on_this_machine(version: int) -> None:
     files = delivered(version)
     require_match(files.manifest, extractor())
     assert prove(served(files), files.golden, extractor()) == 7
-
-
-def test_warming_up_tells_what_a_run_takes() -> None:
-    p50_us, p99_us = warm_up(served(delivered()), SystemClock())
-    assert 0.0 < p50_us <= p99_us
-    notice = ReadyFacts(5.0, p50_us, p99_us, 7, "CPUExecutionProvider").notice()
-    assert notice["validated"] is True
-    assert notice["p50_us"] == p50_us
 
 
 def test_it_tells_a_model_that_answers_otherwise_here(tmp_path: Path) -> None:
@@ -130,7 +119,7 @@ def fields(manifest: Any) -> dict[str, Any]:
 def test_an_answer_that_is_no_number_is_an_error(tmp_path: Path, answer: str, value: float) -> None:
     model = served(verify(with_model(copy_of_delivered(tmp_path / "m"), answering_model(**{answer: value}))))
     with pytest.raises(ModelError, match="not a number") as caught:
-        model.run()
+        model.bind().judge(np.zeros(13, np.float32))
     assert caught.value.code == "M533"
 
 
