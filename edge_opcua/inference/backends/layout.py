@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,21 +60,45 @@ class Layout:
         Raises:
             ModelError: The model does not take so many in one run (M536).
         """
+        self.require(batch)
+        return in_one_piece(self.input_shapes(batch), _zeros), in_one_piece(self.output_shapes(batch), _zeros)
+
+    def require(self, batch: int) -> None:
+        """Refuse a number of samples that the model does not take in one run (ModelError M536)."""
         if not 1 <= batch <= self.most:
             raise ModelError(f"the model takes 1 to {self.most} samples in one run, not {batch}", code="M536")
-        return self._arrays(self.inputs, batch), self._arrays(self.outputs, batch)
 
-    def _arrays(self, shapes: Mapping[str, tuple[int, ...]], batch: int) -> Buffers:
-        """Return arrays that lie in one piece of memory: what is true of all can be seen in one look."""
-        wanted = {name: (batch, *shape[1:]) if self.most > 1 else shape for name, shape in shapes.items()}
-        sizes = {name: math.prod(shape) for name, shape in wanted.items()}
-        piece = np.zeros(sum(size + -size % _ALIGNED for size in sizes.values()) + _ALIGNED, np.float32)
-        place = -(piece.ctypes.data // piece.itemsize) % _ALIGNED
-        arrays = {}
-        for name, shape in wanted.items():
-            arrays[name] = piece[place : place + sizes[name]].reshape(shape)
-            place += sizes[name] + -sizes[name] % _ALIGNED
-        return arrays
+    def input_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input for so many samples."""
+        return self._shapes(self.inputs, batch)
+
+    def output_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each output for so many samples."""
+        return self._shapes(self.outputs, batch)
+
+    def _shapes(self, shapes: Mapping[str, tuple[int, ...]], batch: int) -> dict[str, tuple[int, ...]]:
+        return {name: (batch, *shape[1:]) if self.most > 1 else shape for name, shape in shapes.items()}
+
+
+def in_one_piece(shapes: Mapping[str, tuple[int, ...]], allocate: Callable[[int], Floats]) -> Buffers:
+    """Return arrays that lie in one piece of memory: what is true of all can be seen in one look.
+
+    Args:
+        shapes: Shape of each array.
+        allocate: Returns so many values, all zero, in one piece.
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    piece = allocate(sum(size + -size % _ALIGNED for size in sizes.values()) + _ALIGNED)
+    place = -(piece.ctypes.data // piece.itemsize) % _ALIGNED
+    arrays = {}
+    for name, shape in shapes.items():
+        arrays[name] = piece[place : place + sizes[name]].reshape(shape)
+        place += sizes[name] + -sizes[name] % _ALIGNED
+    return arrays
+
+
+def _zeros(size: int) -> Floats:
+    return np.zeros(size, np.float32)
 
 
 def layout(
