@@ -132,9 +132,9 @@ class V2Server:
             return
 
     def _read(self, stream: Any, number: int) -> Seen | None:
-        first = stream.readline().decode()
-        if not first.strip():
-            return None
+        first = stream.readline().decode("latin-1")
+        if not first.rstrip().endswith("HTTP/1.1"):
+            return None  # the end, or somebody who speaks TLS
         fields: dict[str, str] = {}
         while line := stream.readline().decode().strip():
             name, _, value = line.partition(":")

@@ -6,6 +6,7 @@ wait for that (``wait_for_ready`` is off): without a connection a run fails at o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from ssl import get_default_verify_paths
@@ -77,8 +78,7 @@ class GrpcServer:
 
     def server(self, until: Until, stop: Stop) -> ServerFacts:
         """See :class:`edge_opcua.inference.backends.remote.protocol.Server`."""
-        # The first call waits until there is a connection: all others fail at once without one.
-        return self._told("ServerMetadata", b"", messages.server_facts, until, stop, patient=True)
+        return self._told("ServerMetadata", b"", messages.server_facts, until, stop)
 
     def require_ready(self, until: Until, stop: Stop) -> None:
         """See :class:`edge_opcua.inference.backends.remote.protocol.Server`."""
@@ -103,20 +103,19 @@ class GrpcServer:
         """See :class:`edge_opcua.inference.backends.remote.protocol.Server`."""
         self._channel.close()
 
-    def begin(self, method: str, message: bytes, until: Until, *, patient: bool = False) -> Any:
+    def begin(self, method: str, message: bytes, until: Until) -> Any:
         """Send a request and return the call, which can be cancelled and waited for.
 
         Args:
             method: Method of the service.
             message: The request.
             until: Deadline; the server is told of it.
-            patient: Whether a connection is waited for.
         """
         found = self._methods.get(method)
         if found is None:
             # No serializers: bytes in, bytes out.
             found = self._methods[method] = self._channel.unary_unary(f"/{SERVICE}/{method}")
-        return found.future(message, timeout=until.left_s(), metadata=self._metadata, wait_for_ready=patient)
+        return found.future(message, timeout=until.left_s(), metadata=self._metadata, wait_for_ready=False)
 
     def finish(self, call: Any, until: Until, stop: Stop) -> bytes:
         """Return the answer to a call.
@@ -145,10 +144,8 @@ class GrpcServer:
         read: Callable[[bytes], _Result],
         until: Until,
         stop: Stop,
-        *,
-        patient: bool = False,
     ) -> _Result:
-        reply = self.finish(self.begin(method, message, until, patient=patient), until, stop)
+        reply = self.finish(self.begin(method, message, until), until, stop)
         try:
             return read(reply)
         except ValueError as exc:
@@ -251,6 +248,7 @@ def _is_of_tls(why: str) -> bool:
 
 
 def _library() -> Any:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would write to the terminal is told by our errors
     try:
         import grpc  # an extra
     except ImportError as exc:
