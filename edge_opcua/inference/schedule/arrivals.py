@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-REMEMBERED: Final = 33
-"""Arrivals that count: 32 gaps smooth jitter, and a change of pace is seen after as many arrivals."""
+REMEMBERED: Final = 65
+"""Arrivals that count: 64 gaps smooth jitter, and a change of pace is seen after as many arrivals."""
 
 
 class Arrivals:

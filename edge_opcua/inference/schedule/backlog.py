@@ -1,123 +1,83 @@
-"""The requests of one class that wait, the earliest deadline first, and which of them would be late; pure.
-
-All of them are here already, so the finish of each follows from the work before it. With one worker that is
-exact::
-
-    finish(i) = free + work up to i
-
-With several workers it is a bound: a request begins at the latest when everything before it has begun, shared
-by the workers as they become free (Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math.,
-1969). Requests of one model that run together count as what each adds to the run.
-"""
+"""The requests of one class that wait, the earliest deadline first; pure."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, islice, pairwise
+from itertools import islice
 
+from edge_opcua.inference.schedule import plan
+from edge_opcua.inference.schedule.plan import Outlook
 from edge_opcua.inference.schedule.request import Request
 from edge_opcua.inference.schedule.tariff import Tariffs
-
-
-def begun_ns(free_ns: Sequence[int], work_ns: int) -> int:
-    """Return when so much work has been begun by workers that never idle.
-
-    Args:
-        free_ns: When each worker is free, the earliest first.
-        work_ns: Work that goes before.
-    """
-    for workers, (free, following) in enumerate(pairwise(free_ns), 1):
-        room = (following - free) * workers
-        if work_ns < room:
-            return free + work_ns // workers
-        work_ns -= room
-    return free_ns[-1] + work_ns // len(free_ns)
 
 
 class Backlog:
     """What waits in one class.
 
     Args:
-        tariffs: What requests add to a run.
+        tariffs: What runs take.
         guard_ns: Time before each deadline in which nothing may still run.
 
     Attributes:
         requests: What waits, the earliest deadline first; of equal ones, the one that came first.
-        work_ns: What all of it will take.
     """
 
     def __init__(self, tariffs: Tariffs, guard_ns: int) -> None:
         self.requests: list[Request] = []
-        self.work_ns = 0
         self._tariffs = tariffs
         self._guard_ns = guard_ns
-        self._deadlines: list[int] = []
-        self._adds: list[int] = []  # what each adds to the run it will be part of
-        self._runs: list[int] = []  # that run up to and with it
-        self._counts: Counter[str] = Counter()
+        self._ends: list[int] = []  # deadlines of the requests
+        self._costs: list[int] = []  # what each usually takes if it runs alone
+        self._by_model: dict[str, list[int]] = {}  # deadlines by model
+        self._alone_ns = 0  # what all take one by one
 
     def __len__(self) -> int:
         return len(self.requests)
 
     def count(self, key: str) -> int:
         """Return how many requests wait for a model."""
-        return self._counts[key]
+        return len(self._by_model.get(key, ()))
 
-    def of(self, key: str, most: int) -> list[Request]:
-        """Return the first requests that wait for a model."""
-        return list(islice((request for request in self.requests if request.ran == key), most))
+    def like(self, head: Request, most: int) -> list[Request]:
+        """Return the first requests that can run with one: for the same model, cancelled as often as it."""
+        alike = (r for r in self.requests if r.ran == head.ran and r.preempted == head.preempted)
+        return list(islice(alike, most))
+
+    def heads(self, but: str) -> Iterator[tuple[str, int]]:
+        """Yield the earliest deadline of each model but one."""
+        return ((key, ends[0]) for key, ends in self._by_model.items() if ends and key != but)
+
+    @property
+    def work_ns(self) -> int:
+        """What all of it will take one worker."""
+        if not self._in_batches():
+            return self._alone_ns
+        return sum(self._tariffs[key].work(len(ends)) for key, ends in self._by_model.items())
 
     def insert(self, request: Request) -> None:
         """Let a request wait for the model ``request.ran``."""
-        tariff = self._tariffs[request.ran]
-        place = bisect_right(self._deadlines, request.deadline_ns)
-        in_the_middle = place < len(self.requests)
+        place = bisect_right(self._ends, request.deadline_ns)
+        cost_ns = self._tariffs[request.ran].typical[0]
         self.requests.insert(place, request)
-        if in_the_middle and tariff.most > 1:
-            self.plan()  # those behind it move on within their runs
-            return
-        in_run = self._counts[request.ran] % tariff.most
-        self._deadlines.insert(place, request.deadline_ns)
-        self._adds.insert(place, tariff.adds[in_run])
-        self._runs.insert(place, tariff.costs[in_run])
-        self._counts[request.ran] += 1
-        self.work_ns += tariff.adds[in_run]
+        self._ends.insert(place, request.deadline_ns)
+        self._costs.insert(place, cost_ns)
+        self._alone_ns += cost_ns
+        insort(self._by_model.setdefault(request.ran, []), request.deadline_ns)
 
     def remove(self, gone: Sequence[Request]) -> None:
         """Let requests wait no longer."""
-        if len(gone) == 1 and self._tariffs[gone[0].ran].most == 1:
-            place = self.requests.index(gone[0])
-            self.work_ns -= self._adds[place]
-            self._counts[gone[0].ran] -= 1
-            for column in (self.requests, self._deadlines, self._adds, self._runs):
-                del column[place]
-            return
-        marked = set(map(id, gone))
-        self.requests = [request for request in self.requests if id(request) not in marked]
-        self.plan()
+        for request in gone:
+            place = self.requests.index(request)  # the first ones are taken
+            ends = self._by_model[request.ran]
+            del ends[bisect_left(ends, request.deadline_ns)]
+            self._alone_ns -= self._costs[place]
+            del self.requests[place], self._ends[place], self._costs[place]
 
-    def plan(self) -> None:
-        """Work out again what each adds: the costs have changed, or the runs have."""
-        self._counts = Counter()
-        self._deadlines = [request.deadline_ns for request in self.requests]
-        self._adds, self._runs = [], []
-        for request in self.requests:
-            tariff = self._tariffs[request.ran]
-            in_run = self._counts[request.ran] % tariff.most
-            self._counts[request.ran] += 1
-            self._adds.append(tariff.adds[in_run])
-            self._runs.append(tariff.costs[in_run])
-        self.work_ns = sum(self._adds)
-
-    def without(self, gone: Sequence[Request]) -> Backlog:
-        """Return what would wait without some requests."""
-        rest = Backlog(self._tariffs, self._guard_ns)
-        marked = set(map(id, gone))
-        rest.requests = [request for request in self.requests if id(request) not in marked]
-        rest.plan()
-        return rest
+    def renew(self) -> None:
+        """Take what runs cost now."""
+        self._costs = [self._tariffs[request.ran].typical[0] for request in self.requests]
+        self._alone_ns = sum(self._costs)
 
     def admit(self, request: Request, free_ns: Sequence[int], ahead_ns: int) -> int:
         """Let a request wait for the model ``request.ran``, if neither it nor another is late for it.
@@ -130,53 +90,44 @@ class Backlog:
         Returns:
             0 if it waits now, else how much time is missing.
         """
-        if not self._deadlines or request.deadline_ns >= self._deadlines[-1]:
-            over_ns = self._over_at_end(request, free_ns, ahead_ns)
+        tariff = self._tariffs[request.ran]
+        if tariff.most == 1 and not self._in_batches() and self._is_last(request):
+            # Nobody else is later for it, and the work before it is known: the usual case in an overload.
+            begun_ns = plan.begun_ns(free_ns, ahead_ns + self._alone_ns)
+            spare_ns = max(self._margin_ns(), tariff.margin(1)) + self._guard_ns
+            over_ns = begun_ns + tariff.typical[0] + spare_ns - request.deadline_ns
             if over_ns <= 0:
                 self.insert(request)
             return max(0, over_ns)
-        before = self.late(free_ns, ahead_ns)
+        before = self.outlook(free_ns, ahead_ns)
         self.insert(request)
-        if self.late(free_ns, ahead_ns) <= before:
+        after = self.outlook(free_ns, ahead_ns)
+        if after.late <= before.late:
             return 0
-        over_ns = max(self._over(free_ns, ahead_ns))
         self.remove([request])
-        return over_ns
+        return after.over_ns
 
-    def _over_at_end(self, request: Request, free_ns: Sequence[int], ahead_ns: int) -> int:
-        """Return how late a request would be behind all others, none of whom is later for it.
-
-        Takes no longer if many wait: this is the usual case where all have the same time.
-        """
-        tariff = self._tariffs[request.ran]
-        in_run = self._counts[request.ran] % tariff.most
-        run = tariff.costs[in_run]
-        before = ahead_ns + self.work_ns + tariff.adds[in_run] - run
-        return begun_ns(free_ns, before) + run + self._guard_ns - request.deadline_ns
-
-    def late(self, free_ns: Sequence[int], ahead_ns: int) -> int:
-        """Return how many of the requests would be late.
+    def outlook(self, free_ns: Sequence[int], ahead_ns: int) -> Outlook:
+        """Return what would be late.
 
         Args:
             free_ns: When each worker is free, the earliest first.
             ahead_ns: Work that goes before all of this.
         """
-        return sum(over > 0 for over in self._over(free_ns, ahead_ns))
+        spare_ns = self._guard_ns + self._margin_ns()
+        begins_ns = [max(free, plan.begun_ns(free_ns, ahead_ns)) for free in free_ns] if ahead_ns else free_ns
+        if self._in_batches():
+            return plan.together(self._by_model, self._tariffs, begins_ns, spare_ns)
+        return plan.alone(self._ends, self._costs, begins_ns, spare_ns)
 
-    def last_late(self, free_ns: Sequence[int], ahead_ns: int) -> int:
-        """Return the place of the last request that would be late; -1 if none is."""
-        return max(
-            (place for place, over in enumerate(self._over(free_ns, ahead_ns)) if over > 0), default=-1
-        )
+    def _in_batches(self) -> bool:
+        """Return whether any of it may run with others."""
+        return any(len(ends) > 1 and self._tariffs[key].most > 1 for key, ends in self._by_model.items())
 
-    def _over(self, free_ns: Sequence[int], ahead_ns: int) -> Iterator[int]:
-        """Yield by how much each ends after its deadline less the guard."""
-        works = accumulate(self._adds, initial=ahead_ns)
-        next(works)
-        if len(free_ns) == 1:
-            base = free_ns[0] + self._guard_ns
-            return (base + work - end for work, end in zip(works, self._deadlines, strict=False))
-        return (
-            begun_ns(free_ns, work - run) + run + self._guard_ns - end
-            for work, run, end in zip(works, self._runs, self._deadlines, strict=False)
-        )
+    def _is_last(self, request: Request) -> bool:
+        return not self._ends or request.deadline_ns >= self._ends[-1]
+
+    def _margin_ns(self) -> int:
+        """Return by how much the slowest run of those that wait takes longer than usual."""
+        margins = (self._tariffs[key].margin(len(ends)) for key, ends in self._by_model.items() if ends)
+        return max(margins, default=0)

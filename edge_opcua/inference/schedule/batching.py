@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 
 from edge_opcua.inference.schedule.arrivals import Arrivals
 from edge_opcua.inference.schedule.backlog import Backlog
+from edge_opcua.inference.schedule.plan import closes
 from edge_opcua.inference.schedule.request import LaneClass, Request
 from edge_opcua.inference.schedule.tariff import Tariffs
 
@@ -30,30 +30,31 @@ class Batching:
             slack_ns = request.deadline_ns - now_ns - self._tariffs[request.model].costs[0]
             self._slack_ns[request.model] = max(0, slack_ns)
 
-    def choose(
-        self, backlog: Backlog, lane: LaneClass, now_ns: int, others_ns: Sequence[int]
-    ) -> list[Request]:
-        """Return what an idle worker runs next: the first request, and those of its model that fit with it.
+    def blocking_ns(self) -> int | None:
+        """Return how long a run of best effort may hold up the classes above; None: there are none."""
+        return min(self._slack_ns.values(), default=None)
+
+    def choose(self, backlog: Backlog, head: Request, now_ns: int, others_ns: Sequence[int]) -> list[Request]:
+        """Return what an idle worker runs next: a request, and those of its model that fit with it.
 
         As many as are over before the first deadline and make nobody else late. A batch of best effort takes
         at most half of what the classes above can wait for.
 
         Args:
-            backlog: What waits; not empty.
-            lane: Its class.
+            backlog: What waits.
+            head: The request that must run now, the first of its model.
             now_ns: The time.
-            others_ns: When each of the other workers is free.
+            others_ns: When each of the other workers is free, the earliest first.
         """
-        head = backlog.requests[0]
         tariff = self._tariffs[head.ran]
-        members = backlog.of(head.ran, tariff.most)
+        members = backlog.like(head, tariff.most)
         room_ns = head.deadline_ns - self._guard_ns - now_ns
-        if lane is LaneClass.BEST_EFFORT and self._slack_ns:
+        elsewhere_ns = others_ns[0] if others_ns else None
+        starts = (end - self._guard_ns - self._tariffs[key].costs[0] for key, end in backlog.heads(head.ran))
+        slacks = (start - now_ns for start in starts if elsewhere_ns is None or start < elsewhere_ns)
+        if head.lane is LaneClass.BEST_EFFORT and self._slack_ns:
             room_ns = min(room_ns, min(self._slack_ns.values()) // 2)
-        count = max(1, bisect_right(tariff.costs, room_ns, 0, len(members)))
-        if count > 1 and backlog.count(head.ran) < len(backlog):
-            count = self._harmless(backlog, members[:count], now_ns, others_ns)
-        return members[:count]
+        return members[: max(1, closes(tariff.costs, len(members), room_ns, slacks))]
 
     def grow_until(self, chosen: Sequence[Request], arrivals: Arrivals, now_ns: int) -> int | None:
         """Return until when to wait for one more; None: run now.
@@ -69,20 +70,3 @@ class Batching:
         latest_ns = chosen[0].deadline_ns - self._guard_ns - tariff.costs[len(chosen)]
         until_ns = min(last_ns + gap_ns + gap_ns // 2, latest_ns)
         return until_ns if until_ns > now_ns else None
-
-    def _harmless(
-        self, backlog: Backlog, members: list[Request], now_ns: int, others_ns: Sequence[int]
-    ) -> int:
-        """Return how many may run together so that no other is late that would not be late anyway."""
-        costs = self._tariffs[members[0].ran].costs
-        count = len(members)
-        least = self._late(backlog, members[:1], now_ns + costs[0], others_ns)
-        while (
-            count > 1 and self._late(backlog, members[:count], now_ns + costs[count - 1], others_ns) > least
-        ):
-            count //= 2
-        return count
-
-    @staticmethod
-    def _late(backlog: Backlog, gone: list[Request], free_ns: int, others_ns: Sequence[int]) -> int:
-        return backlog.without(gone).late(sorted((free_ns, *others_ns)), 0)

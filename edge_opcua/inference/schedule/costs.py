@@ -12,7 +12,7 @@ from typing import Final
 
 from edge_opcua.inference.schedule.window import LENGTH, Window
 
-PAYS: Final = 0.9
+PAYS: Final = 0.85
 """A larger batch pays if a sample in it takes at most this share of what it takes in the next smaller one."""
 
 ENOUGH: Final = 8

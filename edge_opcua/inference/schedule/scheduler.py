@@ -100,7 +100,7 @@ class Scheduler:
         self._batching = Batching(self._tariffs, guard_ns)
         self._asked: dict[str, _Asked] = {}
         self._shed_from: LaneClass | None = None
-        self._grow_until_ns: int | None = None
+        self._wait_until_ns: int | None = None
         self._counts = _Counts()
         self._dropped: list[Request] = []
 
@@ -128,31 +128,32 @@ class Scheduler:
         return True
 
     def take(self, worker: int, now_ns: int) -> Batch | None:
-        """Return what an idle worker runs now; None: nothing, or a batch should still grow (`wait_ns`).
+        """Return what an idle worker runs now; None: nothing, or something that should wait (`wait_ns`).
 
         ``ran`` of its requests is the key that runs: the model asked for, or a cheaper variant. Whoever runs
         it sets the answers, and the fate if the model fails.
         """
         self._renew()
         self.expire(now_ns)
-        self._grow_until_ns = None
-        for lane, backlog in self._backlogs.items():
-            if not backlog:
+        self._wait_until_ns = None
+        for backlog in self._backlogs.values():
+            head = self._next(backlog, worker, now_ns)
+            if head is None:
                 continue
             _, *others_ns = self._workers.free_ns(now_ns)  # the idle one is the first
-            chosen = self._batching.choose(backlog, lane, now_ns, others_ns)
+            chosen = self._batching.choose(backlog, head, now_ns, others_ns)
             if len(chosen) == sum(map(len, self._backlogs.values())):
-                arrivals = self._asked[chosen[0].model].arrivals
-                self._grow_until_ns = self._batching.grow_until(chosen, arrivals, now_ns)
-                if self._grow_until_ns is not None:
+                arrivals = self._asked[head.model].arrivals
+                self._wait_until_ns = self._batching.grow_until(chosen, arrivals, now_ns)
+                if self._wait_until_ns is not None:
                     return None
             backlog.remove(chosen)
             return self._begin(worker, chosen, now_ns)
         return None
 
     def wait_ns(self, now_ns: int) -> int | None:
-        """Return until when (monotonic) an idle worker waits for a batch to grow; None: for a request."""
-        return None if self._grow_until_ns is None else max(now_ns, self._grow_until_ns)
+        """Return until when (monotonic) an idle worker waits if no request comes; None: for ever."""
+        return None if self._wait_until_ns is None else max(now_ns, self._wait_until_ns)
 
     def ended(self, batch: Batch, now_ns: int, *, cancelled: bool = False) -> None:
         """Take the end of a run: its requests are DONE, unless whoever ran them has set another fate.
@@ -169,7 +170,8 @@ class Scheduler:
             for request in batch.requests:
                 self._again(request)
             return
-        self._costs.add(batch.model, len(batch.requests), now_ns - batch.started_ns)
+        if any(request.fate is not Fate.FAILED for request in batch.requests):  # else it is no measurement
+            self._costs.add(batch.model, len(batch.requests), now_ns - batch.started_ns)
         self._counts.batches += 1
         self._counts.requests += len(batch.requests)
         asked = self._asked[batch.requests[0].model]
@@ -188,9 +190,9 @@ class Scheduler:
         ahead_ns = 0
         for lane, backlog in self._backlogs.items():
             candidates = self._workers.cancellable(lane, now_ns) if backlog else []
-            late = backlog.late(free_ns, ahead_ns) if candidates else 0
+            late = backlog.outlook(free_ns, ahead_ns).late if candidates else 0
             for batch in candidates if late else ():
-                if backlog.late(self._workers.free_without(batch, now_ns), ahead_ns) < late:
+                if backlog.outlook(self._workers.free_without(batch, now_ns), ahead_ns).late < late:
                     self._workers.cancel(batch, now_ns)
                     return batch.worker
             ahead_ns += backlog.work_ns
@@ -206,8 +208,8 @@ class Scheduler:
                 backlog.remove([head])
                 cheaper = next((key for key in head.cheaper if self._fits(head, key, now_ns)), None)
                 if cheaper is None:
-                    late_ms = (now_ns + self._tariffs[head.ran].costs[0] - head.deadline_ns) / 1e6
-                    self._drop(head, Fate.EXPIRED, EXPIRED, f"it would have been {late_ms:.1f} ms late")
+                    over_ns = now_ns + self._tariffs[head.ran].costs[0] + self._guard_ns - head.deadline_ns
+                    self._drop(head, Fate.EXPIRED, EXPIRED, f"it would have been {over_ns / 1e6:.1f} ms late")
                     continue
                 head.ran = cheaper
                 backlog.insert(head)
@@ -264,13 +266,13 @@ class Scheduler:
     def _renew(self) -> None:
         if self._tariffs.renew():
             for backlog in self._backlogs.values():
-                backlog.plan()
+                backlog.renew()
 
     def _is_shed(self, lane: LaneClass) -> bool:
         return self._shed_from is not None and lane >= self._shed_from
 
     def _fits(self, request: Request, key: str, now_ns: int) -> bool:
-        return now_ns + self._tariffs[key].costs[0] <= request.deadline_ns
+        return now_ns + self._tariffs[key].costs[0] + self._guard_ns <= request.deadline_ns
 
     def _admit(self, request: Request, now_ns: int) -> int:
         """Let a request wait for its model or a cheaper one that fits; else return how late it would be."""
@@ -315,13 +317,29 @@ class Scheduler:
         ahead_ns = 0
         for below, backlog in self._backlogs.items():
             for _ in range(MOST_DISPLACED if below > lane and backlog else 0):
-                last = backlog.last_late(self._workers.free_ns(now_ns), ahead_ns)
-                if last < 0:
+                if not backlog.outlook(self._workers.free_ns(now_ns), ahead_ns).late:
                     break
-                least = max(backlog.requests[: last + 1], key=lambda request: request.priority)
+                least = max(backlog.requests, key=lambda request: request.priority)
                 backlog.remove([least])
                 self._drop(least, Fate.SHED, DISPLACED, f"displaced by the {lane.name.lower()} lane")
             ahead_ns += backlog.work_ns
+
+    def _next(self, backlog: Backlog, worker: int, now_ns: int) -> Request | None:
+        """Return the request of a class whose turn it is.
+
+        One whose run was cancelled runs to its end the second time. It waits until that holds up no class
+        above (it is short, or another worker can be had), but not so long that it would be late itself.
+        """
+        for request in backlog.requests:
+            blocking_ns = self._batching.blocking_ns()
+            if not request.preempted or blocking_ns is None:
+                return request
+            cost_ns = self._tariffs[request.ran].costs[0]
+            latest_ns = request.deadline_ns - cost_ns - cost_ns // 8 - self._guard_ns
+            if cost_ns <= blocking_ns or latest_ns <= now_ns or self._workers.spare(worker):
+                return request
+            self._wait_until_ns = min(latest_ns, self._wait_until_ns or latest_ns)
+        return None
 
     def _begin(self, worker: int, requests: list[Request], now_ns: int) -> Batch:
         key = requests[0].ran

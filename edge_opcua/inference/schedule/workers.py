@@ -70,6 +70,16 @@ class Workers:
             found, key=lambda batch: (-batch.requests[0].lane, -_priority(batch), -batch.expected_ns)
         )
 
+    def spare(self, worker: int) -> bool:
+        """Return whether another worker than this one can soon be had for a class above."""
+        others = (batch for at, batch in enumerate(self._running) if at != worker)
+        return any(
+            batch is None
+            or batch.requests[0].lane is not LaneClass.BEST_EFFORT
+            or not (batch.cancelled or batch.requests[0].preempted)
+            for batch in others
+        )
+
     def _gains(self, batch: Batch, above: LaneClass, now_ns: int) -> bool:
         return (
             not batch.cancelled

@@ -22,6 +22,8 @@ from edge_opcua.inference.schedule.scheduler import Load, Scheduler
 ROW = np.zeros(1, np.float32)
 MS = 1_000_000
 SECOND = 1_000 * MS
+OUT_NS = 150_000
+"""From the end of a run until the answer is out, whoever orders the runs."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Nature:
         return costs
 
 
+def in_time(request: Request) -> bool:
+    return request.fate is Fate.DONE and request.ended_ns + OUT_NS <= request.deadline_ns
+
+
 @dataclass
 class Outcome:
     """What became of the requests, in the order they came."""
@@ -76,10 +82,10 @@ class Outcome:
         return (request for request in self.requests if lane is None or request.lane is lane)
 
     def good(self, lane: LaneClass | None = None) -> int:
-        return sum(r.fate is Fate.DONE and r.ended_ns <= r.deadline_ns for r in self.of(lane))
+        return sum(map(in_time, self.of(lane)))
 
     def late(self, lane: LaneClass | None = None) -> int:
-        return sum(r.fate is Fate.DONE and r.ended_ns > r.deadline_ns for r in self.of(lane))
+        return self.count(Fate.DONE, lane) - self.good(lane)
 
 
 class Order(Protocol):
