@@ -153,8 +153,9 @@ class Engine:
         if not self._workers:
             self._run_one()
         with self._lock:
-            self._scheduler.expire(self._now_ns())
-            self._gather()
+            if self._workers:  # they look at what has expired only when they are free
+                self._scheduler.expire(self._now_ns())
+                self._gather()
             if self._told and self.fd is not None:
                 os.eventfd_read(self.fd)
                 self._told = False
@@ -260,7 +261,7 @@ class Engine:
         self._waiting -= len(requests)
         model = self._models[batch.model]
         binding = model.bind_for(len(requests), worker=batch.worker)
-        until_ns = max(request.deadline_ns for request in requests) if model.is_remote else None
+        until_ns = requests[-1].deadline_ns if model.is_remote else None  # the latest
         run = Run(batch.model, len(requests), self._now_ns(), binding, until_ns)
         self._watch.current[batch.worker] = run
         return binding, run
@@ -294,7 +295,11 @@ class Engine:
             self._again.gave_up(request, now_ns)
 
     def _came_back(self, requests: list[Request]) -> None:
-        own = [request for request in requests if self._again.is_own(request)]
+        own = [request for request in requests if request.tag is self._again]
+        if not own:
+            self._ended += requests
+            self._tell()
+            return
         if len(own) < len(requests):
             self._ended.extend(request for request in requests if request not in own)
             self._tell()

@@ -125,7 +125,7 @@ class Watch:
         """Watch no more."""
         self._closed.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(GRACE_NS / 1e9)  # who is told that a run hangs may not come back
             self._thread = None
 
     def look(self) -> None:

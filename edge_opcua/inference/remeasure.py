@@ -34,7 +34,7 @@ class _Suspect:
 
 
 class Remeasure:
-    """Makes the requests that measure models again, and takes them back.
+    """Makes the requests that measure models again, and takes them back; it is itself their ``tag``.
 
     Args:
         costs: What is believed, and put right.
@@ -58,10 +58,6 @@ class Remeasure:
             return None
         suspect.burst_ns = 0
         return self._ask(suspect, request, now_ns)
-
-    def is_own(self, request: Request) -> bool:
-        """Return whether a request is one of these, and nobody waits for it."""
-        return request.tag is self
 
     def took(self, request: Request, now_ns: int) -> Request | None:
         """Take one of these back that has ended, whatever its fate; returns the next one, if one follows."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ from edge_opcua.inference.backends.ortoptions import (
 )
 from edge_opcua.inference.backends.ortsession import Wish, accelerated, open_session
 from edge_opcua.inference.probe import CPU, sentence
+
+_FATAL_ONLY: Final = 4
 
 
 class OnnxRuntimeBinding:
@@ -51,6 +53,7 @@ class OnnxRuntimeBinding:
         # A provider with memory of its own reads an input when it is bound, not when it runs.
         self._copied = values if copies else {}
         self._options = ort.RunOptions()
+        self._options.log_severity_level = _FATAL_ONLY  # errors are raised, and told by us
         self._stopped = False
         self._run = _way_to_run(session, binding, self._options)
 
