@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from typing import Any
 
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
-from edge_opcua.errors import ModelError
+from edge_opcua.core.supervise import describe
+from edge_opcua.errors import EdgeError, ModelError
 from edge_opcua.inference.intake import Inputs, sample_capacity
 from edge_opcua.inference.measure import measure
 from edge_opcua.inference.memory import MB, Limit, resident_bytes
@@ -120,6 +122,14 @@ class Readiness:
         Raises:
             ModelError: A model cannot be served; nothing of it is kept.
         """
+        try:
+            return self._prepare(wanted, loaded)
+        except EdgeError:
+            raise
+        except Exception as exc:  # a backend may be anybody's, and the others of the group need not suffer
+            raise ModelError(f"its backend failed: {describe(exc)}", code="M594") from exc
+
+    def _prepare(self, wanted: Wanted, loaded: Callable[[], None]) -> Ready:
         before = resident_bytes()
         spec = wanted.spec.ordered_for(wanted.files[0].manifest)
         extractor = wanted.extractor(wanted.files[0])
@@ -148,7 +158,7 @@ class Readiness:
             return self.models[key]
         manifest = files.manifest
 
-        def loaded() -> ServedModel:
+        with contextlib.nullcontext() if self._limit is None else self._limit.loading(files):
             backend = wanted.load_backend(
                 files.model,
                 provider=wanted.provider,
@@ -158,11 +168,6 @@ class Readiness:
                 load_s=wanted.load_s,
             )
             return ServedModel(manifest, backend, key)
-
-        if self._limit is None:
-            return loaded()
-        with self._limit.loading(files):
-            return loaded()
 
     def _key(self, wanted: Wanted, files: ModelFiles) -> str:
         """Return the key of a model; the same model on another provider is another one."""
