@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.inference.line import MODELS
+from edge_opcua.assets import examples_dir
 
-DELIVERED = MODELS / "press-anomaly" / "1"
+DELIVERED = examples_dir() / "press" / "models" / "press-anomaly" / "1"
 
 
 def copy_of_delivered(target: Path) -> Path:
