@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
+from edge_opcua.config.lanecheck import check_lanes
 from edge_opcua.config.locate import Path
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
 from edge_opcua.config.references import capture_of, is_integer, report_unknown_part, tag_of
@@ -26,6 +27,7 @@ def cross_check(draft: Draft) -> None:
     _same_url(draft)
     for index, pipeline in draft.pipelines.items():
         _pipeline(draft, index, pipeline)
+    check_lanes(draft)
     check_outputs(draft)
 
 
@@ -178,7 +180,9 @@ def _same_url(draft: Draft) -> None:
 
 def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
     path: Path = ("pipelines", index)
-    _delivered(draft, path, pipeline)
+    _delivered(draft, path, pipeline, "version", pipeline.version)
+    if pipeline.cheaper_version is not None:
+        _delivered(draft, path, pipeline, "cheaper_version", pipeline.cheaper_version)
     capture_of(draft, (*path, "capture"), pipeline.capture)
     if pipeline.part_id is not None:
         part = tag_of(draft, (*path, "part_id"), pipeline.part_id)
@@ -199,21 +203,20 @@ def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
             )
 
 
-def _delivered(draft: Draft, path: Path, pipeline: PipelineConfig) -> None:
-    if draft.delivered is None or pipeline.version in draft.delivered.get(pipeline.model, ()):
+def _delivered(draft: Draft, path: Path, pipeline: PipelineConfig, key: str, version: int) -> None:
+    if draft.delivered is None or version in draft.delivered.get(pipeline.model, ()):
         return
     versions = draft.delivered.get(pipeline.model)
-    key = "version" if versions else "model"
     found = (
         f"only version {alternatives(str(version) for version in versions)}"
         if versions
         else f"only {alternatives(draft.delivered) or 'no model'}"
     )
-    message = f"{pipeline.model} {pipeline.version} is not delivered with this file, {found}"
+    message = f"{pipeline.model} {version} is not delivered with this file, {found}"
     suggestion = "" if versions else nearest(pipeline.model, draft.delivered)
     help_text = "that is right if the state directory has it already"
     problem = Problem("M501", message, Severity.WARNING, help=help_text, suggestion=suggestion)
-    draft.report((*path, key), problem)
+    draft.report((*path, key if versions else "model"), problem)
 
 
 def check_security(draft: Draft) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path as FilePath
 from typing import Any, Final
 
 from edge_opcua.config.areas import read_areas, with_areas
+from edge_opcua.config.backendcheck import check_backends, not_a_plugin
 from edge_opcua.config.compose import Composition, compose
 from edge_opcua.config.crosscheck import check_security, cross_check, split_url
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
 from edge_opcua.config.environment import substitute
 from edge_opcua.config.locate import Path
 from edge_opcua.config.outputs import OutputConfig
-from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
+from edge_opcua.config.problem import Problem, Severity, nearest, quoted
 from edge_opcua.config.schema import (
     CaptureConfig,
     DeviceConfig,
@@ -36,7 +37,6 @@ from edge_opcua.core.ports import Address, DriverPlugin
 from edge_opcua.core.values import Scalar
 from edge_opcua.errors import AddressError, ConfigError
 from edge_opcua.plugins import (
-    BACKENDS,
     DRIVERS,
     InstalledPlugins,
     PluginBrokenError,
@@ -135,9 +135,9 @@ class _Loader:
         self._draft.config = checked.value
         for index, table in enumerate(tables_of(raw, "devices")):
             self._draft.devices.append(self._device(index, table, tag_files[index], checked, source))
-        self._typed(checked)
+        self._typed(checked, source)
         read_areas(self._draft)
-        self._backends()
+        check_backends(self._draft, self._plugins, source)
         models = self._models()
         if not self._document.damaged:
             cross_check(self._draft)
@@ -187,7 +187,7 @@ class _Loader:
             if name not in self._drivers:  # a look-up reads what is installed: once is enough
                 self._drivers[name] = self._plugins.load(DRIVERS, name)
         except PluginNotFoundError as exc:
-            self._not_a_plugin(path, name, exc.known)
+            not_a_plugin(self._draft, path, name, exc.known)
         except PluginBrokenError as exc:
             message = f"the driver {quoted(name)} cannot be imported: {exc.reason}"
             self._draft.report(
@@ -196,16 +196,6 @@ class _Loader:
         else:
             return self._drivers[name]
         return None
-
-    def _not_a_plugin(self, path: Path, name: str, known: tuple[str, ...]) -> None:
-        message = f"{quoted(name)} is not one of {alternatives(known)}"
-        self._draft.report(path, Problem("C104", message, suggestion=nearest(name, known)))
-
-    def _backends(self) -> None:
-        known = self._plugins.names(BACKENDS)
-        for index, pipeline in self._draft.pipelines.items():
-            if pipeline.backend not in known:
-                self._not_a_plugin(("pipelines", index, "backend"), pipeline.backend, known)
 
     def _options(self, device: DeviceDraft, table: dict[str, Any], source: Source) -> None:
         options = table.get("options", {})
@@ -331,9 +321,8 @@ class _Loader:
             self._draft.report(path, Problem(exc.code, message, help=exc.hint))
             return None
 
-    def _typed(self, checked: Checked) -> None:
+    def _typed(self, checked: Checked, source: Source) -> None:
         """Take the pipelines and outputs that are right for themselves, whatever else is wrong."""
-        source = Source(self._draft.raw, self._document.places)
         for index, table in enumerate(tables_of(self._draft.raw, "pipelines")):
             if checked.is_sound(("pipelines", index)):
                 pipeline: PipelineConfig | None = check(
@@ -364,7 +353,15 @@ class _Loader:
                 }
             )
             devices.append(with_areas(resolved, device, config.outputs))
-        update = {"devices": tuple(devices), "models": models, "file": self._path.absolute()}
+        pipelines = tuple(
+            self._draft.pipelines.get(index, each) for index, each in enumerate(config.pipelines)
+        )
+        update = {
+            "devices": tuple(devices),
+            "pipelines": pipelines,
+            "models": models,
+            "file": self._path.absolute(),
+        }
         return config.model_copy(update=update)
 
     def _unlike_devices(self) -> list[DeviceDraft]:

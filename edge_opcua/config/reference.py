@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from edge_opcua.config.codes import FAMILIES, codes
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.config.tagtable import COLUMNS
 from edge_opcua.config.validate import range_text
-from edge_opcua.plugins import DRIVERS, InstalledPlugins, Plugins
+from edge_opcua.plugins import BACKENDS, DRIVERS, InstalledPlugins, Plugins
 
 # TOML header and the path to it in the JSON schema, in the order of a file.
 _TABLES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
@@ -19,6 +17,8 @@ _TABLES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("[opcua]", ("opcua",)),
     ("[[opcua.access]]", ("opcua", "access")),
     ("[models]", ("models",)),
+    ("[inference]", ("inference",)),
+    ("[[inference.groups]]", ("inference", "groups")),
     ("[[devices]]", ("devices",)),
     ("[devices.watchdog]", ("devices", "watchdog")),
     ("[[devices.groups]]", ("devices", "groups")),
@@ -82,16 +82,16 @@ REAL, LREAL and STRING[n]; TYPE[n] is an array.
 
 
 def configuration_page(plugins: Plugins | None = None) -> str:
-    """Return the page of every key of the file, every option of the drivers and every column of a tag table.
+    """Return the page of every key of the file, every option of a plugin and every column of a tag table.
 
     Args:
-        plugins: Where drivers are looked up; the installed ones if None.
+        plugins: Where drivers and backends are looked up; the installed ones if None.
     """
     schema = EdgeConfig.model_json_schema()
     lines = [_RULES, *_table("Top level", schema, schema, only=("version", "include"))]
     for header, path in _TABLES:
         lines += _table(f"`{header}`", _at(schema, path), schema)
-    lines += _driver_options(plugins or InstalledPlugins())
+    lines += _options(plugins or InstalledPlugins())
     lines += [_TAG_RULES, "| column | means |", "|---|---|"]
     lines += [f"| `{name}` | {_cell(about)} |" for name, about in COLUMNS.items()]
     lines += ["", _ADDRESSES.rstrip()]
@@ -120,11 +120,14 @@ def error_codes_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _driver_options(plugins: Plugins) -> Iterable[str]:
+def _options(plugins: Plugins) -> Iterable[str]:
+    """Yield what drivers and backends add, each by its own words."""
     for name in plugins.names(DRIVERS):
-        model: type[BaseModel] = plugins.load(DRIVERS, name).Config
-        schema = model.model_json_schema()
+        schema = plugins.load(DRIVERS, name).Config.model_json_schema()
         yield from _table(f"`[devices.options]` of driver `{name}`", schema, schema)
+    for name in plugins.names(BACKENDS):
+        schema = plugins.load(BACKENDS, name).Options.model_json_schema()
+        yield from _table(f"`[pipelines.options]` of backend `{name}`", schema, schema)
 
 
 def _at(root: Mapping[str, Any], path: Iterable[str]) -> Mapping[str, Any]:

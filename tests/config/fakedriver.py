@@ -61,15 +61,31 @@ class FakeDriver:
             raise ConfigError(f'"{url}" is not a URL of this driver; write fake://host')
 
 
+class FakeBackendOptions(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threads: int = Field(default=1, ge=1, le=8)
+    url: str = ""
+    timeout_ms: int = 100
+
+
+class FakeBackend:
+    """A backend of which only the options are looked at."""
+
+    Options: ClassVar[type[BaseModel]] = FakeBackendOptions
+
+
 class FakePlugins:
-    """A lookup with one driver that works and one whose import fails."""
+    """A lookup with one driver that works and one whose import fails, and the same of backends."""
 
     def names(self, group: str) -> tuple[str, ...]:
-        return {DRIVERS: ("broken", "fake"), BACKENDS: ("onnxruntime",)}[group]
+        return {DRIVERS: ("broken", "fake"), BACKENDS: ("broken", "onnxruntime", "remote")}[group]
 
     def load(self, group: str, name: str) -> Any:
         if name == "broken":
             raise PluginBrokenError(group, name, "No module named 'libplc'")
+        if group == BACKENDS and name in self.names(group):
+            return FakeBackend
         if name != "fake":
             raise PluginNotFoundError(group, name, self.names(group))
         return FakeDriver

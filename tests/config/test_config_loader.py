@@ -243,7 +243,7 @@ def test_a_model_that_is_not_delivered_is_named_before_the_start(tmp_path: Path)
         (
             'model = "wear"',
             'model = "wear"\nbackend = "onnx"',
-            ("C104", "pipelines[wear].backend", '"onnx" is not one of onnxruntime'),
+            ("C104", "pipelines[wear].backend", '"onnx" is not one of broken, onnxruntime, remote'),
         ),
         (
             'model = "wear"',
