@@ -24,6 +24,9 @@ from edge_opcua.inference.thermal import Heat, Thermometer
 
 PERIOD_S: Final = 2.0
 READ_S: Final = 10.0
+# Sources of faults that are nobody's alone: every group sees the same machine, and says the same of it.
+HEAT: Final = "machine/heat"
+MEMORY: Final = "machine/memory"
 
 _log = structlog.get_logger(__name__)
 
@@ -74,6 +77,7 @@ class LaneWatch:
         self._worker = Worker("surroundings")
         self._thermometer: Thermometer | None = None
         self._shedding = False
+        self._alarms: dict[str, bool] = {}
         self._surround(Heat(), None)  # how urgent it is, is known already
 
     async def run(self) -> Never:
@@ -107,6 +111,8 @@ class LaneWatch:
             self._engine.shed(self._shedding)
             event = "lane.sheds_best_effort" if self._shedding else "lane.serves_all"
             _log.warning(event, group=self._name, where=heat.where, memory_short=short)
+        self._alarm(HEAT, "M584", f"best effort is shed: {heat.where}" if heat.warm else "")
+        self._alarm(MEMORY, "M583", "" if room is None or not short else self._limit.describe(room))
         for alarm in self._promises.look():
             if alarm.text:
                 self._tell(alarm.pipeline, "M590", alarm.text)
@@ -114,6 +120,16 @@ class LaneWatch:
                 body = {"source": alarm.pipeline, "code": "M590"}
                 self._child.control.notify(SUPERVISOR, "fault_over", body)
         self._surround(heat, room)
+
+    def _alarm(self, source: str, code: str, text: str) -> None:
+        """Tell what has changed; at first whatever it is: a former process may have said otherwise."""
+        if self._alarms.get(source) == bool(text):
+            return
+        self._alarms[source] = bool(text)
+        if text:
+            self._tell(source, code, text)
+        else:
+            self._child.control.notify(SUPERVISOR, "fault_over", {"source": source, "code": code})
 
     def _surround(self, heat: Heat, room: Room | None) -> None:
         found = Surroundings(

@@ -28,6 +28,8 @@ EXTERNAL_FACTOR: Final = 2.1
 SESSION_BYTES: Final = 32 * MB
 # What a process at its limit keeps for itself, so that Python can still say what happened.
 HEADROOM_BYTES: Final = 16 * MB
+ENOUGH: Final = 1.1
+"""Memory is short until this many times of what must stay free is free again."""
 
 _ROOT: Final = Path("/")
 _OUT_OF_MEMORY: Final = re.compile(r"bad_alloc|failed to allocate|out of memory", re.IGNORECASE)
@@ -164,6 +166,7 @@ class Limit:
         self._most = most_bytes
         self._root = root
         self._groups = control_groups(root)
+        self._short = False
 
     def admit(self, files: ModelFiles) -> int:
         """Return what a model needs at worst, in bytes.
@@ -219,7 +222,15 @@ class Limit:
             spare = min(spare, self._most - rss)
         spare = max(spare, HEADROOM_BYTES)
         _limit_data(data + spare)
-        return Room(rss, memory.free_bytes, rss + spare, memory.free_bytes < self._keep_free)
+        self._short = memory.free_bytes < self._keep_free * (ENOUGH if self._short else 1.0)
+        return Room(rss, memory.free_bytes, rss + spare, self._short)
+
+    def describe(self, room: Room) -> str:
+        """Return how little is free, for people."""
+        return (
+            f"{_mb(room.free_bytes)} MB of memory are free, {_mb(self._keep_free)} must stay free; "
+            "best effort is shed"
+        )
 
     def _too_big(self, name: str, room: Room) -> ModelError:
         whose = "its memory_mb" if self._most is not None else "what the machine can spare"
