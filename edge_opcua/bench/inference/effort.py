@@ -18,6 +18,7 @@ class Effort:
         loads: Loads of the realtime lane, as shares of what it can do.
         load_s: Seconds at each load.
         asked_s: Seconds for which each server is asked.
+        neighbour_s: Seconds beside each neighbour, before and while it does harm.
         peers: Whether servers of others are measured.
     """
 
@@ -28,8 +29,9 @@ class Effort:
     loads: tuple[float, ...]
     load_s: float
     asked_s: float
+    neighbour_s: float
     peers: bool = True
 
 
-DEFAULT: Final = Effort(60_000, 10_000, 5_000, 4_000, (0.5, 0.8, 1.0, 1.2, 1.5), 6.0, 5.0)
-QUICK: Final = Effort(5_000, 2_500, 1_000, 600, (0.5, 1.0, 1.5), 1.5, 1.0)
+DEFAULT: Final = Effort(60_000, 10_000, 5_000, 4_000, (0.5, 0.8, 1.0, 1.2, 1.5), 6.0, 5.0, 5.0)
+QUICK: Final = Effort(5_000, 2_500, 1_000, 600, (0.5, 1.0, 1.5), 1.5, 1.0, 1.0, peers=False)

@@ -98,16 +98,21 @@ def _autoencoder(folder: Path) -> BenchModel:
     return BenchModel("autoencoder", "autoencoder 640-128⁴-8-128⁴-640", path, (sizes[0],))
 
 
-def _vibration(folder: Path) -> BenchModel:
-    """A 1-D convolutional net on 2 048 samples of an accelerometer."""
+def _vibration(folder: Path, times: int = 1) -> BenchModel:
+    """A 1-D convolutional net on 2 048 samples of an accelerometer; so many times the channels."""
     graph = Graph(INPUT, (1, 2048))
     at, channels = INPUT, 1
-    for wide, kernel, stride in ((32, 64, 4), (64, 9, 2), (128, 5, 2), (128, 3, 1), (128, 3, 2)):
-        at = graph.relu(graph.conv(at, channels, wide, kernel=(kernel,), stride=stride))
-        channels = wide
+    for base, kernel, stride in ((32, 64, 4), (64, 9, 2), (128, 5, 2), (128, 3, 1), (128, 3, 2)):
+        at = graph.relu(graph.conv(at, channels, base * times, kernel=(kernel,), stride=stride))
+        channels = base * times
     at = graph.dense(graph.mean(at), channels, 100)
-    path = graph.save(folder / "vibration.onnx", graph.dense(graph.relu(at), 100, 10))
-    return BenchModel("vibration", "1-D CNN on 2048 samples", path, (1, 2048))
+    key = "vibration-wide" if times > 1 else "vibration"
+    path = graph.save(folder / f"{key}.onnx", graph.dense(graph.relu(at), 100, 10))
+    return BenchModel(key, f"1-D CNN on 2048 samples{', wide' if times > 1 else ''}", path, (1, 2048))
+
+
+def _vibration_wide(folder: Path) -> BenchModel:
+    return _vibration(folder, times=2)
 
 
 def _inspection(folder: Path) -> BenchModel:
@@ -163,6 +168,7 @@ _BUILDERS: Final[Mapping[str, Callable[[Path], BenchModel]]] = {
     "mlp": _mlp,
     "autoencoder": _autoencoder,
     "vibration": _vibration,
+    "vibration-wide": _vibration_wide,
     "inspection": _inspection,
     "burden": _burden,
 }

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from edge_opcua.app.build import plan
 from edge_opcua.app.choice import ModelChoice, choices_text
 from edge_opcua.app.models import install_delivered
-from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd
+from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd, exit_text
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.handover import packed
 from edge_opcua.config.loader import load
@@ -76,6 +76,7 @@ class Rig:
         self._config = config
         self._state = StateDir(home / "state")
         self._lanes: dict[str, ChildProcess] = {}
+        self._ended: dict[str, int] = {}
         self._peers: dict[str, Peer] = {}
         self._stack = contextlib.AsyncExitStack()
 
@@ -111,12 +112,19 @@ class Rig:
 
     def has_ended(self, group: str) -> bool:
         """Return whether the process of a group is known to have ended."""
-        return self._lanes[group].has_ended
+        return group in self._ended
 
     def _install(self) -> None:
         refused = install_delivered(self._config, self._state)
         if refused:
             raise EdgeError("; ".join(refused))
+
+    def how_it_ended(self, group: str) -> str:
+        """Return how the process of a group ended; it has."""
+        return exit_text(self._ended[group])
+
+    async def _wait(self, group: str) -> None:
+        self._ended[group] = await self._lanes[group].wait()
 
     async def _start(self, group: str) -> None:
         pipelines = [each for each in self._config.pipelines if each.process == group]
@@ -125,6 +133,7 @@ class Rig:
         inheritance = Inheritance(self.bus, self._config_fd, str(self._state.root))
         lane = await ChildProcess.start(role, inheritance, *_arguments(group, choices))
         self._lanes[group] = lane
+        self._tasks.create_task(self._wait(group), name=f"bench.{group}.end")
         said = asyncio.Event()
 
         async def handle(request: Request) -> Reply:

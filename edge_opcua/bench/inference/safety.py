@@ -31,7 +31,7 @@ from edge_opcua.core.clock import SystemClock
 
 DEADLINE_MS: Final = 5.0
 HZ: Final = 500.0
-_PIPELINE: Final = """
+GUARD: Final = """
 [[pipelines]]
 name = "guard"
 model = "press-anomaly"
@@ -135,7 +135,7 @@ def _of_plain(title: str, found: Seen, busy: Seen) -> Figure:
 
 async def _lane(home: Path, burden: BenchModel, effort: Effort) -> tuple[Seen, Seen, str]:
     """Return what was seen idle and busy, and how urgent the lane was."""
-    config = configuration(home, _PIPELINE)
+    config = configuration(home, GUARD)
     async with Rig(home, config) as rig:
         with contextlib.closing(source(rig.bus, ["guard.result"])) as plant:
             scheduler = str(plant.hear()["scheduler"])
@@ -148,7 +148,7 @@ async def _lane(home: Path, burden: BenchModel, effort: Effort) -> tuple[Seen, S
 
 
 def _baseline(home: Path, burden: BenchModel, way: str, effort: Effort) -> Seen:
-    config = configuration(home, _PIPELINE)
+    config = configuration(home, GUARD)
     with contextlib.closing(Bus.create(plan(config).blocks)) as bus, contextlib.ExitStack() as stack:
         inside = way != "process"
         given = {
@@ -203,10 +203,10 @@ def burners(burden: BenchModel) -> Iterator[None]:
         yield
 
 
-async def answered(plant: Remote, out: Path, count: int, hz: float = HZ) -> Path:
+async def answered(plant: Remote, out: Path, count: int, hz: float = HZ, *, worn: bool = False) -> Path:
     """Let the source work; the event loop goes on meanwhile."""
     clock = SystemClock()
-    plant.tell({"do": "run", "hz": hz, "count": count, "out": str(out)})
+    plant.tell({"do": "run", "hz": hz, "count": count, "out": str(out), "worn": worn})
     until_s = clock.monotonic_s() + count / hz + _ANSWER_S
     while plant.heard() is None:
         if clock.monotonic_s() > until_s:

@@ -46,7 +46,9 @@ class Source:
         self._context = bus.writer(given["context"])
         self._results = [_Results(bus.reader(name)) for name in given["results"]]
         physics = PressPhysics(7)
-        self._waveforms = [physics.stroke(number, wear=0.0).waveform for number in range(STROKES)]
+        self._sharp = [physics.stroke(number, wear=0.0).waveform for number in range(STROKES)]
+        self._worn = [physics.stroke(number, wear=1.0).waveform for number in range(STROKES)]
+        self._waveforms = self._sharp
         self._number = 0
         batch = self._captures.batch
         self._rows = {name: batch.row(name) for name in batch.layout.rows}
@@ -83,6 +85,7 @@ class Source:
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
         """Publish captures as ordered and write down what became of them."""
         count, period_ns = order["count"], round(1e9 / order["hz"])
+        self._waveforms = self._worn if order.get("worn") else self._sharp
         late_ns = np.zeros(count, np.int64)
         published_ns = np.zeros(count, np.int64)
         first = self._number + 1

@@ -4,8 +4,9 @@ import asyncio
 import pathlib
 import sys
 
-from mlserver import MLModel, MLServer, ModelParameters, ModelSettings, Settings
+from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.codecs import NumpyCodec
+from mlserver.settings import ModelParameters
 from mlserver.types import InferenceResponse, MetadataTensor
 
 
