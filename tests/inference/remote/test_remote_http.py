@@ -305,7 +305,7 @@ def changed(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 LIES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "another shape": changed(shape=[1, 1]),
+    "another shape": changed(shape=[2], parameters={"binary_data_size": 8}),
     "a shape of nothing": changed(shape=[0], parameters={"binary_data_size": 0}),
     "a negative shape": changed(shape=[-1]),
     "a shape beyond all": changed(shape=[2**40, 2**40]),
@@ -330,6 +330,14 @@ def test_an_answer_that_contradicts_itself_or_the_load_is_refused(server: V2Serv
     assert code == "M576", text
     server.say.answer = None
     binding.run()
+
+
+def test_a_column_for_a_row_of_single_numbers_is_the_same_numbers(server: V2Server) -> None:
+    # MLServer shows [1] as [1, 1].
+    server.say.answer = changed(shape=[1, 1])
+    binding = load(server).bind()
+    binding.run()
+    assert binding.outputs["score"].shape == (1,)
 
 
 def test_another_version_than_the_proven_one_is_refused(server: V2Server) -> None:

@@ -1,4 +1,4 @@
-"""MLServer with all models of a folder: ``mlserver_repository.py FOLDER PORT``; HTTP, then gRPC, then metrics."""
+"""MLServer with all models of a folder: ``mlserver_repository.py FOLDER PORT``; HTTP, then gRPC, metrics."""
 
 import asyncio
 import pathlib
@@ -10,7 +10,7 @@ from mlserver.settings import ModelParameters
 from mlserver.types import InferenceResponse, MetadataTensor
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from repository_of import Loaded, models_of  # noqa: E402
+from repository_of import Loaded, models_of
 
 
 class Served(MLModel):
@@ -30,7 +30,9 @@ class Served(MLModel):
 def told(ports):
     return [
         MetadataTensor(
-            name=one.name, datatype="FP32", shape=[size if isinstance(size, int) else -1 for size in one.shape]
+            name=one.name,
+            datatype="FP32",
+            shape=[size if isinstance(size, int) else -1 for size in one.shape],
         )
         for one in ports
     ]

@@ -19,7 +19,7 @@ class Loaded:
     def run(self, inputs):
         """Return all outputs by name."""
         names = [one.name for one in self.outputs]
-        return dict(zip(names, self._session.run(names, inputs)))
+        return dict(zip(names, self._session.run(names, inputs), strict=True))
 
 
 def models_of(folder):

@@ -9,7 +9,7 @@ from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.layout import Buffers, Floats
 from edge_opcua.inference.backends.remote.gate import Gate
 from edge_opcua.inference.backends.remote.patience import Stop, Until
-from edge_opcua.inference.backends.remote.protocol import Answer, Asked, Server
+from edge_opcua.inference.backends.remote.protocol import Answer, Asked, Server, same_rows
 from edge_opcua.inference.backends.remote.reasons import MODEL_FAILED, garbled, other_model
 
 
@@ -84,8 +84,8 @@ class RemoteBinding:
             raise other_model(self._where, f"version {told[0]} answers, version {told[1]} was proven")
         for name, buffer in self._outputs.items():
             found = answer.outputs.get(name)
-            if found is None or found.shape != buffer.shape:
+            if found is None or not same_rows(found.shape, buffer.shape):
                 shape = "missing" if found is None else f"of shape {list(found.shape)}"
                 raise garbled(self._where, f'output "{name}" is {shape}, not of {list(buffer.shape)}')
         for name, buffer in self._outputs.items():
-            buffer[...] = answer.outputs[name]
+            buffer[...] = answer.outputs[name].reshape(buffer.shape)

@@ -26,6 +26,7 @@ from edge_opcua.inference.backends.remote.protocol import (
     ServerFacts,
 )
 from edge_opcua.inference.backends.remote.reasons import (
+    MODEL_FAILED,
     NO_GRPC,
     failed,
     garbled,
@@ -145,11 +146,14 @@ class GrpcServer:
         until: Until,
         stop: Stop,
     ) -> _Result:
-        reply = self.finish(self.begin(method, message, until), until, stop)
         try:
-            return read(reply)
+            return read(self.finish(self.begin(method, message, until), until, stop))
         except ValueError as exc:
             raise garbled(self._where, str(exc)) from exc
+        except ModelError as exc:
+            if exc.code != MODEL_FAILED:
+                raise
+            raise not_served(self._where, str(exc)) from exc  # MLServer: UNKNOWN for a model it has not
 
     def _of(self, exc: Any, until: Until) -> ModelError:
         """Return what a status of gRPC means."""
@@ -167,7 +171,7 @@ class GrpcServer:
             return unreachable(self._where, why)
         if code is codes.RESOURCE_EXHAUSTED:
             return garbled(self._where, why)
-        return failed(self._where, f"{code.name} {why}")
+        return failed(self._where, f"{code.name}: {why}")
 
     def _open(self, settings: RemoteOptions, target: Target) -> Any:
         grpc = self._grpc
@@ -248,7 +252,7 @@ def _is_of_tls(why: str) -> bool:
 
 
 def _library() -> Any:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would write to the terminal is told by our errors
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our errors tell what it would print
     try:
         import grpc  # an extra
     except ImportError as exc:

@@ -25,6 +25,7 @@ from edge_opcua.inference.backends.remote.protocol import (
     ModelFacts,
     Server,
     ServerFacts,
+    same_rows,
 )
 from edge_opcua.inference.backends.remote.reasons import MODEL_FAILED, other_model
 from edge_opcua.inference.backends.remote.rest import RestServer
@@ -100,13 +101,14 @@ class Opened:
         facts = self.server.model(until, stop)
         if SCHEDULE in told.extensions:
             self._timeout_us = self._settings.timeout_ms * 1000
-        self._wanted = tuple(one.name for one in facts.outputs if one.kind == FLOAT32)
+        self._wanted = tuple(one.name for one in _floats(facts))
         shapes = {name: tuple(shape) for name, shape in wanted.items()}
-        first = self._first_answer(shapes, told, until, stop)
         most = self._settings.max_batch or (
             self.server.limit(until, stop) if CONFIGURATION in told.extensions else 0
         )
-        found = self._held(facts, first, shapes, most or MOST_UNKNOWN)
+        found = self._declared(facts, shapes, most or MOST_UNKNOWN)
+        first = self._first_answer(shapes, told, until, stop)
+        found = self._held(found, facts, first, shapes)
         if found.most > 1:
             self._try_most(found, first.version, until, stop)
         return found, told, first.version
@@ -138,23 +140,27 @@ class Opened:
     def _ask_zeros(self, shapes: Mapping[str, tuple[int, ...]], until: Until, stop: Stop) -> Answer:
         return self.server.question(self._asked(shapes, FACTS_BYTES * 64)).ask(until, stop)
 
-    def _held(
-        self, facts: ModelFacts, first: Answer, wanted: Mapping[str, tuple[int, ...]], most: int
-    ) -> Layout:
-        """Hold metadata and the first answer against what the model shall be fed with."""
-        answers = tuple(Port(name, FLOAT32, array.shape) for name, array in first.outputs.items())
-        if not answers:
-            raise other_model(self._where, "no output of it is FP32")
+    def _declared(self, facts: ModelFacts, wanted: Mapping[str, tuple[int, ...]], most: int) -> Layout:
+        """Hold what the server says of the model against what it shall be fed with."""
+        if not facts.inputs:  # some servers do not tell: then its first answer is all that is known
+            return Layout(wanted, {}, 1)
         try:
-            if not facts.inputs:  # some servers do not tell: then what it answered is all that is known
-                return Layout(wanted, {one.name: _sizes(one) for one in answers}, 1)
-            declared = tuple(one for one in facts.outputs if one.kind == FLOAT32) or answers
-            found = layout(facts.inputs, declared, wanted, most=most)
+            return layout(facts.inputs, _floats(facts), wanted, most=most)
         except ModelError as exc:
             raise other_model(self._where, str(exc)) from exc
+
+    def _held(
+        self, found: Layout, facts: ModelFacts, first: Answer, wanted: Mapping[str, tuple[int, ...]]
+    ) -> Layout:
+        """Hold the first answer against what the server says of the model."""
+        if not first.outputs:
+            raise other_model(self._where, "no output of it is FP32")
+        if not found.outputs:
+            answers = {name: array.shape for name, array in first.outputs.items()}
+            return Layout(wanted, answers, found.most if facts.inputs else 1)
         for name, shape in found.outputs.items():
             array = first.outputs.get(name)
-            if array is None or array.shape != shape:
+            if array is None or not same_rows(array.shape, shape):
                 shown = "nothing" if array is None else f"shape {list(array.shape)}"
                 raise other_model(self._where, f'output "{name}" is told as {list(shape)}, answers {shown}')
         return found
@@ -172,7 +178,8 @@ class Opened:
                 self._where, f"it takes no {found.most} samples at once ({exc}); set max_batch in the options"
             ) from exc
         for name, array in outputs.items():
-            if name not in answer.outputs or answer.outputs[name].shape != array.shape:
+            rows = answer.outputs.get(name)
+            if rows is None or not same_rows(rows.shape, array.shape):
                 raise other_model(self._where, f'output "{name}" is not one row for each sample')
         if answer.version != proof:
             raise other_model(self._where, "two of its versions answer in turn; name one in the options")
@@ -183,5 +190,6 @@ def _bytes_of(outputs: Buffers) -> int:
     return sum(array.size for array in outputs.values()) * _JSON_BYTES_PER_NUMBER
 
 
-def _sizes(one: Port) -> tuple[int, ...]:
-    return tuple(size for size in one.shape if isinstance(size, int))
+def _floats(facts: ModelFacts) -> tuple[Port, ...]:
+    """Return the outputs that we can make use of."""
+    return tuple(one for one in facts.outputs if one.kind == FLOAT32)

@@ -157,6 +157,11 @@ def elements(shape: Sequence[int]) -> int:
     return count
 
 
+def same_rows(found: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Return whether two shapes hold the same rows: a server may show single numbers as a column."""
+    return [size for size in found if size != 1] == [size for size in wanted if size != 1]
+
+
 def tensor(name: str, datatype: str, shape: Sequence[int], raw: memoryview | bytes) -> Floats:
     """Return an output that came as bytes.
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.layout import Floats, Port
 from edge_opcua.inference.backends.remote.http1 import HttpClient, Response
 from edge_opcua.inference.backends.remote.patience import Stop, Until
@@ -24,7 +25,13 @@ from edge_opcua.inference.backends.remote.protocol import (
     port,
     tensor,
 )
-from edge_opcua.inference.backends.remote.reasons import failed, garbled, not_served, stranger
+from edge_opcua.inference.backends.remote.reasons import (
+    MODEL_FAILED,
+    failed,
+    garbled,
+    not_served,
+    stranger,
+)
 from edge_opcua.inference.backends.remote.settings import Target
 
 _LENGTH: Final = "inference-header-content-length"
@@ -106,7 +113,12 @@ class RestServer:
 
     def _get(self, path: str, until: Until, stop: Stop) -> dict[str, Any]:
         response = self._client.ask(self._request(path), FACTS_BYTES, until, stop)
-        require_good(response, self._where)
+        try:
+            require_good(response, self._where)
+        except ModelError as exc:
+            if exc.code != MODEL_FAILED:
+                raise
+            raise not_served(self._where, _error(response)) from exc
         try:
             return _object(response.body)
         except ValueError as exc:
