@@ -224,7 +224,7 @@ class _Hanging:
     def __call__(self, hung: Hung) -> None:
         for pipeline, each in self.ready.items():
             if hung.model in {model.key for model in each.models}:
-                body = {"source": pipeline, "code": "M592", "text": str(hung)}
+                body = {"source": pipeline, "code": hung.code, "text": str(hung)}
                 self.child.control.last_words(SUPERVISOR, "fault", body)
         _log.error("lane.hung", model=hung.model, took_ms=hung.took_ns / 1e6)
         end_now(EXIT_HUNG)

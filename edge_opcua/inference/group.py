@@ -121,6 +121,8 @@ class LaneGroup:
             lane.take_in()
         for request in self._engine.turn():
             request.tag.lane.finish(request)
+        for lane in self.lanes.values():
+            lane.expire()
         if self._clock.monotonic_ns() - self._tended_ns >= self._tick_s * _SECOND_NS:
             self._tend()
         next_ns = self._engine.next_turn_ns()
@@ -153,12 +155,11 @@ class LaneGroup:
             lane.tend()
 
     async def _pause(self) -> None:
-        """Wait for a capture, the end of a run, a batch that has grown enough, or the next tick."""
-        pause_s = self._tick_s
-        next_ns = self._engine.next_turn_ns()
-        if next_ns is not None:
-            pause_s = min(pause_s, max(0.0, (next_ns - self._clock.monotonic_ns()) / _SECOND_NS))
-        timer = self._clock.call_later(pause_s, self._woken.set)
+        """Wait for a capture, the end of a run, a batch that has grown, a deadline, or the next tick."""
+        now_ns = self._clock.monotonic_ns()
+        times = [self._engine.next_turn_ns(), *(lane.due_ns for lane in self.lanes.values())]
+        pauses = [max(0.0, (each - now_ns) / _SECOND_NS) for each in times if each is not None]
+        timer = self._clock.call_later(min([self._tick_s, *pauses]), self._woken.set)
         try:
             await self._woken.wait()
         finally:

@@ -95,6 +95,8 @@ class LaneHealth:
         self._figures_at_ns = 0
         self._figures_of = 0
         self._changed = False
+        batch.status[:] = GOOD
+        self._describe()
 
     def count_batch(self, size: int) -> None:
         """Take note of a run that judged this many samples."""
@@ -109,6 +111,7 @@ class LaneHealth:
         """Show what the lane shares with others."""
         self._changed |= schedulable != self.schedulable or not found.is_like(self._surroundings)
         self._surroundings, self.schedulable = found, schedulable
+        self._describe()
 
     def tend(self, cursor: int) -> None:
         """Show that the lane lives; publish figures that have become old."""
@@ -122,7 +125,6 @@ class LaneHealth:
     def publish(self, cursor: int, *, state: str | None = None) -> None:
         """Publish the figures; those of the latency are computed by :meth:`tend`, when nothing waits."""
         batch, rows = self._writer.batch, self._rows
-        batch.status[:] = GOOD
         batch.source_ns[:] = batch.server_ns[:] = self._clock.utc_ns()
         batch.set_text(rows["state"], state or self.state)
         for name, count in self.counts.items():
@@ -132,11 +134,11 @@ class LaneHealth:
         batch.set(rows["cursor"], cursor)
         batch.set(rows["degraded"], self.degraded)
         batch.set(rows["batch_mean"], self._batch_mean)
-        self._describe()
         self._writer.publish()
         self._changed = False
 
     def _describe(self) -> None:
+        """Write what seldom changes."""
         batch, rows, around = self._writer.batch, self._rows, self._surroundings
         batch.set_text(rows["provider"], self._provider)
         batch.set(rows["accelerated"], self._accelerated)
@@ -149,6 +151,7 @@ class LaneHealth:
         if math.isnan(around.celsius):
             batch.status[rows["celsius"]] = BAD_NOT_SUPPORTED  # the machine does not tell
         else:
+            batch.status[rows["celsius"]] = GOOD
             batch.set(rows["celsius"], around.celsius)
 
     def _compute(self) -> None:

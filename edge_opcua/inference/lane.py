@@ -1,14 +1,14 @@
 """A lane: takes the captures of one pipeline from the bus and publishes a verdict on each, in any case.
 
 What is not decided in time, or not from inputs that may be believed, comes out as the fail-safe verdict,
-never as a late or guessed Good. A lane can be retired at any moment: what it has not published by then is
-judged by its successor, and by nobody twice.
+never as a late or guessed Good. Verdicts come in the order of the captures, so that the newest one is always
+about the newest stroke. A lane can be retired at any moment: what it has not published by then is judged by
+its successor, and by nobody twice.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,16 +21,16 @@ from edge_opcua.core.values import (
     BAD_INTERNAL_ERROR,
     BAD_RESOURCE_UNAVAILABLE,
     BAD_TIMEOUT,
-    is_bad,
     status_name,
 )
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.health import LaneHealth, Surroundings
-from edge_opcua.inference.intake import ContextTag, Shot, Source, number_of, refusal
+from edge_opcua.inference.active import ActiveLane
+from edge_opcua.inference.health import Surroundings
+from edge_opcua.inference.intake import ContextTag, Shot, Source, refusal
 from edge_opcua.inference.judging import not_learned, take_answers
-from edge_opcua.inference.lateness import Lateness
+from edge_opcua.inference.loaded import Floats
 from edge_opcua.inference.model import Extractor, ServedModel
-from edge_opcua.inference.result import Result, ResultWriter, Variant
+from edge_opcua.inference.result import Result, Variant
 from edge_opcua.inference.sampling import Case, Sampler
 from edge_opcua.inference.schedule.request import Fate, LaneClass, Request
 from edge_opcua.inference.spec import LaneSpec, lane_spec
@@ -40,11 +40,8 @@ __all__ = ["ContextTag", "Engine", "Handover", "Lane", "LaneSpec", "lane_spec"]
 _log = structlog.get_logger(__name__)
 
 _MS: Final = 1e6
-_CANCELLED: Final = "M535"
+_CANCELLED: Final = ("M535", "M541")
 _NEW: Final = 0.05  # weight of a stroke in a moving average
-_REMEMBERED: Final = 256
-"""Strokes a lane knows again: as many as the ring of results keeps."""
-
 _NOT_RUN: Final = {
     Fate.REJECTED: ("rejected", BAD_TIMEOUT, "not accepted"),
     Fate.EXPIRED: ("expired", BAD_TIMEOUT, "late"),
@@ -128,7 +125,7 @@ class Lane:
         self._deadline_ns = round(spec.deadline_ms * _MS)
         self._direct = spec.lane is LaneClass.SAFETY
         self._surroundings, self._schedulable = Surroundings(), True
-        self._active: _Active | None = None
+        self._active: ActiveLane | None = None
 
     @property
     def is_active(self) -> bool:
@@ -140,8 +137,18 @@ class Lane:
         """Bus sequence up to which every capture has been dealt with."""
         active = self._active
         if active is not None and active.open:
-            return min(active.open) - 1
+            return next(iter(active.open)) - 1
         return self._captures.cursor
+
+    @property
+    def due_ns(self) -> int | None:
+        """When the next verdict is late, monotonic; None while there is none to come that must not be."""
+        active = self._active
+        if active is None or self.spec.late == "publish_late":
+            return None
+        waiting = (case for case in active.open.values() if not case.complete)
+        first = next(waiting, None)
+        return None if first is None else first.stamp_ns + self._deadline_ns
 
     def activate(self, cursor: int | None) -> None:
         """Become the writer of the result, and go on behind the last capture that was dealt with.
@@ -159,7 +166,7 @@ class Lane:
         else:
             self._captures.cursor = self._captures.newest
         self._captures.lost = 0
-        self._active = _Active(self._bus, self._clock, self.spec, self.model, self._variants)
+        self._active = ActiveLane(self._bus, self._clock, self.spec, self.model, self._variants)
         self._active.health.surround(self._surroundings, schedulable=self._schedulable)
         self._active.health.publish(self.cursor)
 
@@ -224,51 +231,70 @@ class Lane:
         if self._active is not None:
             self._active.health.surround(found, schedulable=schedulable)
 
-    def finish(self, request: Request) -> None:
-        """Publish what has become of a request; of a lane that was retired meanwhile nothing."""
-        active, case = self._active, request.tag
-        if active is None or not isinstance(case, Case) or case.sequence not in active.open:
+    def expire(self) -> None:
+        """Give out as late what has not been answered by its deadline, whatever becomes of the answer."""
+        due_ns, active = self.due_ns, self._active
+        if active is None or due_ns is None or self._clock.monotonic_ns() <= due_ns:
             return
-        result = case.result
+        now_ns = self._clock.monotonic_ns()
+        for case in active.open.values():
+            if not case.complete and now_ns > case.stamp_ns + self._deadline_ns:
+                case.complete, case.unanswered = True, (BAD_TIMEOUT, "")
+        self._release(active)
+
+    def finish(self, request: Request) -> None:
+        """Take what has become of a request; if its lane was retired meanwhile, nothing does."""
+        active, case = self._active, request.tag
+        if active is None or not isinstance(case, Case) or active.open.get(case.sequence) is not case:
+            if active is not None:  # it was late, and has been given out as that
+                active.health.counts["failed"] += request.fate is Fate.FAILED
+            return
+        active.health.counts["preempted"] += request.preempted
+        if not case.complete:
+            self._settle(active, case, request)
+            case.complete = True
+        self._release(active)
+
+    def _settle(self, active: ActiveLane, case: Case, request: Request) -> None:
+        """Fill in what has become of a request that is in time."""
+        result, counts = case.result, active.health.counts
         waited_ns = (request.started_ns or self._clock.monotonic_ns()) - case.asked_ns
         result.queue_ms += max(0, waited_ns) / _MS
-        active.health.counts["preempted"] += request.preempted
         if request.fate is Fate.DONE:
             result.batch = request.batch
             take_answers(result, self._variants[request.ran], request.answers, uncertain=case.uncertain)
             active.health.degraded = request.ran != request.model
             active.health.count_batch(request.batch)
         elif request.fate is Fate.FAILED:
-            active.health.counts["failed"] += 1
-            status = BAD_TIMEOUT if request.code == _CANCELLED else BAD_INTERNAL_ERROR
+            counts["failed"] += 1
+            status = BAD_TIMEOUT if request.code in _CANCELLED else BAD_INTERNAL_ERROR
             result.fall_safe(self.spec.fail_safe, status, f"{request.code}: {request.reason}")
         else:
             counter, status, word = _NOT_RUN[request.fate]
-            active.health.counts[counter] += 1
-            active.lateness.apply(result, status, f"{word}: {request.reason}", judged=False)
-        self._publish(active, case, measured=request.fate not in _NOT_RUN)
+            counts[counter] += 1
+            case.unanswered, case.measured = (status, f"{word}: {request.reason}"), False
 
-    def _begin(self, active: _Active, capture: TagBatch) -> None:
+    def _begin(self, active: ActiveLane, capture: TagBatch) -> None:
         shot = Shot(capture)
         if active.knows(shot):  # the io process was restarted and read the same capture again
             return
         active.remember(shot)
         self.arrivals += 1
         case = self._sampler.read(self, capture, shot)
-        active.open.add(case.sequence)
+        active.open[case.sequence] = case
         result = case.result
         if result.fail_safe:
-            self._publish(active, case)
+            case.complete = True
         elif result.features is None:
-            self._publish(active, case, judged=False)
+            case.complete, case.unanswered = True, (BAD_TIMEOUT, "")
         elif outside := self.model.outside(result.features):
             not_learned(result, outside)
-            self._publish(active, case)
+            case.complete = True
         else:
-            self._ask(case, result)
+            self._ask(case, result.features)
+        self._release(active)
 
-    def _ask(self, case: Case, result: Result) -> None:
-        assert result.features is not None, "it has been sampled"
+    def _ask(self, case: Case, features: Floats) -> None:
         case.asked_ns = self._clock.monotonic_ns()
         took_ns = case.asked_ns - case.begun_ns
         self.features_ns += round((took_ns - self.features_ns) * (_NEW if self.features_ns else 1.0))
@@ -277,7 +303,7 @@ class Lane:
             self.spec.lane,
             case.asked_ns,
             case.stamp_ns + self._deadline_ns,
-            result.features,
+            features,
             self._cheaper,
             self.spec.priority,
             case,
@@ -288,29 +314,33 @@ class Lane:
         elif not self._engine.submit(request):
             self.finish(request)
 
-    def _publish(self, active: _Active, case: Case, *, judged: bool = True, measured: bool = True) -> None:
-        """Publish a result, as what it is worth now.
+    def _release(self, active: ActiveLane) -> None:
+        """Publish what is complete, in the order of the captures."""
+        while active.open:
+            case = next(iter(active.open.values()))
+            if not case.complete:
+                return
+            self._publish(active, case)
 
-        Args:
-            active: Where.
-            case: Its result is complete, apart from the times.
-            judged: Whether it is; otherwise it has expired before anything was computed.
-            measured: Whether its time says something about the lane: a rejection is quick.
-        """
+    def _publish(self, active: ActiveLane, case: Case) -> None:
+        """Publish a result, as what it is worth now."""
         result, utc_ns = case.result, self._clock.utc_ns()
         result.input_age_ms = max(0.0, (utc_ns - case.oldest_ns) / _MS)
         total_ms = (self._clock.monotonic_ns() - case.stamp_ns) / _MS
         result.infer_ms = max(0.0, total_ms - result.queue_ms)
-        late = measured and result.queue_ms + result.infer_ms > self.spec.deadline_ms
-        if late and not result.fail_safe:
-            active.lateness.apply(result, BAD_TIMEOUT, self._late(result), judged=judged)
+        late = case.measured and result.queue_ms + result.infer_ms > self.spec.deadline_ms
+        if case.unanswered is not None:
+            status, reason = case.unanswered
+            active.lateness.apply(result, status, reason or self._late(result), judged=False)
+        elif late and not result.fail_safe:
+            active.lateness.apply(result, BAD_TIMEOUT, self._late(result), judged=True)
         active.lateness.remember(result)
-        active.open.discard(case.sequence)
+        del active.open[case.sequence]
         active.results.publish(result, utc_ns)
         health = active.health
         health.counts["processed"] += 1
         health.counts["late"] += late
-        if measured:
+        if case.measured:
             health.measure(result.queue_ms + result.infer_ms)
         active.log_change(self.spec.pipeline, result)
         health.publish(self.cursor)
@@ -319,7 +349,7 @@ class Lane:
         spent_ms = result.queue_ms + result.infer_ms
         return f"late: {spent_ms:.0f} ms after it was read, {self.spec.deadline_ms:g} ms allowed"
 
-    def _tell_loss(self, active: _Active, status: int, reason: str) -> None:
+    def _tell_loss(self, active: ActiveLane, status: int, reason: str) -> None:
         """Publish a result that is about no stroke, because there are no captures."""
         now_ns = self._clock.utc_ns()
         result = Result(now_ns, None)
@@ -327,68 +357,3 @@ class Lane:
         active.lateness.remember(result)
         active.results.publish(result, now_ns)
         active.log_change(self.spec.pipeline, result)
-
-
-class _Active:
-    """What an active lane carries from stroke to stroke.
-
-    Attributes:
-        open: Bus sequences of the captures that are with the engine.
-        spare: Where a capture waits while a newer one is looked for.
-    """
-
-    def __init__(
-        self, bus: Bus, clock: Clock, spec: LaneSpec, model: ServedModel, variants: Mapping[str, Variant]
-    ) -> None:
-        first_id = clock.utc_ns() // 1_000_000  # grows over restarts of the server too
-        variant = variants[model.key]
-        strokes = _published(bus, spec.result_block)
-        self.results = ResultWriter(bus.writer(spec.result_block), variant, first_id)
-        accelerated = float(model.backend.describe().get("accelerated", 1.0))
-        self.health = LaneHealth(
-            bus, spec.lane_block, clock, provider=variant.provider, accelerated=accelerated
-        )
-        self.lateness = Lateness(spec.late, spec.fail_safe)
-        self.open: set[int] = set()
-        self.spare = TagBatch(bus.layout(spec.capture_block))
-        self.source_lost = self.results.about_loss
-        self._fail_safe = self.source_lost
-        self._known = set(strokes)
-        self._strokes = deque(strokes, maxlen=_REMEMBERED)
-        self._last_sequence: int | None = None
-
-    def knows(self, shot: Shot) -> bool:
-        """Return whether this capture was taken already, here or by a predecessor."""
-        if (shot.stroke, shot.captured_ns) in self._known:
-            return True
-        return not shot.has_device_time and shot.sequence == self._last_sequence and shot.sequence != 0
-
-    def remember(self, shot: Shot) -> None:
-        """Take note of a capture."""
-        stroke = (shot.stroke, shot.captured_ns)
-        if len(self._strokes) == _REMEMBERED:
-            self._known.discard(self._strokes[0])
-        self._strokes.append(stroke)
-        self._known.add(stroke)
-        self._last_sequence = shot.sequence
-
-    def supersede(self, waiting: bool) -> None:  # noqa: FBT001 - whether there is one to be superseded
-        """Count the capture that waits in ``spare``, if one does: a newer one has come."""
-        self.health.counts["superseded"] += waiting
-
-    def log_change(self, pipeline: str, result: Result) -> None:
-        """Log that verdicts are fail-safe from now on, or not any more."""
-        if result.fail_safe != self._fail_safe:
-            self._fail_safe = result.fail_safe
-            event = "lane.fail_safe" if result.fail_safe else "lane.recovered"
-            _log.warning(event, pipeline=pipeline, stroke=result.stroke, reason=result.reason)
-        self.health.state = "FailSafe" if result.fail_safe else "Active"
-
-
-def _published(bus: Bus, block: str) -> list[tuple[int, int]]:
-    """Return number and time (ns UTC) of the strokes whose results the bus still holds, oldest first."""
-    return [
-        (int(number_of(batch, "stroke")), int(number_of(batch, "captured_ns")))
-        for batch in bus.reader(block, from_newest=False).poll()
-        if not is_bad(int(batch.status[batch.row("stroke")]))
-    ]

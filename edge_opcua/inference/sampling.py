@@ -41,6 +41,10 @@ class Case:
         result: What is known of it.
         uncertain: Whether some of the inputs are Uncertain.
         asked_ns: When the engine was asked, monotonic; 0 if it was not.
+        complete: Whether it can be published.
+        unanswered: Status and reason if the model was not asked, or has not answered; None: it has, or
+            need not.
+        measured: Whether its time says something about the lane: a rejection is quick.
     """
 
     lane: Any
@@ -51,6 +55,9 @@ class Case:
     result: Result
     uncertain: bool = False
     asked_ns: int = 0
+    complete: bool = False
+    unanswered: tuple[int, str] | None = None
+    measured: bool = True
 
 
 class Sampler:

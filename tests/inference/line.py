@@ -141,6 +141,18 @@ class OneLane:
         return self.group.retire()[self.wanted.spec.pipeline]
 
 
+def slow_down(lane: OneLane, clock: ManualClock, delay_s: float) -> None:
+    """Let the clock move on during each run of the model."""
+    binding = lane.lane.model.bind()
+    run = binding._run
+
+    def slower() -> None:
+        run()
+        clock.step(delay_s)
+
+    binding._run = slower
+
+
 class Line:
     """The bus of a press cell and the hand that feeds it.
 

@@ -40,6 +40,7 @@ from tests.inference.line import (
     context_tag,
     delivered,
     extractor_for,
+    slow_down,
     spec,
     with_context,
 )
@@ -298,18 +299,6 @@ def test_a_model_that_takes_too_long_is_late_too(line: Line, clock: ManualClock)
     result = line.verdict()
     assert_fail_safe(result, BAD_TIMEOUT, "late: 150 ms")
     assert result["infer_ms"] == 150.0
-
-
-def slow_down(lane: OneLane, clock: ManualClock, delay_s: float) -> None:
-    """Let the clock move on during each run of the model."""
-    binding = lane.lane.model.bind()
-    run = binding._run
-
-    def slower() -> None:
-        run()
-        clock.step(delay_s)
-
-    binding._run = slower
 
 
 def test_a_model_that_answers_no_number_is_an_internal_error(line: Line, lane: OneLane) -> None:

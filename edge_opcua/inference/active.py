@@ -1,0 +1,91 @@
+"""What an active lane carries from stroke to stroke, and what it finds on the bus of a predecessor."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from edge_opcua.core.batch import TagBatch
+from edge_opcua.core.bus import Bus
+from edge_opcua.core.clock import Clock
+from edge_opcua.core.values import is_bad
+from edge_opcua.inference.health import LaneHealth
+from edge_opcua.inference.intake import Shot, number_of
+from edge_opcua.inference.lateness import Lateness
+from edge_opcua.inference.model import ServedModel
+from edge_opcua.inference.result import Result, ResultWriter, Variant
+from edge_opcua.inference.sampling import Case
+from edge_opcua.inference.spec import LaneSpec
+
+_REMEMBERED: Final = 256
+"""Strokes a lane knows again: as many as the ring of results keeps."""
+
+_log = structlog.get_logger(__name__)
+
+
+class ActiveLane:
+    """What an active lane carries from stroke to stroke.
+
+    Attributes:
+        open: What is not published yet, by the bus sequence of its capture, in that order.
+        spare: Where a capture waits while a newer one is looked for.
+    """
+
+    def __init__(
+        self, bus: Bus, clock: Clock, spec: LaneSpec, model: ServedModel, variants: Mapping[str, Variant]
+    ) -> None:
+        first_id = clock.utc_ns() // 1_000_000  # grows over restarts of the server too
+        variant = variants[model.key]
+        strokes = _published(bus, spec.result_block)
+        self.results = ResultWriter(bus.writer(spec.result_block), variant, first_id)
+        accelerated = float(model.backend.describe().get("accelerated", 1.0))
+        self.health = LaneHealth(
+            bus, spec.lane_block, clock, provider=variant.provider, accelerated=accelerated
+        )
+        self.lateness = Lateness(spec.late, spec.fail_safe)
+        self.open: dict[int, Case] = {}
+        self.spare = TagBatch(bus.layout(spec.capture_block))
+        self.source_lost = self.results.about_loss
+        self._fail_safe = self.source_lost
+        self._known = set(strokes)
+        self._strokes = deque(strokes, maxlen=_REMEMBERED)
+        self._last_sequence: int | None = None
+
+    def knows(self, shot: Shot) -> bool:
+        """Return whether this capture was taken already, here or by a predecessor."""
+        if (shot.stroke, shot.captured_ns) in self._known:
+            return True
+        return not shot.has_device_time and shot.sequence == self._last_sequence and shot.sequence != 0
+
+    def remember(self, shot: Shot) -> None:
+        """Take note of a capture."""
+        stroke = (shot.stroke, shot.captured_ns)
+        if len(self._strokes) == _REMEMBERED:
+            self._known.discard(self._strokes[0])
+        self._strokes.append(stroke)
+        self._known.add(stroke)
+        self._last_sequence = shot.sequence
+
+    def supersede(self, waiting: bool) -> None:  # noqa: FBT001 - whether there is one to be superseded
+        """Count the capture that waits in ``spare``, if one does: a newer one has come."""
+        self.health.counts["superseded"] += waiting
+
+    def log_change(self, pipeline: str, result: Result) -> None:
+        """Log that verdicts are fail-safe from now on, or not any more."""
+        if result.fail_safe != self._fail_safe:
+            self._fail_safe = result.fail_safe
+            event = "lane.fail_safe" if result.fail_safe else "lane.recovered"
+            _log.warning(event, pipeline=pipeline, stroke=result.stroke, reason=result.reason)
+        self.health.state = "FailSafe" if result.fail_safe else "Active"
+
+
+def _published(bus: Bus, block: str) -> list[tuple[int, int]]:
+    """Return number and time (ns UTC) of the strokes whose results the bus still holds, oldest first."""
+    return [
+        (int(number_of(batch, "stroke")), int(number_of(batch, "captured_ns")))
+        for batch in bus.reader(block, from_newest=False).poll()
+        if not is_bad(int(batch.status[batch.row("stroke")]))
+    ]
