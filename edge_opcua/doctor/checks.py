@@ -187,10 +187,23 @@ def _real_time(context: Context) -> list[Outcome]:
                 Severity.WARN,
                 "no real-time priority ({problem}): deadlines below 10 ms are best effort",
                 {"problem": context.real_time_problem},
-                "LimitRTPRIO=40 in the systemd unit; for a container --cap-add SYS_NICE --ulimit rtprio=40",
+                "LimitRTPRIO=50 in the systemd unit; for a container --cap-add SYS_NICE --ulimit rtprio=50",
             )
         ]
     return [Outcome(Severity.OK, "real-time priority (SCHED_FIFO) can be had")]
+
+
+def _memory_lock(context: Context) -> list[Outcome]:
+    if context.memory_lock_problem:
+        return [
+            Outcome(
+                Severity.WARN,
+                "memory cannot be locked ({problem}): a safety lane may wait for the disk",
+                {"problem": context.memory_lock_problem},
+                "LimitMEMLOCK=infinity in the systemd unit; for a container --cap-add IPC_LOCK",
+            )
+        ]
+    return [Outcome(Severity.OK, "memory can be locked")]
 
 
 def _runtime_distributions(context: Context) -> list[Outcome]:
@@ -260,15 +273,27 @@ def _tensorrt_mismatch(context: Context) -> list[Outcome]:
         major = wanted.rpartition(".")[2]
         have = [f"{found.name} {found.version}" for found in context.tensorrt]
         if have and all(found.version.split(".")[0] != major for found in context.tensorrt):
-            outcomes.append(
-                Outcome(
-                    Severity.FAIL,
-                    "TensorRT: {wanted} is needed, installed is {have}",
-                    {"wanted": wanted, "have": ", ".join(have)},
-                    f"pip install 'tensorrt=={major}.*'",
-                )
-            )
+            args = {"wanted": wanted, "have": ", ".join(have)}
+            text = "TensorRT: {wanted} is needed, installed is {have}"
+            fix = f"pip install 'tensorrt=={major}.*'"
+            if context.native is not None and not context.native.reason:
+                text = "TensorRT: ONNX Runtime wants {wanted}, installed is {have}"
+                fix = f'write backend = "tensorrt", which runs on it; or {fix}'
+                outcomes.append(Outcome(Severity.WARN, text, args, fix))
+            else:
+                outcomes.append(Outcome(Severity.FAIL, text, args, fix))
     return outcomes
+
+
+def _native_tensorrt(context: Context) -> list[Outcome]:
+    found = context.native
+    if found is None:
+        return []
+    args = {"version": found.version, "gpu": found.gpu, "reason": found.reason}
+    if not found.reason:
+        return [Outcome(Severity.OK, "TensorRT {version} runs models on {gpu}", args)]
+    fix = "pip install 'edge-opcua[tensorrt]', and an NVIDIA driver; start a container with --gpus all"
+    return [Outcome(Severity.WARN, "the backend tensorrt cannot be used: {reason}", args, fix)]
 
 
 def _accelerators(context: Context) -> list[Outcome]:
@@ -303,6 +328,7 @@ def _accelerators(context: Context) -> list[Outcome]:
 
 def _idle_gpus(context: Context) -> list[Outcome]:
     served = any(word in one.name.lower() for one in _providers(context) for word in ("cuda", "tensorrt"))
+    served = served or (context.native is not None and not context.native.reason)
     if not context.nvidia_gpus or served:
         return []
     args: dict[str, str | int] = {"count": context.nvidia_gpus, "runtime": context.runtimes[0].name}
@@ -320,6 +346,7 @@ def _idle_gpus(context: Context) -> list[Outcome]:
 _DRIVER: Final = "libcuda.so.1"
 _LIBRARIES_FIX: Final = {
     "CUDAExecutionProvider": "pip install 'edge-opcua[cuda]' (brings CUDA and cuDNN), and an NVIDIA driver",
+    "NvTensorRTRTXExecutionProvider": "an NVIDIA driver for a GPU from Ampere on, and its CUDA libraries",
     "TensorrtExecutionProvider": "pip install 'edge-opcua[cuda,tensorrt]' if a model asks for TensorRT",
 }
 
@@ -432,10 +459,12 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("H603", "processor cores", _cores),
     Check("H604", "clock", _clock),
     Check("H611", "real-time priority", _real_time),
+    Check("H612", "locked memory", _memory_lock),
     Check("H620", "ONNX Runtime", _runtime_distributions, depends_on=("H601",)),
     Check("H622", "processor as provider", _cpu_provider, depends_on=("H620",)),
     Check("H621", "TensorRT version", _tensorrt_mismatch, depends_on=("H620", "H622")),
     Check("H623", "accelerators", _accelerators, depends_on=("H620", "H622")),
+    Check("H624", "TensorRT itself", _native_tensorrt, depends_on=("H601",)),
     Check("H631", "ports", _ports),
     Check("H632", "state directory", _disk),
     Check("H641", "certificate", _certificate, depends_on=("H632",)),

@@ -18,13 +18,17 @@ from typing import Final
 
 from edge_opcua import __version__
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.core.realtime import PRIORITY
 from edge_opcua.core.statedir import StateDir
+from edge_opcua.inference.backends.trtprobe import Native
+from edge_opcua.inference.backends.trtprobe import probe_in_child as try_tensorrt
 from edge_opcua.inference.probe import Runtime, probe_in_child
 from edge_opcua.security.inspection import CertificateState, own_certificate_state
 
 _RUNTIME_FOLDER: Final = "onnxruntime"
 _TIMEX_ERROR: Final = 5  # TIME_ERROR of adjtimex(2): the clock is not synchronised
 _STA_UNSYNC: Final = 0x0040
+_CAP_IPC_LOCK: Final = 14  # capabilities(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,9 @@ class Context:
         clock: State of the wall clock.
         runtimes: Distributions that install a folder ``onnxruntime``.
         runtime: The ONNX Runtime that is imported, its providers tried; None when not tried.
+        memory_lock_problem: Why a process cannot keep its memory from being paged out; empty when it can.
         tensorrt: Installed TensorRT distributions.
+        native: TensorRT itself, tried; None when it is not installed.
         nvidia_gpus: NVIDIA GPUs that the driver shows here.
         ports: Ports the server wants.
         disk: The state directory.
@@ -118,7 +124,9 @@ class Context:
     clock: Clock = Clock(synchronised=True)
     runtimes: tuple[Distribution, ...] = ()
     runtime: Runtime | None = None
+    memory_lock_problem: str = ""
     tensorrt: tuple[Distribution, ...] = ()
+    native: Native | None = None
     nvidia_gpus: int = 0
     ports: tuple[Port, ...] = ()
     disk: Disk = field(default_factory=lambda: Disk("/var/lib/edge-opcua", 1 << 40))
@@ -130,6 +138,7 @@ def gather(state_dir: Path, *, ports: tuple[int, ...]) -> Context:
     """Look at this machine; takes about half a second, most of it for loading ONNX Runtime."""
     running = _server_runs(state_dir)
     runtimes = installed(provides=_RUNTIME_FOLDER)
+    tensorrt = tuple(one for one in installed() if one.name.lower() in ("tensorrt", "tensorrt-rtx"))
     return Context(
         python=platform.python_version(),
         system=platform.system(),
@@ -137,10 +146,12 @@ def gather(state_dir: Path, *, ports: tuple[int, ...]) -> Context:
         cores=len(os.sched_getaffinity(0)),
         missing_calls=tuple(missing_calls()),
         real_time_problem=real_time_problem(),
+        memory_lock_problem=memory_lock_problem(),
         clock=read_clock_state(),
         runtimes=runtimes,
         runtime=probe_in_child() if len(runtimes) == 1 else None,
-        tensorrt=tuple(one for one in installed() if one.name.lower() in ("tensorrt", "tensorrt-rtx")),
+        tensorrt=tensorrt,
+        native=try_tensorrt() if any(one.name.lower() == "tensorrt" for one in tensorrt) else None,
         nvidia_gpus=count_nvidia_gpus(),
         ports=tuple(Port(number, port_problem(number), ours=running) for number in ports),
         disk=look_at_disk(state_dir),
@@ -201,7 +212,7 @@ def real_time_problem() -> str:
     def ask() -> None:
         # sched_setscheduler(0) is for the calling thread alone, and this one ends at once.
         try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
         except OSError as exc:
             allowed = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
             answer.append(f"{exc.strerror}, RLIMIT_RTPRIO is {allowed}")
@@ -210,6 +221,16 @@ def real_time_problem() -> str:
     thread.start()
     thread.join()
     return answer[0] if answer else ""
+
+
+def memory_lock_problem(status: Path = Path("/proc/self/status")) -> str:
+    """Return why a safety lane could not lock its memory, or an empty string when it can."""
+    lines = status.read_text().splitlines()
+    effective = int(next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0"), 16)
+    allowed = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    if effective >> _CAP_IPC_LOCK & 1 or allowed == resource.RLIM_INFINITY:
+        return ""
+    return f"no CAP_IPC_LOCK, RLIMIT_MEMLOCK is {allowed >> 10} kB"
 
 
 class _Timex(ctypes.Structure):

@@ -11,6 +11,7 @@ from edge_opcua import doctor
 from edge_opcua.config.codes import explain
 from edge_opcua.doctor import Context, Finding, Severity, run_checks
 from edge_opcua.doctor.facts import Clock, Disk, Distribution, Port
+from edge_opcua.inference.backends.trtprobe import Native
 from edge_opcua.inference.probe import Provider, Runtime
 from edge_opcua.security.inspection import CertificateState
 
@@ -74,6 +75,22 @@ def test_tensorrt_11_beside_a_runtime_built_for_10_names_both_and_the_pin() -> N
     assert (finding.code, finding.severity) == ("H621", Severity.FAIL)
     assert finding.text == "TensorRT: libnvinfer.so.10 is needed, installed is tensorrt 11.4.0.106"
     assert finding.fix == "pip install 'tensorrt==10.*'"
+
+
+def test_tensorrt_11_that_runs_models_itself_is_no_fault_of_the_machine() -> None:
+    context = replace(
+        HEALTHY,
+        runtimes=(GPU,),
+        runtime=Runtime("1.31.1", (CPU, TENSORRT, CUDA)),
+        tensorrt=(Distribution("tensorrt", "11.4.0.106"),),
+        native=Native("11.4.0.106", "NVIDIA L4 SM 8.9"),
+    )
+    (finding,) = not_ok(context)
+    assert (finding.code, finding.severity) == ("H621", Severity.WARN)
+    assert finding.fix.startswith('write backend = "tensorrt"')
+    assert any(
+        one.text == "TensorRT 11.4.0.106 runs models on NVIDIA L4 SM 8.9" for one in run_checks(context)
+    )
 
 
 def test_tensorrt_that_is_not_installed_is_a_warning_with_the_missing_library() -> None:
@@ -155,6 +172,8 @@ def test_a_processor_that_cannot_run_a_model_hides_the_accelerators() -> None:
         (replace(HEALTHY, clock=Clock(synchronised=True, error_us=16_000_000)), "H604", Severity.WARN),
         (replace(HEALTHY, clock=Clock(synchronised=None)), "H604", Severity.SKIP),
         (replace(HEALTHY, real_time_problem="denied"), "H611", Severity.WARN),
+        (replace(HEALTHY, memory_lock_problem="no CAP_IPC_LOCK"), "H612", Severity.WARN),
+        (replace(HEALTHY, native=Native("11.4.0.106", reason="no NVIDIA GPU")), "H624", Severity.WARN),
         (replace(HEALTHY, ports=(Port(4840, "taken by another program"),)), "H631", Severity.FAIL),
         (replace(HEALTHY, disk=Disk("/state", 1 << 40, writable=False)), "H632", Severity.FAIL),
         (replace(HEALTHY, disk=Disk("/state", 1 << 40, owner_only=False)), "H632", Severity.WARN),

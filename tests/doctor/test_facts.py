@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from edge_opcua import doctor
 from edge_opcua.doctor import facts
+from edge_opcua.inference.backends import trtprobe
 
 
 def install(site: Path, name: str, version: str, *folders: str) -> None:
@@ -75,6 +78,27 @@ def test_an_open_state_directory_is_noticed(tmp_path: Path) -> None:
 def test_asking_for_real_time_priority_does_not_keep_it() -> None:
     facts.real_time_problem()
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_memory_can_be_locked_by_capability_or_without_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = tmp_path / "status"
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (65536, 8 << 20))
+    status.write_text("Name:\tx\nCapEff:\t0000000000000000\n")
+    assert facts.memory_lock_problem(status) == "no CAP_IPC_LOCK, RLIMIT_MEMLOCK is 8192 kB"
+    status.write_text("Name:\tx\nCapEff:\t0000000000004000\n")
+    assert facts.memory_lock_problem(status) == ""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (65536, resource.RLIM_INFINITY))
+    status.write_text("CapEff:\t0000000000000000\n")
+    assert facts.memory_lock_problem(status) == ""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
+def test_tensorrt_that_is_not_there_is_told_by_the_process_that_tried() -> None:
+    found = trtprobe.probe_in_child()
+    assert found.version == ""
+    assert "install the extra tensorrt" in found.reason
 
 
 def test_the_clock_state_is_plausible() -> None:

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from edge_opcua.core.ports import Backend
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.backends import trtprobe
 from edge_opcua.inference.backends.tensorrt import TensorRtBackend
 from edge_opcua.plugins import BACKENDS, InstalledPlugins
 from edge_opcua.testing import ManualClock, check_backend
@@ -83,6 +84,14 @@ def test_without_a_gpu_it_is_refused_in_cudas_words(cuda: StandInCuda) -> None:
     ) as caught:
         load(DELIVERED / "model.onnx")
     assert caught.value.code == "M521"
+
+
+def test_doctor_is_told_what_it_would_run_on_or_why_not(cuda: StandInCuda) -> None:
+    assert trtprobe.probe() == trtprobe.Native("11.4.0.106", "NVIDIA Stand-in SM 9.0")
+    cuda.gpus = 0
+    found = trtprobe.probe()
+    assert found.version == "11.4.0.106"
+    assert found.reason.startswith("no NVIDIA GPU can be used here")
 
 
 @pytest.mark.parametrize(

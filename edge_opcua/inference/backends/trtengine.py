@@ -135,7 +135,7 @@ def engine_for(plan: Plan) -> Any:
             (M561).
     """
     journal = _journal(plan.trt)
-    runtime = plan.trt.Runtime(journal)
+    runtime = _runtime(plan.trt, journal)
     place = None if plan.cache is None else kept.kept(plan.cache, "engine", plan.facts, ".engine")
     image = None if place is None else kept.recall(place)
     if image is not None:
@@ -149,6 +149,18 @@ def engine_for(plan: Plan) -> Any:
     if place is not None:
         _keep(place, built)
     return engine
+
+
+def runtime_for(trt: Any) -> Any:
+    """Return what loads engines; ModelError M521 if TensorRT finds no GPU that it can use."""
+    return _runtime(trt, _journal(trt))
+
+
+def _runtime(trt: Any, journal: Any) -> Any:
+    try:
+        return trt.Runtime(journal)
+    except TypeError as exc:  # what its Python package makes of nothing: the reason is in the log alone
+        raise ModelError(f"TensorRT cannot be used here: {journal.last()}", code="M521") from exc
 
 
 def ports(trt: Any, engine: Any) -> tuple[list[Port], list[Port]]:
