@@ -85,12 +85,29 @@ def test_the_gate_says_why_and_for_how_long() -> None:
     clock = ManualClock()
     gate = Gate(Terms(fail_after=1, first_ns=2_000_000_000), clock, "press at http://h:8000")
     gate.enter()
-    gate.leave(ModelError("it is on fire", code="M570"))
+    gate.leave(ModelError("it is on fire", code="M570"), 0)
     clock.step(0.5)
     with pytest.raises(ModelError, match=r"left alone for another 1\.5 s: it is on fire") as caught:
         gate.enter()
     assert caught.value.code == "M572"
     clock.step(1.5)
     gate.enter()
-    gate.leave(ModelError("the model divides by zero", code="M532"))  # but the server answers
+    gate.leave(ModelError("the model divides by zero", code="M532"), 0)  # but the server answers
     assert gate.state is State.CLOSED
+
+
+def test_a_run_cancelled_for_others_says_nothing_and_one_cancelled_for_want_of_an_answer_does() -> None:
+    clock = ManualClock()
+    gate = Gate(Terms(fail_after=3), clock, "press at http://h:8000")
+    for _ in range(20):
+        gate.leave(None, 10_000_000)
+    cancelled = ModelError("the run was cancelled", code="M535")
+    for _ in range(5):
+        gate.leave(cancelled, 15_000_000)
+    assert gate.state is State.CLOSED
+    # What a server that has gone silent looks like where the deadline ends the run, not our own timeout.
+    for _ in range(3):
+        gate.leave(cancelled, 100_000_000)
+    assert gate.state is State.OPEN
+    with pytest.raises(ModelError, match="has not answered within 100 ms"):
+        gate.enter()

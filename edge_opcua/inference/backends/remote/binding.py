@@ -61,6 +61,7 @@ class RemoteBinding:
                 no answer of the protocol (M576), the model failed there (M532), or cancelled (M535).
         """
         self._gate.enter()
+        began_ns = self._clock.monotonic_ns()
         error: ModelError | None = ModelError("the run ended unforeseen", code=MODEL_FAILED)
         self._stop.begin()
         try:
@@ -71,7 +72,7 @@ class RemoteBinding:
             raise
         finally:
             self._stop.end()
-            self._gate.leave(error)
+            self._gate.leave(error, self._clock.monotonic_ns() - began_ns)
 
     def cancel(self) -> None:
         """End the wait for the answer now; what the server still does is its own affair."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import Final
 
 import structlog
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.remote import breaker
-from edge_opcua.inference.backends.remote.reasons import LEFT_ALONE, verdict
+from edge_opcua.inference.backends.remote.reasons import LEFT_ALONE, silent, verdict
+
+_OF: Final = 8
+"""What is usual follows this many answers."""
+_TIMES_USUAL: Final = 2
 
 _log = structlog.get_logger(__name__)
 
@@ -27,6 +32,7 @@ class Gate:
         self._terms, self._clock, self._where = terms, clock, where
         self._circuit = breaker.Circuit()
         self._last = ""
+        self._usual_ns = 0
         self._lock = threading.Lock()
 
     @property
@@ -46,14 +52,23 @@ class Gate:
             f"{self._where} is left alone for another {left_s:.1f} s: {self._last}", code=LEFT_ALONE
         )
 
-    def leave(self, error: ModelError | None) -> None:
+    def leave(self, error: ModelError | None, took_ns: int) -> None:
         """End a run.
+
+        A run that is cancelled for others says nothing of the server; one that had already taken much
+        longer than usual was cancelled because no answer came.
 
         Args:
             error: What it failed with; None if it did not.
+            took_ns: How long it took.
         """
         event = verdict("" if error is None else error.code)
         with self._lock:
+            if error is None:
+                self._usual_ns += (took_ns - self._usual_ns) // _OF if self._usual_ns else took_ns
+            elif event is breaker.Event.ABANDONED and took_ns > _TIMES_USUAL * self._usual_ns:
+                event = breaker.Event.FAILURE
+                error = silent(self._where, took_ns // 1_000_000)
             before = self._circuit.state
             self._circuit = breaker.happen(self._circuit, event, self._terms, self._clock.monotonic_ns())
             after = self._circuit.state
