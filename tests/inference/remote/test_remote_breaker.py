@@ -104,7 +104,7 @@ def test_a_run_cancelled_for_others_says_nothing_and_one_cancelled_for_want_of_a
     cancelled = ModelError("the run was cancelled", code="M535")
     for _ in range(5):
         gate.leave(cancelled, 15_000_000)
-    assert gate.state is State.CLOSED
+    gate.enter()
     # What a server that has gone silent looks like where the deadline ends the run, not our own timeout.
     for _ in range(3):
         gate.leave(cancelled, 100_000_000)
