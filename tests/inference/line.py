@@ -23,6 +23,7 @@ from edge_opcua.inference.lane import ContextTag, Handover, Lane, LaneSpec
 from edge_opcua.inference.readiness import Readiness, Ready, Wanted
 from edge_opcua.inference.repository import ModelFiles, ModelRepository
 from edge_opcua.inference.schedule.costs import CostTable
+from edge_opcua.inference.schedule.request import Request
 from edge_opcua.sim.physics import PressPhysics
 from edge_opcua.testing import ManualClock
 
@@ -60,7 +61,9 @@ def spec(*, fail_safe: Verdict = Verdict.NOT_DECIDABLE) -> LaneSpec:
     )
 
 
-def blocks(*, capture_depth: int = 16, hold_s: float = 2.0) -> tuple[BlockSpec, ...]:
+def blocks(
+    *, capture_depth: int = 16, hold_s: float = 2.0, pipelines: tuple[PipelineConfig, ...] = (PIPELINE,)
+) -> tuple[BlockSpec, ...]:
     capture = (
         TagSpec("sequence", Scalar.UINT32),
         TagSpec("ready_ns", Scalar.INT64),
@@ -76,10 +79,22 @@ def blocks(*, capture_depth: int = 16, hold_s: float = 2.0) -> tuple[BlockSpec, 
         TagSpec("recipe", Scalar.STRING, 16),
     )
     return (
-        BlockSpec("vib.stroke", capture, capture_depth, Policy(hold_s=hold_s), wakes=1),
+        BlockSpec("vib.stroke", capture, capture_depth, Policy(hold_s=hold_s), wakes=len(pipelines)),
         BlockSpec("press.fast", fast, 16, Policy(stale_after_s=0.5, hold_s=hold_s)),
-        *result_blocks(PIPELINE),
+        *(block for pipeline in pipelines for block in result_blocks(pipeline)),
     )
+
+
+class Stalling(Engine):
+    """An engine whose answers can be held back, as by a model that takes long in another thread."""
+
+    stalled = False
+
+    def turn(self) -> list[Request]:
+        return [] if self.stalled else super().turn()
+
+    def next_turn_ns(self) -> int | None:
+        return None if self.stalled else super().next_turn_ns()
 
 
 class OneLane:
@@ -100,18 +115,19 @@ class OneLane:
 
     def prepare(self) -> Ready:
         """Make the models ready; what has been prepared before is forgotten."""
-        costs = CostTable()
+        costs = self.costs = CostTable()
         readiness = Readiness(self.bus, SystemClock(), costs)
         ready = readiness.prepare(self.wanted)
-        engine = Engine(readiness.models, costs, self.clock, most=readiness.most)
+        engine = Stalling(readiness.models, costs, self.clock, most=readiness.most)
         engine.start()
         self.serve(ready, engine)
         return ready
 
-    def serve(self, ready: Ready, engine: Engine) -> None:
+    def serve(self, ready: Ready, engine: Stalling) -> None:
         """Let the lane ask this engine."""
         lane = Lane(ready.spec, ready.models, self.bus, self.clock, extractor=ready.extractor, engine=engine)
         self._engines.append(engine)
+        self.engine = engine
         self._group = LaneGroup([lane], engine, self.bus, self.clock)
 
     def close(self) -> None:
@@ -159,17 +175,25 @@ class Line:
     Args:
         clock: Clock of the bus and of the lanes.
         capture_depth: Captures the ring keeps.
+        pipelines: Pipelines that judge them; the results of the first are what is looked at.
     """
 
-    def __init__(self, clock: Clock | None = None, *, capture_depth: int = 16) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        capture_depth: int = 16,
+        pipelines: tuple[PipelineConfig, ...] = (PIPELINE,),
+    ) -> None:
         self.clock: Clock = clock or ManualClock()
-        self.bus = Bus.create(blocks(capture_depth=capture_depth), clock=self.clock)
+        made = blocks(capture_depth=capture_depth, pipelines=pipelines)
+        self.bus = Bus.create(made, clock=self.clock)
         self.physics = PressPhysics(7)
         self.lanes: list[OneLane] = []
         self.captures = self.bus.writer("vib.stroke")
         self.fast = self.bus.writer("press.fast")
-        self.results = self.bus.reader("press-anomaly.result", from_newest=False)
-        self.health = self.bus.reader("press-anomaly.lane", from_newest=False)
+        self.results = self.bus.reader(pipelines[0].result_block, from_newest=False)
+        self.health = self.bus.reader(pipelines[0].lane_block, from_newest=False)
         self.tags(tonnage=820.0, die_temp=45.0, strokes_per_min=18.0, part_id=100_000)
 
     def close(self) -> None:

@@ -28,9 +28,11 @@ def prepared(line: Line, version: int) -> OneLane:
 
 # What can happen on a line, in any order: strokes, the lane looking, swaps, a lane killed and started again
 # from the cursor that the supervisor reads on the bus, the io process publishing a capture again, a link
-# that reconnects.
+# that reconnects, answers that are not there yet.
 EVENTS = st.lists(
-    st.sampled_from(["stroke", "stroke", "stroke", "step", "step", "swap", "kill", "repeat", "link"]),
+    st.sampled_from(
+        ["stroke", "stroke", "stroke", "step", "step", "swap", "kill", "repeat", "link", "stall", "go"]
+    ),
     max_size=40,
 )
 
@@ -65,6 +67,9 @@ def test_every_stroke_is_judged_exactly_once_over_swaps_and_crashes(events: list
             line.captures.publish()
         elif event == "link":
             line.link(Link.CONNECTING)
+        elif event in ("stall", "go"):  # answers that are not there yet when the lane is retired or killed
+            active.engine.stalled = event == "stall"
+    active.engine.stalled = False
     active.step()
     judged = line.judged()
     assert [result["stroke"] for result in judged] == list(range(1, strokes + 1))
