@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from edge_opcua.core.clock import Clock
-from edge_opcua.inference.loaded import LoadedModel, ModelBinding
+from edge_opcua.inference.loaded import Floats, LoadedModel, ModelBinding
 
 MOST_MEASURED: Final = 32
 """Larger batches are not measured, and so not made."""
@@ -24,13 +24,17 @@ _GAIN: Final = 0.95
 """A larger batch gains something if a sample in it takes at most this share of what it took before."""
 
 
-def measure(model: LoadedModel, clock: Clock, most: int = 1) -> dict[int, list[int]]:
+def measure(
+    model: LoadedModel, clock: Clock, most: int = 1, *, sample: Floats | None = None
+) -> dict[int, list[int]]:
     """Run a model with 1, 2, 4 … samples until a larger batch gains nothing, or takes too long to try.
 
     Args:
         model: The model; its bindings of worker 0 are made and warm afterwards.
         clock: Clock.
         most: Largest batch wanted.
+        sample: What it is run on, shape ``(size,)``; a model may take longer for one sample than for another.
+            None: numbers of no meaning.
 
     Returns:
         How long the runs took, in ns, by number of samples; always with 1.
@@ -42,7 +46,7 @@ def measure(model: LoadedModel, clock: Clock, most: int = 1) -> dict[int, list[i
     found: dict[int, list[int]] = {}
     least, without_gain = np.inf, 0
     for batch in _sizes(min(most, model.most, MOST_MEASURED)):
-        took = found[batch] = _runs(model.bind(batch), clock)
+        took = found[batch] = _runs(model.bind(batch), clock, sample)
         each = float(np.median(took)) / batch
         without_gain = 0 if each <= least * _GAIN else without_gain + 1
         least = min(least, each)
@@ -67,9 +71,11 @@ def _sizes(most: int) -> Iterator[int]:
     yield most
 
 
-def _runs(binding: ModelBinding, clock: Clock) -> list[int]:
-    """Return how long runs on samples of no meaning took, the first ones left out."""
-    binding.rows[:] = np.random.default_rng(7).uniform(-1.0, 1.0, binding.rows.shape)
+def _runs(binding: ModelBinding, clock: Clock, sample: Floats | None) -> list[int]:
+    """Return how long runs took, the first ones left out."""
+    if sample is None:
+        sample = np.random.default_rng(7).uniform(-1.0, 1.0, binding.rows.shape).astype(np.float32)
+    binding.rows[:] = sample
     started_ns = clock.monotonic_ns()
     for run in range(WARM_UP_RUNS):
         binding.binding.run()

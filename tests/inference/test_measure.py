@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.inference.loaded import LoadedModel, ModelBinding
 from edge_opcua.inference.measure import measure, quantiles_us
@@ -62,3 +64,11 @@ def test_quantiles_are_in_microseconds() -> None:
     p50_us, p99_us = quantiles_us([1_000] * 98 + [50_000] * 2)
     assert p50_us == 1.0
     assert 1.0 < p99_us <= 50.0
+
+
+def test_a_model_is_measured_with_the_sample_it_is_given(tmp_path: Path) -> None:
+    # A loop, a tree or a box filter takes as long as its sample makes it: numbers of no meaning mislead.
+    model = models.doubling(tmp_path)
+    sample = np.arange(models.SIZE, dtype=np.float32)
+    measure(model, SystemClock(), 2, sample=sample)
+    assert np.array_equal(model.bind(2).rows, np.stack([sample, sample]))

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.inference.models import DELIVERED, edited, graph, model, replaced, with_model
+from tests.inference.models import DELIVERED, graph, model, replaced, with_model
 
 ABOVE: Final = 1.05
 MB: Final = 2**20
@@ -115,12 +115,7 @@ def greedy(mb: int = 8192) -> Attack:
 
 def hostile_image(attack: Attack, *, above: float = ABOVE) -> bytes:
     """Return the delivered model with an attack behind its score."""
-    made = onnx.load(DELIVERED / "model.onnx")
-    for node in made.graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                if name == "score":
-                    names[index] = "calm"
+    made = _with_calm_score()
     nodes, constants = attack()
     scalar = [helper.make_tensor_value_info("attack", TensorProto.FLOAT, [1])]
     peaceful = [helper.make_tensor_value_info("as_ever", TensorProto.FLOAT, [1])]
@@ -142,17 +137,59 @@ def hostile_image(attack: Attack, *, above: float = ABOVE) -> bytes:
     return bytes(made.SerializeToString(deterministic=True))
 
 
-def hostile_version(root: Path, name: str, attack: Attack) -> Path:
-    """Write version 1 of a hostile model into a folder of models; its reference samples are peaceful."""
-    folder = root / name / "1"
+def laden_image(mb: int) -> bytes:
+    """Return the delivered model, with so much memory to be computed while it is loaded."""
+    made = _with_calm_score()
+    made.graph.node.extend(
+        [
+            helper.make_node("ConstantOfShape", ["ballast_size"], ["ballast"]),
+            helper.make_node("ReduceSum", ["ballast"], ["ballast_sum"], keepdims=1),
+            helper.make_node("Add", ["calm", "ballast_sum"], ["score"]),
+        ]
+    )
+    made.graph.initializer.append(constant("ballast_size", [mb * MB // 4], np.int64))
+    return bytes(made.SerializeToString(deterministic=True))
+
+
+def slow_image(side: int) -> bytes:
+    """Return the delivered model, with products of large matrices to be computed while it is loaded."""
+    made = _with_calm_score()
+    made.graph.node.extend(
+        [
+            helper.make_node("ConstantOfShape", ["matrix_size"], ["matrix"]),
+            helper.make_node("MatMul", ["matrix", "matrix"], ["square"]),
+            helper.make_node("MatMul", ["square", "matrix"], ["cube"]),
+            helper.make_node("ReduceSum", ["cube"], ["cube_sum"], keepdims=0),
+            helper.make_node("Add", ["calm", "cube_sum"], ["score"]),
+        ]
+    )
+    made.graph.initializer.append(constant("matrix_size", [side, side], np.int64))
+    return bytes(made.SerializeToString(deterministic=True))
+
+
+def _with_calm_score() -> Any:
+    """Return the delivered model whose score is called ``calm``; who calls it adds ``score``."""
+    made = onnx.load(DELIVERED / "model.onnx")
+    for node in made.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == "score":
+                    names[index] = "calm"
+    return made
+
+
+def hostile_version(root: Path, name: str, image: bytes, *, version: int = 1) -> Path:
+    """Write a version of a hostile model into a folder of models; its reference samples are peaceful."""
+    folder = root / name / str(version)
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(DELIVERED, folder)
-    with_model(folder, hostile_image(attack))
+    with_model(folder, image)
     replaced(folder, 'name = "press-anomaly"', f'name = "{name}"')
+    replaced(folder, "version = 1\n", f"version = {version}\n")
     samples = dict(np.load(folder / "golden.npz"))
     calm = samples["score"] < ABOVE
     np.savez(folder / "golden.npz", **{key: rows[calm] for key, rows in samples.items()})
-    return edited(folder)
+    return folder
 
 
 def alone(attack: Attack) -> bytes:
