@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
@@ -27,6 +27,9 @@ from edge_opcua.inference.model import (
 from edge_opcua.inference.repository import ModelFiles
 from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.inference.spec import LaneSpec
+
+REMOTE: Final = "remote"
+"""The provider of models that take their memory on another computer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,8 @@ class Readiness:
             return self.models[key]
         manifest = files.manifest
 
-        with contextlib.nullcontext() if self._limit is None else self._limit.loading(files):
+        elsewhere = wanted.provider == REMOTE
+        with contextlib.nullcontext() if self._limit is None or elsewhere else self._limit.loading(files):
             backend = wanted.load_backend(
                 files.model,
                 provider=wanted.provider,
