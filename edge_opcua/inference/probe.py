@@ -151,7 +151,7 @@ def _from_json(answer: dict[str, Any]) -> Runtime:
 def try_provider(runtime: Any, name: str) -> Provider:
     """Run the smallest model on one provider of this ONNX Runtime (its module), in this process."""
     preload(runtime, name)
-    needs, missing = _linked(Path(runtime.__file__).parent / "capi" / _LIBRARY.get(name, ""))
+    needs, missing = linked(Path(runtime.__file__).parent / "capi" / _LIBRARY.get(name, ""))
     try:
         reason = _run_alone(runtime, name)
     except Exception as exc:  # noqa: BLE001 - each provider raises its own errors; the text is the finding
@@ -192,7 +192,7 @@ def _preload_tensorrt(library: Path) -> None:
 
 def _try_plugin(runtime: Any, plugin: EpPlugin) -> Iterator[Provider]:
     """Register the provider library of one package and try each provider in it on the devices it finds."""
-    needs, missing = _linked(Path(plugin.library)) if plugin.library else ((), ())
+    needs, missing = linked(Path(plugin.library)) if plugin.library else ((), ())
     for name in plugin.names:
         try:
             reason = plugin.problem or _run_plugin(runtime, plugin, name)
@@ -251,11 +251,12 @@ def needed_libraries(library: Path) -> list[str]:
         return [elf[start : elf.find(b"\0", start)].decode() for start in starts]
 
 
-def _linked(library: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def linked(library: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the libraries of other vendors that a library is linked against, and those not found here."""
-    if not library.is_file():
+    try:
+        needs = tuple(sorted(filter(_FOREIGN.fullmatch, needed_libraries(library))))
+    except (OSError, ValueError):  # whoever loads it says why
         return (), ()
-    needs = tuple(sorted(filter(_FOREIGN.fullmatch, needed_libraries(library))))
     return needs, tuple(soname for soname in needs if not _loads(soname))
 
 

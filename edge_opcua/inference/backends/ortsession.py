@@ -24,10 +24,9 @@ from edge_opcua.inference.backends.ortoptions import (
     session_options,
 )
 from edge_opcua.inference.onnxfile import inspect
-from edge_opcua.inference.probe import CPU, NO_DEVICE, preload, sentence, try_provider
+from edge_opcua.inference.probe import CPU, NO_DEVICE, linked, preload, sentence, try_provider
 
 _EXTRA: Final = {CUDA: "cuda", TENSORRT: "cuda", OPENVINO: "openvino", TENSORRT_RTX: "rtx"}
-_WORTH_KEEPING_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +66,9 @@ def open_session(wish: Wish) -> Any:
     session = _open_kept(wish) if _is_kept(wish) else _open(wish, devices)
     running = session.get_providers()
     if not running or running[0] != wanted:
-        raise ModelError(
-            f"{wanted} was asked for, but ONNX Runtime would run {wish.path.name} on {', '.join(running)}",
-            code="M520",
-        )
+        said = f"{wanted} was asked for, but ONNX Runtime would run {wish.path.name} on {', '.join(running)}"
+        missing = try_provider(ort, wanted).missing if wanted in ort.get_available_providers() else ()
+        raise ModelError(said + (f"; not found here: {', '.join(missing)}" if missing else ""), code="M520")
     return session
 
 
@@ -106,7 +104,9 @@ def _devices(wish: Wish) -> Sequence[Any]:
     try:
         found = epplugins.devices(ort, plugin, wanted)
     except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
-        raise ModelError(f"{wanted} was asked for, but cannot run: {sentence(exc)}", code="M521") from exc
+        _, missing = linked(Path(plugin.library))
+        reason = f"not found here: {', '.join(missing)}" if missing else sentence(exc)
+        raise ModelError(f"{wanted} was asked for, but cannot run: {reason}", code="M521") from exc
     if not found:
         raise ModelError(
             f"{wanted} was asked for: {plugin.package} is installed, but {NO_DEVICE}", code="M521"
@@ -231,16 +231,17 @@ def _unchanged(ort: Any) -> Callable[[Any], None]:
 
 
 def _is_kept(wish: Wish) -> bool:
-    """Return whether the optimised graph of a model is kept: only where that saves time and is complete."""
+    """Return whether the optimised graph of a model is kept: only if that is asked for and is complete."""
     if wish.cache is None or wish.provider != CPU or not wish.options.optimized:
         return False
     try:
-        with wish.path.open("rb") as file:
-            if file.seek(0, 2) < _WORTH_KEEPING_BYTES:
-                return False
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image, memoryview(image) as view:
-                return not inspect(view).external
-    except (OSError, ModelError):
+        with (
+            wish.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image,
+            memoryview(image) as view,
+        ):
+            return not inspect(view).external
+    except (OSError, ValueError, ModelError):
         return False  # opening it tells why
 
 
