@@ -43,6 +43,7 @@ def plan_lines(
     blocks: Sequence[BlockSpec],
     file: str,
     machines: Iterable[tuple[str, int]] = (),
+    lanes: Sequence[Sequence[str]] = (),
 ) -> list[str]:
     """Return what will be done, one subject per line.
 
@@ -52,6 +53,7 @@ def plan_lines(
         blocks: Blocks of the bus.
         file: Name of the configuration file.
         machines: Templates, and how many machines are made from each.
+        lanes: What can be promised of the pipelines, in cells.
     """
     counts = [
         counted(len(config.devices), "device"),
@@ -66,17 +68,19 @@ def plan_lines(
     lines += _section("reacts", list(reaction_rows(config)))
     lines += _section("exposes", _exposes(config))
     lines += _section("models", [_model(pipeline) for pipeline in config.pipelines])
+    lines += _section("inference", lanes)
     lines += _section("bus", bus_rows(blocks))
     return lines
 
 
 def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    indent = max(8, len(title))
     columns = max((len(row) for row in rows), default=0)
     widths = [max((len(row[i]) for row in rows if i < len(row) - 1), default=0) for i in range(columns)]
     lines = []
     for number, row in enumerate(rows):
         cells = [cell.ljust(widths[i]) if i < len(row) - 1 else cell for i, cell in enumerate(row)]
-        lines.append(f"{title if number == 0 else '':<8} {'   '.join(cells)}".rstrip())
+        lines.append(f"{title if number == 0 else '':<{indent}} {'   '.join(cells)}".rstrip())
     return lines
 
 

@@ -31,7 +31,12 @@ def wants_color(env: Mapping[str, str], *, is_terminal: bool) -> bool:
 
 
 def check_text(
-    loaded: Loaded, plans: Sequence[PollPlan], blocks: Sequence[BlockSpec] = (), *, color: bool = False
+    loaded: Loaded,
+    plans: Sequence[PollPlan],
+    blocks: Sequence[BlockSpec] = (),
+    lanes: Sequence[Sequence[str]] = (),
+    *,
+    color: bool = False,
 ) -> str:
     """Return what ``edge-opcua check`` prints: what will be done, what is wrong, and the next command.
 
@@ -39,11 +44,14 @@ def check_text(
         loaded: The configuration.
         plans: How each device is read, in the order of the configuration; empty if it is wrong.
         blocks: Blocks of the bus; empty if it is wrong.
+        lanes: What can be promised of the pipelines, in cells; empty if it is wrong.
         color: Whether the terminal shows colours.
     """
     problems = [*loaded.problems, *_overloads(loaded, plans)]
     machines = loaded.document.counts.items()
-    lines = plan_lines(loaded.config, plans, blocks, str(loaded.path), machines) if loaded.config else []
+    name, lines = str(loaded.path), []
+    if loaded.config:
+        lines = plan_lines(loaded.config, plans, blocks, name, machines, lanes)
     lines += [render(part, color=color) for part in fold(problems)]
     following = f"Run it: edge-opcua run {loaded.path}" if loaded.ok else _explain_one(problems)
     return "\n".join([*lines, f"{summary(problems)}  {following}"])

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from edge_opcua.app import promise
 from edge_opcua.app.command.names import examine
 from edge_opcua.app.command.planned import planned
 from edge_opcua.app.command.tell import REFUSED, WRONG_USE, complain, say
@@ -87,21 +88,28 @@ def _served(supervisor: Supervisor) -> tuple[str, ...]:
 def check(config_file: Path, *, as_json: bool, state_dir: Path | None = None) -> int:
     """Print every error of a configuration at once, or what it will do. No I/O on any device.
 
-    With a state directory also which names that clients know would move.
+    With a state directory also which names that clients know would move, and which deadlines can be promised
+    with what was measured.
     """
     own, plan = planned(load(config_file))
     examined = examine(own, state_dir)  # only what is right for itself is held against what clients know
     loaded = examined.loaded
     devices, blocks = (plan.devices, plan.blocks) if loaded.ok else ((), ())
+    found = None if loaded.config is None else promise.examine(loaded.config, state_dir)
+    if found is not None:
+        loaded = promise.with_problems(loaded, found)
     if as_json:
-        say(json.dumps({**check_json(loaded, devices, blocks), "identity": examined.as_json()}))
+        lanes = None if found is None else promise.as_json(found)
+        body = {"inference": lanes, "identity": examined.as_json()}
+        say(json.dumps({**check_json(loaded, devices, blocks), **body}))
     else:
         color = wants_color(os.environ, is_terminal=sys.stdout.isatty())
         for line in examined.lines:
             say(line)
         for warning in _certificate_warnings(loaded, state_dir):
             say(f"warn[S431] {warning}")
-        say(check_text(loaded, devices, blocks, color=color))
+        rows = [] if found is None else promise.rows(found)
+        say(check_text(loaded, devices, blocks, rows, color=color))
     return 0 if loaded.ok else WRONG_USE
 
 
