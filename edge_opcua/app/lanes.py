@@ -355,8 +355,11 @@ class LaneKeeper:
                 self._host.clear_fault(name)
             if not self._quarantine.stays_apart:
                 self._host.clear_fault(self.fault_source)
-        else:
+        else:  # it judges from then on: what hangs or ends in its first run does so before it answers
             await self._starter.discard(lane.child)
+            if lane.models.items() <= self.choices.items():  # of a swap the new model is refused instead
+                self.restarts += 1
+                self._count_end(lane.models)
         for former in formers:
             await self._starter.discard(former.child)
         if not is_good(reply.status):

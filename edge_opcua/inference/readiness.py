@@ -125,6 +125,7 @@ class Readiness:
         Raises:
             ModelError: A model cannot be served; nothing of it is kept.
         """
+        self._given_up.clear()
         try:
             return self._prepare(wanted, loaded)
         except EdgeError:
@@ -188,9 +189,9 @@ class Readiness:
         if model.key in self.models and self.most[model.key] >= min(most, model.most):
             return
         self._trying = model
+        if self._given_up.is_set():
+            raise ModelError(f"{model.key} came too late to be tried", code="M591")
         try:
-            if self._given_up.is_set():
-                raise ModelError(f"{model.key} came too late to be tried", code="M591")
             self._samples[model.key] = prove(model, files.golden, extractor)
             sample = model.bind().row.copy()  # the last one it was proven on
             for batch, times_ns in measure(model, self._clock, most, sample=sample).items():

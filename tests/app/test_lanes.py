@@ -374,6 +374,18 @@ async def test_a_process_that_ends_while_it_loads_counts_too() -> None:
         assert list(host.faults) == ["b"]
 
 
+async def test_a_process_that_ends_in_its_first_run_counts_too() -> None:
+    # It judges what has waited before it says that it is active: a model that hangs does so there.
+    clock = ManualClock()
+    host = Host()
+    host.activation = Reply(BAD_TIMEOUT, "lane/press-anomaly/1 is gone")
+    async with keeping(host, clock=clock):
+        await advance(clock, 30, lambda: host.faults.get(PIPELINE, "").startswith("M595"))
+        await clock.advance(3600)
+        await asyncio.sleep(0.05)
+        assert len(host.started) == 3
+
+
 async def test_a_reload_stops_what_has_changed_at_once_and_hands_the_rest_over() -> None:
     host = Host()
     async with keeping(host, {**GROUP, "c": A}, group="g") as keeper:
