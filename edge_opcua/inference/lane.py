@@ -41,6 +41,8 @@ _log = structlog.get_logger(__name__)
 
 _MS: Final = 1e6
 _CANCELLED: Final = ("M535", "M541")
+_TOO_HOT: Final = "M553"
+"""Best effort is refused at the door while the machine is too hot: it is shed all the same."""
 _NEW: Final = 0.05  # weight of a stroke in a moving average
 _NOT_RUN: Final = {
     Fate.REJECTED: ("rejected", BAD_TIMEOUT, "not accepted"),
@@ -270,9 +272,11 @@ class Lane:
             status = BAD_TIMEOUT if request.code in _CANCELLED else BAD_INTERNAL_ERROR
             result.fall_safe(self.spec.fail_safe, status, f"{request.code}: {request.reason}")
         else:
-            counter, status, word = _NOT_RUN[request.fate]
+            shed = request.code == _TOO_HOT
+            counter, status, word = _NOT_RUN[Fate.SHED if shed else request.fate]
             counts[counter] += 1
-            case.unanswered, case.measured = (status, f"{word}: {request.reason}"), False
+            case.unanswered = (status, f"{request.code}: {word}: {request.reason}")
+            case.measured = False
 
     def _begin(self, active: ActiveLane, capture: TagBatch) -> None:
         shot = Shot(capture)

@@ -15,6 +15,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.inference.lane import Lane
 from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.inference.schedule.feasibility import Machine, Task, report
+from edge_opcua.inference.schedule.request import LaneClass
 
 LOOKS: Final = 6
 """Looks over which arrivals are counted."""
@@ -83,6 +84,7 @@ class Promises:
         self._clock = clock
         self._workers = max(1, workers)
         self._machine = Machine(cores)
+        self._promised = {lane.spec.pipeline for lane in lanes if lane.spec.lane is not LaneClass.BEST_EFFORT}
         self._states = {lane.spec.pipeline: _State(deque(maxlen=LOOKS)) for lane in lanes}
 
     @property
@@ -91,7 +93,10 @@ class Promises:
         return {pipeline: not state.told for pipeline, state in self._states.items()}
 
     def look(self) -> list[Alarm]:
-        """Count what has come since, and return the alarms that are to be told, or to be taken back."""
+        """Count what has come since, and return the alarms that are to be told, or to be taken back.
+
+        Best effort is promised nothing: there is no alarm for it.
+        """
         now_ns = self._clock.monotonic_ns()
         tasks = []
         for lane in self._lanes:
@@ -101,13 +106,10 @@ class Promises:
                 tasks.append(self._task(lane, seen))
         if not tasks:
             return []
-        try:
-            found = report(tasks, {self._group: self._workers}, self._machine)
-        except NotImplementedError:
-            return []
+        found = report(tasks, {self._group: self._workers}, self._machine)
         self.utilisation = found.groups.get(self._group, 0.0)
-        alarms = (self._judge(each.pipeline, ok=each.ok, why=each.why) for each in found.findings)
-        return [alarm for alarm in alarms if alarm is not None]
+        alarms = [self._judge(each.pipeline, ok=each.ok, why=each.why) for each in found.findings]
+        return [alarm for alarm in alarms if alarm is not None and alarm.pipeline in self._promised]
 
     def _task(self, lane: Lane, seen: deque[tuple[int, int]]) -> Task:
         (first_ns, first), (last_ns, last) = seen[0], seen[-1]
