@@ -5,11 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Final
 
 from edge_opcua.inference.schedule import plan
 from edge_opcua.inference.schedule.plan import Outlook
 from edge_opcua.inference.schedule.request import Request
 from edge_opcua.inference.schedule.tariff import Tariffs
+
+SHORT: Final = 32
+"""Requests for several workers that are played run by run even if they run alone."""
 
 
 class Backlog:
@@ -91,7 +95,7 @@ class Backlog:
             0 if it waits now, else how much time is missing.
         """
         tariff = self._tariffs[request.ran]
-        if tariff.most == 1 and not self._in_batches() and self._is_last(request):
+        if tariff.most == 1 and self._is_last(request) and not self._is_played(len(free_ns)):
             # Nobody else is later for it, and the work before it is known: the usual case in an overload.
             begun_ns = plan.begun_ns(free_ns, ahead_ns + self._alone_ns)
             spare_ns = max(self._margin_ns(), tariff.margin(1)) + self._guard_ns
@@ -116,13 +120,17 @@ class Backlog:
         """
         spare_ns = self._guard_ns + self._margin_ns()
         begins_ns = [max(free, plan.begun_ns(free_ns, ahead_ns)) for free in free_ns] if ahead_ns else free_ns
-        if self._in_batches():
+        if self._is_played(len(free_ns)):
             return plan.together(self._by_model, self._tariffs, begins_ns, spare_ns)
         return plan.alone(self._ends, self._costs, begins_ns, spare_ns)
 
     def _in_batches(self) -> bool:
         """Return whether any of it may run with others."""
         return any(len(ends) > 1 and self._tariffs[key].most > 1 for key, ends in self._by_model.items())
+
+    def _is_played(self, workers: int) -> bool:
+        """Return whether the plan is played run by run, which is exact but takes its time."""
+        return self._in_batches() or (workers > 1 and len(self) <= SHORT)
 
     def _is_last(self, request: Request) -> bool:
         return not self._ends or request.deadline_ns >= self._ends[-1]

@@ -3,8 +3,8 @@
 Everything that waits is here already, so what will run when follows from the deadlines, the costs, and
 when the workers are free. Requests that run alone need no more than a running sum. With several workers that
 is a bound: a request begins at the latest when everything before it has begun, shared by the workers as they
-become free (Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math., 1969). Batches are
-played run by run.
+become free (Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math., 1969). Batches, and
+the few requests that usually wait for several workers, are played run by run.
 
 Work counts as what runs usually take, and one of the runs before a request may be slow, not all of them: a
 sum of 99th percentiles refused what a plain queue served.
