@@ -51,6 +51,13 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
         "edge_opcua.bench.failsafe.suite",
         "each fault until the PLC is safe, beside what check promises; trigger to result; 3 min",
     ),
+    "inference": Benchmark(
+        "edge_opcua.bench.inference.suite",
+        "deadlines under load, time added to models, batches, beside LitServe, MLServer and Triton; 8 min",
+    ),
+    "inference-quick": Benchmark(
+        "edge_opcua.bench.inference.quick", "the same, shorter and without the servers of others; 1 min"
+    ),
     "opcua": Benchmark(
         "edge_opcua.bench.opcua.suite",
         "OPC UA server beside asyncua and node-opcua: values, reads, browse, events, latency, start; 7 min",
