@@ -210,15 +210,3 @@ def test_a_frozen_server_costs_the_timeout_and_is_used_again_when_it_goes_on(pee
     finally:
         os.killpg(peer.process.pid, signal.SIGCONT)
     again(backend, binding)
-
-
-def test_a_server_that_was_killed_and_started_again_is_used_again(folder: Path) -> None:
-    require("mlserver")  # it is up in two seconds
-    with serving("mlserver", folder) as mortal:
-        backends = [mortal.load(wire, retry_first_s=0.1, retry_most_s=0.5) for wire in ("http", "grpc")]
-        bindings = [backend.bind() for backend in backends]
-    for binding in bindings:
-        assert [refusal(binding.run)[0] for _ in range(4)] == ["M570"] * 3 + ["M572"]
-    with serving("mlserver", folder, mortal.port):
-        for backend, binding in zip(backends, bindings, strict=True):
-            again(backend, binding)

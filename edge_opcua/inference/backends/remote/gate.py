@@ -73,7 +73,7 @@ class Gate:
             self._circuit = breaker.happen(self._circuit, event, self._terms, self._clock.monotonic_ns())
             after = self._circuit.state
             if event is breaker.Event.FAILURE:
-                self._last = str(error)
+                self._last = str(error).removeprefix(f"{self._where} ")
         if before is breaker.State.CLOSED and after is breaker.State.OPEN:
             _log.warning("remote.left_alone", server=self._where, reason=str(error))
         if before is not breaker.State.CLOSED and after is breaker.State.CLOSED:
