@@ -91,6 +91,7 @@ class Engine:
                     model.bind(min(size, self._most[key]), worker=worker)
             binding = model.bind()
             self._direct[key] = binding, Run(key, 1, 0, binding)
+        self._watch.runs_here(0)
         self._watch.start()
         for worker in range(self._workers):
             name = f"lane.worker-{worker}"
@@ -115,7 +116,7 @@ class Engine:
             running[0] = None
             request.ended_ns = self._now_ns()
             _fail([request], _told_of(exc, run, request.ended_ns))
-            run.cancelled_ns = None
+            run.overran = False
             return
         running[0] = None
         request.ended_ns = ended_ns = self._now_ns()
@@ -213,6 +214,7 @@ class Engine:
             self.fd = None
 
     def _work(self, worker: int) -> None:
+        self._watch.runs_here(worker)
         try:
             self._serve(worker)
         except Exception as exc:  # noqa: BLE001 - whoever asks for a turn gets it
@@ -360,7 +362,7 @@ def _fail(requests: list[Request], failure: ModelError) -> None:
 def _told_of(failure: Exception, run: Run, now_ns: int) -> ModelError:
     """Return a failure as it is told to the asker."""
     took_ms = (now_ns - run.started_ns) / 1e6
-    if run.cancelled_ns is not None:
+    if run.overran:
         return ModelError(
             f"the run was cancelled after {took_ms:.0f} ms: it may not take so long", code="M541"
         )

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from edge_opcua.inference.overrun import GRACE_NS, SHORTEST_NS, TIMES_EXPECTED, Hung, Run, Watch
+from edge_opcua.inference.overrun import (
+    GRACE_NS,
+    SHORTEST_NS,
+    TIMES_EXPECTED,
+    Hung,
+    Run,
+    ThreadUse,
+    Watch,
+    thread_use,
+)
 from edge_opcua.testing import ManualClock
 
 COST_NS = 1_000_000
@@ -27,7 +38,10 @@ class Watched:
         self.clock = ManualClock()
         self.hung: list[Hung] = []
         self.binding = Told()
-        self.watch = Watch(self.clock, 1, cost_ns=lambda *_: cost_ns, on_hung=self.hung.append)
+        self.use: ThreadUse | None = None
+        self.watch = Watch(
+            self.clock, 1, cost_ns=lambda *_: cost_ns, on_hung=self.hung.append, use=lambda _: self.use
+        )
 
     def begin(self, *, until_ns: int | None = None) -> Run:
         now_ns = self.clock.monotonic_ns()
@@ -45,9 +59,9 @@ def test_a_run_is_not_cancelled_while_it_may_last() -> None:
     watched = Watched()
     run = watched.begin()
     assert watched.after(SHORTEST_NS) == 0
-    assert run.cancelled_ns is None
+    assert not run.overran
     assert watched.after(1_000) == 1
-    assert run.cancelled_ns is not None
+    assert run.overran
 
 
 def test_a_model_that_is_slow_by_nature_may_take_longer() -> None:
@@ -108,3 +122,90 @@ def test_a_watch_can_be_closed(started: bool) -> None:
         watched.watch.start()
     watched.watch.close()
     watched.watch.close()
+
+
+TICK_NS = 100_000_000
+
+
+def looks(watched: Watched, seconds: float, *, could_run: bool, share: float) -> None:
+    """Let time pass in which the thread of the run computes for so much of it."""
+    before_ns = watched.use.cpu_ns if watched.use is not None else 0
+    for number in range(1, round(seconds * 10) + 1):
+        watched.use = ThreadUse(could_run, before_ns + round(number * share * TICK_NS))
+        watched.after(TICK_NS)
+
+
+def test_waiting_for_a_processor_is_no_fault_of_a_model() -> None:
+    # Nice 19 beside busy cores: a run of 60 ms takes 3 s, and cancelling it takes just as long.
+    watched = Watched()
+    run = watched.begin()
+    looks(watched, 3.0, could_run=True, share=0.02)
+    assert not run.overran
+    looks(watched, 12.0, could_run=True, share=0.02)
+    assert run.overran  # it has computed for 300 ms by now
+    looks(watched, 40.0, could_run=True, share=0.02)
+    assert watched.hung == []
+    looks(watched, 20.0, could_run=True, share=0.02)
+    assert len(watched.hung) == 1
+
+
+def test_a_run_that_computes_all_the_time_is_not_excused() -> None:
+    watched = Watched()
+    watched.begin()
+    looks(watched, 0.4, could_run=True, share=1.0)
+    assert watched.binding.times == 1
+    looks(watched, 1.2, could_run=True, share=1.0)
+    assert len(watched.hung) == 1
+
+
+def test_a_run_that_waits_for_something_else_is_not_excused() -> None:
+    watched = Watched()
+    watched.begin()
+    looks(watched, 0.4, could_run=False, share=0.0)
+    assert watched.binding.times == 1
+
+
+def test_what_the_thread_computed_before_does_not_count_for_a_run() -> None:
+    watched = Watched()
+    watched.use = ThreadUse(could_run=True, cpu_ns=10**12)
+    watched.begin()
+    assert watched.after(TICK_NS) == 0
+    watched.begin()
+    watched.use = ThreadUse(could_run=True, cpu_ns=10**12 + SHORTEST_NS)
+    assert watched.after(TICK_NS) == 0
+
+
+def test_the_kernel_tells_who_computes_and_who_waits() -> None:
+    go, over = threading.Event(), threading.Event()
+    found: list[int] = []
+
+    def work() -> None:
+        found.append(threading.get_native_id())
+        go.wait(10.0)
+        while not over.is_set():
+            sum(range(1_000))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        pause = threading.Event()
+        for _ in range(1_000):
+            idle = thread_use(found[0]) if found else None
+            if idle is not None and not idle.could_run:
+                break
+            pause.wait(0.005)
+        assert idle is not None
+        assert not idle.could_run
+        go.set()
+        for _ in range(1_000):
+            busy = thread_use(found[0])
+            if busy is not None and busy.could_run and busy.cpu_ns > idle.cpu_ns:
+                break
+            pause.wait(0.005)
+        assert busy is not None
+        assert busy.cpu_ns > idle.cpu_ns
+    finally:
+        go.set()
+        over.set()
+        thread.join()
+    assert thread_use(2**22 + 1) is None
