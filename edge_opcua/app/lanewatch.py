@@ -82,8 +82,11 @@ class LaneWatch:
 
     async def run(self) -> Never:
         """Look, for ever."""
+        source = f"lane/{self._name}"
         if self._is_safety and self._granted.notes:
-            self._tell(f"lane/{self._name}", "M593", "; ".join(self._granted.notes))
+            self._tell(source, "M593", "; ".join(self._granted.notes))
+        else:  # another process of the group may have told it, before the configuration changed
+            self._tell_over(source, "M593")
         while True:
             try:
                 # Firmware may take milliseconds to say how hot it is: not in the thread that judges.
@@ -117,8 +120,7 @@ class LaneWatch:
             if alarm.text:
                 self._tell(alarm.pipeline, "M590", alarm.text)
             else:
-                body = {"source": alarm.pipeline, "code": "M590"}
-                self._child.control.notify(SUPERVISOR, "fault_over", body)
+                self._tell_over(alarm.pipeline, "M590")
         self._surround(heat, room)
 
     def _alarm(self, source: str, code: str, text: str) -> None:
@@ -146,3 +148,6 @@ class LaneWatch:
 
     def _tell(self, source: str, code: str, text: str) -> None:
         self._child.control.notify(SUPERVISOR, "fault", {"source": source, "code": code, "text": text})
+
+    def _tell_over(self, source: str, code: str) -> None:
+        self._child.control.notify(SUPERVISOR, "fault_over", {"source": source, "code": code})

@@ -71,6 +71,15 @@ TABLE = (
         "the fail-safe value; without one the input's status and null. The verdict is NotDecidable",
     ),
     Rule("result late", UNCERTAIN_SUBSTITUTE, "the fail-safe value"),
+    Rule(
+        "result late, `late = hold_last`",
+        UNCERTAIN_LAST_USABLE,
+        "the last verdict, its source time unchanged",
+    ),
+    Rule("result late, `late = publish_late`", UNCERTAIN_LAST_USABLE, "the late value"),
+    Rule(
+        "silence of a safety lane, longer than deadline and tick", UNCERTAIN_SUBSTITUTE, "the fail-safe value"
+    ),
     Rule("result late, no fail-safe value", BAD_TIMEOUT, "null"),
 )
 

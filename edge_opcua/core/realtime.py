@@ -68,10 +68,10 @@ def become(lane: Urgency, cores: Sequence[int] = ()) -> Granted:
     notes: list[str] = []
     bound = _bind(cores, notes)
     locked = False
+    settle()
     if lane == "safety":
         scheduler = _urgent(notes)
         locked = _lock(notes)
-        settle()
         gc.disable()  # from now on :func:`tidy` collects, when nothing waits
     elif lane == "best_effort":
         scheduler = _patient(notes)
