@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -281,3 +282,92 @@ def test_a_package_that_cannot_be_imported_is_told_and_does_no_harm(site: Path, 
     (found,) = (plugin for plugin in epplugins.installed() if plugin.package == "onnxruntime-ep-test")
     assert "driver gone" in found.problem or "no_such_module" in found.problem
     load(DELIVERED / "model.onnx")
+
+
+class AcceleratedRuntime(PluggedRuntime):
+    """ONNX Runtime as if it had a provider built in; what it is told is kept, the processor runs the model.
+
+    Args:
+        name: The provider.
+        nodes: How many nodes run on it, and how many on the processor.
+    """
+
+    def __init__(self, name: str, nodes: tuple[int, int] = (1, 0)) -> None:
+        super().__init__(finds=False)
+        self.name = name
+        self.nodes = nodes
+        self.told: dict[str, str] = {}
+        self.fallback: list[str | None] = []
+
+    def get_available_providers(self) -> list[str]:
+        return [self.name, probe.CPU]
+
+    def InferenceSession(  # noqa: N802 - the runtime's own name
+        self, path: str, settings: Any, providers: list[Any], enable_fallback: int
+    ) -> Any:
+        (asked,) = providers
+        if asked == probe.CPU:
+            return ort.InferenceSession(path, settings, providers=[asked])
+        assert asked[0] == self.name
+        self.told = asked[1]
+        try:
+            self.fallback.append(settings.get_session_config_entry("session.disable_cpu_ep_fallback"))
+        except RuntimeError:  # the entry was not set
+            self.fallback.append(None)
+        return AcceleratedSession(ort.InferenceSession(path, providers=[probe.CPU]), self)
+
+
+class AcceleratedSession:
+    """A session of an :class:`AcceleratedRuntime`."""
+
+    def __init__(self, session: Any, runtime: AcceleratedRuntime) -> None:
+        self.session = session
+        self.runtime = runtime
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def get_providers(self) -> list[str]:
+        return [self.runtime.name, probe.CPU]
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        names = (self.runtime.name, probe.CPU)
+        return [
+            SimpleNamespace(ep_name=name, get_nodes=lambda count=count: [None] * count)
+            for name, count in zip(names, self.runtime.nodes, strict=True)
+        ]
+
+
+def test_the_share_of_nodes_on_the_accelerator_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = AcceleratedRuntime(CUDA, nodes=(3, 1))
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    backend = load(DELIVERED / "model.onnx", provider="cuda", rest_on_cpu=True)
+    assert backend.describe()["accelerated"] == 0.75
+    assert load(DELIVERED / "model.onnx", provider="cuda").describe()["accelerated"] == 1.0
+    assert runtime.fallback == [None, "1"]
+
+
+def test_a_model_of_which_nothing_runs_where_it_should_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", AcceleratedRuntime(CUDA, nodes=(0, 4)))
+    with pytest.raises(ModelError, match="knows no node of model") as caught:
+        load(DELIVERED / "model.onnx", provider="cuda", rest_on_cpu=True)
+    assert caught.value.code == "M520"
+
+
+def test_two_models_of_one_graph_have_tensorrt_engines_apart(
+    monkeypatch: pytest.MonkeyPatch, large: Path, tmp_path: Path
+) -> None:
+    # ONNX Runtime names engines after the graph: in one folder the second would run the weights of the first.
+    runtime = AcceleratedRuntime(TENSORRT)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    write_large(tmp_path / "model.onnx", seed=2)
+    folders = []
+    for path in (large, tmp_path / "model.onnx", large):
+        backend = load(path, provider="tensorrt", cache=tmp_path / "cache")
+        folders.append(runtime.told["trt_engine_cache_path"])
+    assert folders[0] == folders[2] != folders[1]
+    assert all(Path(folder).is_dir() for folder in folders)
+    assert runtime.told["trt_profile_max_shapes"] == "features:64x13"
+    assert backend.most == 64
+    load(DELIVERED / "model.onnx", provider="tensorrt")  # its first axis is fixed
+    assert "trt_profile_max_shapes" not in runtime.told
