@@ -197,6 +197,16 @@ class Limit:
             ModelError: There is no room for it (M580), or it takes more than it may (M581).
         """
         self.admit(files)
+        with self.trying(files):
+            yield
+
+    @contextlib.contextmanager
+    def trying(self, files: ModelFiles) -> Iterator[None]:
+        """Try a model inside, within the limit of this process.
+
+        Raises:
+            ModelError: It takes more than it may (M581).
+        """
         room = self.renew()
         name = f"{files.manifest.name} {files.manifest.version}"
         try:

@@ -192,10 +192,11 @@ class Readiness:
         if self._given_up.is_set():
             raise ModelError(f"{model.key} came too late to be tried", code="M591")
         try:
-            self._samples[model.key] = prove(model, files.golden, extractor)
-            sample = model.bind().row.copy()  # the last one it was proven on
-            for batch, times_ns in measure(model, self._clock, most, sample=sample).items():
-                self._costs.seed(model.key, batch, times_ns)
+            with contextlib.nullcontext() if self._limit is None else self._limit.trying(files):
+                self._samples[model.key] = prove(model, files.golden, extractor)
+                sample = model.bind().row.copy()  # the last one it was proven on
+                for batch, times_ns in measure(model, self._clock, most, sample=sample).items():
+                    self._costs.seed(model.key, batch, times_ns)
         except ModelError as exc:
             if self._given_up.is_set() and exc.code == "M535":
                 raise ModelError(f"{model.key} did not end a run while it was tried", code="M591") from exc

@@ -151,16 +151,17 @@ def laden_image(mb: int) -> bytes:
     return bytes(made.SerializeToString(deterministic=True))
 
 
-def slow_image(side: int) -> bytes:
-    """Return the delivered model, with products of large matrices to be computed while it is loaded."""
+def slow_image(times: int = 16, side: int = 2500) -> bytes:
+    """Return the delivered model, with so many products of matrices to be computed while it is loaded."""
     made = _with_calm_score()
+    names = [f"product{index}" for index in range(times + 1)]
+    made.graph.node.append(helper.make_node("ConstantOfShape", ["matrix_size"], [names[0]]))
+    for before, after in itertools.pairwise(names):
+        made.graph.node.append(helper.make_node("MatMul", [before, names[0]], [after]))
     made.graph.node.extend(
         [
-            helper.make_node("ConstantOfShape", ["matrix_size"], ["matrix"]),
-            helper.make_node("MatMul", ["matrix", "matrix"], ["square"]),
-            helper.make_node("MatMul", ["square", "matrix"], ["cube"]),
-            helper.make_node("ReduceSum", ["cube"], ["cube_sum"], keepdims=0),
-            helper.make_node("Add", ["calm", "cube_sum"], ["score"]),
+            helper.make_node("ReduceMin", [names[-1]], ["least"], keepdims=0),
+            helper.make_node("Add", ["calm", "least"], ["score"]),
         ]
     )
     made.graph.initializer.append(constant("matrix_size", [side, side], np.int64))
