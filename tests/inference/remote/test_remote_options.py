@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.remote import RemoteBackend
 from edge_opcua.inference.backends.remote.settings import RemoteOptions, parse_url, read_options
@@ -72,3 +76,16 @@ def test_a_secret_leaves_this_computer_encrypted_only() -> None:
 
 def test_a_safety_lane_is_not_for_a_network() -> None:
     assert "safety" in RemoteBackend.REFUSED_LANES
+
+
+def test_every_option_stands_in_the_guide() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "howto" / "remote-inference.md").read_text()
+    assert [name for name in RemoteOptions.model_fields if f"`{name}`" not in guide] == []
+
+
+def test_the_pipeline_in_the_guide_is_accepted() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "howto" / "remote-inference.md").read_text()
+    (block,) = re.findall(r"^```toml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (pipeline,) = tomllib.loads(block)["pipelines"]
+    assert PipelineConfig.model_validate(pipeline).backend == "remote"
+    assert read_options(pipeline["options"]).timeout_ms <= pipeline["deadline_ms"]
