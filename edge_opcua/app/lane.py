@@ -36,6 +36,8 @@ from edge_opcua.plugins import BACKENDS, InstalledPlugins
 SPARE_S: Final = 2.0
 """Beside the time that a model is given to load and prove itself: to end it when that is over."""
 CANCEL_S: Final = 1.0
+INLINE_NS: Final = 1_000_000
+"""Longest run in the thread that takes captures in: what cannot be met is refused within a millisecond."""
 _VICTIMS: Final = {LaneClass.SAFETY: 0, LaneClass.REALTIME: 200, LaneClass.BEST_EFFORT: 600}
 """Who is ended first if memory runs out in spite of everything; 0 is everybody else's."""
 
@@ -59,7 +61,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
         await child.stopping.wait()
         return
     urgency = min(each.spec.lane for each in ready.values())
-    workers = _workers(config, name, readiness, ready.values())
+    workers = _workers(config, name, readiness, ready.values(), costs)
     engine = Engine(
         readiness.models,
         costs,
@@ -111,16 +113,22 @@ def _cores(config: EdgeConfig, name: str) -> tuple[int, ...]:
     return next((group.cores for group in config.inference.groups if group.name == name), ())
 
 
-def _workers(config: EdgeConfig, name: str, readiness: Readiness, ready: Collection[Ready]) -> int:
+def _workers(
+    config: EdgeConfig, name: str, readiness: Readiness, ready: Collection[Ready], costs: CostTable
+) -> int:
     """Return how many threads run the models; 0 runs them in the main thread, without a hop.
 
-    A thread of its own is needed where a run has to be interrupted for another one, or waits for a network.
+    A thread of its own is needed where a run has to be interrupted for another one, waits for a network, or
+    takes so long that a capture could not be refused in time meanwhile. Safety lanes refuse nothing.
     """
     wanted = next((group.workers for group in config.inference.groups if group.name == name), 1)
     classes = {each.spec.lane for each in ready}
+    if classes == {LaneClass.SAFETY}:
+        return 0
     mixed = len(classes) > 1
     remote = any(model.is_remote for model in readiness.models.values())
-    return wanted if wanted > 1 or mixed or remote else 0
+    longest_ns = max(costs.cost_ns(key, costs.sizes(key)[-1]) for key in readiness.models)
+    return wanted if wanted > 1 or mixed or remote or longest_ns > INLINE_NS else 0
 
 
 class _Preparation:

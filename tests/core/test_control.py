@@ -7,6 +7,7 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -336,6 +337,31 @@ async def test_the_last_words_of_a_peer_that_ends_are_heard() -> None:
         running.cancel()
         await asyncio.wait([running])
     assert heard == ["released", "ended"]
+
+
+async def test_last_words_of_a_peer_whose_loop_hangs_are_heard() -> None:
+    # A model that does not end its run holds the loop of its process, and only another thread can say why.
+    heard: list[Request] = []
+
+    async def note(request: Request) -> Reply:
+        heard.append(request)
+        return Reply()
+
+    ours, theirs = socket.socketpair()
+    hub = Hub(note)
+    hub.attach("lane", ours)
+    stuck = Peer(theirs, echo, SUPERVISOR)  # it does not run: nobody would send what it has to send
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(hub.run())
+        body = {"source": "press-anomaly", "code": "M542", "text": "it hangs"}
+        thread = threading.Thread(target=stuck.last_words, args=(SUPERVISOR, "fault", body))
+        thread.start()
+        await until(lambda: bool(heard))
+        running.cancel()
+    thread.join()
+    assert (heard[0].origin, heard[0].kind, heard[0].body) == ("lane", "fault", body)
+    stuck.last_words(SUPERVISOR, "fault", body)  # to a peer that is gone: lost, and no error
+    stuck.close()
 
 
 async def test_large_notifications_are_bounded_in_bytes() -> None:
