@@ -16,7 +16,7 @@ import structlog
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.loaded import LoadedModel, ModelBinding
+from edge_opcua.inference.loaded import CANCELLED, LoadedModel, ModelBinding
 from edge_opcua.inference.overrun import REMOTE_TICK_S, TICK_S, Hung, Run, Watch
 from edge_opcua.inference.remeasure import Remeasure
 from edge_opcua.inference.schedule.costs import CostTable
@@ -27,7 +27,6 @@ _log = structlog.get_logger(__name__)
 
 CLOSE_S: Final = 2.0
 """A worker whose run does not end within this time after it was cancelled is left behind."""
-CANCELLED: Final = "M535"
 _JUDGED_KEPT: Final = 256
 
 
@@ -86,9 +85,8 @@ class Engine:
     def start(self) -> None:
         """Prepare the buffers and start the threads; they take over the scheduling class of the caller's."""
         for key, model in self._models.items():
-            for worker in range(max(1, self._workers)):
-                for size in self._costs.sizes(key):
-                    model.bind(min(size, self._most[key]), worker=worker)
+            sizes = {1, *(min(size, self._most[key]) for size in self._costs.sizes(key))}
+            model.prepare(sizes, workers=max(1, self._workers))
             binding = model.bind()
             self._direct[key] = binding, Run(key, 1, 0, binding)
         self._watch.runs_here(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -15,6 +15,8 @@ from edge_opcua.inference.schedule.request import Fate, Request
 
 Floats = npt.NDArray[np.float32]
 
+CANCELLED: Final = "M535"
+"""Code of a run that was cancelled."""
 NOT_A_NUMBER: Final = "the model answered with something that is not a number"
 _Check = tuple[Floats, npt.NDArray[np.bool_], bytearray]
 """Values, where to mark which of them are finite, and the same memory to look for one that is not."""
@@ -149,6 +151,14 @@ class LoadedModel:
         """Let every run in progress end as soon as the runtime can, called from another thread."""
         for binding in tuple(self._bindings.values()):
             binding.cancel()
+
+    def prepare(self, sizes: Iterable[int], *, workers: int) -> None:
+        """Make the buffers of all workers for these numbers of samples, and let go of all others."""
+        wanted = {(worker, size) for worker in range(workers) for size in sizes}
+        for worker, size in sorted(wanted):
+            self.bind(size, worker=worker)
+        for made in self._bindings.keys() - wanted:
+            del self._bindings[made]
 
     def bind_for(self, count: int, *, worker: int = 0) -> ModelBinding:
         """Return the smallest buffers of a worker that hold so many samples and were made before.

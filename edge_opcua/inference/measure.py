@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+import structlog
 
 from edge_opcua.core.clock import Clock
-from edge_opcua.inference.loaded import Floats, LoadedModel, ModelBinding
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.loaded import CANCELLED, Floats, LoadedModel, ModelBinding
+
+_log = structlog.get_logger(__name__)
 
 MOST_MEASURED: Final = 32
 """Larger batches are not measured, and so not made."""
@@ -40,13 +44,21 @@ def measure(
         How long the runs took, in ns, by number of samples; always with 1.
 
     Raises:
-        ModelError: A run failed (M532), or the model does not take so many samples (M536).
+        ModelError: A run with one sample failed (M532), or a run was cancelled (M535). A larger batch that
+            fails, for want of memory or because the model is not what its axes say, is not offered.
     """
     started_ns = clock.monotonic_ns()
     found: dict[int, list[int]] = {}
     least, without_gain = np.inf, 0
     for batch in _sizes(min(most, model.most, MOST_MEASURED)):
-        took = found[batch] = _runs(model.bind(batch), clock, sample)
+        try:
+            took = _runs(model.bind(batch), clock, sample)
+        except ModelError as exc:
+            if batch == 1 or exc.code == CANCELLED:
+                raise
+            _log.warning("model.batch_refused", model=model.key, batch=batch, error=str(exc))
+            break
+        found[batch] = took
         each = float(np.median(took)) / batch
         without_gain = 0 if each <= least * _GAIN else without_gain + 1
         least = min(least, each)

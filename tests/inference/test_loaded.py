@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,16 @@ def test_a_worker_gets_the_buffers_that_were_made_for_it(tmp_path: Path) -> None
     assert model.bind_for(3, worker=1) is made[1, 4]  # a new size costs more than an unused row
     assert model.bind_for(5, worker=0) is made[0, 8]
     assert model.bind_for(9, worker=0).batch == 9  # nothing that was made holds so many
+
+
+def test_buffers_of_sizes_that_do_not_pay_are_let_go(tmp_path: Path) -> None:
+    model = models.doubling(tmp_path)
+    tried, kept = weakref.ref(model.bind(8)), model.bind(4)
+    model.prepare((1, 4), workers=2)
+    assert model.bind_for(4) is kept
+    gc.collect()
+    assert tried() is None
+    assert model.bind_for(3, worker=1) is model.bind(4, worker=1)
 
 
 def test_more_samples_than_the_model_takes_are_refused(tmp_path: Path) -> None:

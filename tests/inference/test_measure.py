@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
+from onnx import helper, numpy_helper
 
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.errors import ModelError
 from edge_opcua.inference.loaded import LoadedModel, ModelBinding
 from edge_opcua.inference.measure import measure, quantiles_us
 from tests.inference import enginemodels as models
@@ -58,6 +61,31 @@ def test_a_slow_model_is_not_measured_for_long(tmp_path: Path) -> None:
     found = measure(models.doubling(tmp_path), Stepping(200 * MS), 32)
     assert set(found) == {1}
     assert len(found[1]) == 5
+
+
+def single(folder: Path) -> LoadedModel:
+    """Return a model whose first axis is open but that answers for one sample only: a run with two fails."""
+    shape = numpy_helper.from_array(np.array([1, models.SIZE], np.int64), "shape")
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    return models.loaded(folder, models.graph_of(nodes, constants=(shape,)), "single/1")
+
+
+def test_a_batch_that_the_model_cannot_run_is_not_offered(tmp_path: Path) -> None:
+    assert set(measure(single(tmp_path), SystemClock(), 8)) == {1}
+
+
+def test_measuring_that_is_cancelled_ends(tmp_path: Path) -> None:
+    class Cancelling(LoadedModel):
+        """Gives up with the second batch size."""
+
+        def bind(self, batch: int = 1, *, worker: int = 0) -> ModelBinding:
+            if batch > 1:
+                raise ModelError("the run was cancelled", code="M535")
+            return super().bind(batch, worker=worker)
+
+    plain = models.doubling(tmp_path)
+    with pytest.raises(ModelError, match="cancelled"):
+        measure(Cancelling(plain.key, plain.backend, "x", models.SIZE), SystemClock(), 8)
 
 
 def test_quantiles_are_in_microseconds() -> None:
