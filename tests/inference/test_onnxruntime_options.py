@@ -284,6 +284,14 @@ def test_a_package_that_cannot_be_imported_is_told_and_does_no_harm(site: Path, 
     load(DELIVERED / "model.onnx")
 
 
+def entry(settings: Any, name: str) -> str | None:
+    """Return a setting of a session; None if it is not set."""
+    try:
+        return str(settings.get_session_config_entry(name))
+    except RuntimeError:
+        return None
+
+
 class AcceleratedRuntime(PluggedRuntime):
     """ONNX Runtime as if it had a provider built in; what it is told is kept, the processor runs the model.
 
@@ -298,6 +306,7 @@ class AcceleratedRuntime(PluggedRuntime):
         self.nodes = nodes
         self.told: dict[str, str] = {}
         self.fallback: list[str | None] = []
+        self.recorded: list[str | None] = []
 
     def get_available_providers(self) -> list[str]:
         return [self.name, probe.CPU]
@@ -310,10 +319,8 @@ class AcceleratedRuntime(PluggedRuntime):
             return ort.InferenceSession(path, settings, providers=[asked])
         assert asked[0] == self.name
         self.told = asked[1]
-        try:
-            self.fallback.append(settings.get_session_config_entry("session.disable_cpu_ep_fallback"))
-        except RuntimeError:  # the entry was not set
-            self.fallback.append(None)
+        self.fallback.append(entry(settings, "session.disable_cpu_ep_fallback"))
+        self.recorded.append(entry(settings, "session.record_ep_graph_assignment_info"))
         return AcceleratedSession(ort.InferenceSession(path, providers=[probe.CPU]), self)
 
 
@@ -345,6 +352,7 @@ def test_the_share_of_nodes_on_the_accelerator_is_told(monkeypatch: pytest.Monke
     assert backend.describe()["accelerated"] == 0.75
     assert load(DELIVERED / "model.onnx", provider="cuda").describe()["accelerated"] == 1.0
     assert runtime.fallback == [None, "1"]
+    assert runtime.recorded == ["1", None]
 
 
 def test_a_model_of_which_nothing_runs_where_it_should_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,9 +112,10 @@ def session_options(ort: Any, options: OnnxRuntimeOptions, provider: str) -> Any
         "session.intra_op.allow_spinning": spinning,
         "session.inter_op.allow_spinning": spinning,
         "session.set_denormal_as_zero": "1",
-        "session.record_ep_graph_assignment_info": "1",
     }
-    if provider != CPU and not options.rest_on_cpu:
+    if options.rest_on_cpu:
+        entries["session.record_ep_graph_assignment_info"] = "1"  # the share of nodes is counted by it
+    elif provider != CPU:
         # Otherwise a missing library or an unsupported node silently moves to the CPU.
         entries["session.disable_cpu_ep_fallback"] = "1"
     for key, value in entries.items():
