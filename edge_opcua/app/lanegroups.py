@@ -127,7 +127,9 @@ class LaneGroups:
 
     def pipeline(self, name: str) -> dict[str, Any]:
         """Return for ``status`` what is known of a pipeline's model and process."""
-        keeper = self.of(name)
+        keeper = next((each for each in self._keepers.values() if name in each.choices), None)
+        if keeper is None:  # a reload is about to start it
+            return {"model": self._chosen.choice(name).as_json(), "facts": {}}
         facts = next((lane.facts[name] for lane in keeper.lanes if name in lane.models), {})
         return {"model": keeper.choices[name].as_json(), "group": keeper.group, "facts": facts}
 

@@ -198,8 +198,8 @@ class LaneKeeper:
         models = {name: self.choices[name] for name in part}
         try:
             return await self._starter.prepare(models, within_s=self._within_s)
-        except NotReadyError:
-            self._count_end(models)
+        except NotReadyError as exc:
+            self._count_end(models, str(exc))
             raise
 
     def _report(self, pipelines: Iterable[str], exc: ModelError) -> None:
@@ -227,7 +227,7 @@ class LaneKeeper:
             pid=lane.child.pid,
             how=exit_text(code),
         )
-        self._count_end(lane.models)
+        self._count_end(lane.models, exit_text(code))
         now_s = self._clock.monotonic_s()
         for part in self._quarantine.parts(now_s):
             if not lane.models.keys().isdisjoint(part):
@@ -237,18 +237,15 @@ class LaneKeeper:
                 pace.later(now_s, FIRST_DELAY_S, MAX_DELAY_S)
         self._woken.set()
 
-    def _count_end(self, loaded: Collection[str]) -> None:
+    def _count_end(self, loaded: Collection[str], how: str) -> None:
         self._woken.set()  # others may share a process from now on
         now_s = self._clock.monotonic_s()
         trial_before = self._quarantine.is_trial(now_s)
         for name in self._quarantine.ended(loaded, now_s):
             choice = self.choices[name]
-            self._host.report_fault(
-                name,
-                "M595",
-                f"{choice.name} {choice.version} is not started any more: its process ended again and again, "
-                f"{MOST_ENDS} times within {WITHIN_S:g} s; load another version",
-            )
+            often = f"its process ended {MOST_ENDS} times within {WITHIN_S:g} s, the last time: {how}"
+            text = f"{choice.name} {choice.version} is not started any more: {often}; load another version"
+            self._host.report_fault(name, "M595", text)
             _log.error("lane.quarantined", group=self.group, pipeline=name, **choice.as_json())
         if self._quarantine.is_trial(now_s) and not trial_before:
             _log.warning("lane.trial", group=self.group, stays_apart=self._quarantine.stays_apart)
@@ -359,7 +356,7 @@ class LaneKeeper:
             await self._starter.discard(lane.child)
             if lane.models.items() <= self.choices.items():  # of a swap the new model is refused instead
                 self.restarts += 1
-                self._count_end(lane.models)
+                self._count_end(lane.models, f"in its first run, {reply.reason}")
         for former in formers:
             await self._starter.discard(former.child)
         if not is_good(reply.status):

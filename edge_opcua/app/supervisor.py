@@ -162,7 +162,9 @@ class Supervisor:
         return await self._hub.request(to, kind, body, timeout_s=timeout_s)
 
     def recorded_cursor(self, pipeline: str) -> int | None:
-        """Return the last capture a lane of this pipeline has dealt with."""
+        """Return the last capture a lane of this pipeline has dealt with; None for one that is going."""
+        if all(pipeline != each.name for each in self._config.pipelines):
+            return None
         return self._view.recorded_cursor(pipeline)
 
     def report_fault(self, source: str, code: str, text: str) -> None:

@@ -69,6 +69,8 @@ class Host:
         active: What was activated: versions and cursors by pipeline.
         unfit: Pipelines and versions that are refused, with others or alone.
         crashing: Pipelines and versions whose process ends while it loads them.
+        silent: Pipelines and versions of which nothing is heard.
+        out_of_memory: Whether no process can be started.
     """
 
     def __init__(self) -> None:
@@ -80,13 +82,18 @@ class Host:
         self.measurements: list[str] = []
         self.unfit: set[tuple[str, int]] = set()
         self.crashing: set[tuple[str, int]] = set()
+        self.silent: set[tuple[str, int]] = set()
         self.activation = Reply()
         self.retirement = Reply()
         self.retired: list[list[str]] = []
+        self.out_of_memory = False
         self.dealt_with = 41
+        self.delay_s = 0.0
         self.cursor: int | None = None
 
     async def start(self, role: str, *arguments: str) -> ChildProcess:
+        if self.out_of_memory:
+            raise OSError(12, "Cannot allocate memory")
         given = dict(word.split("=", 1) for word in arguments)
         lane = Lane(role, choices_of(given["--models"]))
         self.started.append(lane)
@@ -96,11 +103,13 @@ class Host:
         if what & self.crashing:
             lane.kill()
             return cast("ChildProcess", lane)
+        if what & self.silent:
+            return cast("ChildProcess", lane)
         refused = {name: {"reason": "no good", "code": "M512"} for name, _ in what & self.unfit}
         fit: dict[str, Any] = {name: {"p99_us": 3.0} for name in lane.models if name not in refused}
         body: dict[str, Any] = {"pipelines": fit, "refused": refused}
         kind = "ready" if fit else "refused"
-        asyncio.get_running_loop().call_soon(self.keeper.on_notice, role, kind, body)
+        asyncio.get_running_loop().call_later(self.delay_s, self.keeper.on_notice, role, kind, body)
         return cast("ChildProcess", lane)
 
     async def until_ended(self, child: ChildProcess) -> int:
@@ -142,8 +151,10 @@ async def keeping(
     *,
     group: str = PIPELINE,
     clock: Clock | None = None,
+    within_s: float = 30.0,
 ) -> AsyncIterator[LaneKeeper]:
-    keeper = host.keeper = LaneKeeper(group, choices or {PIPELINE: OLD}, host, clock or SystemClock())
+    models = choices or {PIPELINE: OLD}
+    keeper = host.keeper = LaneKeeper(group, models, host, clock or SystemClock(), within_s=within_s)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(keeper.run())
         await until(lambda: bool(host.active or host.told))
@@ -304,7 +315,10 @@ async def test_a_model_whose_process_ends_three_times_in_a_minute_is_not_started
             await advance(clock, 6, lambda number=number: len(host.active) == number)  # type: ignore[misc]
         host.started[-1].kill()
         await until(lambda: bool(host.faults))
-        assert host.faults[PIPELINE].startswith("M595 press-anomaly 1 is not started any more")
+        assert host.faults[PIPELINE] == (
+            "M595 press-anomaly 1 is not started any more: its process ended 3 times within 60 s, the last "
+            "time: killed by SIGKILL; load another version"
+        )
         await clock.advance(3600)
         await asyncio.sleep(0.05)
         assert len(host.active) == 3
@@ -384,6 +398,60 @@ async def test_a_process_that_ends_in_its_first_run_counts_too() -> None:
         await clock.advance(3600)
         await asyncio.sleep(0.05)
         assert len(host.started) == 3
+
+
+async def test_a_model_of_which_nothing_is_heard_is_given_up_and_the_old_one_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge_opcua.app.laneprocess.START_S", 0.05)
+    host = Host()
+    host.silent = {(PIPELINE, 2)}
+    async with keeping(host, within_s=0.0) as keeper:
+        with pytest.raises(ModelError, match="was not ready in") as caught:
+            await keeper.swap({PIPELINE: NEW}, silent)
+        assert caught.value.code == "M530"
+        assert host.started[1].ended.done()
+        assert serving(keeper) == [[PIPELINE]]
+
+
+async def test_a_computer_without_memory_for_a_process_is_told_and_tried_again() -> None:
+    host = Host()
+    host.out_of_memory = True
+    async with keeping(host):
+        assert host.faults[PIPELINE].startswith("H651 no process can be started")
+        host.out_of_memory = False
+        await until(lambda: bool(host.active))
+        assert not host.faults
+
+
+async def test_a_swap_that_is_given_up_leaves_no_process_behind() -> None:
+    host = Host()
+    host.silent = {(PIPELINE, 2)}
+    async with keeping(host) as keeper:
+        async with asyncio.TaskGroup() as tasks:
+            swap = tasks.create_task(keeper.swap({PIPELINE: NEW}, silent))
+            await until(lambda: len(host.started) == 2)
+            swap.cancel()
+        assert host.started[1].ended.done()
+        assert serving(keeper) == [[PIPELINE]]
+
+
+async def test_the_steps_of_a_change_are_told_as_the_process_takes_them() -> None:
+    host = Host()
+    async with keeping(host) as keeper:
+        steps: list[JobEvent] = []
+
+        async def progress(event: JobEvent) -> None:
+            steps.append(event)
+            if event is JobEvent.STARTED:
+                asyncio.get_running_loop().call_soon(tell)
+
+        def tell() -> None:
+            keeper.on_notice(host.started[-1].role, "loaded", {})
+
+        host.delay_s = 0.05
+        await keeper.swap({PIPELINE: NEW}, progress)
+        assert steps == [JobEvent.STARTED, JobEvent.LOADED, JobEvent.READY]
 
 
 async def test_a_reload_stops_what_has_changed_at_once_and_hands_the_rest_over() -> None:
