@@ -8,10 +8,13 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from edge_opcua.core.ports import Backend, Binding
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.schedule.request import Fate, Request
+
+_log = structlog.get_logger(__name__)
 
 Floats = npt.NDArray[np.float32]
 
@@ -101,7 +104,10 @@ class ModelBinding:
 
     def cancel(self) -> None:
         """Let the run in progress end as soon as the runtime can, called from another thread."""
-        self.binding.cancel()
+        try:
+            self.binding.cancel()
+        except Exception as exc:  # noqa: BLE001 - a backend may be anybody's; who cancels goes on
+            _log.warning("run.not_cancelled", model=self.key, error=repr(exc))
 
     def _are_finite(self) -> bool:
         """Return whether all answers are numbers; takes a quarter of what ``np.isfinite(…).all()`` does."""

@@ -242,6 +242,25 @@ def test_a_remote_run_is_cancelled_at_its_deadline() -> None:
     assert asked.ended_ns - asked.deadline_ns < 1e9
 
 
+def test_a_backend_that_cannot_even_be_told_to_end_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overrun, "SHORTEST_NS", 20 * MS)
+    monkeypatch.setattr(overrun, "GRACE_NS", 100 * MS)
+    release, told = threading.Event(), threading.Event()
+
+    def refuse() -> None:
+        raise OSError("no such run")
+
+    def tell(_: Hung) -> None:
+        told.set()
+
+    model, backend = acting(lambda: _wait(release))
+    backend.cancel = refuse  # type: ignore[method-assign]
+    with running(model, on_hung=tell) as engine:
+        assert engine.submit(request(model.key))
+        assert told.wait(PATIENCE_S)  # the watch goes on
+        release.set()
+
+
 def test_closing_ends_a_run_and_all_threads(tmp_path: Path) -> None:
     model = models.turning(tmp_path)
     before = threading.active_count()

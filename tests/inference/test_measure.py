@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
+import structlog
+from onnx import TensorProto, helper, numpy_helper
 
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.errors import ModelError
@@ -64,14 +65,27 @@ def test_a_slow_model_is_not_measured_for_long(tmp_path: Path) -> None:
 
 
 def single(folder: Path) -> LoadedModel:
-    """Return a model whose first axis is open but that answers for one sample only: a run with two fails."""
-    shape = numpy_helper.from_array(np.array([1, models.SIZE], np.int64), "shape")
-    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
-    return models.loaded(folder, models.graph_of(nodes, constants=(shape,)), "single/1")
+    """Return a model whose axes say that it takes many samples, but a run with more than one fails."""
+    values = {"nothing": [0.0], "one_row": [1.0, models.SIZE]}
+    constants = tuple(
+        numpy_helper.from_array(np.array(each, np.float32), name) for name, each in values.items()
+    )
+    nodes = [
+        helper.make_node("Mul", ["x", "nothing"], ["zeros"]),
+        helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+        helper.make_node("Add", ["one_row", "zero"], ["wanted"]),
+        helper.make_node("Cast", ["wanted"], ["shape"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["x", "shape"], ["y"]),
+    ]
+    return models.loaded(folder, models.graph_of(nodes, constants=constants), "single/1")
 
 
 def test_a_batch_that_the_model_cannot_run_is_not_offered(tmp_path: Path) -> None:
-    assert set(measure(single(tmp_path), SystemClock(), 8)) == {1}
+    model = single(tmp_path)
+    assert model.most > 1
+    with structlog.testing.capture_logs() as logs:
+        assert set(measure(model, SystemClock(), 8)) == {1}
+    assert [line["event"] for line in logs] == ["model.batch_refused"]
 
 
 def test_measuring_that_is_cancelled_ends(tmp_path: Path) -> None:
