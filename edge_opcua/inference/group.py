@@ -123,8 +123,6 @@ class LaneGroup:
             request.tag.lane.finish(request)
         for lane in self.lanes.values():
             lane.expire()
-        if self._clock.monotonic_ns() - self._tended_ns >= self._tick_s * _SECOND_NS:
-            self._tend()
         next_ns = self._engine.next_turn_ns()
         return next_ns is not None and next_ns <= self._clock.monotonic_ns()
 
@@ -140,6 +138,8 @@ class LaneGroup:
         try:
             while self.is_active:
                 if self.turn():
+                    if self._clock.monotonic_ns() - self._tended_ns >= self._tick_s * _SECOND_NS:
+                        self._tend()
                     await asyncio.sleep(0)  # orders come in between
                     continue
                 self._tend()

@@ -275,7 +275,8 @@ class Lane:
             shed = request.code == _TOO_HOT
             counter, status, word = _NOT_RUN[Fate.SHED if shed else request.fate]
             counts[counter] += 1
-            case.unanswered = (status, f"{request.code}: {word}: {request.reason}")
+            again = f"; room in {request.retry_after_ns / _MS:.0f} ms" if request.retry_after_ns else ""
+            case.unanswered = (status, f"{request.code}: {word}: {request.reason}{again}")
             case.measured = False
 
     def _begin(self, active: ActiveLane, capture: TagBatch) -> None:
