@@ -191,7 +191,7 @@ class Service:
         self._session = ort.InferenceSession(str(PRESS), providers=["CPUExecutionProvider"])
 
     @contextmanager
-    def running(self, port: int = 0) -> Iterator[Service]:
+    def running(self, port: int = 0, credentials: Any = None) -> Iterator[Service]:
         server = grpc.server(ThreadPoolExecutor(4))
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(self._method(name, answer))
@@ -204,7 +204,12 @@ class Service:
         }
         service = grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers)
         server.add_generic_rpc_handlers((service,))
-        self.url = f"grpc://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
+        where = f"127.0.0.1:{port}"
+        if credentials is None:
+            port = server.add_insecure_port(where)
+        else:
+            port = server.add_secure_port(where, credentials)
+        self.url = f"grpc://127.0.0.1:{port}"
         server.start()
         try:
             yield self

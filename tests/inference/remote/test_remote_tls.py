@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -15,6 +16,7 @@ from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.remote import RemoteBackend
 from tests.inference.models import DELIVERED
 from tests.inference.remote.server import V2Server
+from tests.inference.remote.test_remote_grpc import Service
 from tests.security.certificates import Identity, make
 
 MODELS = {("press-anomaly", "1"): DELIVERED / "model.onnx"}
@@ -117,3 +119,22 @@ def test_files_that_cannot_be_used_are_named(pki: Pki, tmp_path: Path) -> None:
     code, text = refused(url, certificate=pki.file("client.pem"), key=str(open_key))
     assert (code, "chmod 600" in text) == ("M578", True)
     assert refused(url, certificate=pki.file("client.pem"), key=pki.file("other.key"))[0] == "M578"
+
+
+@pytest.fixture(scope="module")
+def grpc_server(pki: Pki) -> Iterator[str]:
+    def content(name: str) -> bytes:
+        return Path(pki.file(name)).read_bytes()
+
+    credentials = grpc.ssl_server_credentials([(content("server.key"), content("server.pem"))])
+    with Service().running(credentials=credentials) as made:
+        yield made.url.replace("grpc", "grpcs")
+
+
+def test_the_same_holds_over_grpc(grpc_server: str, pki: Pki) -> None:
+    trust = {"ca": pki.file("ca.pem"), "server_name": "localhost"}
+    load(grpc_server, **trust).bind().run()
+    assert refused(grpc_server, **{**trust, "ca": pki.file("other.pem")})[0] == "M574"
+    code, text = refused(grpc_server, ca=pki.file("ca.pem"))
+    assert code == "M574", text
+    assert refused(grpc_server.replace("grpcs", "grpc"))[0] in {"M570", "M571"}

@@ -248,7 +248,7 @@ class GrpcQuestion:
 
 
 def _is_of_tls(why: str) -> bool:
-    return any(word in why.lower() for word in ("ssl", "tls", "certificate", "handshake"))
+    return any(word in why.lower() for word in ("ssl", "tls", "certificate", "handshake", "hostname"))
 
 
 def _library() -> Any:

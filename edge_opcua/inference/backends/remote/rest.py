@@ -216,7 +216,7 @@ class RestQuestion:
         if self._layout is None or head != self._layout[0]:
             told = _object(head)
             version, outputs = _text(told.get("model_version")), _objects(told.get("outputs"))
-            if not all("binary_data_size" in (one.get("parameters") or {}) for one in outputs):
+            if not all("binary_data_size" in _parameters(one) for one in outputs):
                 return Answer(version, _mixed(outputs, numbers))
             self._layout = (bytes(head), version, tuple(_place(one) for one in outputs))
         _, version, places = self._layout  # the same head again: it need not be read a second time
@@ -262,7 +262,7 @@ def _place(output: Mapping[str, Any]) -> tuple[str, tuple[int, ...], int]:
     name, shape = _text(output["name"]), _shape(output["shape"])
     if output.get("datatype") != FP32:
         raise ValueError(f'output "{name}" is {output.get("datatype")}, not {FP32}')
-    count = output["parameters"]["binary_data_size"]
+    count = _size(_parameters(output)["binary_data_size"])
     if count != elements(shape) * WIRE.itemsize:
         raise ValueError(f'output "{name}" of shape {list(shape)} comes with {count} bytes')
     return name, shape, count
@@ -274,7 +274,7 @@ def _mixed(outputs: Sequence[Mapping[str, Any]], numbers: memoryview) -> dict[st
     start = 0
     for output in outputs:
         name, shape = _text(output["name"]), _shape(output["shape"])
-        behind = (output.get("parameters") or {}).get("binary_data_size")
+        behind = _parameters(output).get("binary_data_size")
         raw = memoryview(b"")
         if behind is not None:
             raw = numbers[start : start + _size(behind)]
@@ -318,6 +318,13 @@ def _objects(value: object) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise ValueError("no list of objects")
     return value
+
+
+def _parameters(output: Mapping[str, Any]) -> dict[str, Any]:
+    found = output.get("parameters") or {}
+    if not isinstance(found, dict):
+        raise ValueError("parameters that are none")  # noqa: TRY004 - of the bytes, not of a caller
+    return found
 
 
 def _shape(value: object) -> tuple[int, ...]:
