@@ -162,3 +162,10 @@ def test_without_a_server_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixtu
     StateDir(tmp_path).create()
     assert main(["lanes", "--state", str(tmp_path)]) == 4
     assert "no server runs" in capsys.readouterr().err
+
+
+def test_a_group_whose_culprit_is_sought_says_so() -> None:
+    apart = [{"role": f"lane/welds/{name}", "pid": number} for number, name in enumerate(("a", "b"), 1)]
+    first = lane_table([ROW], apart).splitlines()[0]
+    assert "2 processes, to see whose model ends its own" in first
+    assert "2 processes" not in lane_table([ROW], [PROCESS])

@@ -103,7 +103,8 @@ def lane_table(rows: Sequence[Row], processes: Iterable[Row], *, color: bool = F
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADER))]
     lines: list[str] = []
     for name, members in groups.items():
-        lines += [*([""] if lines else []), _group_line(name, members, running.get(f"lane/{name}"))]
+        apart = sum(role.startswith(f"lane/{name}/") for role in running)
+        lines += [*([""] if lines else []), _group_line(name, members, running.get(f"lane/{name}"), apart)]
         lines += [_padded(_HEADER, widths)]
         for row in members:
             line = _padded(_cells(row), widths)
@@ -116,7 +117,7 @@ def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _group_line(name: str, members: Sequence[Row], process: Row | None) -> str:
+def _group_line(name: str, members: Sequence[Row], process: Row | None, apart: int) -> str:
     lane: Row = next((row["lane"] for row in members if row["lane"].get("state")), {})
     parts = [f"{name}:"]
     used = lane.get("utilisation")
@@ -126,6 +127,8 @@ def _group_line(name: str, members: Sequence[Row], process: Row | None) -> str:
         parts.append(f"process {process.get('pid') or 'restarting'}")
         if process.get("restarts"):
             parts.append(f"{process['restarts']} restarts")
+    elif apart:
+        parts.append(f"{apart} processes, to see whose model ends its own")
     if lane.get("scheduler"):
         parts.append(f"{lane['scheduler']}{', memory locked' if lane.get('memory_locked') else ''}")
     if isinstance(lane.get("rss_mb"), (int, float)):
