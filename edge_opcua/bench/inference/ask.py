@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from edge_opcua.bench.inference.models import INPUT, BenchModel, Floats
+from edge_opcua.bench.inference.models import BenchModel, Floats
 from edge_opcua.bench.plc.peers import MissingPeerError
 
 TIMEOUT_S: Final = 10.0
@@ -46,7 +46,7 @@ def as_binary(port: int, model: BenchModel, row: Floats) -> bytes:
 
 
 def _tensor(model: BenchModel) -> dict[str, object]:
-    return {"name": INPUT, "datatype": "FP32", "shape": [1, *model.shape]}
+    return {"name": model.input_name, "datatype": "FP32", "shape": [1, *model.shape]}
 
 
 def _post(port: int, path: str, body: bytes, more: str = "Content-Type: application/json\r\n") -> bytes:

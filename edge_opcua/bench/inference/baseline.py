@@ -169,7 +169,7 @@ def main() -> None:
     following = lines()
     given = following()
     assert given is not None
-    burden = BenchModel("burden", "", Path(given["burden"]["path"]), tuple(given["burden"]["shape"]))
+    burden = BenchModel.from_json(given["burden"])
     judge = Judge(Bus.attach(*given["bus"]), given)
     burners = [Burner(burden.load(), burden.sample()) for _ in range(given["burners"])]
     plain = Plain(judge, burners)

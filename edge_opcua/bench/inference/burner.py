@@ -6,7 +6,6 @@ import select
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
 from edge_opcua.bench.inference.models import BenchModel, Floats
@@ -51,7 +50,7 @@ def main() -> None:
     """Work until the input ends."""
     given = lines()()
     assert given is not None
-    model = BenchModel("burden", "", Path(given["path"]), tuple(given["shape"]))
+    model = BenchModel.from_json(given)
     burner = Burner(model.load(), model.sample())
     say({"batch_ms": burner.batch_ms})
     done = 0

@@ -33,5 +33,5 @@ class Effort:
     peers: bool = True
 
 
-DEFAULT: Final = Effort(60_000, 10_000, 5_000, 4_000, (0.5, 0.8, 1.0, 1.2, 1.5), 6.0, 5.0, 5.0)
-QUICK: Final = Effort(5_000, 2_500, 1_000, 600, (0.5, 1.0, 1.5), 1.5, 1.0, 1.0, peers=False)
+DEFAULT: Final = Effort(60_000, 10_000, 5_000, 4_000, (0.5, 0.8, 1.0, 1.2, 1.5), 5.0, 4.0, 4.0)
+QUICK: Final = Effort(2_500, 1_000, 500, 300, (0.5, 1.0, 1.5), 1.0, 0.6, 0.5, peers=False)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_opcua.assets import examples_dir
 from edge_opcua.bench.inference.graph import Graph, quantised
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
 from edge_opcua.inference.loaded import LoadedModel
+from edge_opcua.inference.manifest import load_manifest
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,12 +35,16 @@ class BenchModel:
         title: For people.
         path: The file.
         shape: Shape of one sample; the file's first axis is open.
+        input_name: Name of its input.
+        golden: File with samples that mean something; None where any numbers do.
     """
 
     key: str
     title: str
     path: Path
     shape: tuple[int, ...]
+    input_name: str = "x"
+    golden: Path | None = None
 
     @property
     def size(self) -> int:
@@ -47,6 +53,9 @@ class BenchModel:
 
     def sample(self, seed: int = 0) -> Floats:
         """Return one sample, shape ``(size,)``."""
+        if self.golden is not None:
+            with np.load(self.golden) as kept:
+                return np.asarray(kept["features"][seed], np.float32)
         return np.random.default_rng(seed).standard_normal(self.size).astype(np.float32)
 
     def load(self, *, provider: str = "cpu", clock: Clock | None = None) -> LoadedModel:
@@ -54,19 +63,21 @@ class BenchModel:
         backend = OnnxRuntimeBackend.load(
             self.path,
             provider=provider,
-            input_shapes={INPUT: (1, *self.shape)},
+            input_shapes={self.input_name: (1, *self.shape)},
             clock=clock or SystemClock(),
         )
-        return LoadedModel(self.key, backend, INPUT, self.size)
+        return LoadedModel(self.key, backend, self.input_name, self.size)
 
     def as_json(self) -> dict[str, Any]:
         """Return it for another process of the benchmark."""
-        return {"key": self.key, "title": self.title, "path": str(self.path), "shape": list(self.shape)}
+        return {**asdict(self), "path": str(self.path), "golden": self.golden and str(self.golden)}
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> BenchModel:
         """Return what :meth:`as_json` gave."""
-        return cls(given["key"], given["title"], Path(given["path"]), tuple(given["shape"]))
+        golden = given["golden"] and Path(given["golden"])
+        paths = {"path": Path(given["path"]), "golden": golden, "shape": tuple(given["shape"])}
+        return cls(**{**given, **paths})
 
 
 INPUT: Final = "x"
@@ -75,6 +86,21 @@ INPUT: Final = "x"
 def build(folder: Path, *keys: str) -> dict[str, BenchModel]:
     """Build models; without keys all of them, which takes some seconds."""
     return {key: _BUILDERS[key](folder) for key in keys or _BUILDERS}
+
+
+def _press(folder: Path) -> BenchModel:
+    """The model of the demo as it is delivered; it takes one sample at a time."""
+    del folder
+    delivered = examples_dir() / "press" / "models" / "press-anomaly" / "1"
+    manifest = load_manifest(delivered / "manifest.toml")
+    return BenchModel(
+        "press",
+        "model of the demo",
+        delivered / "model.onnx",
+        (len(manifest.features),),
+        manifest.input_name,
+        delivered / manifest.golden.file,
+    )
 
 
 def _mlp(folder: Path) -> BenchModel:
@@ -165,6 +191,7 @@ def _burden(folder: Path) -> BenchModel:
 
 
 _BUILDERS: Final[Mapping[str, Callable[[Path], BenchModel]]] = {
+    "press": _press,
     "mlp": _mlp,
     "autoencoder": _autoencoder,
     "vibration": _vibration,

@@ -21,11 +21,14 @@ from edge_opcua.bench.inference.models import BenchModel, build
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.inference.schedule.request import LaneClass, Request
 
+MODELS: Final = ("mlp", "press", "autoencoder", "vibration", "vibration-wide", "inspection")
 TINY, LONGER, ACROSS = 1.8, 1.10, 1.05
 DEFECTS_MS: Final = 5.0
 FRAMES_PER_S: Final = 30.0
 _LONG_US: Final = 100.0
 _MILLISECOND_US: Final = 1000.0
+_SMALL_KIB: Final = 64.0
+"""What one process tells another about a part, up to here; an image is more."""
 _BLOCKS: Final = 20
 _LEAST, _MOST = 200, 20_000
 _HOUR_NS: Final = 3_600_000_000_000
@@ -36,7 +39,7 @@ Microseconds = npt.NDArray[np.float64]
 def figures(effort: Effort) -> Iterator[Figure]:
     """Overhead: what a lane adds to a model."""
     with TemporaryDirectory(prefix="edge-opcua-bench-") as folder:
-        models = build(Path(folder), "mlp", "autoencoder", "vibration", "vibration-wide", "inspection")
+        models = build(Path(folder), *MODELS)
         for model in models.values():
             found = in_turns(model, effort)
             yield from _in_lane(model, found)
@@ -177,9 +180,6 @@ def _across(model: BenchModel, found: Found) -> Iterator[Figure]:
         raw_us,
         note=said,
     )
-
-
-_SMALL_KIB: Final = 64.0
 
 
 def _defects(model: BenchModel, judged: Microseconds) -> Iterator[Figure]:

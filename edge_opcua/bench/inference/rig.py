@@ -29,7 +29,7 @@ from edge_opcua.errors import EdgeError
 READY_S: Final = 30.0
 ANSWER_S: Final = 5.0
 END_S: Final = 2.0
-_TICK_S: Final = 0.05
+_LAST_WORDS: Final = 2_000
 
 
 def configuration(home: Path, pipelines: str, *, models: Path | None = None) -> EdgeConfig:
@@ -75,6 +75,7 @@ class Rig:
         self.notices: list[tuple[str, str, Mapping[str, Any]]] = []
         self._config = config
         self._state = StateDir(home / "state")
+        self._log = home / "lanes.log"
         self._lanes: dict[str, ChildProcess] = {}
         self._ended: dict[str, int] = {}
         self._peers: dict[str, Peer] = {}
@@ -85,6 +86,7 @@ class Rig:
         try:
             self._state.root.mkdir(parents=True, exist_ok=True)
             self._state.models.mkdir(exist_ok=True)
+            self._keep_log()
             self._install()
             self._config_fd = config_memfd(packed(self._config))
             self._stack.callback(self.bus.close)
@@ -113,6 +115,21 @@ class Rig:
     def has_ended(self, group: str) -> bool:
         """Return whether the process of a group is known to have ended."""
         return group in self._ended
+
+    def _keep_log(self) -> None:
+        """Let what the lanes log go into a file, not between the figures; the last of it is in errors."""
+        before = os.dup(2)
+        with self._log.open("wb") as log:
+            os.dup2(log.fileno(), 2)
+
+        def restore() -> None:
+            os.dup2(before, 2)
+            os.close(before)
+
+        self._stack.callback(restore)
+
+    def _last_words(self) -> str:
+        return self._log.read_text(errors="replace")[-_LAST_WORDS:]
 
     def _install(self) -> None:
         refused = install_delivered(self._config, self._state)
@@ -145,8 +162,11 @@ class Rig:
         peer = Peer(lane.control, handle, role)
         self._peers[group] = peer
         self._tasks.create_task(peer.run(), name=f"bench.{role}")
-        async with asyncio.timeout(READY_S):
-            await said.wait()
+        try:
+            async with asyncio.timeout(READY_S):
+                await said.wait()
+        except TimeoutError:
+            raise EdgeError(f"{group} was not ready in {READY_S:g} s:\n{self._last_words()}") from None
         kind, body = next((k, b) for g, k, b in self.notices if g == group and k in ("ready", "refused"))
         if kind == "refused" or body.get("refused"):
             raise EdgeError(f"{group} is refused: {dict(body)}")
