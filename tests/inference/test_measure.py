@@ -64,6 +64,31 @@ def test_a_slow_model_is_not_measured_for_long(tmp_path: Path) -> None:
     assert len(found[1]) == 5
 
 
+class Disturbed(SystemClock):
+    """A clock on which every run takes 1 ms, but some of the first ones 80 ms."""
+
+    def __init__(self, disturbed: range) -> None:
+        self.looks = 0
+        self._disturbed = disturbed
+        self._ns = 0
+
+    def monotonic_ns(self) -> int:
+        self.looks += 1
+        self._ns += 80 * MS if self.looks in self._disturbed else MS
+        return self._ns
+
+
+def test_what_disturbs_the_machine_while_it_starts_is_not_believed(tmp_path: Path) -> None:
+    clock = Disturbed(range(10, 12))
+    assert max(measure(models.doubling(tmp_path), clock)[1]) == MS
+
+
+def test_a_machine_that_does_not_become_calm_is_measured_as_it_is(tmp_path: Path) -> None:
+    clock = Disturbed(range(10, 10_000, 20))
+    assert max(measure(models.doubling(tmp_path), clock)[1]) == 80 * MS
+    assert clock.looks < 400
+
+
 def single(folder: Path) -> LoadedModel:
     """Return a model whose axes say that it takes many samples, but a run with more than one fails."""
     values = {"nothing": [0.0], "one_row": [1.0, models.SIZE]}
