@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from edge_opcua.inference.schedule import plan
+from edge_opcua.inference.schedule.caution import Caution
 from edge_opcua.inference.schedule.plan import Outlook
 from edge_opcua.inference.schedule.request import Request
-from edge_opcua.inference.schedule.tariff import Tariffs
+from edge_opcua.inference.schedule.tariff import Tariff, Tariffs
 
 SHORT: Final = 32
 """Requests for several workers that are played run by run even if they run alone."""
+
+
+Coming: TypeAlias = Callable[[str, int], int]
+"""How many requests for a model are expected until a time."""
 
 
 class Backlog:
@@ -21,15 +26,17 @@ class Backlog:
 
     Args:
         tariffs: What runs take.
+        caution: How far slow runs are reckoned with.
         guard_ns: Time before each deadline in which nothing may still run.
 
     Attributes:
         requests: What waits, the earliest deadline first; of equal ones, the one that came first.
     """
 
-    def __init__(self, tariffs: Tariffs, guard_ns: int) -> None:
+    def __init__(self, tariffs: Tariffs, caution: Caution, guard_ns: int) -> None:
         self.requests: list[Request] = []
         self._tariffs = tariffs
+        self._caution = caution
         self._guard_ns = guard_ns
         self._ends: list[int] = []  # deadlines of the requests
         self._costs: list[int] = []  # what each usually takes if it runs alone
@@ -78,18 +85,25 @@ class Backlog:
             self._alone_ns -= self._costs[place]
             del self.requests[place], self._ends[place], self._costs[place]
 
+    def move(self, request: Request, key: str) -> None:
+        """Let a request that waits be answered by another model."""
+        self.remove([request])
+        request.ran = key
+        self.insert(request)
+
     def renew(self) -> None:
         """Take what runs cost now."""
         self._costs = [self._tariffs[request.ran].typical[0] for request in self.requests]
         self._alone_ns = sum(self._costs)
 
-    def admit(self, request: Request, free_ns: Sequence[int], ahead_ns: int) -> int:
+    def admit(self, request: Request, free_ns: Sequence[int], ahead_ns: int, coming: Coming) -> int:
         """Let a request wait for the model ``request.ran``, if neither it nor another is late for it.
 
         Args:
             request: The request.
             free_ns: When each worker is free, the earliest first.
             ahead_ns: Work that goes before all of this.
+            coming: How many more may come for its model until then.
 
         Returns:
             0 if it waits now, else how much time is missing.
@@ -98,30 +112,43 @@ class Backlog:
         if tariff.most == 1 and self._is_last(request) and not self._is_played(len(free_ns)):
             # Nobody else is later for it, and the work before it is known: the usual case in an overload.
             begun_ns = plan.begun_ns(free_ns, ahead_ns + self._alone_ns)
-            spare_ns = max(self._margin_ns(), tariff.margin(1)) + self._guard_ns
-            over_ns = begun_ns + tariff.typical[0] + spare_ns - request.deadline_ns
+            margin_ns = max(self._margin_ns(), self._margin_of(tariff, 1))
+            over_ns = begun_ns + tariff.typical[0] + margin_ns + self._guard_ns - request.deadline_ns
             if over_ns <= 0:
                 self.insert(request)
             return max(0, over_ns)
         before = self.outlook(free_ns, ahead_ns)
         self.insert(request)
-        after = self.outlook(free_ns, ahead_ns)
-        if after.late <= before.late:
-            return 0
-        self.remove([request])
-        return after.over_ns
+        after = self.outlook(free_ns, ahead_ns, request.ran)
+        over_ns = after.over_ns if after.late > before.late else 0
+        if not over_ns and after.opens_ns is not None and tariff.most > 1:
+            over_ns = self._crowded(request, tariff, after.opens_ns, coming)
+        if over_ns > 0:
+            self.remove([request])
+        return max(0, over_ns)
 
-    def outlook(self, free_ns: Sequence[int], ahead_ns: int) -> Outlook:
+    def _crowded(self, request: Request, tariff: Tariff, opens_ns: int, coming: Coming) -> int:
+        """Return how much time a request lacks that opens a run, once all have joined who will.
+
+        A first deadline that is near makes a small batch. In an overload the next one is then nearer still,
+        until hardly two run together: who cannot wait for a full run does not open one.
+        """
+        joined = min(tariff.most, 1 + coming(request.model, opens_ns))
+        over_ns = opens_ns + tariff.typical[joined - 1] + self._guard_ns - request.deadline_ns
+        return over_ns + self._margin_of(tariff, joined)
+
+    def outlook(self, free_ns: Sequence[int], ahead_ns: int, asked: str = "") -> Outlook:
         """Return what would be late.
 
         Args:
             free_ns: When each worker is free, the earliest first.
             ahead_ns: Work that goes before all of this.
+            asked: Model whose last run is asked about.
         """
         spare_ns = self._guard_ns + self._margin_ns()
         begins_ns = [max(free, plan.begun_ns(free_ns, ahead_ns)) for free in free_ns] if ahead_ns else free_ns
         if self._is_played(len(free_ns)):
-            return plan.together(self._by_model, self._tariffs, begins_ns, spare_ns)
+            return plan.together(self._by_model, self._tariffs, begins_ns, spare_ns, asked)
         return plan.alone(self._ends, self._costs, begins_ns, spare_ns)
 
     def _in_batches(self) -> bool:
@@ -136,6 +163,9 @@ class Backlog:
         return not self._ends or request.deadline_ns >= self._ends[-1]
 
     def _margin_ns(self) -> int:
-        """Return by how much the slowest run of those that wait takes longer than usual."""
-        margins = (self._tariffs[key].margin(len(ends)) for key, ends in self._by_model.items() if ends)
-        return max(margins, default=0)
+        """Return what is left free in case one of the runs is a slow one."""
+        waiting = ((self._tariffs[key], len(ends)) for key, ends in self._by_model.items() if ends)
+        return max((self._margin_of(tariff, count) for tariff, count in waiting), default=0)
+
+    def _margin_of(self, tariff: Tariff, waiting: int) -> int:
+        return int(tariff.margin(waiting) * self._caution.share)

@@ -10,16 +10,22 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from edge_opcua.inference.schedule.window import LENGTH, Window
+from edge_opcua.inference.schedule.window import Window
 
-PAYS: Final = 0.85
+PAYS: Final = 0.8
 """A larger batch pays if a sample in it takes at most this share of what it takes in the next smaller one."""
 
 ENOUGH: Final = 8
 """Runs after which a number of samples that was not measured at the start counts as measured."""
 
-REVIEW: Final = 64
+REVIEW: Final = 32
 """Runs of a model after which it is looked at again which batches pay."""
+
+RECENT: Final = 32
+"""Runs one by one that tell by how much a model has become slower or faster since it was measured."""
+
+MUCH: Final = 4
+"""By more than a quarter of that, what does not run is taken to have become slower or faster with it."""
 
 STALE: Final = 1024
 """Runs of a model after which a batch size that none of them had is judged by its first measurement again."""
@@ -141,11 +147,14 @@ class _Curve:
         self._windows: dict[int, Window] = {}
         self._quoted: dict[int, int] = {}
         self._seeds: dict[int, list[int]] = {}
+        self._drifts: dict[int, float] = {}  # by how much slower than its seed each was when it was valid
         self._last_run: dict[int, int] = {}
         self._runs = 0
 
     def seed(self, batch: int, samples: list[int]) -> None:
         self._seeds[batch] = samples
+        self._drifts[batch] = 1.0
+        self._last_run[batch] = self._runs
         self._replace(batch, samples)
         self.paying = self._what_pays()
 
@@ -189,21 +198,36 @@ class _Curve:
             insort(self.known, batch)
         window = self._windows[batch] = Window(samples)
         self._quoted[batch] = window.p99
-        self._last_run[batch] = self._runs
 
     def _review(self) -> bool:
-        """Look again at what pays; returns whether that has changed."""
-        for batch, samples in self._seeds.items():
-            if self._runs - self._last_run[batch] > STALE:
-                drift = self._drift()
-                self._replace(batch, [round(sample * drift) for sample in samples[-LENGTH:]])
+        """Look again at what pays; returns whether costs or that have changed."""
+        drift = self._drift()
+        changed = [batch for batch in self._seeds if drift is not None and self._follow(batch, drift)]
         before, self.paying = self.paying, self._what_pays()
-        return before != self.paying
+        return bool(changed) or before != self.paying
 
-    def _drift(self) -> float:
-        """Return how many times longer than at first the size takes that ran last."""
-        latest = max(self._seeds, key=self._last_run.__getitem__)
-        return self._windows[latest].p50 / max(1, Window(self._seeds[latest]).p50)
+    def _follow(self, batch: int, drift: float) -> bool:
+        """Let a size that does not run become slower or faster with those that do; returns whether it did."""
+        idle = self._runs - self._last_run[batch]
+        before = self._drifts[batch]
+        if idle < REVIEW:
+            self._drifts[batch] = drift
+            return False
+        if idle > STALE:
+            self._replace(batch, [round(sample * drift) for sample in self._seeds[batch]])
+            self._last_run[batch] = self._runs
+        elif abs(drift - before) * MUCH > before:
+            self._replace(batch, [round(sample * drift / before) for sample in self._windows[batch]])
+        else:
+            return False
+        self._drifts[batch] = drift
+        return True
+
+    def _drift(self) -> float | None:
+        """Return how many times longer than at first a single request takes now; None if none ran lately."""
+        if 1 not in self._seeds or self._runs - self._last_run[1] >= REVIEW:
+            return None
+        return self._windows[1].recent(RECENT) / max(1, Window(self._seeds[1]).p50)
 
     def _what_pays(self) -> tuple[int, ...]:
         sizes = [1]

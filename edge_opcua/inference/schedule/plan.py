@@ -28,10 +28,12 @@ class Outlook:
     Args:
         late: How many requests.
         over_ns: Time that is missing for the latest of them; 0 if none is.
+        opens_ns: When the last run of the model asked about begins, if it has one request; else None.
     """
 
     late: int
     over_ns: int
+    opens_ns: int | None = None
 
 
 def begun_ns(free_ns: Sequence[int], work_ns: int) -> int:
@@ -90,7 +92,11 @@ def alone(
 
 
 def together(
-    deadlines_ns: Mapping[str, Sequence[int]], tariffs: Tariffs, free_ns: Sequence[int], spare_ns: int
+    deadlines_ns: Mapping[str, Sequence[int]],
+    tariffs: Tariffs,
+    free_ns: Sequence[int],
+    spare_ns: int,
+    asked: str = "",
 ) -> Outlook:
     """Return what would be late of requests that run in batches; what would be late is not run.
 
@@ -99,10 +105,12 @@ def together(
         tariffs: What runs take.
         free_ns: When each worker is free, the earliest first.
         spare_ns: Time that must be left.
+        asked: Model whose last run is asked about.
     """
-    queues = [_Queue(ends, tariffs[key]) for key, ends in deadlines_ns.items() if ends]
+    queues = [_Queue(key, ends, tariffs[key]) for key, ends in deadlines_ns.items() if ends]
     frees = list(free_ns)
     late = over_ns = 0
+    opens_ns = None
     while queues:
         queue = min(queues, key=_first)
         start = frees[0]
@@ -120,19 +128,21 @@ def together(
             heapreplace(frees, start + typical[count - 1])
         if count == waiting:
             queues.remove(queue)
+            if count == 1 and queue.key == asked:
+                opens_ns = start
         else:
             queue.at += count
             queue.first = queue.ends[queue.at]
-    return Outlook(late, over_ns)
+    return Outlook(late, over_ns, opens_ns)
 
 
 class _Queue:
     """What waits for one model, and how much of it has been played."""
 
-    __slots__ = ("at", "ends", "first", "tariff")
+    __slots__ = ("at", "ends", "first", "key", "tariff")
 
-    def __init__(self, ends: Sequence[int], tariff: Tariff) -> None:
-        self.ends, self.tariff, self.at, self.first = ends, tariff, 0, ends[0]
+    def __init__(self, key: str, ends: Sequence[int], tariff: Tariff) -> None:
+        self.key, self.ends, self.tariff, self.at, self.first = key, ends, tariff, 0, ends[0]
 
 
 def _first(queue: _Queue) -> int:

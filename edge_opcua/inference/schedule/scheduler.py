@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from edge_opcua.inference.schedule.arrivals import Arrivals
 from edge_opcua.inference.schedule.backlog import Backlog
 from edge_opcua.inference.schedule.batching import Batching
+from edge_opcua.inference.schedule.caution import Caution
 from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.inference.schedule.request import Batch, Fate, LaneClass, Request
 from edge_opcua.inference.schedule.tariff import Tariffs
@@ -96,7 +98,8 @@ class Scheduler:
         self._guard_ns = guard_ns
         self._tariffs = Tariffs(costs, most)
         self._workers = Workers(workers)
-        self._backlogs = {lane: Backlog(self._tariffs, guard_ns) for lane in LaneClass}
+        self._caution = Caution()
+        self._backlogs = {lane: Backlog(self._tariffs, self._caution, guard_ns) for lane in LaneClass}
         self._batching = Batching(self._tariffs, guard_ns)
         self._asked: dict[str, _Asked] = {}
         self._shed_from: LaneClass | None = None
@@ -122,7 +125,7 @@ class Scheduler:
             retry_ns = self._backlogs[request.lane].work_ns // MOST_WAITING
             return self._refuse(request, FULL, f"{MOST_WAITING} requests wait already", retry_ns)
         over_ns = self._admit(request, now_ns)
-        if over_ns > 0 and not self._displace(request, now_ns):
+        if over_ns > 0 and not (self._degrade(request, now_ns) or self._displace(request, now_ns)):
             return self._refuse_late(request, now_ns, over_ns)
         self._relieve(request.lane, now_ns)
         return True
@@ -178,6 +181,7 @@ class Scheduler:
         asked.batch += (len(batch.requests) - asked.batch) / 16
         for request in batch.requests:
             request.ended_ns = now_ns
+            self._caution.note(late=now_ns + self._guard_ns > request.deadline_ns)
             if request.fate is Fate.WAITING:
                 request.fate = Fate.DONE
 
@@ -272,7 +276,9 @@ class Scheduler:
         return self._shed_from is not None and lane >= self._shed_from
 
     def _fits(self, request: Request, key: str, now_ns: int) -> bool:
-        return now_ns + self._tariffs[key].costs[0] + self._guard_ns <= request.deadline_ns
+        tariff = self._tariffs[key]
+        takes_ns = self._caution.reckons(tariff.typical[0], tariff.costs[0])
+        return now_ns + takes_ns + self._guard_ns <= request.deadline_ns
 
     def _admit(self, request: Request, now_ns: int) -> int:
         """Let a request wait for its model or a cheaper one that fits; else return how late it would be."""
@@ -280,17 +286,38 @@ class Scheduler:
         cancelled_ns = self._workers.free_ns(now_ns, above=request.lane)
         ahead_ns = sum(above.work_ns for lane, above in self._backlogs.items() if lane < request.lane)
         backlog = self._backlogs[request.lane]
+        coming = partial(self._coming, now_ns)
         least_ns = 0
         for key in (request.model, *request.cheaper):
             request.ran = key
             for frees_ns in (free_ns,) if cancelled_ns == free_ns else (free_ns, cancelled_ns):
-                over_ns = backlog.admit(request, frees_ns, ahead_ns)
+                over_ns = backlog.admit(request, frees_ns, ahead_ns, coming)
                 if over_ns <= 0:
                     self._counts.cheaper += key != request.model
                     return 0
                 least_ns = min(least_ns, over_ns) if least_ns else over_ns
         request.ran = ""
         return least_ns
+
+    def _coming(self, now_ns: int, key: str, until_ns: int) -> int:
+        """Return how many requests for a model are expected until a time."""
+        gap_ns = self._asked[key].arrivals.gap_ns()
+        return 0 if gap_ns is None else (until_ns - now_ns) // gap_ns
+
+    def _degrade(self, request: Request, now_ns: int) -> bool:
+        """Make room by moving requests of the same class to a cheaper variant, if that helps."""
+        backlog = self._backlogs[request.lane]
+        able = [other for other in backlog.requests if other.cheaper and other.ran == other.model]
+        able.sort(key=lambda other: (-other.priority, -other.deadline_ns))
+        moved = able[:MOST_DISPLACED]
+        for count, other in enumerate(moved, 1):
+            backlog.move(other, other.cheaper[0])
+            if self._admit(request, now_ns) <= 0:
+                self._counts.cheaper += count
+                return True
+        for other in moved:
+            backlog.move(other, other.model)
+        return False
 
     def _displace(self, request: Request, now_ns: int) -> bool:
         """Make room by giving up requests of the same class with a lower priority, if that helps."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 LENGTH: Final = 128
@@ -27,12 +27,20 @@ class Window:
     def __len__(self) -> int:
         return len(self._by_size)
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._by_age)
+
     def add(self, sample: int) -> None:
         """Take one measurement, and forget the oldest if there are too many."""
         if len(self._by_age) == LENGTH:
             del self._by_size[bisect_left(self._by_size, self._by_age[0])]
         self._by_age.append(sample)
         insort(self._by_size, sample)
+
+    def recent(self, count: int) -> int:
+        """Return the median of the last measurements; IndexError before the first."""
+        last = sorted(list(self._by_age)[-count:])
+        return last[(len(last) - 1) // 2]
 
     @property
     def p50(self) -> int:
