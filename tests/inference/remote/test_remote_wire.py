@@ -78,6 +78,15 @@ def test_an_answer_that_was_changed_anywhere_is_an_answer_or_has_a_code(
         assert all(array.dtype == np.float32 for array in answer.outputs.values())
 
 
+@pytest.mark.parametrize("data", [["1"], [True], [None], [{}], "1", [2**70]], ids=str)
+def test_what_is_no_number_in_json_is_not_taken_for_one(data: Any) -> None:
+    output = {"name": "y", "datatype": "FP32", "shape": [1], "data": data}
+    body = json.dumps({"model_version": "1", "outputs": [output]}).encode()
+    with pytest.raises(ModelError) as caught:
+        heard(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    assert caught.value.code == "M576"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

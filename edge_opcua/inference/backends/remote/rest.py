@@ -284,11 +284,20 @@ def _mixed(outputs: Sequence[Mapping[str, Any]], numbers: memoryview) -> dict[st
         if behind is not None:
             found[name] = tensor(name, FP32, shape, raw)
         else:
-            flat = np.asarray(output["data"], dtype=np.float32).reshape(-1)
+            flat = _numbers(output["data"])
             if flat.size != elements(shape):
                 raise ValueError(f'output "{name}" of shape {list(shape)} comes with {flat.size} numbers')
             found[name] = flat.reshape(shape)
     return found
+
+
+def _numbers(data: object) -> Floats:
+    """Return the numbers of an output in JSON, flat or in lists; infinite where float32 ends."""
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiu":
+        raise ValueError("data that are no numbers")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32).reshape(-1)
 
 
 def _tensor_facts(name: str, array: Floats) -> dict[str, Any]:
