@@ -1,4 +1,4 @@
-"""Execution providers as their vendors ship them: used where their device is, else refused with the reason."""
+"""Execution providers as their vendors ship them: used where their device is, else refused with reasons."""
 
 from __future__ import annotations
 
