@@ -1,0 +1,202 @@
+"""What a lane process does with orders, with heat, and with rights it does not have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from edge_opcua.app.lane import _Duty
+from edge_opcua.app.lanewatch import LaneParts, LaneWatch
+from edge_opcua.app.processes import exit_text
+from edge_opcua.assets import examples_dir
+from edge_opcua.config.loader import load
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.control import Request
+from edge_opcua.core.process import EXIT_HUNG, Child
+from edge_opcua.core.realtime import Granted
+from edge_opcua.core.values import (
+    BAD_INVALID_ARGUMENT,
+    BAD_INVALID_STATE,
+    BAD_NOT_SUPPORTED,
+    BAD_RESOURCE_UNAVAILABLE,
+    GOOD,
+)
+from edge_opcua.inference.memory import MB, Limit, Room, lift
+from edge_opcua.inference.schedule.request import LaneClass
+from edge_opcua.inference.thermal import Heat
+from edge_opcua.testing import ManualClock
+from tests.inference.line import Line, OneLane, delivered, spec
+
+COOL, ROOMY = Heat(40.0), Room(60 * MB, 900 * MB, 500 * MB, short=False)
+
+
+class Control:
+    """The supervisor's ear."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, Any]] = []
+
+    def notify(self, to: str, kind: str, body: Mapping[str, Any]) -> None:
+        assert to == "supervisor"
+        self.heard.append((kind, dict(body)))
+
+    def take(self, code: str) -> list[tuple[str, Any]]:
+        """What was heard with this code since the last call."""
+        heard, self.heard = self.heard, []
+        return [each for each in heard if each[1]["code"] == code]
+
+
+class Process:
+    """A lane process with one pipeline, as far as its watch sees it."""
+
+    def __init__(self, config: EdgeConfig, lane_class: LaneClass, granted: Granted) -> None:
+        self.clock = ManualClock()
+        self.line = Line(self.clock, capture_depth=64)
+        self.lane: OneLane = self.line.lane(delivered(), lane_spec=replace(spec(), lane=lane_class))
+        self.lane.prepare()
+        self.control = Control()
+        self.clock_s = 0.0
+        self._strokes = 0
+        parts = LaneParts(
+            self.lane.group, self.lane.engine, self.lane.costs, Limit(keep_free_bytes=0), granted, 0
+        )
+        child = cast("Child", _Child(self.control, self.clock))
+        self.watch = LaneWatch(child, config, "press-anomaly", parts)
+
+    def look(self, heat: Heat = COOL, room: Room | None = ROOMY) -> None:
+        self._strokes += 1
+        self.line.stroke(self._strokes)
+        self.lane.step()
+        self.clock.step(2.0)
+        self.line.captures.beat()
+        self.line.tags()
+        self.watch._apply(heat, room)
+        self.lane.step()
+
+
+class _Child:
+    def __init__(self, control: Control, clock: ManualClock) -> None:
+        self.control = control
+        self.clock = clock
+
+
+@pytest.fixture(scope="module")
+def config() -> EdgeConfig:
+    found = load(examples_dir() / "press" / "press.toml").config
+    assert found is not None
+    return found
+
+
+GRANTED = Granted("SCHED_OTHER", locked=False, cores=(0, 1), notes=())
+
+
+@pytest.fixture
+def process(config: EdgeConfig) -> Iterator[Process]:
+    made = Process(config, LaneClass.BEST_EFFORT, GRANTED)
+    yield made
+    made.line.close()
+    lift()
+
+
+def test_what_the_process_got_and_how_it_is_there_stands_in_the_health_of_its_lanes(process: Process) -> None:
+    process.lane.activate(None)
+    assert process.line.counters()["scheduler"] == "SCHED_OTHER"
+    assert process.line.counters()["celsius"] is None  # nobody has looked yet
+    process.look(replace(COOL, throttled=True))
+    counters = process.line.counters()
+    assert (counters["celsius"], counters["throttled"], counters["rss_mb"]) == (40.0, True, 60.0)
+    assert counters["memory_locked"] is False
+    assert counters["schedulable"] is True
+
+
+def test_best_effort_is_shed_while_it_is_warm_or_memory_is_short(process: Process) -> None:
+    process.lane.activate(None)
+    for reason in ({"heat": replace(COOL, warm=True)}, {"room": replace(ROOMY, short=True)}):
+        process.look(**reason)
+        process.line.judged()
+        process.look(**reason)
+        assert process.line.verdict()["score.status"] == BAD_RESOURCE_UNAVAILABLE
+        process.look()
+        process.line.judged()
+        process.look()
+        assert process.line.verdict()["score.status"] == GOOD
+
+
+def test_heat_makes_everything_cost_more_and_the_alarm_comes_before_the_first_miss(
+    config: EdgeConfig,
+) -> None:
+    process = Process(config, LaneClass.REALTIME, GRANTED)
+    process.lane.activate(None)
+    process.lane.costs.seed("press-anomaly/1", 1, [60_000_000] * 10)  # of 100 ms
+    for _ in range(3):
+        process.look()
+    assert process.control.take("M590") == []
+    hot = replace(COOL, throttled=True, factor=2.0)
+    for _ in range(3):
+        process.look(hot)
+    ((kind, body),) = process.control.take("M590")
+    assert (kind, body["source"], body["code"]) == ("fault", "press-anomaly", "M590")
+    assert process.line.counters()["schedulable"] is False
+    for _ in range(6):
+        process.look()
+    assert ("fault_over", {"source": "press-anomaly", "code": "M590"}) in process.control.take("M590")
+    assert process.line.counters()["schedulable"] is True
+    process.line.close()
+    lift()
+
+
+@pytest.mark.parametrize(
+    ("lane_class", "notes", "kind"),
+    [
+        (LaneClass.SAFETY, ("no real-time scheduling: …",), "fault"),
+        (LaneClass.SAFETY, (), "fault_over"),
+        (LaneClass.REALTIME, ("processors 7 are not there",), "fault_over"),
+    ],
+)
+async def test_rights_that_a_safety_lane_lacks_are_told_to_people(
+    processes: dict[LaneClass, Process], lane_class: LaneClass, notes: tuple[str, ...], kind: str
+) -> None:
+    process = processes[lane_class]
+    process.watch._granted = replace(GRANTED, notes=notes)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(process.watch.run())
+        while not process.control.heard:
+            await asyncio.sleep(0.01)
+        running.cancel()
+    told, body = process.control.heard[0]
+    assert (told, body["source"], body["code"]) == (kind, "lane/press-anomaly", "M593")
+    assert body.get("text", "") == ("; ".join(notes) if kind == "fault" else "")
+
+
+@pytest.fixture
+def processes(config: EdgeConfig) -> Iterator[dict[LaneClass, Process]]:
+    made = {each: Process(config, each, GRANTED) for each in (LaneClass.SAFETY, LaneClass.REALTIME)}
+    yield made
+    for process in made.values():
+        process.line.close()
+    lift()
+
+
+async def test_orders_are_obeyed_or_refused_with_a_reason(process: Process) -> None:
+    duty = _Duty(process.lane.group)
+
+    async def order(kind: str, **body: Any) -> tuple[int, dict[str, Any]]:
+        reply = await duty.handle(Request("lane", kind, body))
+        return reply.status, reply.body
+
+    assert await order("sing") == (BAD_NOT_SUPPORTED, {})
+    assert await order("retire") == (BAD_INVALID_STATE, {})
+    assert await order("activate") == (BAD_INVALID_STATE, {})
+    assert await order("activate", cursors={"press-anomaly": "later"}) == (BAD_INVALID_ARGUMENT, {})
+    assert await order("activate", cursors={"press-anomaly": None}) == (GOOD, {})
+    assert await order("retire", pipelines=["nobody"]) == (BAD_INVALID_STATE, {})
+    status, body = await order("retire", pipelines=["press-anomaly"])
+    assert (status, body) == (GOOD, {"pipelines": {"press-anomaly": {"cursor": 0, "sequence": 0}}})
+
+
+def test_an_end_because_a_model_hung_is_said_in_words() -> None:
+    assert exit_text(EXIT_HUNG) == "ended itself because a model hung"
