@@ -38,6 +38,9 @@ MAX_DELAY_S: Final = 5.0
 FIRST_RETRY_S: Final = 5.0
 MAX_RETRY_S: Final = 60.0
 SHORTEST_S: Final = 0.01
+_NO_MEMORY: Final = ("M580", "M581")
+TIMES_TRIED: Final = 4
+"""Waits grow to so many times what an attempt took: a fifth of the time is spent on them in the end."""
 
 
 @dataclass(slots=True)
@@ -145,6 +148,7 @@ class LaneKeeper:
 
     async def _attempt(self, part: tuple[str, ...]) -> None:
         """Try to give some pipelines a process of their own, and see to it when that is tried next."""
+        started_s = self._clock.monotonic_s()
         try:
             await self._complete(part)
         except ModelError as exc:
@@ -154,7 +158,10 @@ class LaneKeeper:
         if not self._is_complete(part):
             served = bool(self._lanes_of(part))
             least_s, most_s = (FIRST_RETRY_S, MAX_RETRY_S) if served else (FIRST_DELAY_S, MAX_DELAY_S)
-            self._pace(part).later(self._clock.monotonic_s(), least_s, most_s)
+            now_s = self._clock.monotonic_s()
+            # What takes long to be refused costs the others much; the first waits are short all the same.
+            slow_s = min(TIMES_TRIED * (now_s - started_s), MAX_RETRY_S)
+            self._pace(part).later(now_s, least_s, max(most_s, slow_s))
 
     async def _complete(self, part: tuple[str, ...]) -> None:
         """Start a process for all of a part, and let it take over from what there is.
@@ -181,10 +188,27 @@ class LaneKeeper:
             lost = _lost(lane, formers)
             if generation != self._generation or lost or not self._is_better(lane, formers):
                 await self._starter.discard(lane.child)
+                if generation == self._generation and any(former.stale for former in formers):
+                    await self._make_room(lane, formers, lost)
             else:
                 await self._take_over(lane, formers)
         if lost:
             self._host.report_fault(self.fault_source, "M597", str(_in_the_way(lane, lost)))
+
+    async def _make_room(self, lane: LaneProcess, formers: list[LaneProcess], lost: Sequence[str]) -> None:
+        """End what runs something that is not wanted any more, if there is no memory for its successor too.
+
+        Its captures wait on the bus until it is started again; what of its pipelines has changed would else
+        never be served.
+        """
+        if not lost or any(lane.refused[name].code not in _NO_MEMORY for name in lost):
+            return
+        self._lanes = [each for each in self._lanes if each not in formers]
+        for former in formers:
+            await self._retire(former, tuple(former.models))
+            await self._starter.discard(former.child)
+        self._pace(tuple(lane.models | {name: self.choices[name] for name in lane.refused})).next_s = 0.0
+        self._woken.set()
 
     def _is_better(self, lane: LaneProcess, formers: list[LaneProcess]) -> bool:
         """Whether a process does what is wanted now and is not done yet; a swap may have been quicker."""

@@ -259,6 +259,33 @@ async def test_a_model_that_is_not_fit_at_the_start_is_told_and_tried_again() ->
         assert not host.faults
 
 
+async def test_a_model_that_takes_long_to_be_refused_is_tried_ever_more_rarely() -> None:
+    # One that computes for 10 s before it is refused would take a processor two thirds of the time.
+    clock = ManualClock()
+
+    class Slow(Host):
+        async def start(self, role: str, *arguments: str) -> ChildProcess:
+            await clock.sleep(10.0)
+            return await super().start(role, *arguments)
+
+    host = Slow()
+    host.unfit = {(PIPELINE, 1)}
+    keeper = host.keeper = LaneKeeper(PIPELINE, {PIPELINE: OLD}, host, clock)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(keeper.run())
+        for _ in range(600):
+            await clock.advance(1.0)
+            await asyncio.sleep(0)
+        tried = len(host.started)
+        for _ in range(600):
+            await clock.advance(1.0)
+            await asyncio.sleep(0)
+        assert 8 <= tried <= 25
+        assert len(host.started) - tried <= 13
+        await keeper.end()
+        running.cancel()
+
+
 async def test_what_a_process_has_measured_is_handed_on() -> None:
     host = Host()
     async with keeping(host, GROUP, group="g"):

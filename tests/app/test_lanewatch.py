@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ class Channel(Peer):
     async def _handle(self, request: Request) -> Reply:
         return Reply()
 
-    def notify(self, to: str, kind: str, body: dict[str, Any]) -> None:
-        self.told.append((kind, body))
+    def notify(self, to: str, kind: str, body: Mapping[str, Any]) -> None:
+        self.told.append((kind, dict(body)))
 
     @property
     def codes(self) -> list[tuple[str, str]]:
