@@ -23,6 +23,8 @@ from edge_opcua.inference.spec import LaneSpec
 _REMEMBERED: Final = 256
 """Strokes a lane knows again: as many as the ring of results keeps."""
 
+_LOG_NS: Final = 1_000_000_000
+
 _log = structlog.get_logger(__name__)
 
 
@@ -50,6 +52,10 @@ class ActiveLane:
         self.spare = TagBatch(bus.layout(spec.capture_block))
         self.source_lost = self.results.about_loss
         self._fail_safe = self.source_lost
+        self._clock = clock
+        self._pipeline = spec.pipeline
+        self._last: Result | None = None
+        self._logged_ns = -_LOG_NS
         self._known = set(strokes)
         self._strokes = deque(strokes, maxlen=_REMEMBERED)
         self._last_sequence: int | None = None
@@ -73,13 +79,23 @@ class ActiveLane:
         """Count the capture that waits in ``spare``, if one does: a newer one has come."""
         self.health.counts["superseded"] += waiting
 
-    def log_change(self, pipeline: str, result: Result) -> None:
-        """Log that verdicts are fail-safe from now on, or not any more."""
-        if result.fail_safe != self._fail_safe:
-            self._fail_safe = result.fail_safe
-            event = "lane.fail_safe" if result.fail_safe else "lane.recovered"
-            _log.warning(event, pipeline=pipeline, stroke=result.stroke, reason=result.reason)
+    def note(self, result: Result) -> None:
+        """Take note of what was published: whether verdicts are fail-safe now, and why."""
+        self._last = result
         self.health.state = "FailSafe" if result.fail_safe else "Active"
+        self.log_change()
+
+    def log_change(self) -> None:
+        """Log that verdicts are fail-safe from now on, or not any more; what flickers, once a second."""
+        result = self._last
+        if result is None or result.fail_safe == self._fail_safe:
+            return
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._logged_ns < _LOG_NS:
+            return
+        self._fail_safe, self._logged_ns = result.fail_safe, now_ns
+        event = "lane.fail_safe" if result.fail_safe else "lane.recovered"
+        _log.warning(event, pipeline=self._pipeline, stroke=result.stroke, reason=result.reason)
 
 
 def _published(bus: Bus, block: str) -> list[tuple[int, int]]:

@@ -224,6 +224,7 @@ class Lane:
         if status is not None and not active.source_lost:
             self._tell_loss(active, status, f"{self.spec.capture}: no connection to the device")
         active.source_lost = status is not None
+        active.log_change()
         active.results.beat()
         active.health.tend(self.cursor)
 
@@ -347,7 +348,7 @@ class Lane:
         health.counts["late"] += late
         if case.measured:
             health.measure(result.queue_ms + result.infer_ms)
-        active.log_change(self.spec.pipeline, result)
+        active.note(result)
         health.publish(self.cursor)
 
     def _late(self, result: Result) -> str:
@@ -361,4 +362,4 @@ class Lane:
         result.fall_safe(self.spec.fail_safe, status, reason)
         active.lateness.remember(result)
         active.results.publish(result, now_ns)
-        active.log_change(self.spec.pipeline, result)
+        active.note(result)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.core.clock import SystemClock
@@ -379,6 +380,23 @@ async def test_with_workers_every_stroke_is_judged_in_order_by_both(workers: Pai
         await running
     assert workers.strokes() == (list(range(1, strokes + 1)),) * 2
     assert [each.cursor for each in handovers.values()] == [strokes, strokes]
+
+
+def test_a_lane_that_flickers_does_not_fill_the_log(line: Line, clock: ManualClock) -> None:
+    lane = active(line)
+    with capture_logs() as logs:
+        for number in range(1, 40):
+            line.stroke(number, status=BAD_SENSOR_FAILURE if number % 2 else GOOD)
+            lane.step()
+            clock.step(0.01)
+        assert [log["event"] for log in logs] == ["lane.fail_safe"]
+        line.stroke(40)
+        lane.step()
+        clock.step(1.0)
+        line.captures.beat()
+        lane.step()
+        assert [log["event"] for log in logs] == ["lane.fail_safe", "lane.recovered"]
+    assert line.counters()["processed"] == 40
 
 
 def test_a_result_says_what_ran_it_and_in_how_large_a_batch(line: Line) -> None:
