@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -19,6 +19,7 @@ from edge_opcua.inference.lifecycle import JobEvent
 END_S: Final = 1.5
 START_S: Final = 10.0  # beside the time that the models themselves may take
 DEFAULT_CODE: Final = "M500"
+NO_MEMORY: Final = frozenset({"M580", "M581"})
 
 _log = structlog.get_logger(__name__)
 
@@ -234,3 +235,31 @@ def _process(
 
 def _refusal(row: Mapping[str, Any]) -> Refusal:
     return Refusal(str(row.get("code", DEFAULT_CODE)), str(row.get("reason", "the lane does not say why")))
+
+
+def require_fit(lane: LaneProcess, changes: Collection[str]) -> None:
+    """Refuse a process in which one of the changed models is not fit; ModelError says why."""
+    for name in changes:
+        if name in lane.refused:
+            raise lane.refused[name].error()
+
+
+def left_out(lane: LaneProcess, formers: Iterable[LaneProcess]) -> list[str]:
+    """Return the pipelines that would not be served any more if a process took over."""
+    return [name for former in formers for name in former.models if name not in lane.models]
+
+
+def lacks_memory(lane: LaneProcess, gone: Sequence[str]) -> bool:
+    """Whether it is only for want of memory that pipelines would not be served any more."""
+    codes = {lane.refused[name].code if name in lane.refused else "" for name in gone}
+    return bool(codes) and codes <= NO_MEMORY
+
+
+def in_the_way(lane: LaneProcess, gone: Iterable[str]) -> ModelError:
+    """Return why a new process may not take over although its model is fit."""
+    for name in gone:
+        if name in lane.refused:
+            refusal = lane.refused[name]
+            text = f"{name} could not be served any more beside it: {refusal.code}: {refusal.reason}"
+            return ModelError(text, code="M597")
+    return ModelError("the processes of its group were changed meanwhile; try again", code="M531")

@@ -21,6 +21,10 @@ from edge_opcua.app.laneprocess import (
     LaneStarter,
     NotReadyError,
     Progress,
+    in_the_way,
+    lacks_memory,
+    left_out,
+    require_fit,
 )
 from edge_opcua.app.processes import exit_text
 from edge_opcua.app.quarantine import MOST_ENDS, WITHIN_S, Quarantine
@@ -38,7 +42,6 @@ MAX_DELAY_S: Final = 5.0
 FIRST_RETRY_S: Final = 5.0
 MAX_RETRY_S: Final = 60.0
 SHORTEST_S: Final = 0.01
-_NO_MEMORY: Final = ("M580", "M581")
 TIMES_TRIED: Final = 4
 """Waits grow to so many times what an attempt took: a fifth of the time is spent on them in the end."""
 
@@ -181,34 +184,31 @@ class LaneKeeper:
         generation = self._generation
         lane = await self._prepare(part)
         self._tell_refused(lane)
-        if not lane.models:
-            return
         async with self._handing_over:
-            formers = self._lanes_of(lane.models)
-            lost = _lost(lane, formers)
-            if generation != self._generation or lost or not self._is_better(lane, formers):
-                await self._starter.discard(lane.child)
-                if generation == self._generation and any(former.stale for former in formers):
-                    await self._make_room(lane, formers, lost)
-            else:
+            formers = self._lanes_of(part)
+            gone = left_out(lane, formers)
+            wanted = generation == self._generation
+            if wanted and lane.models and not gone and self._is_better(lane, formers):
                 await self._take_over(lane, formers)
-        if lost:
-            self._host.report_fault(self.fault_source, "M597", str(_in_the_way(lane, lost)))
+                return
+            if lane.models:
+                await self._starter.discard(lane.child)
+            if wanted and lacks_memory(lane, gone) and any(former.stale for former in formers):
+                await self._make_room(formers)
+                return
+        if gone:
+            self._host.report_fault(self.fault_source, "M597", str(in_the_way(lane, gone)))
 
-    async def _make_room(self, lane: LaneProcess, formers: list[LaneProcess], lost: Sequence[str]) -> None:
-        """End what runs something that is not wanted any more, if there is no memory for its successor too.
+    async def _make_room(self, formers: Sequence[LaneProcess]) -> None:
+        """End what runs something that is not wanted any more, where no memory is left for its successor.
 
-        Its captures wait on the bus until it is started again; what of its pipelines has changed would else
-        never be served.
+        Its captures wait on the bus until it is started again. What has changed would else never be served.
         """
-        if not lost or any(lane.refused[name].code not in _NO_MEMORY for name in lost):
-            return
+        _log.warning("lane.made_room", group=self.group, roles=[former.role for former in formers])
         self._lanes = [each for each in self._lanes if each not in formers]
         for former in formers:
             await self._retire(former, tuple(former.models))
             await self._starter.discard(former.child)
-        self._pace(tuple(lane.models | {name: self.choices[name] for name in lane.refused})).next_s = 0.0
-        self._woken.set()
 
     def _is_better(self, lane: LaneProcess, formers: list[LaneProcess]) -> bool:
         """Whether a process does what is wanted now and is not done yet; a swap may have been quicker."""
@@ -293,7 +293,7 @@ class LaneKeeper:
         models = {name: changes.get(name, self.choices[name]) for name in part}
         lane = await self._starter.prepare(models, within_s=self._within_s, progress=progress)
         try:
-            _require_fit(lane, changes)
+            require_fit(lane, changes)
             await progress(JobEvent.READY)
             async with self._handing_over:
                 formers = self._lanes_of(lane.models)
@@ -310,9 +310,9 @@ class LaneKeeper:
             self._woken.set()
 
     def _require_room(self, lane: LaneProcess, formers: Sequence[LaneProcess], generation: int) -> None:
-        lost = _lost(lane, formers)
-        if lost or generation != self._generation:
-            raise _in_the_way(lane, lost)
+        gone = left_out(lane, formers)
+        if gone or generation != self._generation:
+            raise in_the_way(lane, gone)
 
     async def change(
         self, choices: Mapping[str, ModelChoice], changed: Collection[str], *, within_s: float
@@ -407,27 +407,6 @@ class LaneKeeper:
         self._paces = {part: pace for part, pace in self._paces.items() if part in parts}
         due_s = [pace.next_s - now_s for pace in self._paces.values() if pace.next_s > now_s]
         return max(SHORTEST_S, min([*due_s, self._quarantine.changes_in_s(now_s), MAX_RETRY_S]))
-
-
-def _require_fit(lane: LaneProcess, changes: Collection[str]) -> None:
-    for name in changes:
-        if name in lane.refused:
-            raise lane.refused[name].error()
-
-
-def _lost(lane: LaneProcess, formers: Iterable[LaneProcess]) -> list[str]:
-    """Return the pipelines that would not be served any more if a process took over."""
-    return [name for former in formers for name in former.models if name not in lane.models]
-
-
-def _in_the_way(lane: LaneProcess, lost: Iterable[str]) -> ModelError:
-    """Return why a new process may not take over although its model is fit."""
-    for name in lost:
-        if name in lane.refused:
-            refusal = lane.refused[name]
-            text = f"{name} could not be served any more beside it: {refusal.code}: {refusal.reason}"
-            return ModelError(text, code="M597")
-    return ModelError("the processes of its group were changed meanwhile; try again", code="M531")
 
 
 async def _end(lane: LaneProcess) -> None:

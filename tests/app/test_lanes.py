@@ -70,6 +70,7 @@ class Host:
         unfit: Pipelines and versions that are refused, with others or alone.
         crashing: Pipelines and versions whose process ends while it loads them.
         silent: Pipelines and versions of which nothing is heard.
+        fit_after: Process after whose end nobody is refused any more.
         out_of_memory: Whether no process can be started.
     """
 
@@ -87,6 +88,8 @@ class Host:
         self.retirement = Reply()
         self.retired: list[list[str]] = []
         self.out_of_memory = False
+        self.refusal = "M512"
+        self.fit_after: Lane | None = None
         self.dealt_with = 41
         self.delay_s = 0.0
         self.cursor: int | None = None
@@ -99,13 +102,15 @@ class Host:
         self.started.append(lane)
         assert self.keeper is not None
         assert given["--group"] == self.keeper.group
+        if self.fit_after is not None and self.fit_after.ended.done():
+            self.unfit = set()
         what = set(lane.what.items())
         if what & self.crashing:
             lane.kill()
             return cast("ChildProcess", lane)
         if what & self.silent:
             return cast("ChildProcess", lane)
-        refused = {name: {"reason": "no good", "code": "M512"} for name, _ in what & self.unfit}
+        refused = {name: {"reason": "no good", "code": self.refusal} for name, _ in what & self.unfit}
         fit: dict[str, Any] = {name: {"p99_us": 3.0} for name in lane.models if name not in refused}
         body: dict[str, Any] = {"pipelines": fit, "refused": refused}
         kind = "ready" if fit else "refused"
@@ -493,6 +498,33 @@ async def test_a_reload_stops_what_has_changed_at_once_and_hands_the_rest_over()
         await until(lambda: len(host.active) == 2)
         assert host.active[-1] == ({"a": 1, "b": 1, "d": 1}, {"a": 41, "b": 12, "d": 12})
         await until(lambda: host.started[0].ended.done())
+
+
+async def test_a_reload_without_memory_for_two_ends_what_ran_before_it_starts_what_shall_run() -> None:
+    host = Host()
+    async with keeping(host, GROUP, group="g") as keeper:
+        host.cursor = 12
+        host.unfit = {("a", 1)}
+        host.refusal = "M580"
+        host.fit_after = host.started[0]
+        await keeper.change(dict(GROUP), ("b",), within_s=30)
+        await until(lambda: len(host.active) == 2)
+        assert host.retired == [["b"], ["a"]]
+        assert host.active[-1] == ({"a": 1, "b": 1}, {"a": 12, "b": 12}), "behind what the bus says"
+        assert [lane.what for lane in host.started] == [{"a": 1, "b": 1}] * 3
+        assert keeper.restarts == 0
+        assert not host.faults
+
+
+async def test_a_reload_in_which_a_neighbour_is_no_longer_fit_leaves_it_where_it_runs() -> None:
+    host = Host()
+    async with keeping(host, GROUP, group="g") as keeper:
+        host.unfit = {("a", 1)}
+        await keeper.change(dict(GROUP), ("b",), within_s=30)
+        await until(lambda: bool(host.faults))
+        assert host.faults == {"group g": "M597 a could not be served any more beside it: M512: no good"}
+        assert serving(keeper) == [["a"]]
+        assert not host.started[0].ended.done()
 
 
 async def test_a_lane_killed_for_good_is_not_started_by_a_keeper_that_ends() -> None:
