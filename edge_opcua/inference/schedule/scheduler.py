@@ -161,6 +161,8 @@ class Scheduler:
     def ended(self, batch: Batch, now_ns: int, *, cancelled: bool = False) -> None:
         """Take the end of a run: its requests are DONE, unless whoever ran them has set another fate.
 
+        What a run took counts as a cost of the model, unless all of its requests have FAILED.
+
         Args:
             batch: What ran.
             now_ns: When it ended.

@@ -123,6 +123,18 @@ def test_a_fate_that_the_run_gave_a_request_stays() -> None:
     assert bad.fate is Fate.FAILED
 
 
+def test_a_run_that_failed_as_a_whole_does_not_count_as_a_cost() -> None:
+    costs = CostTable()
+    costs.seed("m", 1, [MS] * 10)
+    line = Scheduler(costs, workers=1, most={}, guard_ns=0)
+    bad = request("m", 50)
+    line.offer(bad, 0)
+    batch = take(line, 0)
+    bad.fate = Fate.FAILED
+    line.ended(batch, 40 * MS)
+    assert costs.cost_ns("m", 1) == MS
+
+
 def test_a_worker_runs_one_batch_at_a_time() -> None:
     line = scheduler({"m": {1: 1}})
     line.offer(request("m", 20), 0)

@@ -87,7 +87,7 @@ def test_batches_grow_with_the_load_and_serve_seven_times_what_single_runs_could
     nature = Nature({"mlp": mlp})
     means = []
     for load in (0.5, 1.5, 4, 7):
-        outcome = line(nature, [Stream("mlp", load / 0.0022, 20 * MS)], seconds=5)
+        outcome = line(nature, [Stream("mlp", load / 0.0022, 20 * MS)], seconds=3)
         assert outcome.good() >= 0.97 * len(outcome.requests)
         assert outcome.late() <= MOST_LATE * len(outcome.requests)
         assert outcome.load is not None
@@ -105,8 +105,8 @@ def test_batches_switch_themselves_off_where_they_gain_nothing() -> None:
 def test_an_overload_beyond_what_batches_can_do_does_not_collapse() -> None:
     # A first deadline that is near makes a small batch, which makes the next deadline nearer: without a plan
     # that sees it, a load of 8 (of 8.4 that are possible) had 27 % in time.
-    outcome = line(Nature({"mlp": mlp}), [Stream("mlp", 10 / 0.0022, 20 * MS)], seconds=5)
-    possible = 32 / mlp(32) * SECOND * 5
+    outcome = line(Nature({"mlp": mlp}), [Stream("mlp", 10 / 0.0022, 20 * MS)], seconds=3)
+    possible = 32 / mlp(32) * SECOND * 3
     assert outcome.good() >= 0.85 * possible
     assert outcome.late() <= MOST_LATE * len(outcome.requests)
 
@@ -156,8 +156,8 @@ def test_a_higher_priority_is_served_first_within_a_class() -> None:
 
 def test_an_overload_moves_to_the_cheaper_variant() -> None:
     nature = Nature({"press/2": conv, "press/1": lambda batch: 0.5 * MS * batch})
-    plain = line(nature, [Stream("press/2", 700, 20 * MS)])
-    with_cheaper = line(nature, [Stream("press/2", 700, 20 * MS, cheaper=("press/1",))])
+    plain = line(nature, [Stream("press/2", 700, 20 * MS)], seconds=4)
+    with_cheaper = line(nature, [Stream("press/2", 700, 20 * MS, cheaper=("press/1",))], seconds=4)
     assert plain.good() < 0.75 * len(plain.requests)
     assert with_cheaper.good() > 0.99 * len(with_cheaper.requests)
     assert {run.model for run in with_cheaper.runs} == {"press/1", "press/2"}
