@@ -50,6 +50,8 @@ class Say:
     answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     status: tuple[int, bytes] | None = None
     authorization: str = ""
+    as_ovms: bool = False
+    """Answer as OpenVINO Model Server does: bytes only for outputs that were named, JSON in many lines."""
     only_for: str = "infer"
     """What of the path `spoil` and `status` apply to."""
 
@@ -170,7 +172,7 @@ class V2Server:
             return self._response(404, b'{"error":"unknown model"}')
         match found["rest"]:
             case "/ready":
-                return self._response(200, b"")
+                return self._response(200, b"{}" if self.say.as_ovms else b"")
             case "/config":
                 return self._response(200, json.dumps({"max_batch_size": self.say.most}).encode())
             case "/infer":
@@ -212,17 +214,15 @@ class V2Server:
             feed[one["name"]] = flat.reshape(one["shape"])
         if self.say.most and max(len(array) for array in feed.values()) > self.say.most:
             return self._response(400, b'{"error":"batch size too large"}')
-        binary = any(
-            "binary" in json.dumps(part) for part in (message.get("parameters"), message.get("outputs"))
-        )
-        names = [one["name"] for one in message.get("outputs", ())] or [
-            one.name for one in session.get_outputs()
-        ]
+        wanted = message.get("outputs", ())
+        everything = bool(message.get("parameters", {}).get("binary_data_output"))
+        by_name = {one["name"]: one.get("parameters", {}).get("binary_data", everything) for one in wanted}
+        names = list(by_name) or [one.name for one in session.get_outputs()]
         told: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": []}
         numbers = b""
         for each, array in zip(names, session.run(names, feed), strict=True):
             facts: dict[str, Any] = {"name": each, "datatype": "FP32", "shape": list(array.shape)}
-            if binary:
+            if by_name.get(each, everything and not self.say.as_ovms):
                 raw = array.astype("<f4").tobytes()
                 numbers += raw
                 facts["parameters"] = {"binary_data_size": len(raw)}
@@ -231,8 +231,8 @@ class V2Server:
             told["outputs"].append(facts)
         if self.say.answer is not None:
             told = self.say.answer(told)
-        head = json.dumps(told).encode()
-        extra = f"Inference-Header-Content-Length: {len(head)}\r\n" if binary else ""
+        head = json.dumps(told, indent=4 if self.say.as_ovms else None).encode()
+        extra = f"Inference-Header-Content-Length: {len(head)}\r\n" if numbers else ""
         return self._response(200, head + numbers, extra)
 
     def _response(self, status: int, body: bytes, extra: str = "") -> bytes:
