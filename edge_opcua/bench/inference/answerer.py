@@ -1,4 +1,8 @@
-"""A process that answers requests over the bus with the engine of a realtime lane."""
+"""A process that answers requests over the bus with the engine of a lane.
+
+With batches it works as a realtime lane does: what has come is handed in, scheduled and fetched. Without, as
+a safety lane does: what has come is judged at once.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ import numpy.typing as npt
 
 from edge_opcua.bench.inference.models import BenchModel, Floats
 from edge_opcua.bench.opcua.remote import Remote, lines, python, say
-from edge_opcua.core.bus import Bus
+from edge_opcua.core.bus import BlockWriter, Bus
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.logs import configure_logging
 from edge_opcua.core.values import GOOD, BlockSpec, Scalar, TagSpec
@@ -47,9 +51,10 @@ class Asking:
     Args:
         model: The model that answers.
         most: Largest batch.
+        core: Core of the process that answers; None for any.
     """
 
-    def __init__(self, model: BenchModel, *, most: int = 1) -> None:
+    def __init__(self, model: BenchModel, *, most: int = 1, core: int | None = None) -> None:
         binding = model.load().bind()
         binding.judge(model.sample())
         self.wanted: Floats = next(iter(binding.answer.values())).copy()
@@ -62,9 +67,9 @@ class Asking:
         self._bus = Bus.create(blocks)
         given = {"bus": self._bus.fds, "model": model.as_json(), "most": most}
         self._remote = Remote(
-            python("edge_opcua.bench.inference.answerer"), given, pass_fds=self._bus.pass_fds
+            python("edge_opcua.bench.inference.answerer"), given, pass_fds=self._bus.pass_fds, core=core
         )
-        self._writer = self._bus.writer(ASK)
+        self._asks = _Rows(self._bus.writer(ASK), model.size)
         self._answers = self._bus.reader(ANSWER)
         self._fd = self._bus.wake_fds(ANSWER)[0]
         self._poll = select.poll()
@@ -80,11 +85,7 @@ class Asking:
     def ask(self, row: Floats) -> int:
         """Publish a row and return its number."""
         self._number += 1
-        batch = self._writer.batch
-        batch.status[:] = GOOD
-        batch.set(0, self._number)
-        batch.set_array(1, row)
-        self._writer.publish()
+        self._asks.publish(self._number, row)
         return self._number
 
     def answered(self) -> list[tuple[int, npt.NDArray[Any]]]:
@@ -97,6 +98,24 @@ class Asking:
         """End the other process."""
         self._remote.close()
         self._bus.close()
+
+
+class _Rows:
+    """A block of one number and one row of values; what stays the same is written once."""
+
+    def __init__(self, writer: BlockWriter, size: int) -> None:
+        self._publish = writer.publish
+        batch = writer.batch
+        batch.status[:] = GOOD
+        batch.set_array(1, np.zeros(size, np.float32))
+        self._number = batch.column(Scalar.UINT64)
+        self._row = batch.array(1)
+
+    def publish(self, number: int, row: npt.NDArray[Any]) -> None:
+        """Publish a row under a number."""
+        self._number[0] = number
+        self._row[:] = row
+        self._publish()
 
 
 def emptied(fd: int) -> None:
@@ -116,9 +135,11 @@ class Answerer:
     def __init__(self, bus: Bus, given: Mapping[str, Any]) -> None:
         model = BenchModel.from_json(given["model"])
         self._key = model.key
+        self._batches = given["most"] > 1
         self._engine = engine_for(model, most=given["most"])
         self._asked = bus.reader(ASK)
-        self._writer = bus.writer(ANSWER)
+        size = bus.layout(ANSWER).spec.tags[1].length
+        self._answers = _Rows(bus.writer(ANSWER), size)
         self._clock = SystemClock()
         self._fd = bus.wake_fds(ASK)[0]
 
@@ -130,30 +151,34 @@ class Answerer:
         while all(fd != stop for fd, _ in poll.poll(self._wait_ms())):
             emptied(self._fd)
             for batch in self._asked.poll():
-                self._submit(int(batch.column(Scalar.UINT64)[0]), batch.array(1).astype(np.float32))
-            for request in self._engine.turn():
-                self._publish(request)
+                self._take(int(batch.column(Scalar.UINT64)[0]), batch.array(1))
+            if self._batches:
+                for request in self._engine.turn():
+                    self._publish(request)
 
     def _wait_ms(self) -> float:
-        due_ns = self._engine.next_turn_ns()
+        due_ns = self._engine.next_turn_ns() if self._batches else None
         if due_ns is None:
             return _WAIT_MS
         return max(0.0, min(_WAIT_MS, (due_ns - self._clock.monotonic_ns()) / 1e6))
 
-    def _submit(self, number: int, row: Floats) -> None:
+    def _take(self, number: int, row: npt.NDArray[Any]) -> None:
         now_ns = self._clock.monotonic_ns()
-        request = Request(self._key, LaneClass.REALTIME, now_ns, now_ns + _SECOND_NS, row, tag=number)
+        until_ns = now_ns + _SECOND_NS
+        if not self._batches:
+            request = Request(self._key, LaneClass.SAFETY, now_ns, until_ns, row, tag=number)
+            self._engine.judge(request)
+            self._publish(request)
+            return
+        row = row.astype(np.float32)  # its own: the reader goes on while it waits
+        request = Request(self._key, LaneClass.REALTIME, now_ns, until_ns, row, tag=number)
         if not self._engine.submit(request):
             raise RuntimeError(f"refused: {request.reason}")
 
     def _publish(self, request: Request) -> None:
         if request.fate is not Fate.DONE:
             raise RuntimeError(f"{request.fate}: {request.reason}")
-        batch = self._writer.batch
-        batch.status[:] = GOOD
-        batch.set(0, request.tag)
-        batch.set_array(1, next(iter(request.answers.values())).reshape(-1))
-        self._writer.publish()
+        self._answers.publish(request.tag, next(iter(request.answers.values())))
 
     def close(self) -> None:
         """End the engine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from edge_opcua.bench.figure import Figure, number
 from edge_opcua.bench.inference.answerer import Asking, engine_for
 from edge_opcua.bench.inference.effort import Effort
 from edge_opcua.bench.inference.models import BenchModel, build
+from edge_opcua.bench.opcua.stage import pinned
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.inference.schedule.request import LaneClass, Request
 
@@ -98,7 +100,16 @@ def raw_loop(model: BenchModel) -> Callable[[], None]:
 
 
 def in_turns(model: BenchModel, effort: Effort) -> Found:
-    """Time all ways in blocks that take turns, so that what moves the machine moves all of them."""
+    """Time all ways in blocks that take turns, so that what moves the machine moves all of them.
+
+    All happens on one core: what is measured is the path, not how soon another core awakes.
+    """
+    core = max(os.sched_getaffinity(0))
+    with pinned(core):
+        return _in_turns(model, effort, core)
+
+
+def _in_turns(model: BenchModel, effort: Effort, core: int) -> Found:
     raw = raw_loop(model)
     row = model.sample()
     engine = engine_for(model, most=1)
@@ -110,7 +121,7 @@ def in_turns(model: BenchModel, effort: Effort) -> Found:
         engine.submit(Request(model.key, LaneClass.REALTIME, asked_ns, asked_ns + _HOUR_NS, row))
         engine.turn()
 
-    with contextlib.closing(engine), contextlib.closing(Asking(model)) as other:
+    with contextlib.closing(engine), contextlib.closing(Asking(model, core=core)) as other:
 
         def across() -> None:
             other.ask(row)

@@ -139,9 +139,14 @@ def _of_plain(title: str, found: Seen, busy: Seen) -> Figure:
         "%",
         title,
         100 * found.missed / found.count,
-        note=f"the other: {found.count} captures, p50 {found.percentile(50):.3g} ms, "
-        f"p99 {found.percentile(99):.3g} ms, longest {found.percentile(100):.3g} ms",
+        note=f"the other: {found.count} captures, p50 {in_words(found.percentile(50))}, "
+        f"p99 {in_words(found.percentile(99))}, longest {in_words(found.percentile(100))}",
     )
+
+
+def in_words(took_ms: float) -> str:
+    """Return a time for people; what took for ever did not come until the end of the run."""
+    return f"{took_ms:.3g} ms" if np.isfinite(took_ms) else "never"
 
 
 async def _lane(home: Path, burden: BenchModel, effort: Effort) -> tuple[Seen, Seen, Empty, str]:
