@@ -13,6 +13,7 @@ import structlog
 from edge_opcua.app.choice import ModelChoice, choices_text
 from edge_opcua.app.processes import ChildProcess, exit_text
 from edge_opcua.core.control import Reply
+from edge_opcua.core.process import EXIT_FAILED
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.lifecycle import JobEvent
 
@@ -106,7 +107,14 @@ class LaneProcess:
 
 
 class NotReadyError(ModelError):
-    """A lane process ended, or had to be ended, before it said anything about its models."""
+    """A lane process ended, or had to be ended, before it said anything about its models.
+
+    Attributes:
+        perhaps_model: Whether a model may have done it: a signal or a time-out. What ends in an orderly way
+            is a fault of ours or of the installation, e.g. while it is being renewed.
+    """
+
+    perhaps_model = True
 
 
 @dataclass(slots=True)
@@ -212,7 +220,9 @@ async def _fail_if_ended(child: ChildProcess, expected: _Expected) -> None:
     code = await child.wait()
     if not expected.answer.done():
         text = f"the lane process ended before it was ready: {exit_text(code)}"
-        expected.answer.set_exception(NotReadyError(text, code="M530"))
+        failure = NotReadyError(text, code="M530")
+        failure.perhaps_model = code != EXIT_FAILED
+        expected.answer.set_exception(failure)
 
 
 async def _tell_loaded(expected: _Expected, progress: Progress | None) -> None:

@@ -223,7 +223,8 @@ class LaneKeeper:
         try:
             return await self._starter.prepare(models, within_s=self._within_s)
         except NotReadyError as exc:
-            self._count_end(models, str(exc))
+            if exc.perhaps_model:
+                self._count_end(models, str(exc))
             raise
 
     def _report(self, pipelines: Iterable[str], exc: ModelError) -> None:

@@ -57,9 +57,9 @@ class Lane:
         self.kill()
         return await self.wait()
 
-    def kill(self) -> None:
+    def kill(self, code: int = -9) -> None:
         if not self.ended.done():
-            self.ended.set_result(-9)
+            self.ended.set_result(code)
 
 
 class Host:
@@ -89,6 +89,7 @@ class Host:
         self.retired: list[list[str]] = []
         self.out_of_memory = False
         self.refusal = "M512"
+        self.exit_code = -11
         self.fit_after: Lane | None = None
         self.dealt_with = 41
         self.delay_s = 0.0
@@ -106,7 +107,7 @@ class Host:
             self.unfit = set()
         what = set(lane.what.items())
         if what & self.crashing:
-            lane.kill()
+            lane.kill(self.exit_code)
             return cast("ChildProcess", lane)
         if what & self.silent:
             return cast("ChildProcess", lane)
@@ -484,6 +485,21 @@ async def test_the_steps_of_a_change_are_told_as_the_process_takes_them() -> Non
         host.delay_s = 0.05
         await keeper.swap({PIPELINE: NEW}, progress)
         assert steps == [JobEvent.STARTED, JobEvent.LOADED, JobEvent.READY]
+
+
+async def test_a_process_that_cannot_even_begin_holds_no_model() -> None:
+    # E.g. while the package is being renewed: nothing of it is the model's doing.
+    clock = ManualClock()
+    host = Host()
+    host.crashing, host.exit_code = {(PIPELINE, 1)}, 1
+    async with keeping(host, clock=clock):
+        await advance(clock, 60, lambda: len(host.started) > 8)
+        assert host.faults[PIPELINE].startswith(
+            "M530 the lane process ended before it was ready: exit code 1"
+        )
+        host.crashing = set()
+        await advance(clock, 6, lambda: bool(host.active))
+        assert not host.faults
 
 
 async def test_a_reload_stops_what_has_changed_at_once_and_hands_the_rest_over() -> None:
