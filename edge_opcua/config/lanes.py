@@ -13,6 +13,19 @@ LatePolicy: TypeAlias = Literal["fail_safe", "hold_last", "publish_late"]
 
 MOST_WORKERS: Final = 64
 
+TICK_MS: Final = 50.0
+"""How often a lane shows that it lives; a safety lane with a shorter deadline does so once in it."""
+
+
+def tick_ms(lane: LaneName, deadline_ms: float) -> float:
+    """Return how often the lane of a pipeline shows that it lives, in ms."""
+    return min(TICK_MS, deadline_ms) if lane == "safety" else TICK_MS
+
+
+def silence_ms(deadline_ms: float) -> float:
+    """Return after which silence (ms) a safety lane could not have answered in time any more."""
+    return deadline_ms + tick_ms("safety", deadline_ms)
+
 
 class LaneGroupConfig(BaseModel):
     """Pipelines that share one process, its loaded models and its workers."""

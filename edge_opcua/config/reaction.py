@@ -9,14 +9,15 @@ import math
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from edge_opcua.config.lanes import TICK_MS as LANE_TICK_MS
+from edge_opcua.config.lanes import silence_ms
 from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.schema import EdgeConfig
 
 TICK_MS: Final = 25
 """Longest time between two decisions of an output."""
 
-_LANE_TICK_MS: Final = 50
-_LANE_BEATS_MS: Final = 4 * _LANE_TICK_MS
+_LANE_BEATS_MS: Final = 4 * LANE_TICK_MS
 _POLLS: Final = 3
 _ASK_AGAIN_MS: Final = 100  # between a request that got no answer and the next one
 
@@ -71,11 +72,15 @@ def times_of(config: EdgeConfig, output: OutputConfig) -> Times:
     target = config.device(output.device)
     timeout_ms = float(output.plc_timeout_ms)
     poll_ms = output.interface.poll_ms if output.interface is not None else 0
+    # Sooner than the PLC's own time-out, so that the PLC hears the reason before it gives us up.
+    lane_ms = max(_LANE_BEATS_MS, timeout_ms - 2 * output.heartbeat_ms)
+    pipeline = config.pipeline(output.pipeline)
+    if pipeline.lane == "safety":  # its promise to every reader; we look once a tick
+        lane_ms = min(lane_ms, max(silence_ms(pipeline.deadline_ms), 2 * TICK_MS))
     return Times(
         heartbeat_ms=float(output.heartbeat_ms),
         plc_timeout_ms=timeout_ms,
-        # Sooner than the PLC's own time-out, so that the PLC hears the reason before it gives us up.
-        lane_ms=max(_LANE_BEATS_MS, timeout_ms - 2 * output.heartbeat_ms),
+        lane_ms=lane_ms,
         # One answer that is lost is no lost input.
         input_ms=max(timeout_ms, source.timeout_ms + _ASK_AGAIN_MS + float(_POLLS * capture.poll_ms)),
         control_ms=max(timeout_ms, _POLLS * poll_ms),
@@ -97,7 +102,7 @@ def reactions(config: EdgeConfig, output: OutputConfig) -> tuple[Reaction, ...]:
         # The last heartbeat is seen a scan after it was written, and the time-out acts in the scan after it.
         dead: _Parts = (("PLC scan", output.plc_scan_ms), ("PLC time-out", times.plc_timeout_ms), scan)
         # Without a sign of life of the lane there is no heartbeat either.
-        frozen.append(Reaction("lane frozen", (("last sign of life", float(_LANE_TICK_MS)), *dead)))
+        frozen.append(Reaction("lane frozen", (("last sign of life", LANE_TICK_MS), *dead)))
     else:
         dead = _unwatched(config, output)
     revoked = (Reaction("authority revoked by the PLC", (scan,)),)

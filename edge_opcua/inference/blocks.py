@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from edge_opcua.config.lanes import silence_ms
 from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.core.values import BlockSpec, Policy, Scalar, TagSpec
 from edge_opcua.inference.spec import VERDICTS
@@ -16,14 +17,6 @@ LANE_DEPTH: Final = 16
 RESULT_HOLD_S: Final = 2.0
 """After a lane died its last verdict is Uncertain this long, then the fail-safe verdict takes its place."""
 
-TICK_S: Final = 0.05
-"""How often a lane shows that it lives; a safety lane with a shorter deadline does so once in it."""
-
-
-def tick_s(pipeline: PipelineConfig) -> float:
-    """Return how often the lane of a pipeline shows that it lives, in seconds."""
-    return min(TICK_S, pipeline.deadline_ms / 1e3) if pipeline.lane == "safety" else TICK_S
-
 
 def result_policy(pipeline: PipelineConfig) -> Policy:
     """Return when readers stop believing the results of a pipeline.
@@ -32,7 +25,7 @@ def result_policy(pipeline: PipelineConfig) -> Policy:
     have answered in time, so the fail-safe verdict stands there at once, whoever reads and whatever hangs.
     """
     if pipeline.lane == "safety":
-        return Policy(hold_s=0.0, writer_lost_s=pipeline.deadline_ms / 1e3 + tick_s(pipeline))
+        return Policy(hold_s=0.0, writer_lost_s=silence_ms(pipeline.deadline_ms) / 1e3)
     return Policy(hold_s=RESULT_HOLD_S)
 
 

@@ -10,10 +10,10 @@ from typing import Final, Protocol
 
 import structlog
 
+from edge_opcua.config.lanes import TICK_MS, tick_ms
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.blocks import TICK_S
 from edge_opcua.inference.lane import Handover, Lane
 from edge_opcua.inference.schedule.request import LaneClass, Request
 
@@ -62,7 +62,7 @@ class LaneGroup:
         self._bus = bus
         self._clock = clock
         self._idle = idle
-        self._tick_s = min((_tick_s(lane) for lane in lanes), default=TICK_S)
+        self._tick_s = min((_tick_s(lane) for lane in lanes), default=TICK_MS / 1e3)
         self._tended_ns = 0
         self._woken = asyncio.Event()
         self._attached: dict[str, int] = {}
@@ -194,5 +194,5 @@ class LaneGroup:
 
 def _tick_s(lane: Lane) -> float:
     """Return how often a lane shows that it lives: readers of a safety lane count on it."""
-    direct = lane.spec.lane is LaneClass.SAFETY
-    return min(TICK_S, lane.spec.deadline_ms / 1e3) if direct else TICK_S
+    safety = lane.spec.lane is LaneClass.SAFETY
+    return tick_ms("safety" if safety else "realtime", lane.spec.deadline_ms) / 1e3

@@ -58,3 +58,15 @@ def test_what_an_input_may_be_silent_covers_one_answer_that_is_lost(press: EdgeC
     quick = vib.model_copy(update={"timeout_ms": 100})
     fast = press.model_copy(update={"devices": (press.device("press"), quick)})
     assert times_of(fast, fast.outputs[0]).input_ms == fast.outputs[0].plc_timeout_ms
+
+
+def test_an_output_takes_the_silence_of_a_safety_lane_as_every_other_reader_does(press: EdgeConfig) -> None:
+    def lane_ms(lane: str, deadline_ms: int) -> float:
+        changed = {"lane": lane, "deadline_ms": deadline_ms}
+        pipelines = (press.pipelines[0].model_copy(update=changed),)
+        return times_of(press.model_copy(update={"pipelines": pipelines}), press.outputs[0]).lane_ms
+
+    usual = lane_ms("realtime", 60)
+    assert lane_ms("safety", 60) == 60 + 50 < usual  # deadline and one tick
+    assert lane_ms("safety", 5) == 2 * TICK_MS  # an output looks no more often
+    assert lane_ms("safety", 10_000) == usual
