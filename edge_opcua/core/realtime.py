@@ -25,7 +25,7 @@ Urgency: TypeAlias = Literal["safety", "realtime", "best_effort"]
 PRIORITY: Final = 50
 """Of SCHED_FIFO: above everything ordinary, as high as threaded interrupts, below what drives the bus."""
 
-MOST_BUSY_S: Final = 5
+MOST_BUSY_S: Final = 2
 """A real-time thread that computes this long without a pause hangs: the kernel ends it (RLIMIT_RTTIME)."""
 
 IDLE_GARBAGE: Final = 5_000
@@ -82,6 +82,22 @@ def become(lane: Urgency, cores: Sequence[int] = ()) -> Granted:
         "process.urgency", lane=lane, scheduler=scheduler, memory_locked=locked, cores=len(bound), notes=notes
     )
     return granted
+
+
+def rise() -> bool:
+    """Let this thread go before the others of its process: it watches them, perhaps on their only processor.
+
+    Returns:
+        Whether it is served before them now; never where they are not real-time, because then all get a turn.
+    """
+    if os.sched_getscheduler(0) != os.SCHED_FIFO:
+        return False
+    above = os.sched_param(os.sched_getparam(0).sched_priority + 1)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, above)
+    except PermissionError:
+        return False
+    return True
 
 
 def tidy() -> bool:

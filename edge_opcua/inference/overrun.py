@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from edge_opcua.core import realtime
 from edge_opcua.core.clock import Clock
 
 _log = structlog.get_logger(__name__)
@@ -235,5 +236,6 @@ class Watch:
         return seen
 
     def _watch(self) -> None:
+        realtime.rise()
         while not self._closed.wait(self._tick_s):
             self.look()

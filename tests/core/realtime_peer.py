@@ -54,6 +54,13 @@ def main() -> None:
         "frozen": gc.get_freeze_count(),
         "rttime_us": resource.getrlimit(resource.RLIMIT_RTTIME)[0],
     }
+    risen: list[tuple[bool, int]] = []
+    watching = threading.Thread(
+        target=lambda: risen.append((realtime.rise(), os.sched_getparam(0).sched_priority))
+    )
+    watching.start()
+    watching.join()
+    found["risen"] = risen[0]
     later = []
     threading.Thread(target=lambda: later.append(os.sched_getscheduler(0))).start()
     garbage: list[list[int]] = [[] for _ in range(realtime.IDLE_GARBAGE + 1)]

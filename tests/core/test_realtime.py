@@ -54,6 +54,8 @@ def test_a_safety_lane_is_served_first_and_stays_in_memory() -> None:
     # A thread that only helps it could hold the interpreter while it waits for a processor.
     assert found["other_policy"] == found["later_policy"] == os.SCHED_FIFO
     assert found["rttime_us"] == MOST_BUSY_S * 1_000_000
+    # What watches it goes before it: SCHED_FIFO has no turns, and they may have one processor only.
+    assert found["risen"] == [True, PRIORITY + 1]
 
 
 @rights
@@ -90,6 +92,7 @@ def test_limits_are_enough_without_capabilities() -> None:
     assert found["scheduler"] == "SCHED_FIFO 30"
     assert found["locked"]
     assert found["notes"] == ["real-time priority 30 of 50: RLIMIT_RTPRIO permits no more"]
+    assert found["risen"] == [False, 30]
 
 
 @higher_limits
@@ -118,6 +121,7 @@ def test_best_effort_runs_only_when_nothing_else_wants_to_with_all_its_threads()
 def test_realtime_is_what_the_system_does_by_itself() -> None:
     found = become(lane="realtime")
     assert (found["policy"], found["nice"], found["locked"], found["notes"]) == (os.SCHED_OTHER, 0, False, [])
+    assert found["risen"] == [False, 0]
 
 
 def test_a_process_is_bound_to_its_processors_with_all_its_threads() -> None:

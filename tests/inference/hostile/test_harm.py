@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_opcua.core import realtime
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
@@ -31,6 +32,7 @@ from tests.inference.hostile.models import (
     lying_weights,
     not_a_number,
     peaceful,
+    stuck,
 )
 from tests.inference.models import DELIVERED
 
@@ -205,3 +207,22 @@ def test_what_looks_odd_and_does_no_harm_is_served(tmp_path: Path, image: Callab
     binding = loaded(tmp_path, GOOD, image()).bind()
     binding.judge(np.load(DELIVERED / "golden.npz")["features"][0])
     assert np.isfinite(binding.answer["score"]).all()
+
+
+@pytest.mark.skipif(not realtime._has_capability(23), reason="takes CAP_SYS_NICE")
+@pytest.mark.parametrize(
+    ("attack", "told"), [(endless, "FAILED M541"), (stuck, "hung")], ids=["loop", "stuck"]
+)
+def test_a_real_time_lane_that_hangs_on_its_only_processor_is_still_watched(
+    tmp_path: Path, attack: Attack, told: str
+) -> None:
+    # The watching thread goes before it: SCHED_FIFO has no turns, it would never see that processor again.
+    (tmp_path / "bad.onnx").write_bytes(alone(attack))
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("one_processor.py")), str(tmp_path / "bad.onnx")],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == [told], (done.returncode, done.stderr)
