@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from asyncua import ua
 
+from edge_opcua.app import promise
+from edge_opcua.config.loader import load
 from edge_opcua.core.control import ask
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict
@@ -96,10 +99,16 @@ async def test_a_reload_of_one_pipeline_hands_the_others_of_its_group_over(plant
     assert await plant.client.read(plant.client.find("trend/Deadline")) == 300.0
 
 
-async def test_what_models_cost_is_kept_for_check(plant: Plant) -> None:
+def test_what_models_cost_is_kept_for_check(plant: Plant) -> None:
     kept = json.loads(StateDir(plant.state_dir).model_costs.read_text())
     p50_ns, p99_ns = kept["models"][f"{MODEL}/1"]["onnxruntime/cpu"]["costs"]["1"]
     assert 0 < p50_ns <= p99_ns
+    file = plant.home / "press" / "press.toml"
+    config = load(file, env={**os.environ, **plant.environment}).config
+    assert config is not None
+    found = promise.examine(config, plant.state_dir)
+    assert [row.finding is not None and row.finding.ok for row in found.rows] == [True, True, True]
+    assert 0 < found.total < 1
 
 
 async def test_a_model_that_kills_its_process_is_found_and_held_and_its_neighbour_judges_on(
