@@ -42,6 +42,7 @@ class Backlog:
         self._costs: list[int] = []  # what each usually takes if it runs alone
         self._by_model: dict[str, list[int]] = {}  # deadlines by model
         self._alone_ns = 0  # what all take one by one
+        self._known: dict[tuple[tuple[int, ...], int], Outlook] = {}  # as long as nothing has changed
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -68,6 +69,7 @@ class Backlog:
 
     def insert(self, request: Request) -> None:
         """Let a request wait for the model ``request.ran``."""
+        self._known.clear()
         place = bisect_right(self._ends, request.deadline_ns)
         cost_ns = self._tariffs[request.ran].typical[0]
         self.requests.insert(place, request)
@@ -78,6 +80,7 @@ class Backlog:
 
     def remove(self, gone: Sequence[Request]) -> None:
         """Let requests wait no longer."""
+        self._known.clear()
         for request in gone:
             place = self.requests.index(request)  # the first ones are taken
             ends = self._by_model[request.ran]
@@ -93,6 +96,7 @@ class Backlog:
 
     def renew(self) -> None:
         """Take what runs cost now."""
+        self._known.clear()
         self._costs = [self._tariffs[request.ran].typical[0] for request in self.requests]
         self._alone_ns = sum(self._costs)
 
@@ -117,7 +121,8 @@ class Backlog:
             if over_ns <= 0:
                 self.insert(request)
             return max(0, over_ns)
-        before = self.outlook(free_ns, ahead_ns)
+        known = (tuple(free_ns), ahead_ns)
+        before = self._known.get(known) or self.outlook(free_ns, ahead_ns)
         self.insert(request)
         after = self.outlook(free_ns, ahead_ns, request.ran)
         over_ns = after.over_ns if after.late > before.late else 0
@@ -125,6 +130,7 @@ class Backlog:
             over_ns = self._crowded(request, tariff, after.opens_ns, coming)
         if over_ns > 0:
             self.remove([request])
+            self._known[known] = before
         return max(0, over_ns)
 
     def _crowded(self, request: Request, tariff: Tariff, opens_ns: int, coming: Coming) -> int:

@@ -129,13 +129,18 @@ class _Plant:
         self.tasks = tasks
         self.cores = cores
         self._groups = groups
+        self._members: dict[str, list[Task]] = {}
+        for task in tasks:
+            self._members.setdefault(task.group, []).append(task)
+        self._classes = {name: min(task.lane for task in members) for name, members in self._members.items()}
+        self._supplies: dict[str, _Supply] = {}
         self._threads = {lane: self._workers_of(lane) for lane in LaneClass}
 
     def workers(self, group: str) -> int:
         return self._groups.get(group, 1)
 
     def of(self, group: str) -> list[Task]:
-        return [task for task in self.tasks if task.group == group]
+        return self._members[group]
 
     def of_class(self, *lanes: LaneClass) -> list[Task]:
         return [task for task in self.tasks if task.lane in lanes]
@@ -146,19 +151,19 @@ class _Plant:
 
     def supply(self, group: str) -> _Supply:
         """Return what each worker of a group gets."""
-        lane = min(task.lane for task in self.of(group))
+        if group not in self._supplies:
+            self._supplies[group] = self._supply(self._classes[group])
+        return self._supplies[group]
+
+    def _supply(self, lane: LaneClass) -> _Supply:
         if self.threads(lane) <= self.cores:
             return _Supply(1.0, 0)
-        above = [task for task in self.tasks if self._class_of(task.group) < lane]
+        above = [task for task in self.tasks if self._classes[task.group] < lane]
         rate = (self.cores - _utilisation(above)) / self._threads[lane]
         return _Supply(min(1.0, max(0.0, rate)), sum(task.cost_ns for task in above) + TURN_NS)
 
-    def _class_of(self, group: str) -> LaneClass:
-        return min(task.lane for task in self.of(group))
-
     def _workers_of(self, lane: LaneClass) -> int:
-        names = {task.group for task in self.tasks}
-        return sum(self.workers(name) for name in names if self._class_of(name) is lane)
+        return sum(self.workers(name) for name, group_class in self._classes.items() if group_class is lane)
 
 
 def _finding(task: Task, plant: _Plant) -> Finding:

@@ -12,7 +12,7 @@ sum of 99th percentiles refused what a plain queue served.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
@@ -79,15 +79,19 @@ def alone(
         free_ns: When each worker is free, the earliest first.
         spare_ns: Time that must be left.
     """
-    works = accumulate(costs_ns)
-    if len(free_ns) == 1:
-        base = free_ns[0] + spare_ns
-        overs = [base + work - end for work, end in zip(works, deadlines_ns, strict=True)]
-    else:
-        overs = [
-            begun_ns(free_ns, work - cost) + cost + spare_ns - end
-            for work, cost, end in zip(works, costs_ns, deadlines_ns, strict=True)
-        ]
+    works = list(accumulate(costs_ns))
+    workers, last = len(free_ns), free_ns[-1]
+    gaps = workers * last - sum(free_ns)  # work that is begun before all workers are free
+    few = bisect_left(works, gaps) + 1 if gaps else 0
+    base = last + spare_ns
+    overs = [
+        begun_ns(free_ns, work - cost) + cost + spare_ns - end
+        for work, cost, end in zip(works[:few], costs_ns, deadlines_ns, strict=False)
+    ]
+    overs += [
+        base + (work - cost - gaps) // workers + cost - end
+        for work, cost, end in zip(works[few:], costs_ns[few:], deadlines_ns[few:], strict=True)
+    ]
     return Outlook(sum(over > 0 for over in overs), max(0, max(overs, default=0)))
 
 

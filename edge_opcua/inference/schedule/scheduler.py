@@ -9,9 +9,10 @@ Not for several threads at once: whoever has more than one holds a lock around e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from typing import Final
 
 from edge_opcua.inference.schedule.arrivals import Arrivals
@@ -26,11 +27,14 @@ from edge_opcua.inference.schedule.workers import Workers
 GUARD_NS: Final = 200_000
 """Time between the end of a run and the deadline that stays free, for the answer to get out."""
 
-MOST_WAITING: Final = 512
+MOST_WAITING: Final = 256
 """Requests of one class that can wait: what keeps a refusal below a millisecond."""
 
 MOST_DISPLACED: Final = 8
 """Requests that are given up at most for one that is taken."""
+
+FEW: Final = 64
+"""If no more than these wait, there is time to look several times."""
 
 LATE, HOPELESS, FULL, SHED, EXPIRED, DISPLACED, TWICE = "M550", "M551", "M552", "M553", "M554", "M555", "M556"
 
@@ -125,7 +129,9 @@ class Scheduler:
             retry_ns = self._backlogs[request.lane].work_ns // MOST_WAITING
             return self._refuse(request, FULL, f"{MOST_WAITING} requests wait already", retry_ns)
         over_ns = self._admit(request, now_ns)
-        if over_ns > 0 and not (self._degrade(request, now_ns) or self._displace(request, now_ns)):
+        if over_ns > 0 and not (
+            self._degrade(request, now_ns, over_ns) or self._displace(request, now_ns, over_ns)
+        ):
             return self._refuse_late(request, now_ns, over_ns)
         self._relieve(request.lane, now_ns)
         return True
@@ -306,33 +312,27 @@ class Scheduler:
         gap_ns = self._asked[key].arrivals.gap_ns()
         return 0 if gap_ns is None else (until_ns - now_ns) // gap_ns
 
-    def _degrade(self, request: Request, now_ns: int) -> bool:
+    def _degrade(self, request: Request, now_ns: int, over_ns: int) -> bool:
         """Make room by moving requests of the same class to a cheaper variant, if that helps."""
         backlog = self._backlogs[request.lane]
         able = [other for other in backlog.requests if other.cheaper and other.ran == other.model]
-        able.sort(key=lambda other: (-other.priority, -other.deadline_ns))
-        moved = able[:MOST_DISPLACED]
-        for count, other in enumerate(moved, 1):
+        moved = self._enough(able, over_ns, self._saved_by_cheaper)
+        for other in moved:
             backlog.move(other, other.cheaper[0])
-            if self._admit(request, now_ns) <= 0:
-                self._counts.cheaper += count
-                return True
+        if moved and self._admit(request, now_ns) <= 0:
+            self._counts.cheaper += len(moved)
+            return True
         for other in moved:
             backlog.move(other, other.model)
         return False
 
-    def _displace(self, request: Request, now_ns: int) -> bool:
+    def _displace(self, request: Request, now_ns: int, over_ns: int) -> bool:
         """Make room by giving up requests of the same class with a lower priority, if that helps."""
         backlog = self._backlogs[request.lane]
         lower = [other for other in backlog.requests if other.priority > request.priority]
-        lower.sort(key=lambda other: (-other.priority, -other.deadline_ns))
-        gone: list[Request] = []
-        for other in lower[:MOST_DISPLACED]:
-            backlog.remove([other])
-            gone.append(other)
-            if self._admit(request, now_ns) <= 0:
-                break
-        else:
+        gone = self._enough(lower, over_ns, self._takes_alone)
+        backlog.remove(gone)
+        if not gone or self._admit(request, now_ns) > 0:
             for other in gone:
                 backlog.insert(other)
             return False
@@ -341,11 +341,28 @@ class Scheduler:
                 self._drop(other, Fate.SHED, DISPLACED, f"displaced by one of priority {request.priority}")
         return True
 
+    def _enough(
+        self, requests: list[Request], over_ns: int, saves: Callable[[Request], int]
+    ) -> list[Request]:
+        """Return the requests of the lowest priority that save so much time; none if all do not."""
+        requests.sort(key=lambda other: (-other.priority, -other.deadline_ns))
+        for count, saved_ns in enumerate(accumulate(map(saves, requests[:MOST_DISPLACED])), 1):
+            if saved_ns >= over_ns:
+                return requests[:count]
+        return []
+
+    def _takes_alone(self, request: Request) -> int:
+        return self._tariffs[request.ran].typical[0]
+
+    def _saved_by_cheaper(self, request: Request) -> int:
+        return self._takes_alone(request) - self._tariffs[request.cheaper[0]].typical[0]
+
     def _relieve(self, lane: LaneClass, now_ns: int) -> None:
         """Give up what waits below and cannot be met any more, the lowest priority first."""
         ahead_ns = 0
         for below, backlog in self._backlogs.items():
-            for _ in range(MOST_DISPLACED if below > lane and backlog else 0):
+            tries = MOST_DISPLACED if len(backlog) <= FEW else 1
+            for _ in range(tries if below > lane and backlog else 0):
                 if not backlog.outlook(self._workers.free_ns(now_ns), ahead_ns).late:
                     break
                 least = max(backlog.requests, key=lambda request: request.priority)
