@@ -208,6 +208,15 @@ def test_connections_are_kept_and_one_is_made_for_each_that_asks_at_the_same_tim
     assert 1 < server.connections <= 3
 
 
+def test_a_backend_that_is_let_go_keeps_no_connection(server: V2Server) -> None:
+    backend = load(server)
+    binding = backend.bind()
+    binding.run()
+    backend.close()
+    binding.run()
+    assert server.connections == 2
+
+
 def test_a_connection_that_the_server_closed_meanwhile_costs_no_run(server: V2Server) -> None:
     binding = load(server).bind()
     binding.run()

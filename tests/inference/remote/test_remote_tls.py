@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from onnx import helper
 
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.remote import RemoteBackend
-from tests.inference.models import DELIVERED
+from tests.inference.models import DELIVERED, graph, model
 from tests.inference.remote.server import V2Server
 from tests.inference.remote.test_remote_grpc import Service
 from tests.security.certificates import Identity, make
@@ -81,6 +83,29 @@ def test_a_server_of_the_right_issuer_and_name_is_asked(server: V2Server, pki: P
     for _ in range(3):
         binding.run()
     assert backend.describe()["wire"] == "https, binary"
+
+
+def test_a_request_and_an_answer_larger_than_every_buffer_arrive_whole(pki: Pki, tmp_path: Path) -> None:
+    size = 500_000
+    image = model(
+        graph([helper.make_node("Neg", ["features"], ["score"])], k=size, outputs=(("score", [1, size]),))
+    )
+    path = tmp_path / "large" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(image)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki.file("server.pem"), pki.file("server.key"))
+    with V2Server({("large", "1"): path}, tls=context).running() as server:
+        trust = {"ca": pki.file("ca.pem"), "server_name": "localhost"}
+        binding = RemoteBackend.load(
+            path,
+            provider="remote",
+            input_shapes={"features": (1, size)},
+            options={"url": server.url, "timeout_ms": 5000, **trust},
+        ).bind()
+        binding.inputs["features"][:] = np.arange(size, dtype=np.float32)
+        binding.run()
+        assert np.array_equal(binding.outputs["score"], -binding.inputs["features"])
 
 
 def test_a_server_of_another_issuer_or_name_is_not(server: V2Server, pki: Pki) -> None:

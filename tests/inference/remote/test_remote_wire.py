@@ -165,3 +165,43 @@ def test_a_name_that_nobody_knows_is_asked_for_once_at_a_time() -> None:
     with pytest.raises(ModelError) as caught:
         addresses.known(Until.after(CLOCK, 5000))
     assert caught.value.code in {"M570", "M571"}
+
+
+def test_a_server_that_reads_nothing_is_waited_for_no_longer_than_one_that_answers_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0)
+        stream = Stream(ours, "it")
+        with pytest.raises(ModelError) as caught:
+            stream.send(bytes(8_000_000), Until.after(CLOCK, 50), Stop())
+        assert caught.value.code == "M571"
+
+
+def test_a_request_larger_than_every_buffer_arrives_whole() -> None:
+    ours, theirs = socket.socketpair()
+    sent = np.random.default_rng(1).bytes(4_000_000)
+    heard: list[bytes] = []
+    with ours, theirs:
+        ours.settimeout(0)
+
+        def read() -> None:
+            left = len(sent)
+            while left:
+                heard.append(theirs.recv(65_536))
+                left -= len(heard[-1])
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        Stream(ours, "it").send(sent, Until.after(CLOCK, 10_000), Stop())
+        thread.join(5.0)
+    assert b"".join(heard) == sent
+
+
+def test_a_connection_that_is_lost_while_sending_is_told_so() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.settimeout(0)
+        theirs.close()
+        with pytest.raises(ModelError) as caught:
+            Stream(ours, "it").send(bytes(100), Until.after(CLOCK, 1000), Stop())
+    assert caught.value.code == "M570"
