@@ -171,7 +171,7 @@ from edge_opcua.bench.inference import effort, models, safety
 
 home = pathlib.Path(sys.argv[1])
 burden = models.build(home, "burden")["burden"]
-short = replace(effort.QUICK, captures=2_500, idle=250)
+short = replace(effort.QUICK, captures=2_500, idle=250, nice=19)
 idle, busy, empty, said = asyncio.run(safety._lane(home, burden, short))
 found = {"count": busy.count, "missed": busy.missed, "p50": busy.percentile(50)}
 print(json.dumps({**found, "longest": busy.percentile(100), "empty": empty.late, "said": said}))
@@ -182,7 +182,8 @@ print(json.dumps({**found, "longest": busy.percentile(100), "empty": empty.late,
 def test_a_safety_lane_keeps_its_deadline_while_all_cores_are_busy(tmp_path: Path) -> None:
     """Ten seconds of the figure in the reference: nothing is missed beyond what the machine cannot keep.
 
-    A machine that stands still for a moment shows that in the empty timers, unless it fell between their
+    What keeps the cores busy stands back for the other tests, not for the lane, which is above them all. A
+    machine that stands still for a moment shows that in the empty timers, unless it fell between their
     ticks; hence one in a thousand.
     """
     if not may_be_urgent():

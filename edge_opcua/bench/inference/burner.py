@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import statistics
 import sys
@@ -50,7 +51,8 @@ def main() -> None:
     """Work until the input ends."""
     given = lines()()
     assert given is not None
-    model = BenchModel.from_json(given)
+    model = BenchModel.from_json(given["model"])
+    os.nice(given["nice"])
     burner = Burner(model.load(), model.sample())
     say({"batch_ms": burner.batch_ms})
     done = 0

@@ -20,6 +20,7 @@ class Effort:
         asked_s: Seconds for which each server is asked.
         neighbour_s: Seconds beside each neighbour, before and while it does harm.
         peers: Whether servers of others are measured.
+        nice: How far what keeps the cores busy stands back for everything ordinary on this machine.
     """
 
     captures: int
@@ -31,6 +32,7 @@ class Effort:
     asked_s: float
     neighbour_s: float
     peers: bool = True
+    nice: int = 0
 
 
 DEFAULT: Final = Effort(60_000, 10_000, 5_000, 4_000, (0.5, 0.8, 1.0, 1.2, 1.5), 5.0, 4.0, 4.0)

@@ -158,7 +158,7 @@ async def _lane(home: Path, burden: BenchModel, effort: Effort) -> tuple[Seen, S
             await answered(plant, home / "warm.npz", round(HZ))
             idle = await answered(plant, home / "idle.npz", effort.idle)
             said = f"the source {scheduler}, the lane {scheduler_of(rig.pid('guard'))}"
-            with empty_timers() as timers, burners(burden):
+            with empty_timers() as timers, burners(burden, effort.nice):
                 busy = await answered(plant, home / "busy.npz", effort.captures)
                 empty = ended(timers)
             return seen(idle), seen(busy), empty, said
@@ -183,7 +183,7 @@ def _baseline(home: Path, burden: BenchModel, way: str, effort: Effort) -> Seen:
         stack.callback(plain.close)
         plain.hear()
         if not inside:
-            stack.enter_context(burners(burden))
+            stack.enter_context(burners(burden, effort.nice))
         return seen(asyncio.run(answered(plant, home / f"{way}.npz", effort.baseline)))
 
 
@@ -246,12 +246,13 @@ def source(bus: Bus, results: list[str]) -> Remote:
 
 
 @contextlib.contextmanager
-def burners(burden: BenchModel) -> Iterator[None]:
+def burners(burden: BenchModel, nice: int) -> Iterator[None]:
     """Keep every core busy meanwhile."""
     with contextlib.ExitStack() as stack:
+        given = {"model": burden.as_json(), "nice": nice}
         started = [
             stack.enter_context(
-                contextlib.closing(Remote(python("edge_opcua.bench.inference.burner"), burden.as_json()))
+                contextlib.closing(Remote(python("edge_opcua.bench.inference.burner"), given))
             )
             for _ in range(cores())
         ]
