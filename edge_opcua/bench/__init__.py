@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from edge_opcua import __version__
 from edge_opcua.bench.figure import Figure, table
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.errors import EdgeError
 
 __all__ = ["BENCHMARKS", "Benchmark", "Figure", "main", "table"]
 
@@ -83,7 +84,7 @@ def main(
         benchmarks: What can be run.
 
     Returns:
-        Exit code: 0 done, 2 no such benchmark.
+        Exit code: 0 done, 1 it could not be measured, 2 no such benchmark.
     """
     if name is None:
         width = max(map(len, benchmarks))
@@ -99,7 +100,11 @@ def main(
     surroundings = describe_machine()
     print(f"{name}: {benchmarks[name].title}\n{_in_words(surroundings)}", file=sys.stderr, flush=True)
     module: _Module = importlib.import_module(benchmarks[name].module)
-    figures = list(module.run())
+    try:
+        figures = list(module.run())
+    except EdgeError as exc:
+        print(f"edge-opcua bench {name}: {exc}", file=sys.stderr)
+        return 1
     lines = "".join(
         json.dumps({"schema": "edge-opcua.bench/1", "bench": name, **one.as_json(), **surroundings}) + "\n"
         for one in figures

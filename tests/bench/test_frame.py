@@ -74,6 +74,16 @@ def test_a_dash_writes_the_lines_to_standard_output(
     assert len([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == 3
 
 
+def test_what_cannot_be_measured_ends_with_1_and_its_reason(
+    sample: dict[str, Benchmark], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "from edge_opcua.errors import EdgeError\ndef run():\n    raise EdgeError('install the extra train')\n"
+    (tmp_path / "bench_sample_module.py").write_text(text)
+    assert bench.main("sample", tmp_path / "figures.jsonl", benchmarks=sample) == 1
+    assert "bench sample: install the extra train" in capsys.readouterr().err
+    assert not (tmp_path / "figures.jsonl").exists()
+
+
 def test_listing_imports_no_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     missing = {"later": Benchmark("edge_opcua.bench.no_such_module", "comes later")}
     assert bench.main(None, benchmarks=missing) == 0
