@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from edge_opcua.bench.figure import Figure
-from edge_opcua.bench.inference import hostile
 from edge_opcua.bench.inference.effort import Effort
 from edge_opcua.bench.inference.rig import Rig, configuration
 from edge_opcua.bench.inference.safety import DEADLINE_MS, GUARD, Seen, answered, seen, source
@@ -48,9 +47,13 @@ class Beside:
 
 def figures(effort: Effort) -> Iterator[Figure]:
     """Neighbours: a safety lane beside a model that does harm."""
+    from edge_opcua.bench.inference import hostile  # needs onnx, and says so less well than models.build
+
     for name in hostile.HARMS:
         with TemporaryDirectory(prefix="edge-opcua-bench-") as folder:
-            found = asyncio.run(_beside(Path(folder), name, round(effort.neighbour_s * HZ)))
+            home = Path(folder)
+            hostile.write(home / "hostile", name)
+            found = asyncio.run(_beside(home, name, round(effort.neighbour_s * HZ)))
         title = f"safety lane beside a {name} model"
         missed = f"{found.harmed.missed} of {found.harmed.count} missed {DEADLINE_MS:g} ms"
         yield Figure(
@@ -64,9 +67,7 @@ def figures(effort: Effort) -> Iterator[Figure]:
 
 
 async def _beside(home: Path, name: str, count: int) -> Beside:
-    models = home / "hostile"
-    hostile.write(models, name)
-    config = configuration(home, GUARD + _CULPRIT.format(model=name), models=models)
+    config = configuration(home, GUARD + _CULPRIT.format(model=name), models=home / "hostile")
     async with Rig(home, config) as rig:
         with contextlib.closing(source(rig.bus, ["guard.result"])) as plant:
             plant.hear()
