@@ -16,6 +16,7 @@ from edge_opcua.app.lanewatch import LaneParts, LaneWatch
 from edge_opcua.config.schema import EdgeConfig, PipelineConfig
 from edge_opcua.core import realtime
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
+from edge_opcua.core.ports import Backend
 from edge_opcua.core.process import EXIT_HUNG, Child, end_now
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import BAD_INVALID_ARGUMENT, BAD_INVALID_STATE, BAD_NOT_SUPPORTED
@@ -190,7 +191,7 @@ class _Preparation:
         return Wanted(
             spec,
             tuple(files),
-            InstalledPlugins().load(BACKENDS, pipeline.backend).load,
+            _backend_for(pipeline).load,
             _extractor,
             pipeline.provider,
             pipeline.options,
@@ -200,6 +201,15 @@ class _Preparation:
 
     def _loaded(self) -> None:
         self._child.control.notify(SUPERVISOR, "loaded", {})
+
+
+def _backend_for(pipeline: PipelineConfig) -> type[Backend]:
+    """Return the backend of a pipeline; M579 if it must not be in its lane."""
+    plugin: type[Backend] = InstalledPlugins().load(BACKENDS, pipeline.backend)
+    if pipeline.lane in getattr(plugin, "REFUSED_LANES", ()):
+        message = f"the backend {pipeline.backend} must not be in a lane of class {pipeline.lane}"
+        raise ModelError(message, code="M579")
+    return plugin
 
 
 def _nobody() -> None:
