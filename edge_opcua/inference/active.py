@@ -32,8 +32,7 @@ class ActiveLane:
     """What an active lane carries from stroke to stroke.
 
     Attributes:
-        open: What is not published yet, by the bus sequence of its capture, in that order.
-        spare: Where a capture waits while a newer one is looked for.
+        open: What is not published yet, in the order in which it came.
     """
 
     def __init__(
@@ -48,8 +47,9 @@ class ActiveLane:
             bus, spec.lane_block, clock, provider=variant.provider, accelerated=accelerated
         )
         self.lateness = Lateness(spec.late, spec.fail_safe)
-        self.open: dict[int, Case] = {}
-        self.spare = TagBatch(bus.layout(spec.capture_block))
+        self.open: dict[Case, None] = {}
+        self._spare = TagBatch(bus.layout(spec.capture_block))
+        self._waits = False
         self.source_lost = self.results.about_loss
         self._fail_safe = self.source_lost
         self._clock = clock
@@ -75,9 +75,21 @@ class ActiveLane:
         self._known.add(stroke)
         self._last_sequence = shot.sequence
 
-    def supersede(self, waiting: bool) -> None:  # noqa: FBT001 - whether there is one to be superseded
-        """Count the capture that waits in ``spare``, if one does: a newer one has come."""
-        self.health.counts["superseded"] += waiting
+    def let_wait(self, capture: TagBatch) -> None:
+        """Keep a capture while a newer one is looked for, in place of the one that waited."""
+        self.supersede()
+        self._spare.copy_from(capture)
+        self._waits = True
+
+    def supersede(self) -> None:
+        """Count the capture that waits, if one does: a newer one has come."""
+        self.health.counts["superseded"] += self._waits
+        self._waits = False
+
+    def take_waiting(self) -> TagBatch | None:
+        """Return the capture that waited for a newer one in vain."""
+        waits, self._waits = self._waits, False
+        return self._spare if waits else None
 
     def note(self, result: Result) -> None:
         """Take note of what was published: whether verdicts are fail-safe now, and why."""

@@ -139,7 +139,7 @@ class Lane:
         """Bus sequence up to which every capture has been dealt with."""
         active = self._active
         if active is not None and active.open:
-            return next(iter(active.open)) - 1
+            return next(iter(active.open)).sequence - 1
         return self._captures.cursor
 
     @property
@@ -148,7 +148,7 @@ class Lane:
         active = self._active
         if active is None or self.spec.late == "publish_late":
             return None
-        waiting = (case for case in active.open.values() if not case.complete)
+        waiting = (case for case in active.open if not case.complete)
         first = next(waiting, None)
         return None if first is None else first.stamp_ns + self._deadline_ns
 
@@ -192,24 +192,20 @@ class Lane:
         if active is None:
             return
         lost_before = self._captures.lost
-        waiting = False
         for capture in self._captures.poll():
             if capture.refreshed_ns != capture.stamp_ns:  # only the link has changed
                 continue
             refused = refusal(capture)
             if refused is not None:
+                self._begin_waiting(active)
                 reason = f"{self.spec.capture} cannot be read: {status_name(refused)}"
                 self._tell_loss(active, refused, reason)
             elif self._direct and self._captures.behind:  # perhaps a newer one, which then wins
-                active.supersede(waiting)
-                active.spare.copy_from(capture)
-                waiting = True
+                active.let_wait(capture)
             else:
-                active.supersede(waiting)
-                waiting = False
+                active.supersede()
                 self._begin(active, capture)
-        if waiting:
-            self._begin(active, active.spare)
+        self._begin_waiting(active)
         if missed := self._captures.lost - lost_before:
             active.health.counts["missed"] += missed
             active.health.publish(self.cursor)
@@ -240,7 +236,7 @@ class Lane:
         if active is None or due_ns is None or self._clock.monotonic_ns() <= due_ns:
             return
         now_ns = self._clock.monotonic_ns()
-        for case in active.open.values():
+        for case in active.open:
             if not case.complete and now_ns > case.stamp_ns + self._deadline_ns:
                 case.complete, case.unanswered = True, (BAD_TIMEOUT, "")
         self._release(active)
@@ -248,7 +244,7 @@ class Lane:
     def finish(self, request: Request) -> None:
         """Take what has become of a request; if its lane was retired meanwhile, nothing does."""
         active, case = self._active, request.tag
-        if active is None or not isinstance(case, Case) or active.open.get(case.sequence) is not case:
+        if active is None or not isinstance(case, Case) or case not in active.open:
             if active is not None:  # it was late, and has been given out as that
                 active.health.counts["failed"] += request.fate is Fate.FAILED
             return
@@ -280,6 +276,10 @@ class Lane:
             case.unanswered = (status, f"{request.code}: {word}: {request.reason}{again}")
             case.measured = False
 
+    def _begin_waiting(self, active: ActiveLane) -> None:
+        if (capture := active.take_waiting()) is not None:
+            self._begin(active, capture)
+
     def _begin(self, active: ActiveLane, capture: TagBatch) -> None:
         shot = Shot(capture)
         if active.knows(shot):  # the io process was restarted and read the same capture again
@@ -287,7 +287,7 @@ class Lane:
         active.remember(shot)
         self.arrivals += 1
         case = self._sampler.read(self, capture, shot)
-        active.open[case.sequence] = case
+        active.open[case] = None
         result = case.result
         if result.fail_safe:
             case.complete = True
@@ -323,10 +323,13 @@ class Lane:
     def _release(self, active: ActiveLane) -> None:
         """Publish what is complete, in the order of the captures."""
         while active.open:
-            case = next(iter(active.open.values()))
+            case = next(iter(active.open))
             if not case.complete:
                 return
-            self._publish(active, case)
+            if case.result.stroke is None:
+                self._publish_loss(active, case)
+            else:
+                self._publish(active, case)
 
     def _publish(self, active: ActiveLane, case: Case) -> None:
         """Publish a result, as what it is worth now."""
@@ -341,7 +344,7 @@ class Lane:
         elif late and not result.fail_safe:
             active.lateness.apply(result, BAD_TIMEOUT, self._late(result), judged=True)
         active.lateness.remember(result)
-        del active.open[case.sequence]
+        del active.open[case]
         active.results.publish(result, utc_ns)
         health = active.health
         health.counts["processed"] += 1
@@ -356,10 +359,16 @@ class Lane:
         return f"late: {spent_ms:.0f} ms after it was read, {self.spec.deadline_ms:g} ms allowed"
 
     def _tell_loss(self, active: ActiveLane, status: int, reason: str) -> None:
-        """Publish a result that is about no stroke, because there are no captures."""
-        now_ns = self._clock.utc_ns()
-        result = Result(now_ns, None)
+        """Give out a result about no stroke, because there are no captures, behind those there were."""
+        now_ns, utc_ns = self._clock.monotonic_ns(), self._clock.utc_ns()
+        result = Result(utc_ns, None)
         result.fall_safe(self.spec.fail_safe, status, reason)
-        active.lateness.remember(result)
-        active.results.publish(result, now_ns)
-        active.note(result)
+        case = Case(self, self._captures.cursor, now_ns, now_ns, utc_ns, result, complete=True)
+        active.open[case] = None
+        self._release(active)
+
+    def _publish_loss(self, active: ActiveLane, case: Case) -> None:
+        active.lateness.remember(case.result)
+        del active.open[case]
+        active.results.publish(case.result, self._clock.utc_ns())
+        active.note(case.result)

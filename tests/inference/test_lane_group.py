@@ -15,6 +15,7 @@ from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
+    BAD_CONFIGURATION_ERROR,
     BAD_INTERNAL_ERROR,
     BAD_NO_COMMUNICATION,
     BAD_RESOURCE_UNAVAILABLE,
@@ -108,6 +109,17 @@ def test_a_change_of_the_link_supersedes_no_capture(safety: Line, clock: ManualC
     judged, lost = safety.judged()
     assert (judged["stroke"], judged["verdict"]) == (2, Verdict.OK)
     assert lost["stroke.status"] == BAD_NO_COMMUNICATION
+    assert safety.counters()["superseded"] == 1
+
+
+def test_a_capture_that_the_device_refuses_is_told_behind_the_one_before_it(safety: Line) -> None:
+    lane = active(safety, lane_spec=safety_spec())
+    safety.stroke(1)
+    safety.stroke(2)
+    safety.captures.batch.status[:] = BAD_CONFIGURATION_ERROR  # as the capture reader publishes it
+    safety.captures.publish()
+    lane.step()
+    assert [row["stroke"] for row in safety.judged()] == [2, None]
     assert safety.counters()["superseded"] == 1
 
 
@@ -246,6 +258,23 @@ def test_a_verdict_that_is_known_at_once_does_not_overtake_the_stroke_before_it(
         (6, GOOD),
         (7, UNCERTAIN_SUBSTITUTE),
     ]
+
+
+def test_the_loss_of_the_source_does_not_overtake_the_stroke_before_it(
+    line: Line, clock: ManualClock
+) -> None:
+    lane = active(line)
+    lane.engine.stalled = True
+    line.stroke(6)
+    clock.step(0.001)
+    line.link(Link.LOST)
+    lane.step()
+    assert line.judged() == []
+    lane.engine.stalled = False
+    lane.step()
+    assert [(row["stroke"], row["fail_safe_active"]) for row in line.judged()] == [(6, False), (None, True)]
+    assert line.counters()["processed"] == 1
+    assert line.counters()["cursor"] == 2, "the change of the link is dealt with too"
 
 
 def test_an_answer_that_does_not_come_is_late_at_its_deadline_and_ignored_afterwards(
