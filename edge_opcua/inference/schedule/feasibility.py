@@ -11,7 +11,7 @@ Every capture counts as a run of its own: batches are for bursts, a promise must
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_opcua.inference.schedule.request import LaneClass
@@ -134,6 +134,7 @@ class _Plant:
             self._members.setdefault(task.group, []).append(task)
         self._classes = {name: min(task.lane for task in members) for name, members in self._members.items()}
         self._supplies: dict[str, _Supply] = {}
+        self.worst: dict[Task, int | None] = {}  # of tasks that differ in their names only
         self._threads = {lane: self._workers_of(lane) for lane in LaneClass}
 
     def workers(self, group: str) -> int:
@@ -167,7 +168,10 @@ class _Plant:
 
 
 def _finding(task: Task, plant: _Plant) -> Finding:
-    worst_ns = _worst(task, plant)
+    alike = replace(task, pipeline="")
+    if alike not in plant.worst:
+        plant.worst[alike] = _worst(task, plant)
+    worst_ns = plant.worst[alike]
     ok = worst_ns is not None and worst_ns <= task.deadline_ns
     why = "" if ok else _why_not(task, worst_ns, plant)
     return Finding(task.pipeline, worst_ns, task.deadline_ns, ok, why)

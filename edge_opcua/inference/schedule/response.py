@@ -91,9 +91,7 @@ def earliest_deadline(task: Sporadic, others: Sequence[Sporadic], blocking: int)
     period = fixed_point(longest, busy, MOST_INSTANTS * max(each.period for each in everything))
     if period is None or sum(period // each.period + 1 for each in everything) > MOST_INSTANTS:
         return None
-    return max(
-        _from(instant, task, others, blocking) for instant in sorted(_instants(task, everything, period))
-    )
+    return max(_from(instant, task, others, blocking) for instant in set(_instants(task, everything, period)))
 
 
 def several_workers(task: Sporadic, others: Sequence[Sporadic], workers: int, blocking: int) -> int | None:
