@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.plainfile import open_plain
 
 FORMAT: Final = 1
 NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -107,12 +109,15 @@ def load_manifest(path: Path) -> Manifest:
     """Read and check a manifest.
 
     Raises:
-        ModelError: The file is missing (M507), or a key is missing, unknown or wrong (M506).
+        ModelError: The file is missing (M507) or no plain file (M509), or a key is missing, unknown or wrong
+            (M506).
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with os.fdopen(open_plain(path), "rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise ModelError(f"{path} is larger than {MAX_BYTES} bytes", code="M506")
-        text = path.read_text("utf-8")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ModelError(f"{path} is missing", code="M507") from None
     except (OSError, UnicodeDecodeError) as exc:
@@ -132,7 +137,7 @@ def parse_manifest(text: str, origin: str) -> Manifest:
     """
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:  # the latter: tables in tables without end
         raise ModelError(f"{origin}: {exc}", code="M506") from exc
     root = _Table(tree, origin, "")
     if root.whole("format") != FORMAT:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.plainfile import open_plain
 from edge_opcua.inference.protobuf import Fields, Part, Stretch, TooManyFieldsError, text
 
 # Domains whose operators are part of ONNX Runtime itself; everything else would need a foreign library.
@@ -77,10 +78,10 @@ def inspect_file(path: Path) -> OnnxContents:
     """Return the same of a file, of which never more than some megabytes are in memory.
 
     Raises:
-        ModelError: As :func:`inspect`; or the file cannot be read (M507).
+        ModelError: As :func:`inspect`; or it is no plain file (M509), or cannot be read (M507).
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_plain(path)
     except OSError as exc:
         raise ModelError(f"{path} cannot be read: {exc.strerror}", code="M507") from exc
     try:

@@ -23,6 +23,7 @@ from edge_opcua.inference.manifest import (
     load_manifest,
 )
 from edge_opcua.inference.onnxfile import inspect_file, refuse_foreign, require_inside
+from edge_opcua.inference.plainfile import open_plain
 
 MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.toml"
@@ -216,9 +217,9 @@ def verify(folder: Path) -> ModelFiles:
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     try:
-        if path.stat().st_size > MAX_MODEL_BYTES:
-            raise ModelError(f"{path} is larger than {MAX_MODEL_BYTES} bytes", code="M510")
-        with path.open("rb") as stream:
+        with os.fdopen(open_plain(path), "rb") as stream:
+            if os.fstat(stream.fileno()).st_size > MAX_MODEL_BYTES:
+                raise ModelError(f"{path} is larger than {MAX_MODEL_BYTES} bytes", code="M510")
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
     except FileNotFoundError:
