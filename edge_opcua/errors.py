@@ -19,6 +19,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_LONGEST: Final = 600
+
 
 class EdgeError(Exception):
     """Root of every error this package raises on purpose."""
@@ -116,13 +120,22 @@ class ModelError(EdgeError):
     """A model cannot be served.
 
     Args:
-        message: The reason, naming input, shape or hash.
+        message: The reason, naming input, shape or hash. Names in it may be chosen by whoever made the model:
+            what would move a terminal's cursor is replaced, and what is longer than any reason is cut.
         code: Stable code of the M5xx family.
     """
 
     def __init__(self, message: str, *, code: str = "M500") -> None:
-        super().__init__(message)
+        super().__init__(_told(message))
         self.code = code
+
+
+def _told(message: str) -> str:
+    if len(message) > _LONGEST:
+        message = message[: _LONGEST - 1] + "…"
+    if message.isprintable():
+        return message
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in message)
 
 
 class SecurityError(EdgeError):

@@ -9,7 +9,7 @@ import pytest
 
 from edge_opcua.errors import ModelError
 from edge_opcua.inference import onnxfile, protobuf
-from edge_opcua.inference.onnxfile import inspect, inspect_file
+from edge_opcua.inference.onnxfile import inspect, inspect_file, refuse_foreign
 from edge_opcua.inference.protobuf import Fields, Stretch
 from tests.inference.hostile.models import chain, function_bomb, self_calling
 from tests.inference.models import DELIVERED, custom_operator_model, external_data_model, own_function_model
@@ -127,3 +127,13 @@ def test_a_file_that_shrinks_while_it_is_read_is_a_refusal_not_a_crash(tmp_path:
             list(fields)
     finally:
         os.close(fd)
+
+
+def test_names_chosen_by_a_model_write_nothing_on_a_terminal_and_fill_no_log() -> None:
+    clears_the_screen = "com.evil\x1b[2J\nerror"
+    for name in (clears_the_screen, "A" * 100_000):
+        node = field(4, b"Sneak") + field(7, name.encode())
+        with pytest.raises(ModelError, match=r"custom library|uses A") as caught:
+            refuse_foreign(inspect(field(7, field(1, node))), Path(), frozenset())
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) <= 600
