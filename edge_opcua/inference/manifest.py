@@ -6,6 +6,7 @@ import math
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,10 @@ def parse_manifest(text: str, origin: str) -> Manifest:
     """
     try:
         tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:  # the latter: tables in tables without end
+    except (
+        ValueError,
+        RecursionError,
+    ) as exc:  # numbers of thousands of digits, tables in tables without end
         raise ModelError(f"{origin}: {exc}", code="M506") from exc
     root = _Table(tree, origin, "")
     if root.whole("format") != FORMAT:
@@ -167,7 +171,7 @@ def parse_manifest(text: str, origin: str) -> Manifest:
     golden.end()
     root.end()
     names = manifest.names
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise root.wrong("features", f'has "{twice[0]}" twice')
     if any(
@@ -224,7 +228,10 @@ class _Table:
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
-        return str(self.take(key, str, default))
+        text = str(self.take(key, str, default))
+        if not text.isprintable():
+            raise self.wrong(key, "holds characters that cannot be printed")
+        return text
 
     def matching(self, key: str, pattern: re.Pattern[str], meaning: str) -> str:
         text = self.text(key)
@@ -242,9 +249,15 @@ class _Table:
         value = self._values.pop(key, default)
         if value is None:
             raise self.wrong(key, "is missing")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.wrong(key, f"is {value!r}, not a number")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            raise self.wrong(key, "is a number of hundreds of digits") from None
+        if math.isnan(number):
+            raise self.wrong(key, "is nan, not a number")
+        return number
 
     def table(self, key: str) -> _Table:
         return _Table(self.take(key, dict), self._origin, f"{self._path}{key}.")

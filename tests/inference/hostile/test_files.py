@@ -10,7 +10,7 @@ import pytest
 
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.repository import ModelRepository, verify
-from tests.inference.models import copy_of_delivered
+from tests.inference.models import DELIVERED, copy_of_delivered
 
 NAMES = ["model.onnx", "manifest.toml", "golden.npz"]
 
@@ -43,6 +43,25 @@ def test_a_folder_is_no_file(tmp_path: Path, name: str) -> None:
     (folder / name).unlink()
     (folder / name).mkdir()
     assert refused(folder) == ("M507" if name == "golden.npz" else "M509")
+
+
+DELIVERED_MANIFEST = (DELIVERED / "manifest.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("limit = 1.0", "limit = 1" + "0" * 400),
+        ("limit = 1.0", "limit = 1" + "0" * 5000),
+        ('description = "', 'description = "\\u001b[2J'),
+    ],
+    ids=["hundreds of digits", "thousands of digits", "moves the cursor"],
+)
+def test_odd_values_are_a_wrong_manifest(tmp_path: Path, old: str, new: str) -> None:
+    assert old in DELIVERED_MANIFEST
+    folder = copy_of_delivered(tmp_path / "1")
+    (folder / "manifest.toml").write_text(DELIVERED_MANIFEST.replace(old, new))
+    assert refused(folder) == "M506"
 
 
 @pytest.mark.parametrize(
