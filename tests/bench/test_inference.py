@@ -98,7 +98,7 @@ def test_batches_are_made_where_they_pay(built: dict[str, BenchModel]) -> None:
 def test_our_answers_over_the_bus_are_right(built: dict[str, BenchModel]) -> None:
     found = serving.of_ours(built["autoencoder"], 0.2)
     assert found.rate > 0
-    assert 0 < found.took_ms[0] <= found.took_ms[1]
+    assert 0 < found.percentile(50) <= found.percentile(99)
 
 
 class HttpServer:

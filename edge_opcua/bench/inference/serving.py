@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,13 +29,16 @@ from edge_opcua.bench.inference.effort import Effort
 from edge_opcua.bench.inference.models import BenchModel, Floats, build
 from edge_opcua.bench.opcua.stage import progress
 from edge_opcua.bench.plc.peers import INSTALLED, SOURCES, MissingPeerError, free_port
+from edge_opcua.errors import EdgeError
 
 MODELS: Final = ("autoencoder", "inspection")
 MOST: Final = 32
 WAITING: Final = 16
 """Requests on the way at once where throughput is measured."""
+TURNS: Final = 3
 _START_S: Final = 30.0
 _STOP_S: Final = 5.0
+_TRIES: Final = 20
 _PERCENTILES: Final = (50, 99)
 
 
@@ -60,17 +64,26 @@ SERVERS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answers:
-    """What a server did with one model.
+    """What a server, or ours, did with one model.
 
     Args:
-        took_ms: One after the other, median and 99th percentile.
-        rate: Answers per second with :data:`WAITING` on the way.
+        took_ms: One after the other, each.
+        rates: Answers per second with :data:`WAITING` on the way, one for each turn.
     """
 
-    took_ms: tuple[float, float]
-    rate: float
+    took_ms: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+
+    def percentile(self, share: float) -> float:
+        """Return a percentile of the time to an answer, ms."""
+        return float(np.percentile(self.took_ms, share))
+
+    @property
+    def rate(self) -> float:
+        """Answers per second: the median of the turns."""
+        return float(np.median(self.rates))
 
 
 def figures(effort: Effort) -> Iterator[Figure]:
@@ -79,47 +92,74 @@ def figures(effort: Effort) -> Iterator[Figure]:
         return
     with TemporaryDirectory(prefix="edge-opcua-bench-") as folder:
         for model in build(Path(folder), *MODELS).values():
-            ours = of_ours(model, effort.asked_s)
             missing = []
             for server in SERVERS:
                 try:
-                    found = of_server(server, model, effort.asked_s)
+                    ours, found = in_turns(server, model, effort.asked_s)
                 except MissingPeerError as exc:
                     missing.append(server.name)
                     progress(f"{server.title} left out: {exc}")
                     continue
                 yield from _beside(model, server, ours, found)
             if len(missing) == len(SERVERS):
-                yield from _alone(model, ours)
+                yield from _alone(model, of_ours(model, effort.asked_s))
 
 
 def _beside(model: BenchModel, server: Server, ours: Answers, found: Answers) -> Iterator[Figure]:
-    for at, share in enumerate(_PERCENTILES):
-        name = f"{model.title}: an answer, p{share}, beside {server.title.partition(' ')[0]}"
-        yield Figure(name, ours.took_ms[at], "ms", server.title, found.took_ms[at])
-    name = f"{model.title}: answers, {WAITING} on the way, beside {server.title.partition(' ')[0]}"
-    yield Figure(name, ours.rate, "1/s", server.title, found.rate, better="higher")
+    name = f"{model.title}: beside {server.title.partition(' ')[0]}"
+    for share in _PERCENTILES:
+        values = ours.percentile(share), found.percentile(share)
+        yield Figure(f"{name}, an answer, p{share}", values[0], "ms", server.title, values[1])
+    said = f"{WAITING} on the way, batches of up to {MOST}"
+    yield Figure(f"{name}, answers", ours.rate, "1/s", server.title, found.rate, better="higher", note=said)
 
 
 def _alone(model: BenchModel, ours: Answers) -> Iterator[Figure]:
     note = "no server of others is here: tests/peers/install-serving in a checkout brings them"
-    yield Figure(f"{model.title}: an answer over the bus, p50", ours.took_ms[0], "ms", note=note)
+    yield Figure(f"{model.title}: an answer over the bus, p50", ours.percentile(50), "ms", note=note)
     yield Figure(f"{model.title}: answers over the bus", ours.rate, "1/s", better="higher")
 
 
 def of_ours(model: BenchModel, seconds: float) -> Answers:
     """Ask our engine in another process over the tag bus."""
     row = model.sample()
+    found = Answers()
     with contextlib.closing(Asking(model, most=MOST)) as other:
-        took, until = [], time.perf_counter() + seconds
-        for _ in range(10):
-            _asked(other, row)
-        while (began := time.perf_counter()) < until:
-            answer = _asked(other, row)
-            took.append((time.perf_counter() - began) * 1e3)
-        if not ask.same(answer, other.wanted):
-            raise AssertionError("our own answer is wrong")
-        return Answers(_percentiles(took), _rate(other, row, seconds))
+        _require_ours(other, row)
+        found.took_ms += _latencies_ms(other, row, seconds)
+        found.rates.append(_rate(other, row, seconds))
+    return found
+
+
+def in_turns(server: Server, model: BenchModel, seconds: float) -> tuple[Answers, Answers]:
+    """Ask ours and one of the others in turns, so that what moves the machine moves both.
+
+    Raises:
+        MissingPeerError: It is not installed, does not start, or answers something else than the model.
+    """
+    row, each_s = model.sample(), seconds / TURNS
+    ours, found = Answers(), Answers()
+    with contextlib.closing(Asking(model, most=MOST)) as other:
+        _require_ours(other, row)
+        with running(server, model, 1) as port:
+            request = server.request(port, model, row)
+            _require_right(server, model, port, row)
+            ask.latencies_ms(port, request, each_s)
+            for _ in range(TURNS):
+                ours.took_ms += _latencies_ms(other, row, each_s)
+                found.took_ms += ask.latencies_ms(port, request, each_s)
+        with running(server, model, MOST) as port:
+            requests = [server.request(port, model, row)] * WAITING
+            ask.rate_per_s(port, requests, each_s)
+            for _ in range(TURNS):
+                ours.rates.append(_rate(other, row, each_s))
+                found.rates.append(ask.rate_per_s(port, requests, each_s))
+    return ours, found
+
+
+def _require_ours(other: Asking, row: Floats) -> None:
+    if not ask.same(_asked(other, row), other.wanted):
+        raise EdgeError("the engine answers something else than the model")
 
 
 def _asked(other: Asking, row: Floats) -> Floats:
@@ -130,33 +170,28 @@ def _asked(other: Asking, row: Floats) -> Floats:
                 return np.array(answer, np.float32)
 
 
+def _latencies_ms(other: Asking, row: Floats, seconds: float) -> list[float]:
+    took, until = [], time.perf_counter() + seconds
+    while (began := time.perf_counter()) < until:
+        _asked(other, row)
+        took.append((time.perf_counter() - began) * 1e3)
+    return took
+
+
 def _rate(other: Asking, row: Floats, seconds: float) -> float:
-    for _ in range(WAITING):
-        other.ask(row)
+    """Keep requests on the way for a time; return answers per second."""
+    waiting = 0
     answered, began = 0, time.perf_counter()
     while (passed := time.perf_counter() - began) < seconds:
-        for _ in other.answered():
-            answered += 1
+        for _ in range(WAITING - waiting):
             other.ask(row)
+        waiting = WAITING
+        came = len(other.answered())
+        answered += came
+        waiting -= came
+    while waiting > 0:  # the next turn begins with none
+        waiting -= len(other.answered())
     return answered / passed
-
-
-def of_server(server: Server, model: BenchModel, seconds: float) -> Answers:
-    """Start one of the others and ask it.
-
-    Raises:
-        MissingPeerError: It is not installed, does not start, or answers something else than the model.
-    """
-    row = model.sample()
-    with running(server, model, 1) as port:
-        request = server.request(port, model, row)
-        _require_right(server, model, port, row)
-        ask.latencies_ms(port, request, min(1.0, seconds))
-        took = ask.latencies_ms(port, request, seconds)
-    with running(server, model, MOST) as port:
-        request = server.request(port, model, row)
-        ask.rate_per_s(port, [request] * WAITING, min(1.0, seconds))
-        return Answers(_percentiles(took), ask.rate_per_s(port, [request] * WAITING, seconds))
 
 
 def _require_right(server: Server, model: BenchModel, port: int, row: Floats) -> None:
@@ -180,7 +215,7 @@ def running(server: Server, model: BenchModel, batch: int) -> Iterator[int]:
     program = SOURCES / "serving" / f"{server.name}_server.py"
     if not python.exists():
         raise MissingPeerError("run tests/peers/install-serving in a checkout")
-    port = free_port()
+    port = _three_ports()
     with TemporaryDirectory(prefix="edge-opcua-peer-") as folder:
         popen = subprocess.Popen(  # noqa: S603 - a program of this checkout
             [str(python), str(program), str(model.path), str(port), str(batch)],
@@ -195,6 +230,17 @@ def running(server: Server, model: BenchModel, batch: int) -> Iterator[int]:
             yield port
         finally:
             _end(popen)
+
+
+def _three_ports() -> int:
+    """Return the first of three ports in a row that were free a moment ago: HTTP, gRPC and metrics."""
+    for _ in range(_TRIES):
+        first = free_port()
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):
+            for port in range(first, first + 3):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise MissingPeerError("no three free ports in a row")
 
 
 def _answers(server: Server, model: BenchModel, port: int) -> bool:
@@ -214,11 +260,6 @@ def _wait_for(ready: Callable[[], bool], popen: subprocess.Popen[bytes]) -> None
         if time.monotonic() > until:
             raise MissingPeerError(f"it does not answer within {_START_S:g} s")
         time.sleep(0.1)
-
-
-def _percentiles(took_ms: list[float]) -> tuple[float, float]:
-    low, high = (float(np.percentile(took_ms, share)) for share in _PERCENTILES)
-    return low, high
 
 
 def _end(popen: subprocess.Popen[bytes]) -> None:
