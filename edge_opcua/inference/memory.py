@@ -44,12 +44,12 @@ class Memory:
     Args:
         free_bytes: How much that is; may be negative in a control group above its limit.
         total_bytes: Of how much.
-        place: ``this machine``, or the control group that is tighter.
+        place: ``on this machine``, or in which control group that is tighter.
     """
 
     free_bytes: int
     total_bytes: int
-    place: str = "this machine"
+    place: str = "on this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Limit:
             manifest = files.manifest
             raise ModelError(
                 f"{manifest.name} {manifest.version} needs up to {_mb(need)} MB; {_mb(memory.free_bytes)} of "
-                f"{_mb(memory.total_bytes)} MB are free on {memory.place}, "
+                f"{_mb(memory.total_bytes)} MB are free {memory.place}, "
                 f"{_mb(self._keep_free)} of them must stay free",
                 code="M580",
             )
@@ -325,7 +325,7 @@ def _around(root: Path, line: str) -> Iterator[ControlGroup]:
     for one in (folder, *folder.parents):
         if one.is_relative_to(mount):
             name = str(one.relative_to(mount)).removeprefix(".")
-            yield ControlGroup(one, f"the control group /{name}", *files)
+            yield ControlGroup(one, f"in the control group /{name}", *files)
 
 
 def _mb(size: int) -> int:

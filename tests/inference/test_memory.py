@@ -54,7 +54,7 @@ def files(tmp_path: Path) -> ModelFiles:
 def test_what_is_free_is_what_the_kernel_gives_without_swapping(tmp_path: Path) -> None:
     found = free_memory(machine(tmp_path, available_mb=300))
     assert (found.free_bytes, found.total_bytes) == (300 * MB, 1024 * MB)
-    assert found.place == "this machine"
+    assert found.place == "on this machine"
 
 
 def test_the_tightest_control_group_around_the_process_decides(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_tightest_control_group_around_the_process_decides(tmp_path: Path) -
     group(tmp_path, "sys/fs/cgroup/edge.slice/edge-opcua.service", limit="max", used_mb=390)
     found = free_memory(tmp_path)
     assert found.free_bytes == (512 - 400 + 60) * MB  # the cache goes before anything is refused
-    assert found.place == "the control group /edge.slice"
+    assert found.place == "in the control group /edge.slice"
 
 
 def test_a_container_finds_its_own_group_at_the_mount_point(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_old_control_groups_count_too_and_their_word_for_no_limit_is_known(t
     )
     assert free_memory(tmp_path).free_bytes == 200 * MB
     (tmp_path / f"{folder}.limit_in_bytes").write_text("9223372036854771712\n")
-    assert free_memory(tmp_path).place == "this machine"
+    assert free_memory(tmp_path).place == "on this machine"
 
 
 def test_a_model_needs_more_than_its_file(files: ModelFiles) -> None:

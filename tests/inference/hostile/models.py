@@ -286,6 +286,16 @@ def lying_weights(dims: Sequence[int], data: bytes) -> bytes:
     return model(graph(nodes, outputs=(("score", [1, 13]),), initializers=(tensor,)))
 
 
+def wide_output(count: int) -> bytes:
+    """Return a model that declares so many scores: whoever binds its output gives it the memory."""
+    nodes = [
+        helper.make_node("ReduceSum", ["features"], ["sum"], keepdims=0),
+        helper.make_node("Expand", ["sum", "shape"], ["score"]),
+    ]
+    shape = constant("shape", [1, count], np.int64)
+    return model(graph(nodes, outputs=(("score", [1, count]),), initializers=(shape,)))
+
+
 def lying_output() -> bytes:
     """Return a model that declares one score and answers with thirteen."""
     return model(graph([helper.make_node("Identity", ["features"], ["score"])]))

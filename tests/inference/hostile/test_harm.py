@@ -28,11 +28,13 @@ from tests.inference.hostile.models import (
     folding_bomb,
     greedy,
     hostile_image,
+    hostile_version,
     lying_output,
     lying_weights,
     not_a_number,
     peaceful,
     stuck,
+    wide_output,
 )
 from tests.inference.models import DELIVERED
 
@@ -183,6 +185,27 @@ good.run()
 print(resident_bytes() < 300 * MB)
 """
     assert in_child(code, tmp_path) in (["M510", "True"], ["M532", "True"])
+
+
+def test_an_output_of_gigabytes_and_samples_of_gigabytes_are_refused_with_what_the_process_may_take(
+    tmp_path: Path,
+) -> None:
+    folder = hostile_version(tmp_path, "wide", wide_output(2**30))
+    np.savez_compressed(folder / "golden.npz", score=np.zeros(2**26, np.float32))
+    code = """
+from edge_opcua.inference.memory import Limit
+from edge_opcua.inference.repository import verify
+files = verify(Path(sys.argv[1]))
+limit = Limit(keep_free_bytes=0, most_bytes=resident_bytes() + 128 * MB)
+for attempt in (lambda: load("model.onnx").bind(), lambda: np.load(files.golden)["score"]):
+    try:
+        with limit.loading(files):
+            attempt()
+    except ModelError as exc:
+        print(exc.code)
+print(resident_bytes() < 300 * MB)
+"""
+    assert in_child(code, folder) == ["M581", "M581", "True"]
 
 
 def test_weights_that_are_declared_larger_than_they_are_are_refused_by_the_runtime(tmp_path: Path) -> None:
