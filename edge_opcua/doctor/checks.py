@@ -14,6 +14,8 @@ from edge_opcua.inference.probe import CPU, Provider
 MIN_PYTHON: Final = (3, 11)
 ENOUGH_BYTES: Final = 1 << 30
 LEAST_BYTES: Final = 100 << 20
+LEAST_FREE_BYTES: Final = 256 << 20
+"""A lane process takes some 90 MB beside its model, and 128 MB stay free unless something else is set."""
 CLOCK_ERROR_US: Final = 1_000_000
 DAY_NS: Final = 86_400_000_000_000
 END_NEAR_DAYS: Final = 30
@@ -204,6 +206,32 @@ def _memory_lock(context: Context) -> list[Outcome]:
             )
         ]
     return [Outcome(Severity.OK, "memory can be locked")]
+
+
+def _memory(context: Context) -> list[Outcome]:
+    memory = context.memory
+    args: dict[str, str | int] = {
+        "free_mb": memory.free_bytes >> 20,
+        "total_mb": memory.total_bytes >> 20,
+        "place": memory.place,
+    }
+    text = "{free_mb} of {total_mb} MB of memory are free {place}"
+    if memory.free_bytes < LEAST_FREE_BYTES:
+        fix = "end what else runs, or take smaller models: one that would make the machine swap is refused"
+        return [Outcome(Severity.WARN, text, args, fix)]
+    return [Outcome(Severity.OK, text, args)]
+
+
+def _heat(context: Context) -> list[Outcome]:
+    heat = context.heat
+    if not heat.where:
+        return [
+            Outcome(Severity.OK, "this machine tells no temperature: heat shows in the runs of models only")
+        ]
+    if heat.warm:
+        fix = "look at fan, filter and the temperature in the cabinet; best effort is shed until it is over"
+        return [Outcome(Severity.WARN, "the machine is hot: {where}", {"where": heat.where}, fix)]
+    return [Outcome(Severity.OK, "{where}", {"where": heat.where})]
 
 
 def _runtime_distributions(context: Context) -> list[Outcome]:
@@ -460,6 +488,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("H604", "clock", _clock),
     Check("H611", "real-time priority", _real_time),
     Check("H612", "locked memory", _memory_lock),
+    Check("H613", "free memory", _memory),
+    Check("H614", "temperature", _heat),
     Check("H620", "ONNX Runtime", _runtime_distributions, depends_on=("H601",)),
     Check("H622", "processor as provider", _cpu_provider, depends_on=("H620",)),
     Check("H621", "TensorRT version", _tensorrt_mismatch, depends_on=("H620", "H622")),

@@ -22,7 +22,10 @@ from edge_opcua.core.realtime import PRIORITY
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.inference.backends.trtprobe import Native
 from edge_opcua.inference.backends.trtprobe import probe_in_child as try_tensorrt
+from edge_opcua.inference.memory import Memory, free_memory
+from edge_opcua.inference.nvml import Nvml
 from edge_opcua.inference.probe import Runtime, probe_in_child
+from edge_opcua.inference.thermal import Heat, Thermometer
 from edge_opcua.security.inspection import CertificateState, own_certificate_state
 
 _RUNTIME_FOLDER: Final = "onnxruntime"
@@ -105,6 +108,8 @@ class Context:
         runtimes: Distributions that install a folder ``onnxruntime``.
         runtime: The ONNX Runtime that is imported, its providers tried; None when not tried.
         memory_lock_problem: Why a process cannot keep its memory from being paged out; empty when it can.
+        memory: What processes could take without making the machine swap.
+        heat: How hot the machine is.
         tensorrt: Installed TensorRT distributions.
         native: TensorRT itself, tried; None when it is not installed.
         nvidia_gpus: NVIDIA GPUs that the driver shows here.
@@ -125,6 +130,8 @@ class Context:
     runtimes: tuple[Distribution, ...] = ()
     runtime: Runtime | None = None
     memory_lock_problem: str = ""
+    memory: Memory = field(default_factory=lambda: Memory(8 << 30, 16 << 30))
+    heat: Heat = field(default_factory=Heat)
     tensorrt: tuple[Distribution, ...] = ()
     native: Native | None = None
     nvidia_gpus: int = 0
@@ -147,6 +154,8 @@ def gather(state_dir: Path, *, ports: tuple[int, ...]) -> Context:
         missing_calls=tuple(missing_calls()),
         real_time_problem=real_time_problem(),
         memory_lock_problem=memory_lock_problem(),
+        memory=free_memory(),
+        heat=Thermometer(accelerators=() if (cards := Nvml.open()) is None else (cards,)).read(),
         clock=read_clock_state(),
         runtimes=runtimes,
         runtime=probe_in_child() if len(runtimes) == 1 else None,

@@ -12,7 +12,9 @@ from edge_opcua.config.codes import explain
 from edge_opcua.doctor import Context, Finding, Severity, run_checks
 from edge_opcua.doctor.facts import Clock, Disk, Distribution, Port
 from edge_opcua.inference.backends.trtprobe import Native
+from edge_opcua.inference.memory import Memory
 from edge_opcua.inference.probe import Provider, Runtime
+from edge_opcua.inference.thermal import Heat
 from edge_opcua.security.inspection import CertificateState
 
 CPU = Provider("CPUExecutionProvider", usable=True)
@@ -173,6 +175,8 @@ def test_a_processor_that_cannot_run_a_model_hides_the_accelerators() -> None:
         (replace(HEALTHY, clock=Clock(synchronised=None)), "H604", Severity.SKIP),
         (replace(HEALTHY, real_time_problem="denied"), "H611", Severity.WARN),
         (replace(HEALTHY, memory_lock_problem="no CAP_IPC_LOCK"), "H612", Severity.WARN),
+        (replace(HEALTHY, memory=Memory(200 << 20, 1 << 30)), "H613", Severity.WARN),
+        (replace(HEALTHY, heat=Heat(91.0, warm=True, where="cpu-thermal 91 °C")), "H614", Severity.WARN),
         (replace(HEALTHY, native=Native("11.4.0.106", reason="no NVIDIA GPU")), "H624", Severity.WARN),
         (replace(HEALTHY, ports=(Port(4840, "taken by another program"),)), "H631", Severity.FAIL),
         (replace(HEALTHY, disk=Disk("/state", 1 << 40, writable=False)), "H632", Severity.FAIL),
