@@ -78,7 +78,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
     memory.offer_as_victim(_VICTIMS[urgency])
     granted = realtime.become(_URGENCY[urgency], _cores(config, name))
     engine.start()
-    group = LaneGroup(lanes, engine, child.bus, child.clock, idle=realtime.tidy)
+    group = LaneGroup(lanes, engine, child.bus, child.clock, idle=realtime.Idle(child.clock))
     watch = LaneWatch(child, config, name, LaneParts(group, engine, costs, limit, granted, workers))
     duty = _Duty(group)
     child.handle = duty.handle

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import resource
+import select
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Final, Literal, TypeAlias
 
 import structlog
 
+from edge_opcua.core.clock import Clock
 from edge_opcua.core.collector import settle
 
 Urgency: TypeAlias = Literal["safety", "realtime", "best_effort"]
@@ -27,6 +29,11 @@ PRIORITY: Final = 50
 
 MOST_BUSY_S: Final = 2
 """A real-time thread that computes this long without a pause hangs: the kernel ends it (RLIMIT_RTTIME)."""
+
+REST_NS: Final = 500_000_000
+"""How often a real-time thread that is never out of work sleeps all the same; see :class:`Idle`."""
+_REST_S: Final = 1e-4
+"""Long enough that the thread is taken off its processor: after 1 µs it is awake before it sleeps."""
 
 IDLE_GARBAGE: Final = 5_000
 """Objects made since the last collection from which on :func:`tidy` collects."""
@@ -110,6 +117,30 @@ def tidy() -> bool:
         return False
     gc.collect()
     return True
+
+
+class Idle:
+    """What a lane does whenever nothing waits, or it has at least looked after everything once.
+
+    The kernel counts the time of a real-time thread from its last sleep on, and a lane that is asked for more
+    than it can do never sleeps: what waits for it is there already. It would be ended as hanging.
+
+    Args:
+        clock: For how long ago the last rest is.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._is_counted = os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
+        self._rested_ns = clock.monotonic_ns()
+
+    def __call__(self) -> None:
+        """Collect garbage if there is enough of it, and rest for some µs if that is due."""
+        tidy()
+        now_ns = self._clock.monotonic_ns()
+        if self._is_counted and now_ns - self._rested_ns >= REST_NS:
+            self._rested_ns = now_ns
+            select.select((), (), (), _REST_S)
 
 
 def described() -> str:

@@ -71,6 +71,12 @@ def test_a_real_time_thread_that_hangs_is_ended_by_the_kernel() -> None:
     assert run(lane="safety", hang=True).returncode == -signal.SIGXCPU
 
 
+@rights
+def test_a_real_time_lane_that_is_never_out_of_work_is_not_taken_for_one_that_hangs() -> None:
+    # The kernel counts from the last sleep on; three such ends and the lane would not be started any more.
+    assert run(lane="safety", saturated=True).returncode == 0
+
+
 def test_without_the_rights_a_safety_lane_runs_on_and_says_which_are_missing() -> None:
     found = become(
         lane="safety", without_rights=True, limits={**NO_LIMITS, "RLIMIT_MEMLOCK": (65_536, 65_536)}
