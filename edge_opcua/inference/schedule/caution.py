@@ -8,11 +8,14 @@ MOST_LATE: Final = 0.0005
 """Share of the answers that may be late: half of what is promised, as it is only steered at."""
 
 STEP: Final = 0.5
-"""Two late answers in a row bring full caution; 4 000 in time let go of all of it again."""
+"""Two late answers bring caution from nothing to what the 99th percentile asks for, 4 000 in time back."""
+
+MOST: Final = 4.0
+"""Where some runs take far longer than the 99th percentile, even more than that is reckoned with."""
 
 
 class Caution:
-    """A share, 0..1, of what a run may take longer than it usually does.
+    """A share, 0 and up, of what a slow run takes longer than a usual one; all of it to begin with.
 
     It rises by a late answer and falls by those in time, so that in the long run :data:`MOST_LATE` are late
     (Gibbs and Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021): where nothing
@@ -29,7 +32,7 @@ class Caution:
 
     def note(self, *, late: bool) -> None:
         """Take whether an answer was late."""
-        self._share = min(1.0, max(0.0, self._share + STEP * (late - MOST_LATE)))
+        self._share = min(MOST, max(0.0, self._share + STEP * (late - MOST_LATE)))
 
     def reckons(self, usual_ns: int, slow_ns: int) -> int:
         """Return how long a run is reckoned to take."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from edge_opcua.inference.schedule.window import Window
 
-PAYS: Final = 0.8
+PAYS: Final = 0.85
 """A larger batch pays if a sample in it takes at most this share of what it takes in the next smaller one."""
 
 ENOUGH: Final = 8
@@ -153,6 +153,7 @@ class _Curve:
 
     def seed(self, batch: int, samples: list[int]) -> None:
         self._seeds[batch] = samples
+        self._seeds = dict(sorted(self._seeds.items()))
         self._drifts[batch] = 1.0
         self._last_run[batch] = self._runs
         self._replace(batch, samples)
@@ -230,11 +231,23 @@ class _Curve:
         return self._windows[1].recent(RECENT) / max(1, Window(self._seeds[1]).p50)
 
     def _what_pays(self) -> tuple[int, ...]:
+        """Return the sizes of which each makes a sample cheaper, all at the pace they were measured at.
+
+        So sizes that do not run are compared by their measurements, whatever the machine does meanwhile.
+        """
         sizes = [1]
-        least = self.at(1, _p50) * PAYS
-        for batch in self.known:
-            each = self.at(batch, _p50) / batch
+        least = self._each(1) * PAYS
+        for batch in self._seeds or self.known:
+            each = self._each(batch)
             if batch > 1 and each <= least:
                 sizes.append(batch)
                 least = each * PAYS
         return tuple(sizes)
+
+    def _each(self, batch: int) -> float:
+        """Return what a sample takes in a run of so many, at the pace of the first measurement."""
+        if batch not in self._seeds:
+            return self.at(batch, _p50) / batch
+        idle = self._runs - self._last_run[batch] >= REVIEW
+        window = self._windows[batch]
+        return (window.p50 if idle else window.recent(RECENT)) / self._drifts[batch] / batch

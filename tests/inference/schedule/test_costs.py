@@ -94,7 +94,7 @@ def test_batches_pay_where_a_sample_in_them_costs_less() -> None:
         conv={1: 827_000, 2: 1_670_000, 4: 3_350_000, 8: 6_700_000},
     )
     assert costs.sizes("mlp") == (1, 2, 4, 8, 16, 32)
-    assert costs.sizes("autoencoder") == (1, 2, 4, 8, 16)
+    assert costs.sizes("autoencoder") == (1, 2, 4, 8, 16, 32)
     assert costs.sizes("conv") == (1,)
     assert table(one={1: 100}).sizes("one") == (1,)
 
@@ -116,6 +116,15 @@ def test_a_stale_size_is_as_much_slower_as_the_one_that_runs() -> None:
     for _ in range(STALE + 2 * REVIEW):
         costs.add("m", 1, 300)
     assert costs.cost_ns("m", 8) == 600
+
+
+def test_a_slow_moment_makes_no_batch_pay_that_gains_nothing() -> None:
+    costs = table(conv={1: 100, 2: 199, 4: 398, 8: 795})
+    for _ in range(20):  # the machine is slow, and fast again, before the median has followed
+        for took in (300, 100):
+            for _ in range(50):
+                costs.add("conv", 1, took)
+                assert costs.sizes("conv") == (1,)
 
 
 def test_heat_makes_everything_take_longer_and_is_not_counted_twice() -> None:
