@@ -153,6 +153,7 @@ def test_a_row_for_open_inference_is_named_and_shaped(built: dict[str, BenchMode
 
 
 @pytest.mark.interop
+@pytest.mark.timeout(60)  # an interpreter with many packages starts slowly on a busy machine
 @pytest.mark.parametrize("server", serving.SERVERS, ids=lambda server: str(server.name))
 def test_a_server_of_others_answers_what_the_model_answers(
     built: dict[str, BenchModel], server: serving.Server
