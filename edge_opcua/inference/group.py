@@ -19,10 +19,6 @@ from edge_opcua.inference.schedule.request import LaneClass, Request
 
 _log = structlog.get_logger(__name__)
 
-BUSY_NS: Final = 1_000_000_000
-REST_S: Final = 0.001
-"""A lane that is never idle rests so long each second: the kernel ends a real-time thread that never does."""
-
 _SECOND_NS: Final = 1e9
 _ENGINE: Final = ""  # no pipeline is called so
 
@@ -68,7 +64,6 @@ class LaneGroup:
         self._idle = idle
         self._tick_s = min((_tick_s(lane) for lane in lanes), default=TICK_MS / 1e3)
         self._tended_ns = 0
-        self._rested_ns = clock.monotonic_ns()
         self._woken = asyncio.Event()
         self._attached: dict[str, int] = {}
 
@@ -170,16 +165,6 @@ class LaneGroup:
         finally:
             timer.cancel()
         self._woken.clear()
-        await self._rest(self._clock.monotonic_ns() - now_ns)
-
-    async def _rest(self, waited_ns: int) -> None:
-        """Let the machine have a moment now and then if captures come faster than they are judged."""
-        ended_ns = self._clock.monotonic_ns()
-        if waited_ns > REST_S * _SECOND_NS:
-            self._rested_ns = ended_ns
-        elif ended_ns - self._rested_ns > BUSY_NS:
-            await self._clock.sleep(REST_S)
-            self._rested_ns = self._clock.monotonic_ns()
 
     def _attach(self) -> None:
         """Be woken by the io process; without an eventfd of its own a lane looks at every tick."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge_opcua.config.schema import PipelineConfig
-from edge_opcua.core.clock import SystemClock, Timer
+from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.values import (
     BAD_COMMUNICATION_ERROR,
     BAD_CONFIGURATION_ERROR,
@@ -444,39 +444,3 @@ def test_only_safety_promises_more_than_the_usual() -> None:
     assert (usual.hold_s, usual.writer_lost_s) == (2.0, 1.0)
     slow = PipelineConfig.model_validate({**SAFETY.model_dump(), "deadline_ms": 400})
     assert (result_policy(slow).hold_s, result_policy(slow).writer_lost_s) == (0.0, 0.45)
-
-
-class Breathless(ManualClock):
-    """A clock on which no wait takes any time, and that counts the rests."""
-
-    rests = 0
-
-    async def sleep(self, delay_s: float) -> None:
-        self.rests += 1
-        self.step(delay_s)
-        await asyncio.sleep(0)
-
-    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
-        self.step(0.0005)  # what a turn takes
-        return asyncio.get_running_loop().call_later(0.0, call)
-
-
-@pytest.fixture
-def breathless() -> Iterator[OneLane]:
-    line = Line(Breathless(), pipelines=(SAFETY,))
-    yield active(line, lane_spec=safety_spec())
-    line.close()
-
-
-async def test_a_lane_that_is_never_idle_rests_once_a_second(breathless: OneLane) -> None:
-    # A real-time thread that never waits for anything is ended by the kernel after 5 s (RLIMIT_RTTIME).
-    clock = breathless.clock
-    assert isinstance(clock, Breathless)
-    started_ns = clock.monotonic_ns()
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(breathless.run())
-        while clock.monotonic_ns() - started_ns < 3_500 * MS:
-            await asyncio.sleep(0)
-        breathless.retire()
-        await running
-    assert clock.rests == 3

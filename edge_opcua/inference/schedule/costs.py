@@ -228,7 +228,7 @@ class _Curve:
         """Return how many times longer than at first a single request takes now; None if none ran lately."""
         if 1 not in self._seeds or self._runs - self._last_run[1] >= REVIEW:
             return None
-        return self._windows[1].recent(RECENT) / max(1, Window(self._seeds[1]).p50)
+        return max(1, self._windows[1].recent(RECENT)) / max(1, Window(self._seeds[1]).p50)
 
     def _what_pays(self) -> tuple[int, ...]:
         """Return the sizes of which each makes a sample cheaper, all at the pace they were measured at.
