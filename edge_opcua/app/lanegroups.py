@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol
 
@@ -88,15 +89,20 @@ class LaneGroups:
         wanted = groups_of(config)
         gone = [name for name in self._keepers if name not in wanted]
         ending = [(self._keepers.pop(name), self._running.pop(name, None)) for name in gone]
-        async with asyncio.TaskGroup() as group:
-            for keeper, task in ending:
-                group.create_task(self._end(keeper, task), name=f"end.{keeper.group}")
+        async with contextlib.AsyncExitStack() as stack:
+            # A pipeline that moves may have its next process before the last one has let go of its blocks.
             for name in effect.changed_groups:
-                keeper = self._keepers[name]
-                choices = {each: self._chosen.choice(each) for each in wanted[name]}
-                # A model that was loaded by a client stays what it is, also of a pipeline that is unchanged.
-                change = keeper.change(choices, effect.stopped_lanes, within_s=load_s(config, name))
-                group.create_task(change, name=f"change.{name}")
+                await stack.enter_async_context(self._keepers[name].still())
+            async with asyncio.TaskGroup() as group:
+                for keeper, task in ending:
+                    group.create_task(self._end(keeper, task), name=f"end.{keeper.group}")
+                for name in effect.changed_groups:
+                    # A model that was loaded by a client stays what it is, also of an unchanged pipeline.
+                    choices = {each: self._chosen.choice(each) for each in wanted[name]}
+                    change = self._keepers[name].change_still(
+                        choices, effect.stopped_lanes, within_s=load_s(config, name)
+                    )
+                    group.create_task(change, name=f"change.{name}")
         for name in wanted:
             if name not in self._keepers:
                 self._keepers[name] = keeper = self._keeper(config, name)

@@ -172,6 +172,7 @@ class LaneKeeper:
         Where only some are not served, these are looked at first, in a process of their own: else those that
         are served would be loaded a second time for nothing.
         """
+        generation = self._generation
         lanes = self._lanes_of(part)
         served = {name for lane in lanes for name in lane.models}
         missing = [name for name in part if name not in served]
@@ -181,7 +182,8 @@ class LaneKeeper:
             if not probe.models:
                 return
             await self._starter.discard(probe.child)
-        generation = self._generation
+            if generation != self._generation:  # some of them may not be there any more
+                return
         lane = await self._prepare(part)
         self._tell_refused(lane)
         async with self._handing_over:
@@ -229,7 +231,8 @@ class LaneKeeper:
 
     def _report(self, pipelines: Iterable[str], exc: ModelError) -> None:
         for name in pipelines:
-            if name not in self._quarantine.held and not self._lanes_of((name,)):
+            known = name in self.choices and name not in self._quarantine.held
+            if known and not self._lanes_of((name,)):
                 self._host.report_fault(name, exc.code, str(exc))
 
     def _tell_refused(self, lane: LaneProcess) -> None:
@@ -325,23 +328,33 @@ class LaneKeeper:
             changed: Pipelines that are not what they were.
             within_s: Longest time they may take to load, seconds.
         """
-        async with self._handing_over:
-            self._generation += 1
-            for name in self.choices:
-                if name not in choices:
-                    self._host.clear_fault(name)
-            self.choices, self._within_s = dict(choices), within_s
-            self._quarantine.change(choices, changed)
-            self._paces.clear()
-            for lane in tuple(self._lanes):
-                leaving = [name for name in lane.models if name in changed or name not in choices]
-                lane.stale = True
-                if len(leaving) == len(lane.models):
-                    self._lanes.remove(lane)
-                    await self._starter.discard(lane.child)
-                elif leaving:
-                    await self._retire(lane, leaving)
-                    lane.models = {name: one for name, one in lane.models.items() if name not in leaving}
+        async with self.still():
+            await self.change_still(choices, changed, within_s=within_s)
+
+    def still(self) -> asyncio.Lock:
+        """Return what is held while no process of the group may take over."""
+        return self._handing_over
+
+    async def change_still(
+        self, choices: Mapping[str, ModelChoice], changed: Collection[str], *, within_s: float
+    ) -> None:
+        """Do as :meth:`change` for one who holds :meth:`still`, perhaps of several groups."""
+        self._generation += 1
+        for name in self.choices:
+            if name not in choices:
+                self._host.clear_fault(name)
+        self.choices, self._within_s = dict(choices), within_s
+        self._quarantine.change(choices, changed)
+        self._paces.clear()
+        for lane in tuple(self._lanes):
+            leaving = [name for name in lane.models if name in changed or name not in choices]
+            lane.stale = True
+            if len(leaving) == len(lane.models):
+                self._lanes.remove(lane)
+                await self._starter.discard(lane.child)
+            elif leaving:
+                await self._retire(lane, leaving)
+                lane.models = {name: one for name, one in lane.models.items() if name not in leaving}
         self._woken.set()
 
     async def end(self) -> None:

@@ -147,7 +147,23 @@ async def test_a_group_that_goes_ends_its_process_and_its_faults(many: Many) -> 
     old = config(("a", "g"), ("b", "g"), ("c", None))
     new = config(("a", "g"), ("b", "g"))
     await many.groups.change(new, of(old, new))
-    assert many.served() == {"lane/g": ["a", "b"]}
+    await until(lambda: many.served() == {"lane/g": ["a", "b"]})
     assert "c" not in many.faults
     with pytest.raises(KeyError):
         many.groups.of("c")
+
+
+async def test_a_pipeline_that_moves_starts_in_its_new_group_when_the_old_one_has_let_go_of_it(
+    many: Many,
+) -> None:
+    # A block has one writer, ever: the old process may be slow to answer, the new one quick to start.
+    assert many.groups is not None
+    old = config(("a", "g"), ("b", "g"), ("c", None))
+    new = config(("a", "g"), ("b", "c"), ("c", None))
+    many.slow_s["lane/g/1"] = 0.3
+    changing = asyncio.create_task(many.groups.change(new, of(old, new)))
+    await until(lambda: len(many.started) == 3)
+    await asyncio.sleep(0.1)
+    assert len(many.active) == 2
+    await changing
+    await until(lambda: many.served() == {"lane/g": ["a"], "lane/c": ["b", "c"]})

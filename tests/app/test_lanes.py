@@ -70,6 +70,7 @@ class Host:
         unfit: Pipelines and versions that are refused, with others or alone.
         crashing: Pipelines and versions whose process ends while it loads them.
         silent: Pipelines and versions of which nothing is heard.
+        slow_s: How long a process takes to retire, by its role.
         fit_after: Process after whose end nobody is refused any more.
         out_of_memory: Whether no process can be started.
     """
@@ -86,6 +87,7 @@ class Host:
         self.silent: set[tuple[str, int]] = set()
         self.activation = Reply()
         self.retirement = Reply()
+        self.slow_s: dict[str, float] = {}
         self.retired: list[list[str]] = []
         self.out_of_memory = False
         self.refusal = "M512"
@@ -127,6 +129,7 @@ class Host:
     async def request(self, to: str, kind: str, body: dict[str, Any], *, timeout_s: float) -> Reply:
         if kind == "retire":
             self.retired.append(body["pipelines"])
+            await asyncio.sleep(self.slow_s.get(to, 0.0))
             rows = {name: {"cursor": self.dealt_with, "sequence": 7} for name in body["pipelines"]}
             return self.retirement if self.retirement.status else Reply(body={"pipelines": rows})
         if self.activation.status == 0:
@@ -514,6 +517,35 @@ async def test_a_reload_stops_what_has_changed_at_once_and_hands_the_rest_over()
         await until(lambda: len(host.active) == 2)
         assert host.active[-1] == ({"a": 1, "b": 1, "d": 1}, {"a": 41, "b": 12, "d": 12})
         await until(lambda: host.started[0].ended.done())
+
+
+async def test_a_reload_while_a_missing_model_is_looked_at_takes_it_out_of_its_group() -> None:
+    clock = ManualClock()
+    host = Host()
+    host.unfit = {("b", 1)}
+    async with keeping(host, GROUP, group="g", clock=clock) as keeper:
+        await until(lambda: bool(host.active))
+        host.unfit, host.delay_s = set(), 0.05
+        await advance(clock, 6, lambda: len(host.started) == 2)
+        assert host.started[1].what == {"b": 1}
+        await keeper.change({"a": A}, ("b",), within_s=30)
+        await until(lambda: len(host.active) == 2)
+        assert serving(keeper) == [["a"]]
+        await until(lambda: host.started[1].ended.done())
+        assert not host.faults
+
+
+async def test_a_refusal_of_a_pipeline_that_a_reload_has_taken_away_is_no_fault() -> None:
+    host = Host()
+    host.unfit, host.delay_s = {("b", 1)}, 0.05
+    keeper = host.keeper = LaneKeeper("g", GROUP, host, SystemClock())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(keeper.run())
+        await until(lambda: bool(host.started))
+        await keeper.change({"a": A}, ("b",), within_s=30)
+        await until(lambda: bool(host.active))
+        assert not host.faults
+        await keeper.end()
 
 
 async def test_a_reload_without_memory_for_two_ends_what_ran_before_it_starts_what_shall_run() -> None:
