@@ -52,8 +52,8 @@ def main() -> None:
     given = lines()()
     assert given is not None
     model = BenchModel.from_json(given["model"])
-    os.nice(given["nice"])
     burner = Burner(model.load(), model.sample())
+    os.nice(given["nice"])
     say({"batch_ms": burner.batch_ms})
     done = 0
     while not select.select([sys.stdin], [], [], 0)[0]:
