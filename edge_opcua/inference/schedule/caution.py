@@ -10,8 +10,8 @@ MOST_LATE: Final = 0.0005
 STEP: Final = 0.5
 """Two late answers bring caution from nothing to what the 99th percentile asks for, 4 000 in time back."""
 
-MOST: Final = 4.0
-"""Where some runs take far longer than the 99th percentile, even more than that is reckoned with."""
+MOST: Final = 2.0
+"""Where some runs take far longer than the 99th percentile, up to twice as much is reckoned with."""
 
 
 class Caution:
