@@ -200,6 +200,37 @@ def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:
     return len(samples["features"])
 
 
+def judges_apart(model: ServedModel, golden: Path, batch: int) -> bool:
+    """Return whether samples that run together are judged as each of them is alone.
+
+    Nothing in the graph tells: one that was quantised dynamically scales all samples of a run by the largest
+    value among them, one that was exported while it was being trained takes their mean.
+
+    Args:
+        model: A model that was proven.
+        golden: The samples it was proven on.
+        batch: How many run together.
+
+    Raises:
+        ModelError: The run failed (M532) or was cancelled (M535).
+    """
+    limits = model.manifest.golden
+    samples = _read_golden(golden, model.manifest)
+    together = model.bind(batch)
+    order = np.arange(batch) % len(samples["features"])
+    together.rows[:] = samples["features"][order]
+    together.binding.run()
+    return all(
+        np.isclose(
+            together.answers[name],
+            samples[name][order].reshape(together.answers[name].shape),
+            rtol=limits.rtol,
+            atol=limits.atol,
+        ).all()
+        for name in ANSWERS
+    )
+
+
 def _compare(number: int, labels: tuple[str, ...], found: Floats, wanted: Floats, golden: Golden) -> None:
     off = np.flatnonzero(~np.isclose(found, wanted, rtol=golden.rtol, atol=golden.atol))
     if off.size:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.supervise import describe
 from edge_opcua.errors import EdgeError, ModelError
 from edge_opcua.inference.intake import Inputs, sample_capacity
+from edge_opcua.inference.loaded import CANCELLED
 from edge_opcua.inference.measure import measure
 from edge_opcua.inference.memory import MB, Limit, resident_bytes
 from edge_opcua.inference.model import (
@@ -21,12 +24,15 @@ from edge_opcua.inference.model import (
     LoadBackend,
     ReadyFacts,
     ServedModel,
+    judges_apart,
     prove,
     require_match,
 )
 from edge_opcua.inference.repository import ModelFiles
 from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.inference.spec import LaneSpec
+
+_log = structlog.get_logger(__name__)
 
 REMOTE: Final = "remote"
 """The provider of models that take their memory on another computer."""
@@ -112,6 +118,7 @@ class Readiness:
         self._cache = cache
         self._places: dict[str, tuple[object, ...]] = {}
         self._samples: dict[str, int] = {}
+        self._alone: set[str] = set()
         self._trying: ServedModel | None = None
         self._given_up = threading.Event()
 
@@ -186,7 +193,8 @@ class Readiness:
         return key not in self.models or self.models[key].manifest.sha256 == files.manifest.sha256
 
     def _prove(self, model: ServedModel, files: ModelFiles, extractor: Extractor, most: int) -> None:
-        if model.key in self.models and self.most[model.key] >= min(most, model.most):
+        enough = 1 if model.key in self._alone else min(most, model.most)
+        if model.key in self.models and self.most[model.key] >= enough:
             return
         self._trying = model
         if self._given_up.is_set():
@@ -195,8 +203,11 @@ class Readiness:
             with contextlib.nullcontext() if self._limit is None else self._limit.trying(files):
                 self._samples[model.key] = prove(model, files.golden, extractor)
                 sample = model.bind().row.copy()  # the last one it was proven on
-                for batch, times_ns in measure(model, self._clock, most, sample=sample).items():
-                    self._costs.seed(model.key, batch, times_ns)
+                times_ns = measure(model, self._clock, most, sample=sample)
+                if not self._judges_apart(model, files, times_ns):
+                    times_ns = {1: times_ns[1]}
+                for batch, taken_ns in times_ns.items():
+                    self._costs.seed(model.key, batch, taken_ns)
         except ModelError as exc:
             if self._given_up.is_set() and exc.code == "M535":
                 raise ModelError(f"{model.key} did not end a run while it was tried", code="M591") from exc
@@ -204,9 +215,26 @@ class Readiness:
         finally:
             self._trying = None
 
+    def _judges_apart(self, model: ServedModel, files: ModelFiles, sizes: Iterable[int]) -> bool:
+        """Return whether the samples of a run know nothing of each other; else each of them runs alone."""
+        try:
+            mixed = next((size for size in sizes if not judges_apart(model, files.golden, size)), None)
+        except ModelError as exc:
+            if exc.code == CANCELLED:
+                raise
+            why = str(exc)
+        else:
+            if mixed is None:
+                return True
+            why = f"{mixed} together are judged differently"
+        self._alone.add(model.key)
+        _log.warning("model.not_batched", model=model.key, error=why)
+        return False
+
     def _keep(self, model: ServedModel, wanted: Wanted) -> None:
         self.models[model.key] = model
-        self.most[model.key] = max(self.most.get(model.key, 1), min(wanted.most, model.most))
+        most = 1 if model.key in self._alone else min(wanted.most, model.most)
+        self.most[model.key] = max(self.most.get(model.key, 1), most)
         self._places[model.key] = wanted.place
 
     def _facts(self, models: list[ServedModel], grown_bytes: int) -> dict[str, Any]:

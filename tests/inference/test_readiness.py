@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.errors import ModelError
@@ -18,6 +20,7 @@ from edge_opcua.inference.memory import MB, Limit, lift
 from edge_opcua.inference.readiness import Readiness, Wanted
 from edge_opcua.inference.schedule.costs import CostTable
 from tests.inference.line import Line, delivered, spec
+from tests.inference.models import copy_of_delivered
 
 
 @pytest.fixture
@@ -144,3 +147,29 @@ def test_a_model_that_computes_for_ever_when_it_is_proven_is_given_up(
     assert found == ["M591"]
     assert readiness.models == {}
     readiness.prepare(wanted(line))  # the next pipeline has its own time
+
+
+def open_axis(folder: Path, *, mixing: bool) -> Path:
+    """Return a folder with the delivered model, its first axis open; mixing: all get the highest score."""
+    made = onnx.load(delivered(1).model)
+    for port in (*made.graph.input, *made.graph.output):
+        port.type.tensor_type.shape.dim[0].dim_param = "n"
+    if mixing:
+        at = next(i for i, node in enumerate(made.graph.node) if "score" in node.output)
+        made.graph.node[at].input[0] = "largest"
+        made.graph.node.insert(at, helper.make_node("Max", ["root", "largest_one"], ["largest"]))
+        made.graph.node.insert(at, helper.make_node("ReduceMax", ["root"], ["largest_one"], keepdims=1))
+    (copy_of_delivered(folder) / "model.onnx").write_bytes(made.SerializeToString())
+    return folder
+
+
+@pytest.mark.parametrize(("mixing", "most"), [(False, 8), (True, 1)])
+def test_samples_that_know_of_each_other_are_never_run_together(
+    line: Line, readiness: Readiness, tmp_path: Path, *, mixing: bool, most: int
+) -> None:
+    # Alone such a model is right, so nothing else would show that its verdicts depend on the neighbours.
+    files = replace(delivered(1), folder=open_axis(tmp_path / "1", mixing=mixing))
+    ready = readiness.prepare(wanted(line, files=(files,), most=8))
+    assert ready.facts["most"] == most
+    if mixing:
+        assert list(ready.facts["costs"]["press-anomaly/1"]) == ["1"]
