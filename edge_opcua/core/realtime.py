@@ -27,6 +27,9 @@ Urgency: TypeAlias = Literal["safety", "realtime", "best_effort"]
 PRIORITY: Final = 50
 """Of SCHED_FIFO: above everything ordinary, as high as threaded interrupts, below what drives the bus."""
 
+HIGHEST: Final = PRIORITY + 1
+"""Of the thread that watches the others; see :func:`rise`."""
+
 MOST_BUSY_S: Final = 2
 """A real-time thread that computes this long without a pause hangs: the kernel ends it (RLIMIT_RTTIME)."""
 
@@ -169,8 +172,8 @@ def _urgent(notes: list[str]) -> str:
             with contextlib.suppress(PermissionError, ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, thread, _MEANEST)
         notes.append(
-            f"no real-time scheduling: it takes CAP_SYS_NICE or RLIMIT_RTPRIO {PRIORITY} "
-            f"(systemd: LimitRTPRIO={PRIORITY}); it runs as {described()}"
+            f"no real-time scheduling: it takes CAP_SYS_NICE or RLIMIT_RTPRIO {HIGHEST} "
+            f"(systemd: LimitRTPRIO={HIGHEST}); it runs as {described()}"
         )
         return described()
     if priority < PRIORITY:
@@ -184,11 +187,10 @@ def _urgent(notes: list[str]) -> str:
 def _permitted_priority() -> int:
     """Return the real-time priority to ask for; with CAP_SYS_NICE the limit does not count."""
     soft, hard = resource.getrlimit(resource.RLIMIT_RTPRIO)
-    if hard == resource.RLIM_INFINITY:
-        hard = PRIORITY
-    if 0 <= soft < min(hard, PRIORITY):
-        soft = min(hard, PRIORITY)
-        resource.setrlimit(resource.RLIMIT_RTPRIO, (soft, resource.getrlimit(resource.RLIMIT_RTPRIO)[1]))
+    highest = HIGHEST if hard == resource.RLIM_INFINITY else min(hard, HIGHEST)
+    if 0 <= soft < highest:
+        soft = highest
+        resource.setrlimit(resource.RLIMIT_RTPRIO, (soft, hard))
     return PRIORITY if _has_capability(_CAP_SYS_NICE) or soft <= 0 else min(PRIORITY, soft)
 
 

@@ -189,7 +189,7 @@ def _real_time(context: Context) -> list[Outcome]:
                 Severity.WARN,
                 "no real-time priority ({problem}): deadlines below 10 ms are best effort",
                 {"problem": context.real_time_problem},
-                "LimitRTPRIO=50 in the systemd unit; for a container --cap-add SYS_NICE --ulimit rtprio=50",
+                "LimitRTPRIO=51 in the systemd unit; for a container --cap-add SYS_NICE --ulimit rtprio=51",
             )
         ]
     return [Outcome(Severity.OK, "real-time priority (SCHED_FIFO) can be had")]

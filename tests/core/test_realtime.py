@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edge_opcua.core import realtime
-from edge_opcua.core.realtime import MOST_BUSY_S, PRIORITY
+from edge_opcua.core.realtime import HIGHEST, MOST_BUSY_S, PRIORITY
 
 PEER = Path(__file__).with_name("realtime_peer.py")
 NO_LIMITS = {"RLIMIT_RTPRIO": (0, 0), "RLIMIT_NICE": (0, 0)}
@@ -84,7 +84,7 @@ def test_without_the_rights_a_safety_lane_runs_on_and_says_which_are_missing() -
     assert found["scheduler"] == "SCHED_OTHER"
     assert not found["locked"]
     text = " ".join(found["notes"])
-    for word in ("CAP_SYS_NICE", f"LimitRTPRIO={PRIORITY}", "it runs as SCHED_OTHER", "CAP_IPC_LOCK"):
+    for word in ("CAP_SYS_NICE", f"LimitRTPRIO={HIGHEST}", "it runs as SCHED_OTHER", "CAP_IPC_LOCK"):
         assert word in text
     assert found["locked_kb"] == 0
     assert not found["collects"]  # what needs no right is done all the same
