@@ -55,11 +55,8 @@ def main() -> None:
     burner = Burner(model.load(), model.sample())
     os.nice(given["nice"])
     say({"batch_ms": burner.batch_ms})
-    done = 0
     while not select.select([sys.stdin], [], [], 0)[0]:
         burner.run()
-        done += 1
-    say({"batches": done})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -250,12 +251,14 @@ def burners(burden: BenchModel, nice: int) -> Iterator[None]:
     """Keep every core busy meanwhile."""
     with contextlib.ExitStack() as stack:
         given = {"model": burden.as_json(), "nice": nice}
-        started = [
-            stack.enter_context(
-                contextlib.closing(Remote(python("edge_opcua.bench.inference.burner"), given))
-            )
-            for _ in range(cores())
-        ]
+        started = []
+        for _ in range(cores()):
+            one = Remote(python("edge_opcua.bench.inference.burner"), given)
+            stack.callback(one.close)
+            stack.callback(
+                os.kill, one.pid, signal.SIGKILL
+            )  # it may be long in a run, and has nothing to say
+            started.append(one)
         for one in started:
             one.hear()
         yield
