@@ -115,12 +115,17 @@ def test_the_pipelines_of_a_group_stand_under_its_process() -> None:
     ("row", "said"),
     [
         (_with({"lane": {}}, state=""), "no process judges"),
-        (_with(schedulable=False, utilisation=1.4), "needs 140 % of its workers"),
+        (_with(schedulable=False, utilisation=1.4), "its group asks for 140 % of its workers"),
+        (
+            _with(schedulable=False, utilisation=0.01),
+            "a run, or one that it may have to wait for, takes too long",
+        ),
         (_with({"last": {"reason": "late: 30 ms"}}, state="FailSafe"), "fail-safe verdict: late: 30 ms"),
         (_with(throttled=True), "throttled by heat 51 °C"),
         (_with(degraded=True), "cheaper version"),
         (_with({"lane_class": "safety"}, scheduler="nice -20"), "nice -20, not in real time"),
-        (_with(p99_ms=18.0), "90 % of its deadline"),
+        (_with(p99_ms=18.0), "90 % of its deadline is used at p99: there is little room"),
+        (_with(p99_ms=30.8), "154 % of its deadline is used at p99: one answer in a hundred is late"),
     ],
 )
 def test_what_somebody_has_to_know_is_said(row: dict[str, Any], said: str) -> None:
@@ -133,6 +138,12 @@ def test_nothing_is_said_while_all_is_well() -> None:
     assert advice(_with({"lane_class": "safety"})) == ""
     assert not needs_somebody(ROW)
     assert not needs_somebody(_with(p99_ms=18.0))
+
+
+def test_best_effort_that_finds_no_room_needs_nobody() -> None:
+    """It is promised nothing, so nothing is broken."""
+    row = _with({"lane_class": "best_effort"}, schedulable=False, utilisation=1.4)
+    assert (needs_somebody(row), advice(row)) == (False, "")
 
 
 def test_text_from_a_plant_moves_no_cursor() -> None:

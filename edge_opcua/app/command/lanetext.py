@@ -67,12 +67,8 @@ def advice(row: Row) -> str:
     reason = printable((row.get("last") or {}).get("reason") or "")
     if not lane.get("state"):
         return "no process judges: see the faults in edge-opcua status"
-    if lane.get("schedulable") is False:
-        return (
-            "will miss deadlines at this rate of captures: its group needs "
-            f"{_percent(lane.get('utilisation'))} of its workers; give the group another worker, a cheaper "
-            "version of the model or a longer deadline"
-        )
+    if lane.get("schedulable") is False and _promised(row):
+        return f"can miss its deadline with the captures that come now (M590): {_too_much(lane)}"
     if lane.get("state") == "FailSafe":
         return f"gives out its fail-safe verdict{f': {reason}' if reason else ''}"
     if lane.get("throttled"):
@@ -82,8 +78,32 @@ def advice(row: Row) -> str:
     if row.get("lane_class") == "safety" and not str(lane.get("scheduler") or "").startswith("SCHED_FIFO"):
         granted = lane.get("scheduler") or "no priority"
         return f"the safety lane runs with {granted}, not in real time: see edge-opcua doctor"
-    if _share(lane, deadline_ms) > _ENOUGH:
-        return f"{_percent(_share(lane, deadline_ms))} of its deadline is used at p99: there is little room"
+    return _room(_share(lane, deadline_ms))
+
+
+def _promised(row: Row) -> bool:
+    """Whether anything is promised to a pipeline; what best effort asks for may well be more than there is."""
+    return row.get("lane_class") != "best_effort"
+
+
+def _too_much(lane: Row) -> str:
+    used = lane.get("utilisation")
+    if isinstance(used, (int, float)) and used > _ENOUGH:
+        return (
+            f"its group asks for {_percent(used)} of its workers; give it another worker, a cheaper version "
+            "of the model or a longer deadline"
+        )
+    return (
+        "a run, or one that it may have to wait for, takes too long; give it a longer deadline, a cheaper "
+        "version of the model or a group of its own"
+    )
+
+
+def _room(share: float) -> str:
+    if share > 1:
+        return f"{_percent(share)} of its deadline is used at p99: one answer in a hundred is late"
+    if share > _ENOUGH:
+        return f"{_percent(share)} of its deadline is used at p99: there is little room"
     return ""
 
 
@@ -144,7 +164,9 @@ def _heat(lane: Row) -> str:
 
 def _level(row: Row) -> int:
     lane = row["lane"]
-    if not lane.get("state") or lane.get("schedulable") is False or lane.get("state") == "FailSafe":
+    if not lane.get("state") or lane.get("state") == "FailSafe":
+        return _OVER
+    if lane.get("schedulable") is False and _promised(row):
         return _OVER
     return _TIGHT if advice(row) else _FINE
 
