@@ -68,6 +68,11 @@ class Run:
     overran: bool = False
 
     @property
+    def was_cancelled(self) -> bool:
+        """Whether anybody has cancelled it, for whatever reason."""
+        return self.unwanted or self.overran
+
+    @property
     def was_preempted(self) -> bool:
         """Whether it was cancelled for others and not because it took too long."""
         return self.unwanted and not self.overran

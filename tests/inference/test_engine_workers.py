@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from edge_opcua.core.clock import SystemClock
+from edge_opcua.errors import ModelError
 from edge_opcua.inference import overrun
 from edge_opcua.inference.engine import Engine
 from edge_opcua.inference.loaded import Floats, LoadedModel
@@ -223,6 +224,26 @@ def test_whatever_a_backend_raises_fails_its_request_only() -> None:
             assert wait_for(engine, 1) == [asked]
             assert (asked.fate, asked.code) == (Fate.FAILED, "M532")
             assert "of a foreign plug-in" in asked.reason
+
+
+@pytest.mark.parametrize("lane", [LaneClass.SAFETY, LaneClass.REALTIME])
+def test_a_run_that_is_cancelled_in_place_of_the_one_before_is_run_again(lane: LaneClass) -> None:
+    # Who cancels cannot know whether the run has ended just now and the next one has begun.
+    words = [ModelError("the run was cancelled", code="M535")]
+
+    def act() -> None:
+        if words:
+            raise words.pop()
+
+    model, _ = acting(act)
+    with running(model) as engine:
+        asked = request(model.key, lane=lane)
+        if lane is LaneClass.SAFETY:
+            engine.judge(asked)
+        else:
+            assert engine.submit(asked)
+            assert wait_for(engine, 1) == [asked]
+        assert (asked.fate, asked.code) == (Fate.DONE, "")
 
 
 def test_a_remote_run_is_cancelled_at_its_deadline() -> None:
