@@ -36,7 +36,7 @@ class Request:
     Args:
         model: Key of the loaded model it is for.
         lane: Class of its lane.
-        arrived_ns: When it came, monotonic.
+        arrived_ns: From when on its time counts, monotonic: for a capture, when it was read.
         deadline_ns: When its answer must be there, monotonic.
         row: The sample, float32, shape ``(k,)``; belongs to the request.
         cheaper: Keys of loaded models that may answer instead, the best first.

@@ -27,11 +27,14 @@ from edge_opcua.inference.schedule.workers import Workers
 GUARD_NS: Final = 200_000
 """Time between the end of a run and the deadline that stays free, for the answer to get out."""
 
-MOST_WAITING: Final = 256
+MOST_WAITING: Final = 512
 """Requests of one class that can wait: what keeps a refusal below a millisecond."""
 
 MOST_DISPLACED: Final = 8
 """Requests that are given up at most for one that is taken."""
+
+CROWDED: Final = 256
+"""If more wait, nobody looks for requests that could make room."""
 
 FEW: Final = 64
 """If no more than these wait, there is time to look several times."""
@@ -129,9 +132,7 @@ class Scheduler:
             retry_ns = self._backlogs[request.lane].work_ns // MOST_WAITING
             return self._refuse(request, FULL, f"{MOST_WAITING} requests wait already", retry_ns)
         over_ns = self._admit(request, now_ns)
-        if over_ns > 0 and not (
-            self._degrade(request, now_ns, over_ns) or self._displace(request, now_ns, over_ns)
-        ):
+        if over_ns > 0 and not self._make_room(request, now_ns, over_ns):
             return self._refuse_late(request, now_ns, over_ns)
         self._relieve(request.lane, now_ns)
         return True
@@ -312,6 +313,12 @@ class Scheduler:
         gap_ns = self._asked[key].arrivals.gap_ns()
         return 0 if gap_ns is None else (until_ns - now_ns) // gap_ns
 
+    def _make_room(self, request: Request, now_ns: int, over_ns: int) -> bool:
+        """Let a request wait after all, if others give way for it; returns whether it does."""
+        if len(self._backlogs[request.lane]) > CROWDED:
+            return False
+        return self._degrade(request, now_ns, over_ns) or self._displace(request, now_ns, over_ns)
+
     def _degrade(self, request: Request, now_ns: int, over_ns: int) -> bool:
         """Make room by moving requests of the same class to a cheaper variant, if that helps."""
         backlog = self._backlogs[request.lane]
@@ -410,9 +417,15 @@ class Scheduler:
     def _refuse_late(self, request: Request, now_ns: int, over_ns: int) -> bool:
         left_ns = request.deadline_ns - now_ns
         needs_ns = self._tariffs[request.model].costs[0] + self._guard_ns
-        if needs_ns > left_ns:
-            reason = f"it takes {needs_ns / 1e6:.1f} ms and has {left_ns / 1e6:.1f} ms"
+        if needs_ns > request.deadline_ns - request.arrived_ns:
+            reason = f"it takes {needs_ns / 1e6:.1f} ms and has {max(0, left_ns) / 1e6:.1f} ms"
             return self._refuse(request, HOPELESS, reason, 0)
+        if needs_ns > left_ns:
+            took_ms = (now_ns - request.arrived_ns) / 1e6
+            reason = (
+                f"{took_ms:.1f} ms were over when it came to the model, which takes {needs_ns / 1e6:.1f} ms"
+            )
+            return self._refuse(request, LATE, reason, over_ns)
         waiting = len(self._backlogs[request.lane])
         reason = f"{waiting} wait before it or would be late for it; {over_ns / 1e6:.1f} ms are missing"
         return self._refuse(request, LATE, reason, over_ns)
