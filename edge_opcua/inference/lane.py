@@ -307,7 +307,7 @@ class Lane:
         request = Request(
             self.model.key,
             self.spec.lane,
-            case.asked_ns,
+            case.stamp_ns,
             case.stamp_ns + self._deadline_ns,
             features,
             self._cheaper,
@@ -355,8 +355,8 @@ class Lane:
         health.publish(self.cursor)
 
     def _late(self, result: Result) -> str:
-        spent_ms = result.queue_ms + result.infer_ms
-        return f"late: {spent_ms:.0f} ms after it was read, {self.spec.deadline_ms:g} ms allowed"
+        spent_ms = round(result.queue_ms + result.infer_ms, 1)
+        return f"late: {spent_ms:.9g} ms after it was read, {self.spec.deadline_ms:g} ms allowed"
 
     def _tell_loss(self, active: ActiveLane, status: int, reason: str) -> None:
         """Give out a result about no stroke, because there are no captures, behind those there were."""

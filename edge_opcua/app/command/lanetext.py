@@ -82,7 +82,7 @@ def advice(row: Row) -> str:
 
 
 def _promised(row: Row) -> bool:
-    """Whether anything is promised to a pipeline; what best effort asks for may well be more than there is."""
+    """Whether anything is promised to a pipeline; best effort may well ask for more than there is."""
     return row.get("lane_class") != "best_effort"
 
 

@@ -239,6 +239,14 @@ def test_a_model_slower_than_the_deadline_is_told_apart() -> None:
     assert refused.reason == "it takes 10.0 ms and has 9.0 ms"
 
 
+def test_a_capture_that_comes_late_is_no_fault_of_the_model() -> None:
+    line = scheduler({"m": {1: 2}})
+    refused = request("m", 9)
+    assert not line.offer(refused, 10 * MS)
+    assert refused.code == "M550"
+    assert refused.reason == "10.0 ms were over when it came to the model, which takes 2.0 ms"
+
+
 def test_what_waits_is_bounded() -> None:
     line = scheduler({"m": {1: 1}})
     for _ in range(MOST_WAITING):
