@@ -15,10 +15,15 @@ import structlog
 from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.worker import Worker
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.plainfile import open_plain
 
 SCHEMA: Final = "edge-opcua.costs/1"
 WRITE_S: Final = 5.0
 MOST_MODELS: Final = 500
+MOST_CHARACTERS: Final = 8 * 2**20
+LONGEST_NS: Final = 3_600_000_000_000
+"""What says that a run takes longer than an hour was written by nobody who measured one."""
 _KEPT: Final = ("load_ms", "memory_mb", "provider", "accelerated")
 
 _log = structlog.get_logger(__name__)
@@ -75,14 +80,14 @@ class MeasuredCosts:
 def read_costs(file: Path) -> dict[str, dict[str, Row]]:
     """Return what was measured, by ``<name>/<version>`` and place; empty if nothing usable is there."""
     try:
-        models = json.loads(file.read_text())["models"]
+        models = json.loads(_text(file))["models"]
         return {
             str(key): {str(place): dict(row) for place, row in places.items() if "costs" in row}
             for key, places in models.items()
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (OSError, ModelError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         _log.warning("costs.unreadable", file=str(file), error=str(exc))
         return {}
 
@@ -96,13 +101,24 @@ def cost_ns(costs: Mapping[str, Mapping[str, Row]], pipeline: PipelineConfig, ve
         version: Version of its model.
     """
     row = costs.get(f"{pipeline.model}/{version}", {}).get(place_of(pipeline), {})
-    with contextlib.suppress(KeyError, TypeError, ValueError, IndexError):
-        return max(1, int(row["costs"]["1"][1]))
+    with contextlib.suppress(KeyError, TypeError, ValueError, IndexError, OverflowError):
+        cost = int(row["costs"]["1"][1])
+        return cost if 0 < cost <= LONGEST_NS else None
     return None
 
 
 def _newest(places: Mapping[str, Row]) -> int:
-    return max((int(row.get("measured_ns", 0)) for row in places.values()), default=0)
+    found = (row.get("measured_ns") for row in places.values())
+    return max((each for each in found if isinstance(each, int)), default=0)
+
+
+def _text(file: Path) -> str:
+    """Return what a file holds; it is read when the server starts: no waiting, no filling of memory."""
+    with os.fdopen(open_plain(file), encoding="utf-8") as stream:
+        text = stream.read(MOST_CHARACTERS + 1)
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"it is longer than {MOST_CHARACTERS} characters")
+    return text
 
 
 def _write(file: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,25 @@ def test_a_file_that_holds_something_else_is_no_file(tmp_path: Path, text: str) 
     assert [line["event"] for line in logs] == ["costs.unreadable"]
 
 
+def test_a_file_that_is_a_pipe_or_has_no_end_keeps_no_server_from_its_start(tmp_path: Path) -> None:
+    pipe, long, link = tmp_path / "pipe", tmp_path / "long", tmp_path / "link"
+    os.mkfifo(pipe)
+    with long.open("w") as stream:
+        stream.truncate(2**33)
+    link.symlink_to("/dev/zero")
+    for file in (pipe, long, link):
+        assert read_costs(file) == {}
+
+
 def test_a_cost_that_is_none_is_not_taken_for_one(pipeline: PipelineConfig) -> None:
-    wrong: tuple[object, ...] = ({}, {"1": []}, {"1": ["x", "y"]}, {"2": [1, 2]}, None)
+    figures: tuple[object, ...] = ("y", float("inf"), float("nan"), 10**400, -5, 0)
+    wrong: tuple[object, ...] = (
+        {},
+        {"1": []},
+        {"2": [1, 2]},
+        None,
+        *({"1": [1, figure]} for figure in figures),
+    )
     for costs in wrong:
         assert cost_ns({"press-anomaly/1": {place_of(pipeline): {"costs": costs}}}, pipeline, 1) is None
 
