@@ -61,6 +61,32 @@ def _strokes(rows: list[dict[str, Any]]) -> list[int]:
     return [int(row["Stroke"]) for row in rows if row["Stroke"] is not None]
 
 
+ALL = ("press-anomaly", "trend", "study")
+
+
+async def _none_lost(plant: Plant, since: int, superseded_before: int) -> None:
+    """Every stroke that was read has one verdict of each pipeline, in order.
+
+    On a busy computer the io process may miss a stroke, then nobody has it; and in a safety lane a newer one
+    may take the place of one that still waits, which is counted.
+    """
+    judged = {name: _strokes(_of(plant, since, name)) for name in ALL}
+    first = max(strokes[0] for strokes in judged.values())
+    last = min(strokes[-1] for strokes in judged.values())
+    read = sorted({stroke for strokes in judged.values() for stroke in strokes if first <= stroke <= last})
+    for name in ("trend", "study"):
+        assert [stroke for stroke in judged[name] if first <= stroke <= last] == read, name
+    safety = judged["press-anomaly"]
+    assert safety == sorted(set(safety))
+    missing = [stroke for stroke in read if stroke not in safety]
+    assert len(missing) <= await _superseded(plant) - superseded_before, missing
+
+
+async def _superseded(plant: Plant) -> int:
+    rows = (await plant.status())["pipelines"]
+    return int(next(row["lane"]["superseded"] for row in rows if row["pipeline"] == "press-anomaly"))
+
+
 async def _judging(plant: Plant, since: int, *pipelines: str) -> None:
     for pipeline in pipelines:
         await plant.until(
@@ -71,7 +97,7 @@ async def _judging(plant: Plant, since: int, *pipelines: str) -> None:
 
 async def test_pipelines_of_a_group_share_one_process_and_the_safety_lane_has_its_own(plant: Plant) -> None:
     since = plant.mark()
-    await _judging(plant, since, "press-anomaly", "trend", "study")
+    await _judging(plant, since, *ALL)
     rows = (await plant.status())["processes"]
     assert [row["role"] for row in rows if row["role"].startswith("lane/")] == [
         "lane/press-anomaly",
@@ -98,6 +124,7 @@ async def test_the_safety_lane_runs_in_real_time_as_its_variables_say(plant: Pla
 
 
 async def test_every_pipeline_judges_every_stroke_and_all_agree(plant: Plant) -> None:
+    before = await _superseded(plant)
     since = plant.mark()
     await plant.until(lambda: len(_of(plant, since, "study")) > 4, "strokes judged")
     await plant.until(lambda: len(_of(plant, since, "trend")) > 4, "strokes judged")
@@ -105,13 +132,12 @@ async def test_every_pipeline_judges_every_stroke_and_all_agree(plant: Plant) ->
     for row in plant.results(since):
         scores.setdefault(int(row["Stroke"]), set()).add(row["Score"])
     assert all(len(found) == 1 for found in scores.values())
-    for pipeline in ("press-anomaly", "trend", "study"):
-        strokes = _strokes(_of(plant, since, pipeline))
-        assert strokes == list(range(strokes[0], strokes[0] + len(strokes)))
+    await _none_lost(plant, since, before)
 
 
 async def test_a_model_is_changed_in_all_lanes_and_no_stroke_is_missed_or_doubled(plant: Plant) -> None:
     entries = ModelRepository(StateDir(plant.state_dir).models).list()
+    before = await _superseded(plant)
     since = plant.mark()
     for version in (2, 1):
         mark = plant.mark()
@@ -131,16 +157,14 @@ async def test_a_model_is_changed_in_all_lanes_and_no_stroke_is_missed_or_double
             f"the end of {job}",
         )
         assert ended[0]["State"] == "Done", ended[0]
-        for pipeline in ("press-anomaly", "trend", "study"):
+        for pipeline in ALL:
             await plant.until(
                 lambda mark=mark, name=pipeline, version=version: [  # type: ignore[misc]
                     row for row in _of(plant, mark, name) if row["ModelVersion"] == version
                 ],
                 f"a stroke of {pipeline} judged by version {version}",
             )
-    for pipeline in ("press-anomaly", "trend", "study"):
-        strokes = _strokes(_of(plant, since, pipeline))
-        assert strokes == list(range(strokes[0], strokes[0] + len(strokes))), pipeline
+    await _none_lost(plant, since, before)
 
 
 async def test_a_killed_group_comes_back_and_the_safety_lane_does_not_notice(plant: Plant) -> None:
@@ -155,7 +179,8 @@ async def test_a_killed_group_comes_back_and_the_safety_lane_does_not_notice(pla
     rows = _of(plant, since, "press-anomaly")
     assert {row["Verdict"] for row in rows} == {Verdict.OK}
     strokes = _strokes(rows)
-    assert strokes == list(range(strokes[0], strokes[0] + len(strokes)))
+    assert strokes
+    assert strokes == sorted(set(strokes))
 
 
 async def test_a_safety_lane_that_hangs_is_fail_safe_for_every_reader_and_the_others_judge_on(
