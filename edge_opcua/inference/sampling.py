@@ -13,6 +13,7 @@ from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import (
     BAD_CONFIGURATION_ERROR,
+    BAD_OUT_OF_RANGE,
     BAD_SENSOR_FAILURE,
     is_bad,
     is_uncertain,
@@ -26,6 +27,7 @@ from edge_opcua.inference.spec import LaneSpec
 Floats = npt.NDArray[np.float32]
 
 _MS: Final = 1e6
+_MOST_PARTS: Final = 0xFFFFFFFF
 
 
 @dataclass(slots=True, eq=False)
@@ -113,7 +115,7 @@ class Sampler:
         readings = self._inputs.read()
         if self._spec.part_id is not None:
             part = readings.pop()
-            result.part_id, result.part_status = int(part.value), part.status
+            result.part_id, result.part_status = _part(part)
         times = [found.source_ns for found in readings if not is_bad(found.status)]
         oldest_ns = min([shot.captured_ns, *times])
         case = Case(lane, capture.sequence, capture.stamp_ns, begun_ns, oldest_ns, result)
@@ -154,3 +156,9 @@ class Sampler:
             f"{self._spec.capture} has {count} samples at {rate_hz:g} Hz, not "
             f"{self._sample_count} at {wanted_hz:g} Hz"
         )
+
+
+def _part(found: Reading) -> tuple[int, int]:
+    """Return number and status of a part; a PLC that has none in hand may say -1, which is no number."""
+    number = int(found.value)
+    return (number, found.status) if 0 <= number <= _MOST_PARTS else (0, BAD_OUT_OF_RANGE)

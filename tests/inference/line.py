@@ -75,7 +75,7 @@ def blocks(
         TagSpec("tonnage", Scalar.FLOAT, substitute=820.0),
         TagSpec("die_temp", Scalar.FLOAT),
         TagSpec("strokes_per_min", Scalar.FLOAT),
-        TagSpec("part_id", Scalar.UINT32),
+        TagSpec("part_id", Scalar.INT64),
         TagSpec("recipe", Scalar.STRING, 16),
     )
     return (

@@ -192,6 +192,19 @@ def test_a_press_never_reached_gives_no_communication(clock: ManualClock) -> Non
     line.close()
 
 
+@pytest.mark.parametrize("number", [-1, 2**32])
+def test_a_part_number_that_is_none_costs_the_part_number_and_not_the_verdict(
+    line: Line, lane: OneLane, number: int
+) -> None:
+    # A PLC without a part in hand says -1; a lane that ended by it would meet it again, and be held.
+    line.stroke(7)
+    line.tags(part_id=number)
+    lane.step()
+    result = line.verdict()
+    assert result["verdict.status"] == GOOD
+    assert (result["part_id"], result["part_id.status"]) == (None, BAD_OUT_OF_RANGE)
+
+
 def test_stale_context_makes_the_result_subnormal(line: Line, lane: OneLane, clock: ManualClock) -> None:
     line.stroke(7)
     clock.step(0.6)  # stale_after_s is 0.5; the link is alive
