@@ -75,16 +75,18 @@ class ActiveLane:
         self._known.add(stroke)
         self._last_sequence = shot.sequence
 
-    def let_wait(self, capture: TagBatch) -> None:
-        """Keep a capture while a newer one is looked for, in place of the one that waited."""
-        self.supersede()
+    def let_wait(self, capture: TagBatch) -> bool:
+        """Keep a capture while a newer one is looked for; returns whether it is in place of another."""
+        in_place = self.supersede()
         self._spare.copy_from(capture)
         self._waits = True
+        return in_place
 
-    def supersede(self) -> None:
-        """Count the capture that waits, if one does: a newer one has come."""
-        self.health.counts["superseded"] += self._waits
-        self._waits = False
+    def supersede(self) -> bool:
+        """Count the capture that waits, if one does: a newer one has come; returns whether one did."""
+        waited, self._waits = self._waits, False
+        self.health.counts["superseded"] += waited
+        return waited
 
     def take_waiting(self) -> TagBatch | None:
         """Return the capture that waited for a newer one in vain."""

@@ -94,7 +94,7 @@ class Lane:
         ModelError: A context tag is not a number (M504).
 
     Attributes:
-        arrivals: Captures that have come.
+        arrivals: Captures that have come, also those that were not judged for a newer one, or missed.
         features_ns: What the features of one of them take, a moving average.
     """
 
@@ -201,12 +201,13 @@ class Lane:
                 reason = f"{self.spec.capture} cannot be read: {status_name(refused)}"
                 self._tell_loss(active, refused, reason)
             elif self._direct and self._captures.behind:  # perhaps a newer one, which then wins
-                active.let_wait(capture)
+                self.arrivals += active.let_wait(capture)
             else:
-                active.supersede()
+                self.arrivals += active.supersede()
                 self._begin(active, capture)
         self._begin_waiting(active)
         if missed := self._captures.lost - lost_before:
+            self.arrivals += missed
             active.health.counts["missed"] += missed
             active.health.publish(self.cursor)
             _log.warning("lane.missed", pipeline=self.spec.pipeline, captures=missed)

@@ -31,12 +31,13 @@ class Watched:
         )
         self._strokes = 0
 
-    def look(self, *, captures: int, cost_ms: float) -> list[Alarm]:
+    def look(self, *, captures: int, cost_ms: float, at_once: int = 1) -> list[Alarm]:
         """Let two seconds go by with so many captures of which each costs so much."""
-        for _ in range(captures):
+        for number in range(captures):
             self._strokes += 1
             self.line.stroke(self._strokes)
-            self.lane.step()
+            if (number + 1) % at_once == 0:
+                self.lane.step()
         self.clock.step(PERIOD_S)
         self.lane.costs.seed(KEY, 1, [round(cost_ms * MS)] * 10)
         return self.promises.look()
@@ -71,6 +72,17 @@ def test_more_captures_than_there_is_time_for_are_told(watched: Watched) -> None
     alarms = [watched.look(captures=40, cost_ms=60.0) for _ in range(RAISE_AFTER)]
     assert alarms[-1], "40 times 60 ms do not fit into 2 s"
     assert watched.promises.utilisation > 1.0
+
+
+def test_captures_that_a_safety_lane_leaves_for_newer_ones_are_asked_for_all_the_same() -> None:
+    # Of what it judges alone it would always be said that there is time for it.
+    watched = Watched(LaneClass.SAFETY)
+    watched.look(captures=40, cost_ms=60.0, at_once=4)
+    alarms = [watched.look(captures=40, cost_ms=60.0, at_once=4) for _ in range(RAISE_AFTER)]
+    assert watched.line.counters()["superseded"] == 3 * 10 * (1 + RAISE_AFTER)
+    assert alarms[-1]
+    assert watched.promises.utilisation > 1.0
+    watched.line.close()
 
 
 def test_the_alarm_is_taken_back_after_a_while_without_reason(watched: Watched) -> None:
