@@ -279,4 +279,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         simple = all(isinstance(each, str) for each in value)
         return f"[{', '.join(value)}]" if simple else f"{len(value)} entries"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()  # as it stands in the file
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -211,7 +211,9 @@ def endpoint_urls(opcua: OpcuaConfig) -> tuple[str, ...]:
 
 def _model(pipeline: PipelineConfig) -> list[str]:
     context = f" + {counted(len(pipeline.context), 'tag')}" if pipeline.context else ""
-    answer = f"verdict within {pipeline.deadline_ms} ms, else {pipeline.fail_safe_verdict}"
+    late = {"hold_last": "the last one", "publish_late": "late, as Uncertain"}
+    otherwise = late.get(pipeline.late, pipeline.fail_safe_verdict)
+    answer = f"verdict within {pipeline.deadline_ms} ms, else {otherwise}"
     return [
         f"{pipeline.model} {pipeline.version}",
         f"{pipeline.capture}{context} -> {answer}",

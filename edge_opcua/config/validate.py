@@ -34,6 +34,7 @@ _NEEDED: Final = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+_OF_GROUPS: Final = frozenset({"workers", "cores"})
 _RANGE_TYPES: Final = frozenset(
     {
         "greater_than",
@@ -266,6 +267,8 @@ def _unknown_key(model: type[BaseModel], path: Path) -> Problem:
     known = [name for name in parent.get("properties", {}) if not parent["properties"][name].get("resolved")]
     suggestion = nearest(key, known)
     help_text = "" if suggestion else f"keys here: {alternatives(known)}"
+    if parent.get("title") == "PipelineConfig" and key in _OF_GROUPS:
+        suggestion, help_text = "", f"{key} is a key of [[inference.groups]], for the group of the pipeline"
     return Problem("C102", f"unknown key {quoted(key)}", suggestion=suggestion, help=help_text)
 
 
@@ -303,7 +306,7 @@ def _pattern(schema: Schema, value: Any, _: Mapping[str, Any]) -> Problem:
     return Problem("C110", f"{quoted(text)} is not a name ({_NAME_RULE})", suggestion=suggestion)
 
 
-def _length(_: Schema, __: Any, error: Mapping[str, Any]) -> Problem:
+def _length(_: Schema, value: Any, error: Mapping[str, Any]) -> Problem:
     kind = str(error["type"])
     context = error.get("ctx", {})
     thing = "characters" if kind.startswith("string") else "entries"
@@ -311,7 +314,8 @@ def _length(_: Schema, __: Any, error: Mapping[str, Any]) -> Problem:
         return Problem(
             "C103", f"{context.get('actual_length', 'more')} {thing}; at most {context['max_length']}"
         )
-    return Problem("C103", f"{context.get('actual_length', 0)} {thing}; at least {context['min_length']}")
+    count = context.get("actual_length", len(value) if isinstance(value, str) else 0)
+    return Problem("C103", f"{count} {thing}; at least {context['min_length']}")
 
 
 def _raised(_: Schema, __: Any, error: Mapping[str, Any]) -> Problem:

@@ -187,7 +187,7 @@ def _real_time(context: Context) -> list[Outcome]:
         return [
             Outcome(
                 Severity.WARN,
-                "no real-time priority ({problem}): deadlines below 10 ms are best effort",
+                "no real-time priority ({problem}): a safety lane may be late when this machine is busy",
                 {"problem": context.real_time_problem},
                 "LimitRTPRIO=51 in the systemd unit; for a container --cap-add SYS_NICE --ulimit rtprio=51",
             )

@@ -164,6 +164,13 @@ def test_a_difference_reads_like_what_somebody_did() -> None:
     assert "secret" not in "".join(told)
 
 
+def test_what_was_not_set_is_none_and_not_a_word_of_the_program() -> None:
+    alone = pipeline("p")
+    before = plant(device("a"), pipelines=(alone,))
+    after = plant(device("a"), pipelines=(alone.model_copy(update={"group": "g"}),))
+    assert lines(before, difference(before, after)) == ['~ pipeline p: group none -> "g"']
+
+
 @pytest.mark.parametrize("path", sorted(HOT))
 def test_every_setting_that_can_be_changed_at_run_time_is_one(path: str) -> None:
     section, _, name = path.partition(".")

@@ -199,6 +199,13 @@ def test_one_mistake_is_one_error(
     assert not loaded.ok
 
 
+@pytest.mark.parametrize("line", ["workers = 2", "cores = [1]"])
+def test_what_belongs_to_a_group_is_not_searched_for_at_its_pipelines(tmp_path: Path, line: str) -> None:
+    (problem,) = load_texts(tmp_path, with_lines(line, "", "")).problems
+    assert (problem.code, problem.suggestion) == ("C102", "")
+    assert "is a key of [[inference.groups]]" in problem.help
+
+
 @pytest.mark.parametrize(
     ("wear", "before", "expected"),
     [

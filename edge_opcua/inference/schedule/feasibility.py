@@ -205,7 +205,7 @@ def _why_not(task: Task, worst_ns: int | None, plant: _Plant) -> str:
     group = plant.of(task.group)
     needs_ms, has_ms = task.cost_ns / 1e6, task.deadline_ns / 1e6
     if task.cost_ns > task.deadline_ns:
-        return f"a run alone takes {needs_ms:.1f} ms"
+        return f"a run alone takes {needs_ms:.1f} ms, and it has {has_ms:.1f} ms"
     asked = _utilisation([other for other in group if other.lane <= task.lane]) / plant.workers(task.group)
     if asked >= 1:
         return f"the pipelines of {task.group} ask for {asked:.0%} of the time there is"
@@ -222,7 +222,9 @@ def _why_not(task: Task, worst_ns: int | None, plant: _Plant) -> str:
         return f"a run of {longest.pipeline} takes {longest.cost_ns / 1e6:.1f} ms and is not interrupted"
     if worst_ns is None:
         return f"there is no bound below {min(task.period_ns, task.deadline_ns) / 1e6:.1f} ms"
-    return f"it can take {worst_ns / 1e6:.1f} ms, and has {has_ms:.1f} ms"
+    waits_ms = 0.0 if task.lane is LaneClass.SAFETY else plant.supply(task.group).delay_ns / 1e6
+    waits = f" ({waits_ms:.1f} ms while other lanes have the processors)" if waits_ms else ""
+    return f"it can take {worst_ns / 1e6:.1f} ms{waits}, and has {has_ms:.1f} ms"
 
 
 def _utilisation(tasks: Sequence[Task]) -> float:

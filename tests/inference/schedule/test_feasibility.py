@@ -211,7 +211,7 @@ def test_an_overload_is_named_with_its_share() -> None:
 
 def test_a_model_slower_than_its_deadline_is_named() -> None:
     (finding,) = report([task("slow", REALTIME, 12, 10, period_ms=50)], {}, Machine(cores=1)).findings
-    assert (finding.ok, finding.why) == (False, "a run alone takes 12.0 ms")
+    assert (finding.ok, finding.why) == (False, "a run alone takes 12.0 ms, and it has 10.0 ms")
 
 
 def test_what_safety_takes_is_missing_for_the_others() -> None:

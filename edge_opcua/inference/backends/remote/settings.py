@@ -40,7 +40,7 @@ class RemoteOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    url: Annotated[str, Field(min_length=8, max_length=300)] = Field(
+    url: Annotated[str, Field(max_length=300)] = Field(
         description="Where the server is: `http://`, `https://`, `grpc://` or `grpcs://`, host, port and, "
         "for HTTP, a path in front of `/v2`. Ports if left out: 8000, 8001 for gRPC, 443 with TLS."
     )
