@@ -15,6 +15,11 @@ from typing import Final, Protocol
 
 BELOW_TRIP_K: Final = 10.0
 HYSTERESIS_K: Final = 3.0
+CALM_LOOKS: Final = 15
+"""So often in a row nothing may have slowed down before best effort is served again.
+
+A machine at its limit slows down for moments: without it everything would be shed and served in turns.
+"""
 MOST_FACTOR: Final = 10.0
 
 _ROOT: Final = Path("/")
@@ -33,7 +38,7 @@ class Heat:
 
     Args:
         celsius: Temperature of the place nearest to its limit; NaN if nothing here tells.
-        warm: Whether best effort should be given up.
+        warm: Whether best effort should be given up; for a while after it has slowed down too.
         throttled: Whether the machine has slowed itself down since the last look.
         factor: How much longer everything takes for it, from 1.
         where: The place, and what was seen there, for people; empty if nothing here tells.
@@ -102,6 +107,7 @@ class Thermometer:
         self._policies = tuple(sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*")))
         self._nominal_khz = {policy: _number(policy / "scaling_max_freq") for policy in self._policies}
         self._warm = False
+        self._calm = CALM_LOOKS
 
     def read(self) -> Heat:
         """Return how hot it is now."""
@@ -121,12 +127,14 @@ class Thermometer:
 
     def _heat(self, places: list[Place], slowed: list[str], factor: float) -> Heat:
         throttled = bool(slowed)
+        self._calm = 0 if throttled else self._calm + 1
+        slowed_lately = self._calm < CALM_LOOKS
         nearest = max(places, key=self._above, default=None)
         if nearest is None:
-            self._warm = throttled
-            return Heat(warm=throttled, throttled=throttled, factor=factor, where="; ".join(slowed))
+            self._warm = slowed_lately
+            return Heat(warm=self._warm, throttled=throttled, factor=factor, where="; ".join(slowed))
         above = self._above(nearest)
-        self._warm = throttled or above >= (-HYSTERESIS_K if self._warm else 0.0)
+        self._warm = slowed_lately or above >= (-HYSTERESIS_K if self._warm else 0.0)
         where = "; ".join([f"{nearest.name} {nearest.celsius:.0f} °C", *slowed])
         return Heat(nearest.celsius, self._warm, throttled, factor, where)
 

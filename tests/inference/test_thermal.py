@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.inference.thermal import Place, Thermometer
+from edge_opcua.inference.thermal import CALM_LOOKS, Place, Thermometer
 
 
 def zone(root: Path, number: int, kind: str, celsius: float, **trips: float) -> Path:
@@ -96,6 +96,22 @@ def test_a_counter_that_rises_means_slowed_down_and_costs_are_scaled_by_the_lost
     assert (heat.throttled, heat.warm, heat.factor) == (True, True, 2.5)
     assert heat.where == "x86_pkg_temp 70 °C; cpu0 core_throttle_count 9"
     assert not thermometer.read().throttled
+
+
+def test_best_effort_is_not_served_and_shed_in_turns_where_a_machine_slows_down_for_moments(
+    tmp_path: Path,
+) -> None:
+    zone(tmp_path, 0, "x86_pkg_temp", 70, passive=95)
+    name = "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
+    counter = file(tmp_path, name, "7\n")
+    thermometer = Thermometer(root=tmp_path)
+    assert not thermometer.read().warm
+    for count in range(8, 11):
+        counter.write_text(f"{count}\n")
+        assert thermometer.read().warm
+        quiet = [thermometer.read() for _ in range(CALM_LOOKS - 1)]
+        assert all(heat.warm and not heat.throttled for heat in quiet)
+    assert not thermometer.read().warm
 
 
 def test_a_processor_that_is_held_down_by_the_kernel_is_slowed_down(tmp_path: Path) -> None:
