@@ -45,7 +45,7 @@ class LaneGroup:
         engine: What they ask.
         bus: The tag bus, for the descriptors that wake them.
         clock: For the ticks.
-        idle: Called when nothing waits.
+        idle: Called when nothing waits, and at every tick while something always does.
     """
 
     def __init__(
@@ -123,6 +123,8 @@ class LaneGroup:
             request.tag.lane.finish(request)
         for lane in self.lanes.values():
             lane.expire()
+        if any(lane.has_more for lane in self.lanes.values()):
+            return True
         next_ns = self._engine.next_turn_ns()
         return next_ns is not None and next_ns <= self._clock.monotonic_ns()
 
@@ -140,6 +142,7 @@ class LaneGroup:
                 if self.turn():
                     if self._clock.monotonic_ns() - self._tended_ns >= self._tick_s * _SECOND_NS:
                         self._tend()
+                        self._idle()  # it may never come to it
                     await asyncio.sleep(0)  # orders come in between
                     continue
                 self._tend()

@@ -96,6 +96,7 @@ class Lane:
     Attributes:
         arrivals: Captures that have come, also those that were not judged for a newer one, or missed.
         features_ns: What the features of one of them take, a moving average.
+        has_more: Whether captures came while others were taken in.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Lane:
         self.model = models[0]
         self.arrivals = 0
         self.features_ns = 0
+        self.has_more = False
         self._bus = bus
         self._clock = clock
         self._engine = engine
@@ -187,11 +189,16 @@ class Lane:
         return Handover(cursor, active.results.sequence)
 
     def take_in(self) -> None:
-        """Take every capture that is there: decide what can be decided, ask the engine for the rest."""
+        """Take every capture that is there: decide what can be decided, ask the engine for the rest.
+
+        What comes meanwhile waits for the next time: a lane that is asked for more than it can do would
+        never come back from here, and nobody else of its process would have a turn.
+        """
+        self.has_more = False
         active = self._active
         if active is None:
             return
-        lost_before = self._captures.lost
+        lost_before, newest = self._captures.lost, self._captures.newest
         for capture in self._captures.poll():
             if capture.refreshed_ns != capture.stamp_ns:  # only the link has changed
                 continue
@@ -205,6 +212,9 @@ class Lane:
             else:
                 self.arrivals += active.supersede()
                 self._begin(active, capture)
+                if self._captures.cursor >= newest:
+                    self.has_more = self._captures.behind
+                    break
         self._begin_waiting(active)
         if missed := self._captures.lost - lost_before:
             self.arrivals += missed

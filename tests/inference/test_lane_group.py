@@ -99,6 +99,27 @@ def test_in_a_safety_lane_the_newest_capture_wins_and_the_others_are_counted(saf
     assert safety.counters()["missed"] == 0
 
 
+def test_a_lane_that_is_asked_for_more_than_it_can_do_leaves_the_others_of_its_process_a_turn(
+    safety: Line,
+) -> None:
+    lane = active(safety, lane_spec=safety_spec())
+    binding = lane.lane.model.bind()
+    run, strokes = binding._run, iter(range(2, 12))
+
+    def slower_than_the_press() -> None:
+        run()
+        if (number := next(strokes, None)) is not None:
+            safety.stroke(number)
+
+    binding._run = slower_than_the_press
+    safety.stroke(1)
+    for number in range(1, 11):
+        assert lane.group.turn(), "there is more to do at once"
+        assert safety.verdict()["stroke"] == number
+    assert not lane.group.turn()
+    assert safety.verdict()["stroke"] == 11
+
+
 def test_a_change_of_the_link_supersedes_no_capture(safety: Line, clock: ManualClock) -> None:
     lane = active(safety, lane_spec=safety_spec())
     safety.stroke(1)
