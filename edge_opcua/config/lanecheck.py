@@ -16,6 +16,9 @@ REMOTE: Final = "remote"
 # Backends that have one place to run in, and how a pipeline calls it; the others have all but these.
 ONLY_PROVIDER: Final = {REMOTE: REMOTE, "tensorrt": "tensorrt"}
 
+LEAST_MB: Final = 128
+"""What a lane process takes with a model of next to nothing, ONNX Runtime included; 96 are too few to start."""
+
 
 def check_lanes(draft: Draft, cores: Iterable[int] = range(os.cpu_count() or 1)) -> None:
     """Add to a draft's problems whatever its lanes cannot do, or cannot do together.
@@ -33,6 +36,7 @@ def check_lanes(draft: Draft, cores: Iterable[int] = range(os.cpu_count() or 1))
         _times(draft, path, pipeline)
         _named_like_a_pipeline(draft, path, pipeline)
     _mixed(draft)
+    _memory(draft)
     _groups(draft, frozenset(cores))
 
 
@@ -112,12 +116,28 @@ def _named_like_a_pipeline(draft: Draft, path: Path, pipeline: PipelineConfig) -
         draft.report((*path, "group"), Problem("C184", message, help=help_text))
 
 
-def _mixed(draft: Draft) -> None:
-    """One safety lane in a process makes its priority everybody's; so only safety lanes share one."""
+def _members(draft: Draft) -> dict[str, list[tuple[int, PipelineConfig]]]:
     members: dict[str, list[tuple[int, PipelineConfig]]] = {}
     for index, pipeline in draft.pipelines.items():
         members.setdefault(pipeline.process, []).append((index, pipeline))
-    for group, pipelines in members.items():
+    return members
+
+
+def _memory(draft: Draft) -> None:
+    """The limit of a process is the sum of its pipelines; one without any takes it off."""
+    for pipelines in _members(draft).values():
+        parts = [pipeline.memory_mb for _, pipeline in pipelines]
+        total = sum(part or LEAST_MB for part in parts)
+        if total < LEAST_MB:
+            together = " together" if len(parts) > 1 else ""
+            message = f"{total} MB{together} are less than a lane process takes by itself, {LEAST_MB} MB"
+            path: Path = ("pipelines", pipelines[0][0], "memory_mb")
+            draft.report(path, Problem("C103", message, help="edge-opcua lanes shows what each process uses"))
+
+
+def _mixed(draft: Draft) -> None:
+    """One safety lane in a process makes its priority everybody's; so only safety lanes share one."""
+    for group, pipelines in _members(draft).items():
         safe = [pipeline.name for _, pipeline in pipelines if pipeline.lane == SAFETY]
         others = [(index, pipeline) for index, pipeline in pipelines if pipeline.lane != SAFETY]
         if safe and others:

@@ -446,8 +446,8 @@ class PipelineConfig(BaseModel):
     )
     memory_mb: Annotated[int, Field(ge=16, le=1_000_000)] | None = Field(
         default=None,
-        description="Most memory (MB) that the process of the pipeline may use; what the machine can spare "
-        "if left out.",
+        description="Most memory (MB) that the process of the pipeline may use, at least 128; for a group "
+        "the sum of its pipelines. What the machine can spare if left out, also at one of the group only.",
     )
     load_s: Annotated[float, Field(gt=0, le=600)] = Field(
         default=30, description="Longest time (s) to load and prove the model; then it is refused."

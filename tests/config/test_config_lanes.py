@@ -199,6 +199,28 @@ def test_one_mistake_is_one_error(
     assert not loaded.ok
 
 
+@pytest.mark.parametrize(
+    ("wear", "trend", "said"),
+    [
+        ("memory_mb = 96", "", "96 MB are less than a lane process takes by itself, 128 MB"),
+        (
+            'group = "g"\nmemory_mb = 60',
+            'group = "g"\nmemory_mb = 60',
+            "120 MB together are less than a lane process takes by itself, 128 MB",
+        ),
+        ("memory_mb = 128", "", None),
+        ('group = "g"\nmemory_mb = 64', 'group = "g"\nmemory_mb = 64', None),
+        ('group = "g"\nmemory_mb = 60', 'group = "g"', None),  # no limit
+    ],
+)
+def test_a_process_gets_the_memory_that_it_cannot_start_without(
+    tmp_path: Path, wear: str, trend: str, said: str | None
+) -> None:
+    problems = load_texts(tmp_path, with_lines(wear, trend)).problems
+    wanted = [] if said is None else [("C103", "pipelines[wear].memory_mb", said)]
+    assert [(one.code, one.where, one.message) for one in problems] == wanted
+
+
 @pytest.mark.parametrize("line", ["workers = 2", "cores = [1]"])
 def test_what_belongs_to_a_group_is_not_searched_for_at_its_pipelines(tmp_path: Path, line: str) -> None:
     (problem,) = load_texts(tmp_path, with_lines(line, "", "")).problems
