@@ -17,7 +17,7 @@ REMOTE: Final = "remote"
 ONLY_PROVIDER: Final = {REMOTE: REMOTE, "tensorrt": "tensorrt"}
 
 LEAST_MB: Final = 128
-"""What a lane process takes with a model of next to nothing, ONNX Runtime included; 96 are too few to start."""
+"""What a lane process takes with the smallest model, ONNX Runtime included; 96 are too few to start."""
 
 
 def check_lanes(draft: Draft, cores: Iterable[int] = range(os.cpu_count() or 1)) -> None:

@@ -226,7 +226,7 @@ def _trouble(link: Mapping[str, Any]) -> str:
 
 def _pipeline_line(row: Mapping[str, Any]) -> str:
     lane, last, model = row["lane"], row["last"], row["model"]
-    text = f"{row['pipeline']}  {model['name']} {model['version']}  {lane.get('state') or 'starting'}"
+    text = f"{row['pipeline']}  {model['name']} {model['version']}  {lane.get('state') or 'not running'}"
     if row["verdict"] is not None and last.get("score") is not None:
         text += f"   last verdict {row['age_s']:.1f} s ago: {row['verdict']} {last['score']:.2f}"
     elif row["verdict"] is not None:

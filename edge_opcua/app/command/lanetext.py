@@ -66,7 +66,7 @@ def advice(row: Row) -> str:
     lane, deadline_ms = row["lane"], float(row.get("deadline_ms") or 0)
     reason = printable((row.get("last") or {}).get("reason") or "")
     if not lane.get("state"):
-        return "no process judges: see the faults in edge-opcua status"
+        return "no process judges: it starts, or a line below says why it does not"
     if lane.get("schedulable") is False and _promised(row):
         return f"can miss its deadline with the captures that come now (M590): {_too_much(lane)}"
     if lane.get("state") == "FailSafe":
