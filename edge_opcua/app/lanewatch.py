@@ -11,6 +11,7 @@ from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.control import SUPERVISOR
 from edge_opcua.core.process import Child
 from edge_opcua.core.realtime import Granted
+from edge_opcua.core.supervise import describe
 from edge_opcua.core.worker import Worker
 from edge_opcua.inference.engine import Engine
 from edge_opcua.inference.group import LaneGroup
@@ -91,8 +92,8 @@ class LaneWatch:
             try:
                 # Firmware may take milliseconds to say how hot it is: not in the thread that judges.
                 heat, room = await self._worker.call(self._read, timeout_s=READ_S)
-            except (OSError, TimeoutError) as exc:
-                _log.warning("lane.blind", group=self._name, error=str(exc))
+            except Exception as exc:  # noqa: BLE001 - drivers of cards and firmware answer; the lanes go on
+                _log.warning("lane.blind", group=self._name, error=describe(exc))
                 heat, room = Heat(), None
             self._apply(heat, room)
             await self._child.clock.sleep(PERIOD_S)

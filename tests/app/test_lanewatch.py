@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from edge_opcua.app.lanewatch import LaneParts, LaneWatch
 from edge_opcua.assets import examples_dir
@@ -124,3 +126,24 @@ def test_a_machine_that_tells_nothing_is_taken_for_cool(
     watch._apply(Heat(), None)
     assert [kind for kind, _ in channel.told] == ["fault_over", "fault_over"]
     assert costs.scale == 1.0
+
+
+async def test_a_driver_that_fails_in_its_own_way_ends_no_lane(
+    watched: tuple[LaneWatch, Channel, CostTable, Engine],
+) -> None:
+    watch, channel, _, _ = watched
+
+    def broken() -> tuple[Heat, Room | None]:
+        raise AttributeError("the library of an old driver has no such function")
+
+    watch._read = broken  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(watch.run())
+            async with asyncio.timeout(5):
+                while ("fault_over", "M583") not in channel.codes:
+                    await asyncio.sleep(0.005)
+            assert not running.done()
+            running.cancel()
+    assert [line["event"] for line in logs] == ["lane.blind"]
+    assert "no such function" in logs[0]["error"]
