@@ -106,6 +106,7 @@ class ModelJobs:
 
     async def _do(self, job: Job) -> None:
         current = job
+        changed: list[str] = []
 
         async def progress(event: JobEvent) -> None:
             nonlocal current
@@ -117,12 +118,14 @@ class ModelJobs:
             choice = await self._worker.call(self._active.verify, asked, timeout_s=VERIFY_S)
             for keeper, pipelines in self._groups(job.name):
                 await keeper.swap(dict.fromkeys(pipelines, choice), progress)
+                changed += pipelines
                 for pipeline in pipelines:
                     await self._keep(pipeline, choice)
             await progress(JobEvent.ACTIVE)
         except (ModelError, OSError, TimeoutError) as exc:
             code = f"{exc.code}: " if isinstance(exc, ModelError) else ""
-            current = current.after(JobEvent.FAILED, f"{code}{exc}" or "time-out")
+            already = f"; it runs already in {', '.join(changed)}" if changed else ""
+            current = current.after(JobEvent.FAILED, f"{code}{exc}{already}" or "time-out")
             self._publish(current)
 
     async def _keep(self, pipeline: str, choice: ModelChoice) -> None:

@@ -652,6 +652,26 @@ async def test_pipelines_of_a_group_with_one_model_change_it_in_one_process(
         assert [versions for versions, _ in host.active] == [{"a": 1, "b": 1}, {"a": 2, "b": 2}]
 
 
+async def test_a_model_that_only_one_group_takes_says_where_it_runs_already(
+    config: EdgeConfig, no_disk: NoDisk
+) -> None:
+    pipelines = tuple(config.pipelines[0].model_copy(update={"name": name}) for name in "ab")
+    told: list[dict[str, Any]] = []
+    fit, unfit = Host(), Host()
+    unfit.unfit = {("b", 2)}
+    async with keeping(fit, {"a": OLD}, group="a") as a, keeping(unfit, {"b": OLD}, group="b") as b:
+        model_jobs = ModelJobs(
+            config.model_copy(update={"pipelines": pipelines}),
+            {"a": a, "b": b}.__getitem__,
+            no_disk,
+            told.append,
+        )
+        model_jobs.submit({"name": "press-anomaly", "version": 2})
+        await _done(model_jobs, told)
+    assert told[-1]["state"] == "Failed"
+    assert told[-1]["reason"] == "M512: no good; it runs already in a"
+
+
 async def test_a_request_that_is_no_request_is_refused_at_once(
     jobs: tuple[ModelJobs, list[dict[str, Any]], Host],
 ) -> None:

@@ -125,7 +125,10 @@ def test_the_pipelines_of_a_group_stand_under_its_process() -> None:
         (_with(degraded=True), "cheaper version"),
         (_with({"lane_class": "safety"}, scheduler="nice -20"), "nice -20, not in real time"),
         (_with(p99_ms=18.0), "90 % of its deadline is used at p99: there is little room"),
-        (_with(p99_ms=30.8), "154 % of its deadline is used at p99: one answer in a hundred is late"),
+        (
+            _with(p99_ms=30.8),
+            "154 % of its deadline is used at p99: at least one answer in a hundred is late",
+        ),
     ],
 )
 def test_what_somebody_has_to_know_is_said(row: dict[str, Any], said: str) -> None:

@@ -101,7 +101,7 @@ def _too_much(lane: Row) -> str:
 
 def _room(share: float) -> str:
     if share > 1:
-        return f"{_percent(share)} of its deadline is used at p99: one answer in a hundred is late"
+        return f"{_percent(share)} of its deadline is used at p99: at least one answer in a hundred is late"
     if share > _ENOUGH:
         return f"{_percent(share)} of its deadline is used at p99: there is little room"
     return ""
