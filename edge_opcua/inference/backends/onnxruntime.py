@@ -112,8 +112,8 @@ def _way_to_run(session: Any, binding: Any, options: Any) -> Callable[[], None]:
     """Return the call that runs a binding so that its options can cancel it.
 
     The public call looks, on every run with options, for an entry that only WebGPU knows, by an exception:
-    28 µs, more than most of our models take. What it then calls is called here (as of 1.31); where that is not
-    found, the public call it is.
+    28 µs, more than most of our models take. What it then calls is called here (as of 1.31); where that is
+    not found, the public call it is.
     """
     inner, bound = getattr(session, "_sess", None), getattr(binding, "_iobinding", None)
     if inner is None or bound is None:
