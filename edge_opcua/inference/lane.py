@@ -125,6 +125,7 @@ class Lane:
         self._variants = {
             model.key: Variant(model.manifest, str(model.backend.describe()["provider"])) for model in models
         }
+        self._models = {model.key: model for model in models}
         self._cheaper = tuple(model.key for model in models[1:])
         self._deadline_ns = round(spec.deadline_ms * _MS)
         self._direct = spec.lane is LaneClass.SAFETY
@@ -272,7 +273,7 @@ class Lane:
         result.queue_ms += max(0, waited_ns) / _MS
         if request.fate is Fate.DONE:
             result.batch = request.batch
-            take_answers(result, self._variants[request.ran], request.answers, uncertain=case.uncertain)
+            self._take_answers(case, request)
             active.health.degraded = request.ran != request.model
             active.health.count_batch(request.batch)
         elif request.fate is Fate.FAILED:
@@ -286,6 +287,16 @@ class Lane:
             again = f"; room in {request.retry_after_ns / _MS:.0f} ms" if request.retry_after_ns else ""
             case.unanswered = (status, f"{request.code}: {word}: {request.reason}{again}")
             case.measured = False
+
+    def _take_answers(self, case: Case, request: Request) -> None:
+        """Fill in what a model answered; a cheaper one may have learned less than the pipeline's own."""
+        result = case.result
+        if request.ran != self.model.key and result.features is not None:
+            outside = self._models[request.ran].outside(result.features)
+            if outside:
+                not_learned(result, outside)
+                return
+        take_answers(result, self._variants[request.ran], request.answers, uncertain=case.uncertain)
 
     def _begin_waiting(self, active: ActiveLane) -> None:
         if (capture := active.take_waiting()) is not None:

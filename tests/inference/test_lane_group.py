@@ -227,6 +227,22 @@ def test_a_cheaper_version_answers_where_the_model_would_be_late_and_the_result_
     assert line.counters()["degraded"] is False
 
 
+def test_a_cheaper_version_decides_nothing_about_what_it_has_not_learned(line: Line) -> None:
+    less = delivered(2)
+    first, *others = less.manifest.features
+    narrow = replace(less.manifest, features=(replace(first, low=-2.0, high=-1.0), *others))
+    lane = line.lane(delivered(1), cheaper=(replace(less, manifest=narrow),))
+    lane.prepare()
+    lane.activate(None)
+    lane.costs.seed("press-anomaly/1", 1, [150 * MS] * 10)
+    line.stroke(7)
+    lane.step()
+    result = line.verdict()
+    assert result["verdict"] == Verdict.NOT_DECIDABLE
+    assert str(result["reason"]).startswith(f"not learned: {first.name}")
+    assert result["score"] is None
+
+
 def test_best_effort_is_given_up_while_the_machine_is_too_hot(clock: ManualClock) -> None:
     line = Line(clock, pipelines=(STUDY,))
     lane = active(line, lane_spec=replace(study_spec(), wake=0))
