@@ -62,8 +62,12 @@ class Promises:
 
     @property
     def broken(self) -> tuple[Promise, ...]:
-        """Those whose deadline cannot be promised."""
-        return tuple(row for row in self.rows if row.finding is not None and not row.finding.ok)
+        """Those whose deadline cannot be promised; best effort is promised nothing."""
+        return tuple(
+            row
+            for row in self.rows
+            if row.finding is not None and not row.finding.ok and row.pipeline.lane != "best_effort"
+        )
 
 
 def examine(config: EdgeConfig, state_dir: Path | None, *, cores: int | None = None) -> Promises:
@@ -182,7 +186,8 @@ def _answer(row: Promise) -> list[str]:
         return [NOT_MEASURED]
     finding = row.finding
     worst = "no bound" if finding.worst_ns is None else f"at worst {_time(finding.worst_ns)}"
-    verdict = "kept" if finding.ok else f"CANNOT BE PROMISED (M590): {finding.why}"
+    broken = "not always" if row.pipeline.lane == "best_effort" else "CANNOT BE PROMISED (M590)"
+    verdict = "kept" if finding.ok else f"{broken}: {finding.why}"
     return [f"a run {_time(row.cost_ns)}", worst, verdict]
 
 

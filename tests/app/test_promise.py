@@ -90,6 +90,21 @@ def test_with_what_a_server_has_measured_deadlines_are_kept_or_not(
     assert (row["ok"], row["cost_ms"], row["deadline_ms"]) == (False, 6.0, 5)
 
 
+def test_best_effort_is_promised_nothing_so_nobody_is_warned(
+    press: Loaded, config: EdgeConfig, tmp_path: Path
+) -> None:
+    kept(tmp_path, config, MS)
+    often = config.pipelines[2].model_copy(update={"period_ms": 1, "deadline_ms": 1})
+    found = promise.examine(
+        config.model_copy(update={"pipelines": (config.pipelines[0], often)}), tmp_path, cores=1
+    )
+    (finding,) = [row.finding for row in found.rows if row.pipeline.name == "study"]
+    assert finding is not None
+    assert not finding.ok
+    assert (found.broken, promise.problems(found, press)) == ((), [])
+    assert promise.rows(found)[1][-1].startswith("not always: ")
+
+
 def test_the_version_that_a_start_would_run_is_the_one_that_counts(
     config: EdgeConfig, tmp_path: Path
 ) -> None:
