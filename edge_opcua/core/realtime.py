@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import resource
 import select
@@ -88,8 +89,14 @@ def become(lane: Urgency, cores: Sequence[int] = ()) -> Granted:
     else:
         scheduler = described()
     granted = Granted(scheduler, locked, bound, tuple(notes))
-    _log.info(
-        "process.urgency", lane=lane, scheduler=scheduler, memory_locked=locked, cores=len(bound), notes=notes
+    _log.log(
+        logging.WARNING if notes else logging.INFO,
+        "process.urgency",
+        lane=lane,
+        scheduler=scheduler,
+        memory_locked=locked,
+        cores=len(bound),
+        notes=notes,
     )
     return granted
 
@@ -215,7 +222,9 @@ def _bind(cores: Sequence[int], notes: list[str]) -> tuple[int, ...]:
     wanted = there.intersection(cores)
     missing = sorted(set(cores) - wanted)
     if missing:
-        notes.append(f"processors {', '.join(map(str, missing))} are not there, or not for this process")
+        numbers = ", ".join(map(str, missing))
+        left = ", ".join(map(str, sorted(wanted))) if wanted else "all there are"
+        notes.append(f"processors {numbers} are not there, or not for this process; it runs on {left}")
     if wanted and wanted != there:
         for thread in _threads():
             with contextlib.suppress(ProcessLookupError):

@@ -134,7 +134,8 @@ def test_a_process_is_bound_to_its_processors_with_all_its_threads() -> None:
     one = min(os.sched_getaffinity(0))
     found = become(lane="realtime", cores=[one, 4_000])
     assert found["cores"] == found["cores_now"] == found["other_cores"] == [one]
-    assert found["notes"] == ["processors 4000 are not there, or not for this process"]
+    said = f"processors 4000 are not there, or not for this process; it runs on {one}"
+    assert found["notes"] == [said]
 
 
 def test_processors_that_are_all_missing_bind_nothing() -> None:
