@@ -24,7 +24,7 @@ MOST_MODELS: Final = 500
 MOST_CHARACTERS: Final = 8 * 2**20
 LONGEST_NS: Final = 3_600_000_000_000
 """What says that a run takes longer than an hour was written by nobody who measured one."""
-_KEPT: Final = ("load_ms", "memory_mb", "provider", "accelerated")
+_KEPT: Final = ("load_ms", "memory_mb", "provider", "accelerated", "features_ns")
 
 _log = structlog.get_logger(__name__)
 
@@ -93,7 +93,9 @@ def read_costs(file: Path) -> dict[str, dict[str, Row]]:
 
 
 def cost_ns(costs: Mapping[str, Mapping[str, Row]], pipeline: PipelineConfig, version: int) -> int | None:
-    """Return what a run for one sample takes, 99th percentile, ns; None if nobody has measured it here.
+    """Return what the features of one sample and a run for it take, ns; None if nobody has measured it here.
+
+    Both are 99th percentiles; what one kept without the features counts as a run.
 
     Args:
         costs: What :func:`read_costs` found.
@@ -102,7 +104,7 @@ def cost_ns(costs: Mapping[str, Mapping[str, Row]], pipeline: PipelineConfig, ve
     """
     row = costs.get(f"{pipeline.model}/{version}", {}).get(place_of(pipeline), {})
     with contextlib.suppress(KeyError, TypeError, ValueError, IndexError, OverflowError):
-        cost = int(row["costs"]["1"][1])
+        cost = int(row["costs"]["1"][1]) + max(0, int(row.get("features_ns", 0)))
         return cost if 0 < cost <= LONGEST_NS else None
     return None
 

@@ -33,7 +33,7 @@ class Promise:
 
     Args:
         pipeline: Its settings; the version is the one that a start would run.
-        cost_ns: What a run takes, 99th percentile; None if it was not measured on this computer.
+        cost_ns: What features and run take, 99th percentiles; None if not measured on this computer.
         finding: What can be promised; None if nobody knows.
     """
 
@@ -99,7 +99,7 @@ def promises(config: EdgeConfig, costs: Mapping[str, int | None], cores: int) ->
 
     Args:
         config: The configuration.
-        costs: What a run of each pipeline takes (ns), None if nobody knows.
+        costs: What features and run of each pipeline take (ns), None if nobody knows.
         cores: Processors for the lanes.
     """
     workers = {pipeline.process: 1 for pipeline in config.pipelines}
@@ -140,7 +140,8 @@ def problems(found: Promises, loaded: Loaded) -> list[Problem]:
             Severity.WARNING,
             place=loaded.document.places.value(path),
             where=f"pipelines[{name}].deadline_ms",
-            help=f"a run of {row.pipeline.model} {row.pipeline.version} takes {_time(row.cost_ns)} here",
+            help=f"features and a run of {row.pipeline.model} {row.pipeline.version} take "
+            f"{_time(row.cost_ns)} here",
         )
         warnings.append(loaded.document.at(problem))
     return warnings
@@ -188,7 +189,7 @@ def _answer(row: Promise) -> list[str]:
     worst = "no bound" if finding.worst_ns is None else f"at worst {_time(finding.worst_ns)}"
     broken = "not always" if row.pipeline.lane == "best_effort" else "CANNOT BE PROMISED (M590)"
     verdict = "kept" if finding.ok else f"{broken}: {finding.why}"
-    return [f"a run {_time(row.cost_ns)}", worst, verdict]
+    return [f"takes {_time(row.cost_ns)}", worst, verdict]
 
 
 def _time(time_ns: int | None) -> str:

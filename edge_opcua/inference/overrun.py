@@ -212,6 +212,7 @@ class Watch:
                 seen.told = True
                 _log.error("run.hung", model=run.model, took_ms=took_ns / 1e6)
                 self._on_hung(Hung(run.model, run.batch, took_ns))
+            run.binding.cancel()  # again: the first word may have come in the moment before it began
         elif self._is_over(run, seen.spent_ns, now_ns):
             seen.cancelled_at_ns = seen.spent_ns
             run.overran = True

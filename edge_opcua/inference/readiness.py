@@ -27,6 +27,7 @@ from edge_opcua.inference.model import (
     judges_apart,
     prove,
     require_match,
+    time_features,
 )
 from edge_opcua.inference.repository import ModelFiles
 from edge_opcua.inference.schedule.costs import CostTable
@@ -118,6 +119,7 @@ class Readiness:
         self._cache = cache
         self._places: dict[str, tuple[object, ...]] = {}
         self._samples: dict[str, int] = {}
+        self._features_ns: dict[str, int] = {}
         self._alone: set[str] = set()
         self._trying: ServedModel | None = None
         self._given_up = threading.Event()
@@ -202,6 +204,8 @@ class Readiness:
         try:
             with contextlib.nullcontext() if self._limit is None else self._limit.trying(files):
                 self._samples[model.key] = prove(model, files.golden, extractor)
+                took_ns = time_features(files.golden, files.manifest, extractor, self._clock)
+                self._features_ns[model.key] = took_ns
                 sample = model.bind().row.copy()  # the last one it was proven on
                 times_ns = measure(model, self._clock, most, sample=sample)
                 if not self._judges_apart(model, files, times_ns):
@@ -253,6 +257,7 @@ class Readiness:
             **facts.notice(),
             "accelerated": float(described.get("accelerated", 1.0)),
             "most": self.most[main.key],
+            "features_ns": self._features_ns[main.key],
             "costs": {model.key.partition("@")[0]: known[model.key] for model in models},
             "memory_mb": round(max(0, grown_bytes) / MB, 1),
         }

@@ -49,6 +49,8 @@ async def test_what_was_measured_is_there_after_a_restart_for_this_place_only(
     costs = await asyncio.get_running_loop().run_in_executor(None, read_costs, file)
     assert cost_ns(costs, pipeline, 1) == 5000
     assert cost_ns(costs, pipeline, 2) == 2
+    with_features = {"press-anomaly/1": {place_of(pipeline): {"costs": {"1": [1, 5000]}, "features_ns": 700}}}
+    assert cost_ns(with_features, pipeline, 1) == 5700
     assert cost_ns(costs, pipeline, 3) is None
     elsewhere = pipeline.model_copy(update={"options": {"threads": 2}})
     assert place_of(elsewhere) != place_of(pipeline)

@@ -75,7 +75,7 @@ def test_with_what_a_server_has_measured_deadlines_are_kept_or_not(
     assert found.broken == ()
     lines = promise.rows(found)
     assert all(line[-1] == "kept" for line in lines[:3])
-    assert lines[0][4] == "a run 1 ms"
+    assert lines[0][4] == "takes 1 ms"
     assert lines[-1] == ["all of them ask for 0.9% of 4 processors"]
 
     kept(tmp_path, config, 6 * MS)  # a run alone takes longer than the safety lane has

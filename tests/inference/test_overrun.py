@@ -78,11 +78,12 @@ def test_a_remote_run_ends_with_its_deadline() -> None:
     assert watched.after(1_000) == 1
 
 
-def test_a_run_that_does_not_end_is_told_once_and_cancelled_once() -> None:
+def test_a_run_that_does_not_end_is_cancelled_at_every_look_and_told_of_once() -> None:
+    # The first word may come in the moment before the runtime listens, and be lost.
     watched = Watched()
     watched.begin()
-    watched.after(SHORTEST_NS + 1_000)
-    assert watched.after(GRACE_NS) == 1
+    assert watched.after(SHORTEST_NS + 1_000) == 1
+    assert watched.after(GRACE_NS) == 2
     assert watched.hung == []
     for _ in range(3):
         watched.after(1_000_000)
@@ -153,7 +154,7 @@ def test_a_run_that_computes_all_the_time_is_not_excused() -> None:
     watched = Watched()
     watched.begin()
     looks(watched, 0.4, could_run=True, share=1.0)
-    assert watched.binding.times == 1
+    assert watched.binding.times >= 1
     looks(watched, 1.2, could_run=True, share=1.0)
     assert len(watched.hung) == 1
 
@@ -162,7 +163,7 @@ def test_a_run_that_waits_for_something_else_is_not_excused() -> None:
     watched = Watched()
     watched.begin()
     looks(watched, 0.4, could_run=False, share=0.0)
-    assert watched.binding.times == 1
+    assert watched.binding.times >= 1
 
 
 def test_what_the_thread_computed_before_does_not_count_for_a_run() -> None:
