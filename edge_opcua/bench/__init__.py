@@ -54,7 +54,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     ),
     "inference": Benchmark(
         "edge_opcua.bench.inference.suite",
-        "deadlines under load, time added to models, batches, beside LitServe, MLServer and Triton; 8 min",
+        "deadlines under load, time added to models, batches, beside LitServe, MLServer and Triton; 9 min",
     ),
     "inference-quick": Benchmark(
         "edge_opcua.bench.inference.quick", "the same, shorter and without the servers of others; 1 min"

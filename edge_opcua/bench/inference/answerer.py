@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from edge_opcua.app.lane import INLINE_NS
 from edge_opcua.bench.inference.models import BenchModel, Floats
 from edge_opcua.bench.opcua.remote import Remote, lines, python, say
 from edge_opcua.core.bus import BlockWriter, Bus
@@ -33,13 +34,21 @@ _SECOND_NS: Final = 1_000_000_000
 _WAIT_MS: Final = 20.0
 
 
-def engine_for(model: BenchModel, *, most: int, workers: int = 0) -> Engine:
-    """Load, measure and start a model as a lane process does."""
+def engine_for(model: BenchModel, *, most: int, workers: int | None = 0) -> Engine:
+    """Load, measure and start a model as a lane process does.
+
+    Args:
+        model: The model.
+        most: Largest batch.
+        workers: Worker threads; None for what a realtime lane of this model alone would have.
+    """
     clock = SystemClock()
     loaded = model.load(clock=clock)
     costs = CostTable()
     for batch, took in measure(loaded, clock, most).items():
         costs.seed(model.key, batch, took)
+    if workers is None:
+        workers = int(costs.cost_ns(model.key, costs.sizes(model.key)[-1]) > INLINE_NS)
     engine = Engine({model.key: loaded}, costs, clock, workers=workers, most={model.key: most})
     engine.start()
     return engine

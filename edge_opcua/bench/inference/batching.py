@@ -1,6 +1,7 @@
 """What batches gain, model by model, and that a model which gains nothing is run one by one.
 
-Both sides are the engine with one worker and 64 requests always waiting; the peer may not make batches.
+Both sides are the engine as a lane process would run it, in one thread where a run is short and with a worker
+otherwise, and 64 requests always waiting; the peer may not make batches.
 """
 
 from __future__ import annotations
@@ -65,8 +66,7 @@ def _listed(sizes: tuple[int, ...]) -> str:
 
 def rate_per_s(model: BenchModel, most: int, seconds: float) -> tuple[float, float]:
     """Keep requests waiting for a time; return answers per second and requests per run."""
-    with contextlib.closing(engine_for(model, most=most, workers=1)) as engine:
-        assert engine.fd is not None
+    with contextlib.closing(engine_for(model, most=most, workers=None)) as engine:
         row = model.sample()
         now_ns = SystemClock().monotonic_ns
 
@@ -78,7 +78,8 @@ def rate_per_s(model: BenchModel, most: int, seconds: float) -> tuple[float, flo
             submit()
         done, began = 0, time.perf_counter()
         while (passed := time.perf_counter() - began) < seconds:
-            select.select([engine.fd], [], [], 1.0)
+            if engine.fd is not None:
+                select.select([engine.fd], [], [], 1.0)
             for _ in engine.turn():
                 done += 1
                 submit()

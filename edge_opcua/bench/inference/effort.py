@@ -16,7 +16,8 @@ class Effort:
         baseline: Captures for each of the plain ways.
         runs: Runs of a model of 1 ms; shorter models get more, in proportion.
         loads: Loads of the realtime lane, as shares of what it can do.
-        load_s: Seconds at each load.
+        load_s: Seconds at each load, in each turn.
+        turns: Turns at each load; the middle one counts.
         asked_s: Seconds for which each server is asked.
         neighbour_s: Seconds beside each neighbour, before and while it does harm.
         peers: Whether servers of others are measured.
@@ -29,11 +30,12 @@ class Effort:
     runs: int
     loads: tuple[float, ...]
     load_s: float
+    turns: int
     asked_s: float
     neighbour_s: float
     peers: bool = True
     nice: int = 0
 
 
-DEFAULT: Final = Effort(60_000, 10_000, 5_000, 4_000, (0.5, 0.8, 1.0, 1.2, 1.5), 5.0, 3.0, 4.0)
-QUICK: Final = Effort(2_500, 1_000, 500, 300, (0.5, 1.0, 1.5), 1.0, 0.6, 0.5, peers=False)
+DEFAULT: Final = Effort(60_000, 10_000, 5_000, 4_000, (0.5, 0.8, 1.0, 1.2, 1.5), 4.0, 3, 3.0, 4.0)
+QUICK: Final = Effort(2_500, 1_000, 500, 300, (0.5, 1.0, 1.5), 1.0, 1, 0.6, 0.5, peers=False)
