@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -101,6 +102,10 @@ def serving(name: str, folder: Path, port: int = 0) -> Iterator[Peer]:
             except ProcessLookupError:
                 break
         process.wait(10.0)
+        for left in Path("/dev/shm").glob(f"edge-opcua-triton-{port}-*"):
+            left.unlink(missing_ok=True)
+        for left in Path(tempfile.gettempdir()).glob(f"edge-opcua-triton-{port}-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Final
 
 import numpy as np
@@ -230,6 +231,7 @@ def running(server: Server, model: BenchModel, batch: int) -> Iterator[int]:
             yield port
         finally:
             _end(popen)
+            _tidy(port)
 
 
 def _three_ports() -> int:
@@ -269,3 +271,13 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
             os.killpg(popen.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             popen.wait(_STOP_S)
+
+
+def _tidy(port: int) -> None:
+    """Remove what a server that was killed has left: Triton's shared memory and its model folder."""
+    for folder in (Path("/dev/shm"), Path(gettempdir())):  # noqa: S108 - by a name of our own
+        for left in folder.glob(f"edge-opcua-triton-{port}-*"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)

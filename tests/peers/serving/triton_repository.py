@@ -47,7 +47,7 @@ def main():
     folder, port = pathlib.Path(sys.argv[1]).resolve(), int(sys.argv[2])
     packages = pathlib.Path(sysconfig.get_path("purelib"))
     server = packages / "pytriton" / "tritonserver"
-    repository = pathlib.Path(tempfile.mkdtemp(prefix="edge-opcua-triton-"))
+    repository = pathlib.Path(tempfile.mkdtemp(prefix=f"edge-opcua-triton-{port}-"))
     for name, version, path in models_of(folder):
         model = Loaded(path)
         place = repository / name / version
@@ -76,6 +76,8 @@ def main():
         "log-info": "false",
         "log-warning": "false",
         "exit-timeout-secs": 1,
+        # By this name whoever ends it finds what it leaves: it is killed before it has tidied up.
+        "backend-config": f"python,shm-region-prefix-name=edge-opcua-triton-{port}-",
     }
     program = str(server / "bin" / "tritonserver")
     os.execve(program, [program, *(f"--{key}={value}" for key, value in arguments.items())], environment)

@@ -51,7 +51,7 @@ def main():
     model = Model(path)
     packages = pathlib.Path(sysconfig.get_path("purelib"))
     server = packages / "pytriton" / "tritonserver"
-    repository = pathlib.Path(tempfile.mkdtemp(prefix="edge-opcua-triton-"))
+    repository = pathlib.Path(tempfile.mkdtemp(prefix=f"edge-opcua-triton-{port}-"))
     (repository / "model" / "1").mkdir(parents=True)
     (repository / "model" / "1" / "model.py").write_text(PROGRAM)
     (repository / "model" / "config.pbtxt").write_text(
@@ -79,6 +79,8 @@ def main():
         "log-info": "false",
         "log-warning": "false",
         "exit-timeout-secs": 1,
+        # By this name whoever ends it finds what it leaves: it is killed before it has tidied up.
+        "backend-config": f"python,shm-region-prefix-name=edge-opcua-triton-{port}-",
     }
     program = str(server / "bin" / "tritonserver")
     os.execve(program, [program, *(f"--{key}={value}" for key, value in arguments.items())], environment)
