@@ -88,13 +88,14 @@ class LaneWatch:
             self._tell(source, "M593", "; ".join(self._granted.notes))
         else:  # another process of the group may have told it, before the configuration changed
             self._tell_over(source, "M593")
+        heat, room = Heat(), None
         while True:
             try:
                 # Firmware may take milliseconds to say how hot it is: not in the thread that judges.
                 heat, room = await self._worker.call(self._read, timeout_s=READ_S)
             except Exception as exc:  # noqa: BLE001 - drivers of cards and firmware answer; the lanes go on
+                # What was seen last holds: a sensor that fails has not become cool.
                 _log.warning("lane.blind", group=self._name, error=describe(exc))
-                heat, room = Heat(), None
             self._apply(heat, room)
             await self._child.clock.sleep(PERIOD_S)
 

@@ -147,3 +147,32 @@ async def test_a_driver_that_fails_in_its_own_way_ends_no_lane(
             running.cancel()
     assert [line["event"] for line in logs] == ["lane.blind"]
     assert "no such function" in logs[0]["error"]
+
+
+async def test_a_sensor_that_fails_has_not_become_cool(
+    watched: tuple[LaneWatch, Channel, CostTable, Engine],
+) -> None:
+    watch, _, costs, _ = watched
+    clock = watch._child.clock
+    assert isinstance(clock, ManualClock)
+    looks = 0
+
+    def read() -> tuple[Heat, Room | None]:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            raise OSError("the sensor is gone")
+        return HOT, ENOUGH
+
+    watch._read = read  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(watch.run())
+            async with asyncio.timeout(5):
+                while not any(line["event"] == "lane.blind" for line in logs):
+                    await asyncio.sleep(0.005)
+                    await clock.advance(1.0)
+                await asyncio.sleep(0.02)
+            running.cancel()
+    assert costs.scale == HOT.factor
+    assert "lane.serves_all" not in [line["event"] for line in logs]
