@@ -27,6 +27,27 @@ Found = TypeVar("Found")
 
 RECONNECT_S = 30.0
 EXAMPLE = examples_dir() / "press" / "press.toml"
+OFFICE = """
+[[pipelines]]
+name = "trend"
+model = "press-anomaly"
+capture = "vib/stroke"
+context = ["press/tonnage", "press/die_temp", "press/strokes_per_min"]
+deadline_ms = 400
+lane = "realtime"
+group = "office"
+
+[[pipelines]]
+name = "study"
+model = "press-anomaly"
+capture = "vib/stroke"
+context = ["press/tonnage", "press/die_temp", "press/strokes_per_min"]
+deadline_ms = 2000
+lane = "best_effort"
+group = "office"
+
+"""
+"""Two more pipelines for the example, in one process: what nobody waits for at the press."""
 
 
 class Plant:

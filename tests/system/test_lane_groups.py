@@ -18,30 +18,11 @@ from edge_opcua.core.control import ask
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict
 from edge_opcua.inference.repository import ModelRepository
-from tests.system.plant import EXAMPLE, Plant, signal_process
+from tests.system.plant import EXAMPLE, OFFICE, Plant, signal_process
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
 MODEL = "press-anomaly"
-MORE = """
-[[pipelines]]
-name = "trend"
-model = "press-anomaly"
-capture = "vib/stroke"
-context = ["press/tonnage", "press/die_temp", "press/strokes_per_min"]
-deadline_ms = 400
-group = "office"
-
-[[pipelines]]
-name = "study"
-model = "press-anomaly"
-capture = "vib/stroke"
-context = ["press/tonnage", "press/die_temp", "press/strokes_per_min"]
-deadline_ms = 2000
-lane = "best_effort"
-group = "office"
-
-"""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +30,7 @@ async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant
     home = tmp_path_factory.mktemp("groups")
     shutil.copytree(EXAMPLE.parent, home / "press")
     file = home / "press" / "press.toml"
-    file.write_text(file.read_text().replace("[[outputs]]", f"{MORE}[[outputs]]", 1))
+    file.write_text(file.read_text().replace("[[outputs]]", f"{OFFICE}[[outputs]]", 1))
     async with Plant(home, config=file) as running:
         yield running
 

@@ -14,30 +14,11 @@ from asyncua import ua
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict, is_good
 from edge_opcua.inference.repository import ModelRepository
-from tests.system.plant import EXAMPLE, Plant, signal_process
+from tests.system.plant import EXAMPLE, OFFICE, Plant, signal_process
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
 MODEL = "press-anomaly"
-MORE = """
-[[pipelines]]
-name = "trend"
-model = "press-anomaly"
-capture = "vib/stroke"
-context = ["press/tonnage", "press/die_temp", "press/strokes_per_min"]
-deadline_ms = 400
-lane = "realtime"
-group = "office"
-
-[[pipelines]]
-name = "study"
-model = "press-anomaly"
-capture = "vib/stroke"
-context = ["press/tonnage", "press/die_temp", "press/strokes_per_min"]
-deadline_ms = 2000
-lane = "best_effort"
-group = "office"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +29,7 @@ async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant
     text = file.read_text()
     assert "deadline_ms = 100\n" in text
     text = text.replace("deadline_ms = 100\n", 'deadline_ms = 100\nlane = "safety"\n')
-    file.write_text(text.replace("[[outputs]]", MORE + "\n[[outputs]]", 1))
+    file.write_text(text.replace("[[outputs]]", OFFICE + "[[outputs]]", 1))
     async with Plant(home, config=file) as running:
         yield running
 

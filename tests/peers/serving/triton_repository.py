@@ -3,13 +3,11 @@
 The program comes with nvidia-pytriton; its backend for Python is the only one there, so the models run in it.
 """
 
-import os
 import pathlib
 import sys
-import sysconfig
-import tempfile
 
 from repository_of import Loaded, models_of
+from triton_program import become, new_repository
 
 PROGRAM = """\
 import os, sys
@@ -45,9 +43,7 @@ def tensors(ports, skipped):
 def main():
     """Become the server."""
     folder, port = pathlib.Path(sys.argv[1]).resolve(), int(sys.argv[2])
-    packages = pathlib.Path(sysconfig.get_path("purelib"))
-    server = packages / "pytriton" / "tritonserver"
-    repository = pathlib.Path(tempfile.mkdtemp(prefix=f"edge-opcua-triton-{port}-"))
+    repository = new_repository(port)
     for name, version, path in models_of(folder):
         model = Loaded(path)
         place = repository / name / version
@@ -59,28 +55,7 @@ def main():
             "instance_group [{ kind: KIND_CPU count: 1 }]\nversion_policy: { all {} }\n"
             + ("dynamic_batching {}\n" if model.open else "")
         )
-    environment = os.environ | {
-        "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR"),
-        "PEER_PATH": f"{pathlib.Path(__file__).parent}:{packages}",
-        "PEER_FOLDER": str(folder),
-    }
-    arguments = {
-        "model-repository": repository,
-        "backend-directory": server / "backends",
-        "http-address": "127.0.0.1",
-        "http-port": port,
-        "grpc-address": "127.0.0.1",
-        "grpc-port": port + 1,
-        "allow-metrics": "false",
-        "log-error": "true",
-        "log-info": "false",
-        "log-warning": "false",
-        "exit-timeout-secs": 1,
-        # By this name whoever ends it finds what it leaves: it is killed before it has tidied up.
-        "backend-config": f"python,shm-region-prefix-name=edge-opcua-triton-{port}-",
-    }
-    program = str(server / "bin" / "tritonserver")
-    os.execve(program, [program, *(f"--{key}={value}" for key, value in arguments.items())], environment)
+    become(repository, port, {"PEER_FOLDER": str(folder)})
 
 
 if __name__ == "__main__":

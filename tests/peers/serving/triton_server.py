@@ -3,11 +3,9 @@
 The program comes with nvidia-pytriton; its backend for Python is the only one there, so the model runs in it.
 """
 
-import os
-import pathlib
 import sys
-import sysconfig
-import tempfile
+
+from triton_program import become, new_repository
 
 CONFIG = """\
 name: "model"
@@ -49,9 +47,7 @@ def main():
 
     path, port, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1
     model = Model(path)
-    packages = pathlib.Path(sysconfig.get_path("purelib"))
-    server = packages / "pytriton" / "tritonserver"
-    repository = pathlib.Path(tempfile.mkdtemp(prefix=f"edge-opcua-triton-{port}-"))
+    repository = new_repository(port)
     (repository / "model" / "1").mkdir(parents=True)
     (repository / "model" / "1" / "model.py").write_text(PROGRAM)
     (repository / "model" / "config.pbtxt").write_text(
@@ -62,28 +58,7 @@ def main():
             batching="dynamic_batching {}" if batch > 1 else "",
         )
     )
-    environment = os.environ | {
-        "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR"),
-        "PEER_PATH": f"{pathlib.Path(__file__).parent}:{packages}",
-        "PEER_MODEL": path,
-    }
-    arguments = {
-        "model-repository": repository,
-        "backend-directory": server / "backends",
-        "http-address": "127.0.0.1",
-        "http-port": port,
-        "grpc-address": "127.0.0.1",
-        "grpc-port": port + 1,
-        "allow-metrics": "false",
-        "log-error": "true",
-        "log-info": "false",
-        "log-warning": "false",
-        "exit-timeout-secs": 1,
-        # By this name whoever ends it finds what it leaves: it is killed before it has tidied up.
-        "backend-config": f"python,shm-region-prefix-name=edge-opcua-triton-{port}-",
-    }
-    program = str(server / "bin" / "tritonserver")
-    os.execve(program, [program, *(f"--{key}={value}" for key, value in arguments.items())], environment)
+    become(repository, port, {"PEER_MODEL": path})
 
 
 if __name__ == "__main__":
