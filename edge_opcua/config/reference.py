@@ -24,10 +24,13 @@ _TABLES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("[[devices.groups]]", ("devices", "groups")),
     ("[[devices.captures]]", ("devices", "captures")),
     ("[[pipelines]]", ("pipelines",)),
+    ("[pipelines.change]", ("pipelines", "change")),
+    ("[pipelines.watch]", ("pipelines", "watch")),
     ("[[outputs]]", ("outputs",)),
     ("[outputs.interface]", ("outputs", "interface")),
     ("[[outputs.interface.results]]", ("outputs", "interface", "results")),
     ("[[outputs.values]]", ("outputs", "values")),
+    ("[telemetry]", ("telemetry",)),
     ("[[templates]]", ("templates",)),
     ("[[machines]]", ("machines",)),
     ("[[renames]]", ("renames",)),
@@ -175,7 +178,7 @@ def _table(
 
 def _default(key: str, field: Mapping[str, Any]) -> str:
     value = field.get("default")
-    if value is None or value in ("", [], {}) or key == "tags":
+    if value is None or value in ("", []) or isinstance(value, dict) or key == "tags":
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

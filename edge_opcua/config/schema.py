@@ -37,6 +37,7 @@ from edge_opcua.config.fields import (
     Text,
 )
 from edge_opcua.config.lanes import InferenceConfig, LaneName, LatePolicy
+from edge_opcua.config.modelcare import ChangeConfig, TelemetryConfig, WatchConfig
 from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.tags import DEFAULT_GROUP, TagName, TagRows
 from edge_opcua.config.tags import TagConfig as TagConfig
@@ -212,6 +213,11 @@ class ModelsConfig(BaseModel):
         default=None,
         description="Folder with delivered models, `<name>/<version>/model.onnx`; a version that the state "
         "directory lacks is copied from here at start. `models` beside this file if that exists.",
+    )
+    windows_mb: Annotated[int, Field(ge=0, le=10_000_000)] = Field(
+        default=512,
+        description="Room on disk (MB) for what the models judged, with their verdicts; the oldest go "
+        "first, those that somebody answered last. 0 keeps nothing.",
     )
 
 
@@ -466,6 +472,13 @@ class PipelineConfig(BaseModel):
     fail_safe_verdict: FailSafeVerdict = Field(
         default="NotDecidable", description="Verdict given out when a result is late or an input is Bad."
     )
+    change: ChangeConfig = Field(default=ChangeConfig(), description="How a new version takes over.")
+    watch: WatchConfig = Field(default=WatchConfig(), description="What the model is watched for.")
+    keep_windows: bool = Field(
+        default=True,
+        description="Whether what the model judged is kept (`windows_mb` of `[models]`), for `model try`, "
+        "`model compare` and retraining.",
+    )
 
     @property
     def result_block(self) -> str:
@@ -481,6 +494,16 @@ class PipelineConfig(BaseModel):
     def lane_block(self) -> str:
         """Bus name of the block with the health of the lane."""
         return f"{self.name}.lane"
+
+    @property
+    def shadow_block(self) -> str:
+        """Bus name of the block in which a version in shadow says how far it agrees."""
+        return f"{self.name}.shadow"
+
+    @property
+    def watch_block(self) -> str:
+        """Bus name of the block in which the model is watched."""
+        return f"{self.name}.watch"
 
 
 class TemplateConfig(BaseModel):
@@ -538,6 +561,7 @@ class EdgeConfig(BaseModel):
     devices: tuple[DeviceConfig, ...] = Field(min_length=1, description="PLCs and sensor units.")
     pipelines: tuple[PipelineConfig, ...] = Field(default=(), description="From captures to verdicts.")
     outputs: tuple[OutputConfig, ...] = Field(default=(), description="Verdicts written back to PLCs.")
+    telemetry: TelemetryConfig = Field(default=TelemetryConfig(), description="What monitoring systems get.")
     templates: tuple[TemplateConfig, ...] = Field(
         default=(), description="What many machines have in common."
     )
