@@ -6,57 +6,58 @@ import math
 import os
 import re
 import tomllib
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.manifestparts import (
+    FEATURE_PATTERN,
+    FILE_PATTERN,
+    MAX_STEPS,
+    SHA256_PATTERN,
+    STEPS_SET,
+    TAGS_SET,
+    Age,
+    Golden,
+    ModelFeature,
+    ModelTag,
+    Profile,
+    read_age,
+    read_features,
+    read_golden,
+    read_input,
+    read_profile,
+)
+from edge_opcua.inference.manifesttable import Table
 from edge_opcua.inference.plainfile import open_plain
+
+__all__ = [
+    "FEATURE_PATTERN",
+    "FILE_PATTERN",
+    "FORMAT",
+    "MAX_VERSION",
+    "NAME_PATTERN",
+    "SHA256_PATTERN",
+    "STEPS_SET",
+    "TAGS_SET",
+    "Age",
+    "Golden",
+    "Manifest",
+    "ModelFeature",
+    "ModelTag",
+    "Profile",
+    "load_manifest",
+    "parse_manifest",
+]
 
 FORMAT: Final = 1
 NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-FEATURE_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-FILE_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-SHA256_PATTERN: Final = re.compile(r"[0-9a-f]{64}")
 MAX_VERSION: Final = 1_000_000
 MAX_BYTES: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFeature:
-    """One column of the model's input.
-
-    Args:
-        name: Name of the feature; of a context tag its last part, e.g. ``die_temp`` for ``press/die_temp``.
-        unit: Unit the model was trained with.
-        context: Whether it is a context tag, not computed from the waveform.
-        low: Smallest value the model may judge, -inf without limit; below, the verdict is NotDecidable.
-        high: Largest value the model may judge, inf without limit.
-    """
-
-    name: str
-    unit: str
-    context: bool = False
-    low: float = -math.inf
-    high: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """Stored samples with the answers the trainer got, and how far the box may be off.
-
-    Args:
-        file: Name of the ``.npz`` file in the model's folder.
-        rtol: Relative tolerance.
-        atol: Absolute tolerance.
-    """
-
-    file: str
-    rtol: float
-    atol: float
+_NOTES: Final = ("provenance", "device", "compression", "variants", "signature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +69,32 @@ class Manifest:
         version: Version in the repository, from 1.
         sha256: SHA-256 of ``model.onnx``, lower-case hexadecimal.
         description: For people.
-        input_name: Name of the model's one input, float32 of shape ``(1, len(features))``.
-        feature_set: Name of the feature arithmetic it was trained with.
-        sample_count: Samples of a waveform.
-        sample_rate_hz: Samples per second of a waveform.
-        waveform_unit: Unit of the samples.
-        features: Columns of the input, in order.
+        input_name: Name of the model's one input, float32 of shape ``input_shape``.
+        feature_set: Name of the feature arithmetic it was trained with: ``stroke/1``; ``steps/1``: its own
+            ``steps``; ``tags/1``: the features are the tags themselves.
+        sample_count: Numbers of one input: samples of a waveform, or ``window`` times the tags.
+        sample_rate_hz: Samples per second; 0 if they come at no fixed rate.
+        waveform_unit: Unit of a waveform's samples; empty for tags.
+        features: Columns of the input, in order; none if only its steps can tell (:meth:`completed`).
         golden: Reference samples.
         external: Further files of the model with their SHA-256.
         limit: Value of ``score`` from which on the verdict is NotOk.
         proof: What the trainer measured, by name, for people.
+        source: ``capture``: a waveform and context tags; ``tags``: the last samples of some tags.
+        tags: The tags it is fed with, in order; of a capture those its steps use as context.
+        window: Samples of each tag of one input.
+        period_ms: Time from one sample to the next; None: a sample whenever something changes.
+        shape: How a row of features lies in the input tensor; empty: ``(1, features)``.
+        steps: What makes the features, table by table (``features.steps`` knows what they mean).
+        output: What the outputs are called and mean; None: today's four answers.
+        post: What makes a verdict of the answers, table by table.
+        profile: How inputs and answers were distributed at the trainer's; None if nobody wrote it down.
+        age: How old it may become; None: nobody said when it was trained.
+        provenance: Where it comes from, for people.
+        device: What it was measured on and with which outcome, for people.
+        compression: How it was made smaller and what that cost, for people.
+        variants: Other precisions of it, for people.
+        signature: Who signed it; not verified.
     """
 
     name: str
@@ -94,6 +111,21 @@ class Manifest:
     external: Mapping[str, str]
     limit: float
     proof: Mapping[str, Any]
+    source: Literal["capture", "tags"] = "capture"
+    tags: tuple[ModelTag, ...] = ()
+    window: int = 1
+    period_ms: float | None = None
+    shape: tuple[int, ...] = ()
+    steps: tuple[Mapping[str, Any], ...] = ()
+    output: Mapping[str, Any] | None = None
+    post: tuple[Mapping[str, Any], ...] = ()
+    profile: Profile | None = None
+    age: Age | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    device: Mapping[str, Any] = field(default_factory=dict)
+    compression: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Any] = field(default_factory=dict)
+    signature: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,8 +134,45 @@ class Manifest:
 
     @property
     def context(self) -> tuple[ModelFeature, ...]:
-        """The context tags among the features, in order."""
+        """The context tags of a capture, in order: those among the features, or those its steps use."""
+        if self.source == "capture" and self.tags:
+            return tuple(
+                ModelFeature(tag.name, tag.unit, context=True, low=tag.low, high=tag.high)
+                for tag in self.tags
+            )
         return tuple(feature for feature in self.features if feature.context)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input tensor for one sample."""
+        return self.shape or (1, len(self.features))
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Further files of the version that are held against a SHA-256."""
+        profile = {} if self.profile is None else {self.profile.file: self.profile.sha256}
+        return MappingProxyType({**self.external, **profile})
+
+    def completed(self, names: Sequence[str], units: Sequence[str]) -> Manifest:
+        """Return the manifest with the features its steps make, if it does not list them itself.
+
+        Args:
+            names: What the steps make, in order.
+            units: Their units.
+
+        Raises:
+            ModelError: They do not fill the input tensor (M505).
+        """
+        if self.features:
+            return self
+        if self.shape and math.prod(self.shape) != len(names):
+            raise ModelError(
+                f"the steps make {len(names)} features, input.shape = {list(self.shape)} holds "
+                f"{math.prod(self.shape)}",
+                code="M505",
+            )
+        made = [ModelFeature(name, unit) for name, unit in zip(names, units, strict=True)]
+        return replace(self, features=tuple(made))
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -143,140 +212,72 @@ def parse_manifest(text: str, origin: str) -> Manifest:
         RecursionError,
     ) as exc:  # numbers of thousands of digits, tables in tables without end
         raise ModelError(f"{origin}: {exc}", code="M506") from exc
-    root = _Table(tree, origin, "")
+    return _checked(Table(tree, origin, ""))
+
+
+def _checked(root: Table) -> Manifest:
     if root.whole("format") != FORMAT:
         raise root.wrong("format", f"is not {FORMAT}; this program reads format {FORMAT}")
-    source, golden = root.table("input"), root.table("golden")
+    steps = root.raws("steps", most=MAX_STEPS)
+    fed = read_input(root, has_steps=bool(steps))
     manifest = Manifest(
         name=root.matching("name", NAME_PATTERN, "a model name (a letter, then letters, digits, _ or -)"),
         version=root.whole("version", high=MAX_VERSION),
         sha256=root.matching("sha256", SHA256_PATTERN, "64 lower-case hexadecimal digits"),
         description=root.text("description", default=""),
         limit=root.number("limit", default=1.0),
-        input_name=source.text("name"),
-        feature_set=source.text("feature_set"),
-        sample_count=source.whole("sample_count", high=10_000_000),
-        sample_rate_hz=source.number("sample_rate_hz"),
-        waveform_unit=source.text("waveform_unit"),
-        features=tuple(_feature(table) for table in root.tables("features")),
-        golden=Golden(
-            golden.matching("file", FILE_PATTERN, "a plain file name"),
-            golden.number("rtol"),
-            golden.number("atol"),
-        ),
+        input_name=fed.name,
+        feature_set=fed.feature_set,
+        sample_count=fed.sample_count,
+        sample_rate_hz=fed.sample_rate_hz,
+        waveform_unit=fed.waveform_unit,
+        features=read_features(root, fed),
+        golden=read_golden(root),
         external=_external(root),
-        proof=MappingProxyType(root.take("proof", dict, {})),
+        proof=root.raw("proof"),
+        source=fed.source,
+        tags=fed.tags,
+        window=fed.window,
+        period_ms=fed.period_ms,
+        shape=fed.shape,
+        steps=steps,
+        output=root.raw("output") if root.has("output") else None,
+        post=root.raws("post", most=MAX_STEPS),
+        profile=read_profile(root),
+        age=read_age(root),
+        **{name: root.raw(name) for name in _NOTES},
     )
-    source.end()
-    golden.end()
     root.end()
-    names = manifest.names
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise root.wrong("features", f'has "{twice[0]}" twice')
-    if any(
-        first.context and not second.context
-        for first, second in zip(manifest.features, manifest.features[1:], strict=False)
-    ):
-        raise root.wrong("features", "has a context tag before a feature of the waveform")
-    if manifest.limit <= 0.0 or manifest.sample_rate_hz <= 0.0:
-        raise root.wrong("limit" if manifest.limit <= 0.0 else "input.sample_rate_hz", "is not above 0")
+    _refuse_double_files(root, manifest)
+    if manifest.limit <= 0.0:
+        raise root.wrong("limit", "is not above 0")
+    if manifest.shape and manifest.features and math.prod(manifest.shape) != len(manifest.features):
+        raise root.wrong(
+            "input.shape", f"{list(manifest.shape)} does not hold the {len(manifest.features)} features"
+        )
     return manifest
 
 
-def _feature(table: _Table) -> ModelFeature:
-    feature = ModelFeature(
-        name=table.matching("name", FEATURE_PATTERN, "a feature name"),
-        unit=table.text("unit"),
-        context=table.take("context", bool, default=False),
-        low=table.number("low", default=-math.inf),
-        high=table.number("high", default=math.inf),
-    )
-    table.end()
-    if not feature.low < feature.high:
-        raise table.wrong("low", f"{feature.low:g} is not below high = {feature.high:g}")
-    return feature
+def _refuse_double_files(root: Table, manifest: Manifest) -> None:
+    """Refuse a file in two roles: of two hashes of it only one would be looked at."""
+    taken = {"model.onnx": "the model", "manifest.toml": "the manifest"}
+    roles = [
+        ("golden.file", manifest.golden.file),
+        *((f"external.{name}", name) for name in manifest.external),
+    ]
+    if manifest.profile is not None:
+        roles.append(("profile.file", manifest.profile.file))
+    for key, name in roles:
+        if name in taken:
+            raise root.wrong(key, f'"{name}" is {taken[name]} already')
+        taken[name] = key
 
 
-def _external(root: _Table) -> Mapping[str, str]:
-    table = root.take("external", dict, {})
+def _external(root: Table) -> Mapping[str, str]:
+    table = root.raw("external")
     for name, digest in table.items():
         if FILE_PATTERN.fullmatch(name) is None:
             raise root.wrong(f"external.{name}", "is not a plain file name")
         if not isinstance(digest, str) or SHA256_PATTERN.fullmatch(digest) is None:
             raise root.wrong(f"external.{name}", "is not 64 lower-case hexadecimal digits")
-    return MappingProxyType(table)
-
-
-class _Table:
-    """One table of the manifest; every key is taken once, what is left over is unknown."""
-
-    def __init__(self, values: dict[str, Any], origin: str, path: str) -> None:
-        self._values = dict(values)
-        self._origin = origin
-        self._path = path
-
-    def wrong(self, key: str, sentence: str) -> ModelError:
-        return ModelError(f"{self._origin}: {self._path}{key} {sentence}", code="M506")
-
-    def take(self, key: str, kind: type[Any], default: Any = None) -> Any:
-        value = self._values.pop(key, default)
-        if value is None:
-            raise self.wrong(key, "is missing")
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.wrong(key, f"is {value!r}, not {_KINDS[kind]}")
-        return value
-
-    def text(self, key: str, default: str | None = None) -> str:
-        text = str(self.take(key, str, default))
-        if not text.isprintable():
-            raise self.wrong(key, "holds characters that cannot be printed")
-        return text
-
-    def matching(self, key: str, pattern: re.Pattern[str], meaning: str) -> str:
-        text = self.text(key)
-        if pattern.fullmatch(text) is None:
-            raise self.wrong(key, f'"{text}" is not {meaning}')
-        return text
-
-    def whole(self, key: str, *, high: int = 2**31 - 1) -> int:
-        value: int = self.take(key, int)
-        if not 1 <= value <= high:
-            raise self.wrong(key, f"{value} is out of range 1..{high}")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self._values.pop(key, default)
-        if value is None:
-            raise self.wrong(key, "is missing")
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.wrong(key, f"is {value!r}, not a number")
-        try:
-            number = float(value)
-        except OverflowError:
-            raise self.wrong(key, "is a number of hundreds of digits") from None
-        if math.isnan(number):
-            raise self.wrong(key, "is nan, not a number")
-        return number
-
-    def table(self, key: str) -> _Table:
-        return _Table(self.take(key, dict), self._origin, f"{self._path}{key}.")
-
-    def tables(self, key: str) -> list[_Table]:
-        entries = self.take(key, list)
-        if not entries or not all(isinstance(entry, dict) for entry in entries):
-            raise self.wrong(key, "is not a list of tables")
-        return [_Table(entry, self._origin, f"{key}[{number}].") for number, entry in enumerate(entries, 1)]
-
-    def end(self) -> None:
-        if self._values:
-            raise self.wrong(min(self._values), "is an unknown key")
-
-
-_KINDS: Final[dict[type[Any], str]] = {
-    str: "a text in quotes",
-    int: "a whole number",
-    bool: "true or false",
-    dict: "a table",
-    list: "a list",
-}
+    return table

@@ -133,7 +133,7 @@ class ModelRepository:
         target = self._folder(manifest.name, manifest.version)
         if target.exists():
             return self.resolve(manifest.name, manifest.version, manifest.sha256)
-        names = (MODEL_FILE, MANIFEST_FILE, manifest.golden.file, *manifest.external)
+        names = (MODEL_FILE, MANIFEST_FILE, manifest.golden.file, *manifest.files)
         try:
             target.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".incoming-", dir=target.parent) as scratch:
@@ -199,7 +199,7 @@ def verify(folder: Path) -> ModelFiles:
             outside its folder (M509).
     """
     manifest = load_manifest(folder / MANIFEST_FILE)
-    expected = {MODEL_FILE: manifest.sha256, **manifest.external}
+    expected = {MODEL_FILE: manifest.sha256, **manifest.files}
     for name, sha256 in expected.items():
         found = _sha256(require_inside(folder, name))
         if found != sha256:
