@@ -8,7 +8,7 @@ from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.collector import paused
 from edge_opcua.core.values import BlockSpec
 from edge_opcua.drivers.plan import DevicePlan, check_lines, plan_device, settings_of
-from edge_opcua.inference.blocks import result_blocks
+from edge_opcua.inference.blocks import result_blocks, watch_block, shadow_block
 from edge_opcua.records.recorder import health_block
 from edge_opcua.writeback.output import authority_block
 
@@ -39,6 +39,8 @@ def plan(config: EdgeConfig) -> Plan:
     for pipeline in config.pipelines:
         outputs = [output for output in config.outputs if output.pipeline == pipeline.name]
         blocks += result_blocks(pipeline, wakes=len(outputs))
+        blocks.append(watch_block(pipeline))
+        blocks.append(shadow_block(pipeline))
     blocks += [authority_block(output) for output in config.outputs]
     blocks.append(health_block())
     return Plan(devices, tuple(blocks))

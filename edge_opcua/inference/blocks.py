@@ -8,12 +8,14 @@ from edge_opcua.config.lanes import silence_ms
 from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.core.values import BlockSpec, Policy, Scalar, TagSpec
 from edge_opcua.inference.spec import VERDICTS
+from edge_opcua.inference.watch.latency import BUCKETS
 
 FEATURE_CAPACITY: Final = 64
 """Features a result has room for; a swap may bring a model with more or fewer than the last one."""
 
 RESULT_DEPTH: Final = 256
 LANE_DEPTH: Final = 16
+WATCH_DEPTH: Final = 8
 RESULT_HOLD_S: Final = 2.0
 """After a lane died its last verdict is Uncertain this long, then the fail-safe verdict takes its place."""
 
@@ -67,6 +69,35 @@ def result_blocks(pipeline: PipelineConfig, *, wakes: int = 1) -> tuple[BlockSpe
     )
 
 
+def shadow_block(pipeline: PipelineConfig) -> BlockSpec:
+    """Return the block in which a version in shadow says how far it agrees with the active one."""
+    return BlockSpec(pipeline.shadow_block, _SHADOW, LANE_DEPTH)
+
+
+SHADOW_COUNTS: Final = ("wanted", "compared", "agreed", "undecided", "new_alarms", "lost_alarms")
+SHADOW_FIGURES: Final = (
+    "agreement",
+    "agreement_low",
+    "agreement_high",
+    "score_difference_p50",
+    "score_difference_p99",
+    "p99_ms",
+)
+_SHADOW: Final = (
+    TagSpec("state", Scalar.STRING, 24),
+    TagSpec("model_name", Scalar.STRING, 64),
+    TagSpec("model_version", Scalar.UINT32),
+    *(TagSpec(name, Scalar.UINT64) for name in SHADOW_COUNTS),
+    *(TagSpec(name, Scalar.DOUBLE) for name in SHADOW_FIGURES),
+    TagSpec("disagreement", Scalar.STRING, 120),
+)
+
+
+def watch_block(pipeline: PipelineConfig) -> BlockSpec:
+    """Return the block in which the active lane says what it has seen of its model."""
+    return BlockSpec(pipeline.watch_block, _WATCH, WATCH_DEPTH, Policy(hold_s=RESULT_HOLD_S))
+
+
 COUNTERS: Final = (
     "processed",
     "missed",
@@ -100,3 +131,37 @@ _HEALTH: Final = (
     TagSpec("celsius", Scalar.DOUBLE),
     TagSpec("throttled", Scalar.BOOLEAN),
 )
+
+_WATCH: Final = (
+    TagSpec("model_name", Scalar.STRING, 64),
+    TagSpec("model_version", Scalar.UINT32),
+    TagSpec("probation", Scalar.BOOLEAN),
+    TagSpec("alarms", Scalar.UINT32),
+    TagSpec("alarm", Scalar.STRING, 160),
+    TagSpec("note", Scalar.STRING, 160),
+    TagSpec("results", Scalar.UINT64),
+    TagSpec("error_share", Scalar.DOUBLE),
+    TagSpec("late_share", Scalar.DOUBLE),
+    TagSpec("score_mean", Scalar.DOUBLE),
+    TagSpec("score_p50", Scalar.DOUBLE),
+    TagSpec("score_p99", Scalar.DOUBLE),
+    TagSpec("confidence_mean", Scalar.DOUBLE),
+    TagSpec("psi_score", Scalar.DOUBLE),
+    TagSpec("psi_max", Scalar.DOUBLE),
+    TagSpec("psi_feature", Scalar.STRING, 64),
+    TagSpec("ks", Scalar.DOUBLE),
+    TagSpec("page_hinkley", Scalar.DOUBLE),
+    TagSpec("input_quality", Scalar.STRING, 120),
+    TagSpec("reference_ok", Scalar.BOOLEAN),
+    TagSpec("reference_checked_ns", Scalar.INT64),
+    TagSpec("age_days", Scalar.DOUBLE),
+    TagSpec("age_state", Scalar.STRING, 16),
+    TagSpec("trend_hours", Scalar.DOUBLE),
+    TagSpec("trend_low_hours", Scalar.DOUBLE),
+    TagSpec("trend_high_hours", Scalar.DOUBLE),
+    TagSpec("trend", Scalar.STRING, 120),
+    TagSpec("false_alarms_per_month", Scalar.DOUBLE),
+    TagSpec("latency_us", Scalar.UINT64, BUCKETS),
+    TagSpec("latency_sum_us", Scalar.DOUBLE),
+)
+"""What is not known has a Bad status; ``note`` says in words what cannot be known, e.g. without a profile."""
