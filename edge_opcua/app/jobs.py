@@ -121,6 +121,7 @@ class ModelJobs:
                 changed += pipelines
                 for pipeline in pipelines:
                     await self._keep(pipeline, choice)
+            await progress(JobEvent.SWITCHING)
             await progress(JobEvent.ACTIVE)
         except (ModelError, OSError, TimeoutError) as exc:
             code = f"{exc.code}: " if isinstance(exc, ModelError) else ""

@@ -239,7 +239,7 @@ class _Service:
         return Reply(BAD_NOT_SUPPORTED, f"the OPC UA process does not know {request.kind}")
 
     async def _show_job(self, server: PlantServer, body: dict[str, Any]) -> None:
-        if body.get("state") in ("Starting", "Done"):  # the repository may hold new versions
+        if body.get("state") in ("Loading", "Active", "RolledBack"):  # the repository may hold new versions
             models = await self._files.call(_models, self._state, self._config, timeout_s=FILES_S)
             await server.on_models(models)
         await server.on_job(body)

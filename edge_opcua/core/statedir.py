@@ -75,8 +75,18 @@ class StateDir:
 
     @property
     def active_models(self) -> Path:
-        """Which version of each pipeline's model a restart goes on with."""
+        """Which version of each pipeline's model a restart goes on with; taken over by the ledger."""
         return self.root / "active-models.json"
+
+    @property
+    def model_ledger(self) -> Path:
+        """Every step of every change of a model, and so which version each pipeline runs."""
+        return self.root / "model-ledger.jsonl"
+
+    @property
+    def model_loads(self) -> Path:
+        """Which versions are being loaded, and how often that did not end well."""
+        return self.root / "model-loads.json"
 
     @property
     def journal(self) -> Path:

@@ -255,7 +255,7 @@ class Chapters:
         if answered_ms > LOAD_MODEL_MS:
             self._story.fail(f"LoadModel has to answer within {LOAD_MODEL_MS:g} ms")
         before = len(self._client.events)
-        await self._until(lambda: self._job_states(str(job), {"Done", "Failed"}), "the end of the job")
+        await self._until(lambda: self._job_states(str(job), {"Active", "Failed"}), "the end of the job")
         if self._job_states(str(job), {"Failed"}):
             raise EdgeError(f"LoadModel failed: {self._job_states(str(job), {'Failed'})}")
         await self._until(

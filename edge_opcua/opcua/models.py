@@ -41,7 +41,7 @@ class Job:
         job_id: Id that ``LoadModel`` returned.
         name: Model.
         version: Version.
-        state: ``Queued``, ``Starting``, ``Validating``, ``Switching``, ``Done`` or ``Failed``.
+        state: see :class:`edge_opcua.inference.lifecycle.JobState`.
         percent: Progress, 0..100.
         reason: Why it failed; empty otherwise.
     """
@@ -73,4 +73,4 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether the new model runs."""
-        return self.state == "Done"
+        return self.state == "Active"

@@ -623,7 +623,7 @@ async def jobs(
 async def _done(model_jobs: ModelJobs, told: list[dict[str, Any]]) -> None:
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(model_jobs.run())
-        await until(lambda: told[-1]["state"] in ("Done", "Failed"))
+        await until(lambda: told[-1]["state"] in ("Active", "Failed"))
         running.cancel()
 
 
@@ -634,7 +634,7 @@ async def test_a_full_disk_does_not_undo_a_change_that_has_happened(
     reply = model_jobs.submit({"name": "press-anomaly", "version": 2, "sha256": "b" * 64, "user": "me"})
     assert reply.body == {"job": "job-1"}
     await _done(model_jobs, told)
-    assert [notice["state"] for notice in told] == ["Queued", "Starting", "Switching", "Done"]
+    assert [notice["state"] for notice in told] == ["Queued", "Loading", "Validating", "Switching", "Active"]
     assert host.active[-1][0] == {PIPELINE: 2}
 
 

@@ -18,6 +18,8 @@ def test_what_a_server_keeps_lies_in_one_private_directory(tmp_path: Path) -> No
         state.pki,
         state.models,
         state.active_models,
+        state.model_ledger,
+        state.model_loads,
         state.journal,
         state.identity_lock,
         state.control_socket,

@@ -99,7 +99,7 @@ async def test_node_opcua_gets_every_result_as_values_and_events(
             served.result(stroke, Verdict.NOT_OK if stroke == 3 else Verdict.OK, score=0.5 * stroke)
         strokes = await peer.gather("Stroke.seen", 3)
         contributions = await peer.gather("Contributions.seen", 2)
-        body = {"job": "job-1", "name": "press-anomaly", "version": 2, "state": "Done", "percent": 100}
+        body = {"job": "job-1", "name": "press-anomaly", "version": 2, "state": "Active", "percent": 100}
         await served.server.on_job(body)
         seen = [await peer.gather(f"{name}.seen", 4) for name in ("server", "machine")]
 
@@ -122,7 +122,7 @@ async def test_node_opcua_gets_every_result_as_values_and_events(
     assert [each["value"] for each in last["5:Result"]["resultContent"]] == [1.5, 0.75]
     assert last["5:Result.5:ResultMetaData.5:ResultId"] == "7003"
     assert last["5:Result.5:ResultMetaData.5:ResultEvaluation"] == 2
-    assert (done["6:State"], done["Progress"]) == ("Done", 100)
+    assert (done["6:State"], done["Progress"]) == ("Active", 100)
 
 
 async def test_node_opcua_loads_a_model_and_is_answered_at_once(

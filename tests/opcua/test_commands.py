@@ -184,13 +184,13 @@ async def test_a_job_is_told_by_events_and_variables(
     await subscription.subscribe_events(notifier, client.get_node(Ids.JOB_EVENT_TYPE), queuesize=20)
     await subscription.subscribe_data_change(client.get_node(plant_id("Models.press-anomaly.2.State")))
     body = {"job": "job-9", "name": "press-anomaly", "version": 2}
-    states = [("Queued", 0), ("Starting", 10), ("Validating", 40), ("Switching", 90), ("Done", 100)]
+    states = [("Queued", 0), ("Loading", 10), ("Validating", 40), ("Switching", 90), ("Active", 100)]
     for state, percent in states:
         await plant.server.on_job({**body, "state": state, "percent": percent, "reason": ""})
     await watcher.wait(5)
     assert [(event.State, event.Progress) for event in watcher.events] == states
     assert {event.Context for event in watcher.events} == {"job-9"}
-    await until(lambda: _is(client, "Models.LastJob.State", "Done"))
+    await until(lambda: _is(client, "Models.LastJob.State", "Active"))
     assert await _is(client, "Models.LastJob.JobId", "job-9")
     assert await _is(client, "Models.LastJob.Percent", 100)
     assert await _is(client, "Models.press-anomaly.2.State", "Active")

@@ -192,7 +192,7 @@ async def test_a_model_that_harms_while_it_is_loaded_is_refused_and_the_old_one_
             lambda: [
                 event.fields
                 for event in plant.client.events[since:]
-                if event.fields.get("JobId") == job and event.fields.get("State") in ("Done", "Failed")
+                if event.fields.get("JobId") == job and event.fields.get("State") in ("Active", "Failed")
             ],
             f"the end of {job}",
         )

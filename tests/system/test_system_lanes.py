@@ -133,11 +133,11 @@ async def test_a_model_is_changed_in_all_lanes_and_no_stroke_is_missed_or_double
             lambda mark=mark, job=job: [  # type: ignore[misc]
                 event.fields
                 for event in plant.client.events[mark:]
-                if event.fields.get("JobId") == job and event.fields.get("State") in ("Done", "Failed")
+                if event.fields.get("JobId") == job and event.fields.get("State") in ("Active", "Failed")
             ],
             f"the end of {job}",
         )
-        assert ended[0]["State"] == "Done", ended[0]
+        assert ended[0]["State"] == "Active", ended[0]
         for pipeline in ALL:
             await plant.until(
                 lambda mark=mark, name=pipeline, version=version: [  # type: ignore[misc]

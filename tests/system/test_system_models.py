@@ -36,7 +36,7 @@ async def _ended(plant: Plant, since: int, job: str) -> dict[str, Any]:
         lambda: [
             event.fields
             for event in plant.client.events[since:]
-            if event.fields.get("JobId") == job and event.fields.get("State") in ("Done", "Failed")
+            if event.fields.get("JobId") == job and event.fields.get("State") in ("Active", "Failed")
         ],
         f"the end of {job}",
         within_s=20,
@@ -62,7 +62,7 @@ async def test_models_change_while_the_press_runs_and_no_stroke_is_missed_or_dou
     for version in (2, 1, 2, 1):
         mark = plant.mark()
         ended = await _ended(plant, mark, await _load(plant, version, _sha256(plant, version)))
-        assert ended["State"] == "Done", ended
+        assert ended["State"] == "Active", ended
         await _judged_by(plant, mark, version)
     strokes = [int(row["Stroke"]) for row in plant.results(since)]
     assert strokes == list(range(strokes[0], strokes[0] + len(strokes)))
@@ -94,7 +94,7 @@ async def test_a_loaded_model_outlives_a_restart(tmp_path: Path) -> None:
     async with Plant(tmp_path) as plant:
         mark = plant.mark()
         ended = await _ended(plant, mark, await _load(plant, 2, _sha256(plant, 2)))
-        assert ended["State"] == "Done", ended
+        assert ended["State"] == "Active", ended
     async with Plant(tmp_path) as plant:
         rows = await plant.until(lambda: plant.results(), "a stroke")
         assert rows[0]["ModelVersion"] == 2
