@@ -1,0 +1,1 @@
+"""Watching a model while it serves: drift, inputs, latency, references, age, trend; beside the verdicts."""
