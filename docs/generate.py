@@ -64,11 +64,15 @@ def _subcommands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, ar
     for action in parser._actions:  # noqa: SLF001 - argparse offers no public way to its subcommands
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - see above
             helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001
-            yield from ((name, helps.get(name, ""), command) for name, command in action.choices.items())
+            for name, command in action.choices.items():
+                yield name, helps.get(name, ""), command
+                verbs = _subcommands(command)
+                yield from ((f"{name} {verb}", what, each) for verb, what, each in verbs)
 
 
 def _argument_row(action: argparse.Action) -> str:
-    if isinstance(action, argparse._HelpAction) or action.help is argparse.SUPPRESS:  # noqa: SLF001 - see above
+    not_shown = argparse._HelpAction | argparse._SubParsersAction  # noqa: SLF001 - see above
+    if isinstance(action, not_shown) or action.help is argparse.SUPPRESS:
         return ""
     metavar = action.metavar if isinstance(action.metavar, str) else "|".join(action.choices or ())
     if action.option_strings:

@@ -271,6 +271,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         for_s=args.for_s,
     ),
     "lanes": lambda args, state: _call("edge_opcua.app.command.lanes", "lanes", state, as_json=args.json),
+    "model": lambda args, state: _call(args.module, "run", args, state),
     "outputs": _outputs,
     "ladder": _ladder,
     "trust": _trust,

@@ -76,16 +76,21 @@ def command_line() -> Iterator[str]:
     """Yield every command with its arguments."""
     from edge_opcua.cli import build_parser
 
-    (commands,) = (
-        action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)
-    )
+    yield from _commands_of(build_parser(), "edge-opcua")
+
+
+def _commands_of(parser: argparse.ArgumentParser, above: str) -> Iterator[str]:
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     for name, command in sorted(commands.choices.items()):
+        if any(isinstance(action, argparse._SubParsersAction) for action in command._actions):
+            yield from _commands_of(command, f"{above} {name}")
+            continue
         arguments = sorted(
             "/".join(action.option_strings) or str(action.metavar or action.dest)
             for action in command._actions
             if not isinstance(action, argparse._HelpAction)
         )
-        yield f"edge-opcua {name} {' '.join(arguments)}".rstrip()
+        yield f"{above} {name} {' '.join(arguments)}".rstrip()
 
 
 def public_api() -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from edge_opcua.app.command.modelarguments import add_model
+
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -461,6 +463,7 @@ FAMILIES: Final[tuple[Callable[[Any], None], ...]] = (
     _add_doctor,
     _add_console,
     _add_lanes,
+    add_model,
     _add_outputs,
     _add_ladder,
     _add_trust,
