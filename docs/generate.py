@@ -71,7 +71,7 @@ def _subcommands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, ar
 
 
 def _argument_row(action: argparse.Action) -> str:
-    not_shown = argparse._HelpAction | argparse._SubParsersAction  # noqa: SLF001 - see above
+    not_shown = (argparse._HelpAction, argparse._SubParsersAction)  # noqa: SLF001 - see above
     if isinstance(action, not_shown) or action.help is argparse.SUPPRESS:
         return ""
     metavar = action.metavar if isinstance(action.metavar, str) else "|".join(action.choices or ())
