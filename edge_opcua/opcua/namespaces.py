@@ -84,6 +84,11 @@ class Ids:
     OUTPUT_FAIL_SAFE_EVENT_TYPE: Final = _id(1014, Namespace.INFERENCE)
     OUTPUT_ACK_REQUIRED_EVENT_TYPE: Final = _id(1015, Namespace.INFERENCE)
     OUTPUT_ACTIVE_EVENT_TYPE: Final = _id(1016, Namespace.INFERENCE)
+    MODEL_WATCH_TYPE: Final = _id(1017, Namespace.INFERENCE)
+    MODEL_SHADOW_TYPE: Final = _id(1018, Namespace.INFERENCE)
+    MODEL_ALARM_EVENT_TYPE: Final = _id(1019, Namespace.INFERENCE)
+    MODEL_CHANGED_EVENT_TYPE: Final = _id(1020, Namespace.INFERENCE)
+    VERDICT_ANSWER: Final = _id(3002, Namespace.INFERENCE)
 
 
 class Names:

@@ -158,6 +158,7 @@ def _is_optional(node: Xml.Element) -> bool:
 # Data types of other files, as this one's namespace table numbers them.
 _KNOWN: Final = {
     "ns=1;i=3001": "LinkState",
+    "ns=1;i=3002": "VerdictAnswer",
     "ns=2;i=6244": "DeviceHealthEnumeration",
     "ns=4;i=3002": "ResultEvaluationEnum",
 }

@@ -161,7 +161,13 @@ class SpaceChanger:
                 self._changes.added(plant_id(names.inference(name)), folder)
                 continue
             self._builder.show_promise(pipeline)
-            if has_moved(pipeline.result_block) or has_moved(pipeline.lane_block):
+            shown = (
+                pipeline.result_block,
+                pipeline.lane_block,
+                pipeline.watch_block,
+                pipeline.shadow_block,
+            )
+            if any(has_moved(block) for block in shown):
                 self._builder.bind_inference(pipeline, self._space)
 
     def _outputs(self, old: EdgeConfig, new: EdgeConfig, names: Names, has_moved: HasMoved) -> None:

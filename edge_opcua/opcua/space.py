@@ -52,6 +52,8 @@ from edge_opcua.opcua.rows import (
     LINK_ROWS,
     RECORDS_ROWS,
     RESULT_ROWS,
+    SHADOW_ROWS,
+    WATCH_ROWS,
     Binding,
     bind,
 )
@@ -347,10 +349,15 @@ class SpaceBuilder:
     def bind_inference(self, pipeline: PipelineConfig, space: PlantSpace) -> None:
         """Let the object of a pipeline show its blocks."""
         name = self._names.inference(pipeline.name)
-        for block, rows in ((pipeline.result_block, RESULT_ROWS), (pipeline.lane_block, LANE_ROWS)):
+        for block, rows, owner in (
+            (pipeline.result_block, RESULT_ROWS, name),
+            (pipeline.lane_block, LANE_ROWS, name),
+            (pipeline.watch_block, WATCH_ROWS, f"{name}.Watch"),
+            (pipeline.shadow_block, SHADOW_ROWS, f"{name}.Shadow"),
+        ):
             spec = self._blocks.get(block)
             if spec is not None:
-                space.bindings[block] = self._bind(spec, rows, name)
+                space.bindings[block] = self._bind(spec, rows, owner)
 
     def show_promise(self, pipeline: PipelineConfig) -> None:
         """Show what the configuration promises for a pipeline: its lane, its group and its deadline."""

@@ -25,9 +25,17 @@ from edge_opcua.core.values import (
     Verdict,
 )
 from edge_opcua.drivers.plan import LINK_TAGS
-from edge_opcua.inference.blocks import result_blocks
+from edge_opcua.inference.blocks import result_blocks, shadow_block, watch_block
 from edge_opcua.opcua.namespaces import TYPE_URIS, Ids, plant_id
-from edge_opcua.opcua.rows import AUTHORITY_ROWS, LANE_ROWS, LINK_ROWS, RECORDS_ROWS, RESULT_ROWS
+from edge_opcua.opcua.rows import (
+    AUTHORITY_ROWS,
+    LANE_ROWS,
+    LINK_ROWS,
+    RECORDS_ROWS,
+    RESULT_ROWS,
+    SHADOW_ROWS,
+    WATCH_ROWS,
+)
 from edge_opcua.records.recorder import health_block
 from edge_opcua.writeback.output import authority_block
 from tests.opcua.plant import (
@@ -638,6 +646,8 @@ async def test_every_row_of_the_true_blocks_is_shown() -> None:
     for spec, rows, hidden in (
         (result, RESULT_ROWS, set()),
         (lane, LANE_ROWS, {"cursor"}),
+        (watch_block(pipeline), WATCH_ROWS, set()),
+        (shadow_block(pipeline), SHADOW_ROWS, set()),
         (authority_block(output), AUTHORITY_ROWS, set()),
         (health_block(), RECORDS_ROWS, set()),
         (BlockSpec("x.link", LINK_TAGS, 2), LINK_ROWS, {"bytes", "notice"}),
