@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edge_opcua.features.chain import STEPS_SET, TAGS_SET, Chain
 from edge_opcua.features.flow import Source
 from edge_opcua.features.stroke import Feature, StrokeFeatures
 from edge_opcua.inference.manifest import Manifest
 from edge_opcua.inference.model import Extractor
+from edge_opcua.inference.repository import ModelFiles
 
 
 def extractor_for(manifest: Manifest) -> Extractor:
@@ -23,6 +26,27 @@ def extractor_for(manifest: Manifest) -> Extractor:
         unit=manifest.waveform_unit,
         context=[Feature(feature.name, feature.unit) for feature in manifest.context],
     )
+
+
+def extractor_of(files: ModelFiles) -> Extractor:
+    """Return the feature arithmetic of a model in the repository.
+
+    Raises:
+        ModelError: Its steps cannot be computed (M600 … M603).
+    """
+    return extractor_for(files.manifest)
+
+
+def complete(files: ModelFiles) -> ModelFiles:
+    """Return the same model with the features that its steps make, where its manifest does not list them.
+
+    Raises:
+        ModelError: Its steps cannot be computed (M600 … M603), or do not fill its input (M505).
+    """
+    if files.manifest.features:
+        return files
+    extractor = extractor_for(files.manifest)
+    return replace(files, manifest=files.manifest.completed(extractor.names, extractor.units))
 
 
 def source_of(manifest: Manifest) -> Source:

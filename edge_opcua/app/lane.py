@@ -12,6 +12,7 @@ import structlog
 
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.choice import ModelChoice, choices_of
+from edge_opcua.app.extractors import complete, extractor_of
 from edge_opcua.app.lanewatch import LaneParts, LaneWatch
 from edge_opcua.config.schema import EdgeConfig, PipelineConfig
 from edge_opcua.core import realtime
@@ -22,14 +23,13 @@ from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import BAD_INVALID_ARGUMENT, BAD_INVALID_STATE, BAD_NOT_SUPPORTED
 from edge_opcua.core.worker import Worker
 from edge_opcua.errors import ConfigError, ModelError
-from edge_opcua.features.stroke import Feature, StrokeFeatures
 from edge_opcua.inference import memory
 from edge_opcua.inference.engine import Engine
 from edge_opcua.inference.group import LaneGroup
 from edge_opcua.inference.lane import Lane, lane_spec
 from edge_opcua.inference.overrun import Hung
 from edge_opcua.inference.readiness import Readiness, Ready, Wanted
-from edge_opcua.inference.repository import ModelFiles, ModelRepository
+from edge_opcua.inference.repository import ModelRepository
 from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.inference.schedule.request import LaneClass
 from edge_opcua.plugins import BACKENDS, InstalledPlugins
@@ -190,9 +190,9 @@ class _Preparation:
         spec = lane_spec(self._config, pipeline.name)
         return Wanted(
             spec,
-            tuple(files),
+            tuple(complete(each) for each in files),
             _backend_for(pipeline).load,
-            _extractor,
+            extractor_of,
             pipeline.provider,
             pipeline.options,
             1 if spec.lane is LaneClass.SAFETY else pipeline.max_batch,
@@ -214,17 +214,6 @@ def _backend_for(pipeline: PipelineConfig) -> type[Backend]:
 
 def _nobody() -> None:
     return
-
-
-def _extractor(files: ModelFiles) -> StrokeFeatures:
-    """Return the feature arithmetic as the model was trained with it; the lane compares the two."""
-    manifest = files.manifest
-    return StrokeFeatures(
-        sample_count=manifest.sample_count,
-        sample_rate_hz=manifest.sample_rate_hz,
-        unit=manifest.waveform_unit,
-        context=[Feature(feature.name, feature.unit) for feature in manifest.context],
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +247,8 @@ class _Duty:
     async def handle(self, request: Request) -> Reply:
         """Answer ``activate`` and ``retire``."""
         try:
+            if request.kind == "promote":
+                return Reply()
             if request.kind == "activate":
                 self._group.activate(_cursors(request.body.get("cursors")))
                 self._activated.set()
