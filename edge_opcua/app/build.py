@@ -8,7 +8,7 @@ from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.collector import paused
 from edge_opcua.core.values import BlockSpec
 from edge_opcua.drivers.plan import DevicePlan, check_lines, plan_device, settings_of
-from edge_opcua.inference.blocks import result_blocks, watch_block, shadow_block
+from edge_opcua.inference.blocks import result_blocks, shadow_block, watch_block
 from edge_opcua.records.recorder import health_block
 from edge_opcua.writeback.output import authority_block
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from edge_opcua.app.choice import ModelChoice
@@ -38,16 +38,18 @@ class Candidate:
         changes: The models that are new, by pipeline.
         generation: Of the keeper, when it was prepared: a configuration that changed meanwhile ends it.
         reports: What it has shown in shadow, by pipeline; empty if it was not asked to.
+        promoted: Whether it is as urgent as its lanes, and has rehearsed.
     """
 
     lane: LaneProcess
     changes: Mapping[str, ModelChoice]
     generation: int
-    reports: Mapping[str, Agreement]
+    reports: Mapping[str, Agreement] = field(default_factory=dict)
+    promoted: bool = False
 
     @property
     def facts(self) -> Mapping[str, Mapping[str, Any]]:
-        """What was measured of each model, by pipeline: ``p50_us``, ``p99_us``, ``load_ms``, …"""
+        """What was measured of each model, by pipeline: ``p50_us``, ``p99_us``, ``load_ms`` and more."""
         return self.lane.facts
 
 

@@ -91,6 +91,7 @@ class LaneProcess:
         refused: Why the others are not fit.
         since_s: When it was ready, monotonic.
         stale: Whether it runs something else than what is wanted now, and is to be replaced.
+        watched: Whether somebody notices when it ends.
     """
 
     child: ChildProcess
@@ -99,6 +100,7 @@ class LaneProcess:
     refused: dict[str, Refusal]
     since_s: float = 0.0
     stale: bool = False
+    watched: bool = False
 
     @property
     def role(self) -> str:

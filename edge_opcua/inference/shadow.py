@@ -94,5 +94,5 @@ class Agreement:
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
         """Return what :meth:`notice` wrote; what is not there is as if nothing had been compared."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{k: math.nan if v is None else v for k, v in body.items() if k in known})
+        given: dict[str, Any] = {name: math.nan if body[name] is None else body[name] for name in body}
+        return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
