@@ -10,6 +10,7 @@ from edge_opcua.core.values import BlockSpec
 from edge_opcua.drivers.plan import DevicePlan, check_lines, plan_device, settings_of
 from edge_opcua.inference.blocks import result_blocks, shadow_block, watch_block
 from edge_opcua.records.recorder import health_block
+from edge_opcua.records.windowhealth import windows_block
 from edge_opcua.writeback.output import authority_block
 
 
@@ -42,7 +43,7 @@ def plan(config: EdgeConfig) -> Plan:
         blocks.append(watch_block(pipeline))
         blocks.append(shadow_block(pipeline))
     blocks += [authority_block(output) for output in config.outputs]
-    blocks.append(health_block())
+    blocks += [health_block(), windows_block()]
     return Plan(devices, tuple(blocks))
 
 

@@ -29,6 +29,7 @@ HOT: Final = frozenset(
     {
         "opcua.shutdown_s",
         "models.folder",
+        "models.windows_mb",
         "inference.groups",
         "inference.keep_free_mb",
         "inference.warm_celsius",

@@ -94,6 +94,11 @@ class StateDir:
         return self.root / "journal.sqlite"
 
     @property
+    def windows(self) -> Path:
+        """What the models judged, with their verdicts and people's answers (SQLite)."""
+        return self.root / "windows.sqlite"
+
+    @property
     def identity_lock(self) -> Path:
         """Namespace order and NodeIds promised to clients."""
         return self.root / "identity.lock"

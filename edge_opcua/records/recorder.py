@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -29,10 +29,14 @@ from edge_opcua.core.values import (
     status_name,
 )
 from edge_opcua.errors import ControlError
+from edge_opcua.records.answers import take_answer
+from edge_opcua.records.joining import Joinings, Judged
+from edge_opcua.records.windowhealth import WindowHealth
+from edge_opcua.records.windows import Windows
 
 HEALTH_BLOCK: Final = "records.health"
 RESULT: Final = "result"
-REPORTS: Final = frozenset({"audit", "job"})  # what others report, kept as it comes
+REPORTS: Final = frozenset({"audit", "job", "watch"})  # what others report, kept as it comes
 
 _RESULT_SUFFIX: Final = ".result"
 _TICK_S: Final = 0.1
@@ -68,35 +72,57 @@ class Recorder:
         bus: The tag bus; this process is the writer of ``records.health``.
         journal: Where records go; the recorder runs it.
         clock: Clock for ticks.
+        windows: Keeps what was judged beside the results; None: nobody does.
+        judged: The pipelines of which it is kept.
     """
 
-    def __init__(self, bus: Bus, journal: Journal, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        journal: Journal,
+        *,
+        clock: Clock,
+        windows: Windows | None = None,
+        judged: Iterable[Judged] = (),
+    ) -> None:
         self._bus = bus
         self._journal = journal
         self._clock = clock
+        self._windows = windows
+        self._joinings = Joinings(bus)
         self._readers: dict[str, BlockReader] = {}
         self._recorded: dict[str, int] = {}
         # Sequences count within a block, and another segment of the bus holds another block of that name.
         self._places: dict[str, str] = {}
-        self.follow()
+        self.follow(judged)
 
     async def run(self) -> None:
         """Record until cancelled; then take what is on the bus once more and write everything out."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._journal.run(), name="records.journal")
+            if self._windows is not None:
+                tasks.create_task(self._windows.run(), name="records.windows")
             await self._go_on_where_the_journal_ends()
             health = _Health(self._bus, self._clock)
+            of_windows = None if self._windows is None else WindowHealth(self._bus, self._clock)
             try:
                 while True:
                     self.collect()
                     health.show(self._journal)
+                    if self._windows is not None and of_windows is not None:
+                        of_windows.show(self._windows.state)
                     await self._clock.sleep(_TICK_S)
             finally:
                 self.collect()
 
-    def follow(self) -> None:
-        """Follow the result blocks that the bus holds now; of others everything is recorded before."""
+    def follow(self, judged: Iterable[Judged] = ()) -> None:
+        """Follow the result blocks that the bus holds now; of others everything is recorded before.
+
+        Args:
+            judged: The pipelines of which is kept what was judged.
+        """
         self.collect()
+        self._joinings.follow(judged)
         places = {
             name: f"{self._bus.id}.{home}"
             for name, home in self._bus.homes.items()
@@ -118,16 +144,20 @@ class Recorder:
                 self._recorded[name] = batch.sequence
                 if batch.refreshed_ns == batch.stamp_ns:  # otherwise a known result, said again
                     self._record_result(name, batch)
+                    self._keep_window(name, batch)
 
     async def handle(self, request: Request) -> Reply:
         """Answer one message of the control channel.
 
-        ``audit`` and ``job`` are journalled; sent as a request, the reply comes when they are on disk and
-        holds their number. ``newest`` and ``read`` return records, ``acknowledge`` moves a reader on.
+        ``audit``, ``job`` and ``watch`` are journalled; sent as a request, the reply comes when they are on
+        disk and holds their number. ``newest`` and ``read`` return records, ``acknowledge`` moves a reader
+        on, ``answer_verdict`` stores what a person says of a verdict.
         """
         try:
             if request.kind in REPORTS:
                 return await self._report(request)
+            if request.kind == "answer_verdict":
+                return await take_answer(request, self._windows, self._journal, self._clock)
             if request.kind == "newest":
                 limit, kinds = _limit(request.body), _kinds(request.body)
                 return _answer(await self._journal.newest(limit, kinds))
@@ -144,7 +174,8 @@ class Recorder:
         except ControlError as exc:
             return Reply(BAD_INVALID_ARGUMENT, str(exc))
         except OSError as exc:
-            return Reply(BAD_RESOURCE_UNAVAILABLE, f"the journal cannot be used: {exc}")
+            kept = "windows" if request.kind == "answer_verdict" else "journal"
+            return Reply(BAD_RESOURCE_UNAVAILABLE, f"the {kept} cannot be used: {exc}")
         return Reply(BAD_NOT_SUPPORTED, f"the records process does not know {request.kind}")
 
     async def _report(self, request: Request) -> Reply:
@@ -172,6 +203,28 @@ class Recorder:
             place, _, sequence = marks.get(_mark_name(name), "").partition(":")
             known = place == self._places[name]
             reader.cursor = self._recorded[name] = int(sequence) if known else 0
+            self._keep_windows_again(name, reader.cursor)
+
+    def _keep_windows_again(self, name: str, until: int) -> None:
+        """Keep what was judged of journalled results: it may have been lost with the last process."""
+        if self._windows is None:
+            return
+        for batch in self._bus.reader(name, from_newest=False).poll():
+            if batch.sequence > until:
+                return
+            if batch.refreshed_ns == batch.stamp_ns:
+                self._keep_window(name, batch)
+
+    def _keep_window(self, name: str, batch: TagBatch) -> None:
+        joining = self._joinings.of(name)
+        if self._windows is None or joining is None or not self._windows.is_on:
+            return
+        missed = joining.missed
+        window = joining.window(batch)
+        if window is not None:
+            self._windows.put(window)
+        elif joining.missed > missed:
+            self._windows.miss()
 
     def _record_result(self, name: str, batch: TagBatch) -> None:
         utc_ns = int(batch.server_ns.max()) or self._clock.utc_ns()
