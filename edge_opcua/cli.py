@@ -277,6 +277,9 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     "trust": _trust,
     "users": _users,
     "records": _records,
+    "metrics": lambda args, _: _call(
+        "edge_opcua.app.command.metrics", "metrics", args.provision, args.target
+    ),
     "certs": _certs,
     "recert": _recert,
     "doctor": lambda args, state: _call(

@@ -20,6 +20,7 @@ _MODULES = {
     "lane": "edge_opcua.app.lane",
     "opcua": "edge_opcua.app.opcua",
     "records": "edge_opcua.app.records",
+    "telemetry": "edge_opcua.app.telemetry",
 }
 
 

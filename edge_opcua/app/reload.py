@@ -47,6 +47,8 @@ PING_S: Final = 3.0
 MAX_SEGMENTS: Final = 100
 # In this order, and back in the other one: outputs are released before anything else happens.
 ROLES: Final = ("io", "records", "opcua")
+FOLLOWERS: Final = ("telemetry",)
+"""Processes that take a change over where they run; nothing waits for one that does not."""
 
 _log = structlog.get_logger(__name__)
 
@@ -304,10 +306,11 @@ class Reload:
         except (OSError, TimeoutError) as exc:
             raise _FailedError(f"there is no memory for it: {exc}") from exc
         attempt = _Attempt(segment.number)
+        roles = (*ROLES, *(role for role in FOLLOWERS if host.child(role) is not None))
         try:
-            for role in ROLES:  # first look, so that nobody begins what another one cannot do
+            for role in roles:  # first look, so that nobody begins what another one cannot do
                 await self._expect(role)
-            for role in ROLES:
+            for role in roles:
                 await self._change(attempt, role, (config_fd, *segment.fds))
             await self._promise(wanted.config)
         except BaseException as exc:

@@ -85,7 +85,7 @@ class Supervisor:
         self._view = BusView(config, self._bus, clock)
         self._hub = Hub(self._handle)
         self._inheritance = Inheritance(self._bus, config_memfd(packed(config)), str(state.root))
-        self._seats = {role: Seat(role) for role in ("io", "records", "opcua")}
+        self._seats = {role: Seat(role) for role in _roles(config)}
         self._active = ActiveModels(state, config)
         self._costs = MeasuredCosts(state.model_costs, clock)
         self._lanes = LaneGroups(config, self._active, self, clock, self._end_roles)
@@ -201,7 +201,8 @@ class Supervisor:
 
     def child(self, role: str) -> ChildProcess | None:
         """Return the process of a role, None while there is none."""
-        return self._seats[role].child
+        seat = self._seats.get(role)
+        return None if seat is None else seat.child
 
     def adopt(self, config: EdgeConfig, config_fd: int, segment: Segment) -> None:
         """Run another configuration from now on; processes that start get it."""
@@ -370,8 +371,9 @@ class Supervisor:
         return Reply(GOOD, "", {})
 
     def _on_job(self, body: dict[str, Any]) -> None:
-        for role in ("opcua", "records"):
-            self._hub.notify(role, "job", body)
+        for role in ("opcua", "records", "telemetry"):
+            if role in self._seats:
+                self._hub.notify(role, "job", body)
 
     async def _status(self) -> dict[str, Any]:
         sessions = await self._hub.request("opcua", "sessions", {}, timeout_s=SESSIONS_S)
@@ -415,6 +417,11 @@ class Supervisor:
             "links": self._view.links(),
             "outputs": self._view.outputs(),
         }
+
+
+def _roles(config: EdgeConfig) -> tuple[str, ...]:
+    """Return the processes that a server always has, besides those of its lanes."""
+    return ("io", "records", "opcua", *(("telemetry",) if config.telemetry.prometheus else ()))
 
 
 def state_at(path: Path) -> StateDir:

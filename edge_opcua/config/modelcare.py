@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
-from edge_opcua.config.fields import STRICT
+from edge_opcua.config.fields import STRICT, split_address
 
 RollbackReason: TypeAlias = Literal[
     "errors", "not_a_number", "latency", "reference", "crash", "drift", "confidence"
@@ -108,3 +108,10 @@ class TelemetryConfig(BaseModel):
         description="Address and port on which Prometheus may read the metrics (`/metrics`), e.g. "
         "`127.0.0.1:9464`; none if left out. It is plain HTTP: keep it on the machine or a closed network.",
     )
+
+    @field_validator("prometheus")
+    @classmethod
+    def _prometheus_is_host_and_port(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
+        return value

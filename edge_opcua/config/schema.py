@@ -26,6 +26,7 @@ from edge_opcua.config.fields import (
     FailSafeVerdict,
     Finite,
     GroupName,
+    InputName,
     Milliseconds,
     Name,
     NodeName,
@@ -35,6 +36,7 @@ from edge_opcua.config.fields import (
     Seconds,
     SecurityPolicy,
     Text,
+    split_address,
 )
 from edge_opcua.config.lanes import InferenceConfig, LaneName, LatePolicy
 from edge_opcua.config.modelcare import ChangeConfig, TelemetryConfig, WatchConfig
@@ -78,21 +80,6 @@ def public_url(url: str) -> str:
     if "@" not in parts.netloc:
         return url  # put together again, modbus+rtu:///dev/ttyUSB0 would lose two of its slashes
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def split_listen(listen: str) -> tuple[str, int]:
-    """Return host and port of a ``host:port`` text; an IPv6 host stands in brackets.
-
-    Raises:
-        PydanticCustomError: The text is not ``host:port`` (C114), or the port is out of range (C103).
-    """
-    host, _, port_text = listen.rpartition(":")
-    if not host or not port_text.isascii() or not port_text.isdigit():
-        raise PydanticCustomError("C114", 'is not "host:port", e.g. "0.0.0.0:4840"')
-    port = int(port_text[:12])
-    if port > 65535:
-        raise PydanticCustomError("C103", "port {port} is out of range 1..65535", {"port": port_text[:20]})
-    return host.strip("[]"), port
 
 
 class AccessConfig(BaseModel):
@@ -163,7 +150,7 @@ class OpcuaConfig(BaseModel):
     @field_validator("listen")
     @classmethod
     def _listen_is_host_and_port(cls, value: str) -> str:
-        split_listen(value)
+        split_address(value)
         return value
 
     @field_validator("advertised_urls")
@@ -184,12 +171,12 @@ class OpcuaConfig(BaseModel):
     @property
     def host(self) -> str:
         """Address part of ``listen``."""
-        return split_listen(self.listen)[0]
+        return split_address(self.listen)[0]
 
     @property
     def port(self) -> int:
         """Port part of ``listen``."""
-        return split_listen(self.listen)[1]
+        return split_address(self.listen)[1]
 
     @property
     def certificate_names(self) -> tuple[str, ...]:
@@ -400,7 +387,7 @@ class DeviceConfig(BaseModel):
 
 
 class PipelineConfig(BaseModel):
-    """A capture and context tags that become features, go through a model, and come out as a verdict."""
+    """A capture, or samples of tags, that become features, go through a model, and come out as a verdict."""
 
     model_config = STRICT
 
@@ -458,7 +445,25 @@ class PipelineConfig(BaseModel):
     load_s: Annotated[float, Field(gt=0, le=600)] = Field(
         default=30, description="Longest time (s) to load and prove the model; then it is refused."
     )
-    capture: Reference = Field(description="Capture that triggers the pipeline, `<device>/<capture>`.")
+    capture: Reference | None = Field(
+        default=None, description="Capture that triggers the pipeline, `<device>/<capture>`; or `inputs`."
+    )
+    inputs: dict[InputName, Reference] = Field(
+        default={},
+        description="Tags whose samples the model is fed with, instead of a capture: a list of "
+        "`<device>/<tag>`, each called by its tag's name, or a table `name = \"<device>/<tag>\"`.",
+    )
+    every_ms: Milliseconds | None = Field(
+        default=None, description="With `inputs`: time from one sample of them to the next."
+    )
+    trigger: Reference | None = Field(
+        default=None,
+        description="With `inputs`, instead of `every_ms`: tag, `<device>/<tag>`; a sample is taken each "
+        "time its value changes.",
+    )
+    window: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=1, description="With `inputs`: samples of each tag that the model is given at once."
+    )
     context: tuple[Reference, ...] = Field(
         default=(), description="Tags the model also looks at, `<device>/<tag>`, in the order of its inputs."
     )
@@ -472,6 +477,24 @@ class PipelineConfig(BaseModel):
     fail_safe_verdict: FailSafeVerdict = Field(
         default="NotDecidable", description="Verdict given out when a result is late or an input is Bad."
     )
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _inputs_have_names(cls, value: Any) -> Any:
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            return value
+        named: dict[str, str] = {}
+        for reference in value:
+            name = reference.rpartition("/")[2]
+            if name in named:
+                help_text = f'give them names: inputs = {{ {name} = "{named[name]}", other = "{reference}" }}'
+                raise PydanticCustomError(
+                    "C197",
+                    "{first} and {second} would both be called {name}",
+                    {"first": named[name], "second": reference, "name": name, "help": help_text},
+                )
+            named[name] = reference
+        return named
+
     change: ChangeConfig = Field(default=ChangeConfig(), description="How a new version takes over.")
     watch: WatchConfig = Field(default=WatchConfig(), description="What the model is watched for.")
     keep_windows: bool = Field(
@@ -479,6 +502,16 @@ class PipelineConfig(BaseModel):
         description="Whether what the model judged is kept (`windows_mb` of `[models]`), for `model try`, "
         "`model compare` and retraining.",
     )
+
+    @property
+    def source(self) -> str:
+        """What its strokes are captures or samples of, for people: the capture, else its own name."""
+        return self.capture or self.name
+
+    @property
+    def samples_block(self) -> str:
+        """Bus name of the block with the samples of its tags."""
+        return f"{self.name}.samples"
 
     @property
     def result_block(self) -> str:
@@ -625,6 +658,27 @@ class EdgeConfig(BaseModel):
             if capture.name == capture_name:
                 return device, capture
         raise KeyError(reference)
+
+    def source_block(self, pipeline: PipelineConfig) -> str:
+        """Return the bus name of the block that a pipeline takes its captures or samples from.
+
+        Raises:
+            KeyError: There is no such capture.
+        """
+        if pipeline.capture is None:
+            return pipeline.samples_block
+        device, capture = self.capture(pipeline.capture)
+        return device.block_name(capture.name)
+
+    def source_devices(self, pipeline: PipelineConfig) -> tuple[DeviceConfig, ...]:
+        """Return the devices that a pipeline's captures or samples come from, in order, each once.
+
+        Raises:
+            KeyError: There is no such device.
+        """
+        references = (pipeline.capture, pipeline.trigger, *pipeline.inputs.values())
+        names = (each.partition("/")[0] for each in references if each is not None)
+        return tuple(self.device(name) for name in dict.fromkeys(names))
 
     @property
     def tag_count(self) -> int:

@@ -1,9 +1,10 @@
-"""Temperature and clocks of NVIDIA cards, asked of the driver's own library; no package is needed for it."""
+"""What the driver's own library tells of NVIDIA cards: heat, clocks, load, memory; no package is needed."""
 
 from __future__ import annotations
 
 import ctypes
 import math
+from dataclasses import dataclass
 from typing import Any, Final
 
 from edge_opcua.inference.thermal import Place
@@ -22,6 +23,37 @@ _SLOWED: Final = {
     0x40: "slowed down by its hardware for heat",
     0x80: "slowed down by its supply",
 }
+
+
+class _Utilization(ctypes.Structure):
+    """nvmlUtilization_t: percent of the last sample period."""
+
+    _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
+
+
+class _Memory(ctypes.Structure):
+    """nvmlMemory_t: bytes."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+@dataclass(frozen=True, slots=True)
+class CardUse:
+    """How much of a card is in use; None where it does not tell.
+
+    Args:
+        name: Its name.
+        utilisation: Share of the last sample period in which it computed, 0..1.
+        memory_used_bytes: Memory in use.
+        memory_bytes: All of its memory.
+        celsius: How hot it is.
+    """
+
+    name: str
+    utilisation: float | None
+    memory_used_bytes: int | None
+    memory_bytes: int | None
+    celsius: float | None
 
 
 class Nvml:
@@ -60,6 +92,25 @@ class Nvml:
                     math.nan if trip is None else float(trip),
                     reason,
                     self._factor(handle) if reason else 1.0,
+                )
+            )
+        return found
+
+    def uses(self) -> list[CardUse]:
+        """Return how much of each card is in use now."""
+        found = []
+        for handle, name in self._cards:
+            busy, memory = _Utilization(), _Memory()
+            is_known = self._library.nvmlDeviceGetUtilizationRates(handle, ctypes.byref(busy)) == _OK
+            has_memory = self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) == _OK
+            celsius = self._asked("nvmlDeviceGetTemperature", handle, _SENSOR_GPU)
+            found.append(
+                CardUse(
+                    name,
+                    busy.gpu / 100 if is_known else None,
+                    int(memory.used) if has_memory else None,
+                    int(memory.total) if has_memory else None,
+                    None if celsius is None else float(celsius),
                 )
             )
         return found

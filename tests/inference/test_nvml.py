@@ -54,6 +54,22 @@ class Driver:
         value._obj.value = self.clock_mhz
         return 0
 
+    def nvmlDeviceGetUtilizationRates(self, handle: Any, rates: Any) -> int:  # noqa: N802
+        rates._obj.gpu, rates._obj.memory = 40, 7
+        return 0 if self.celsius else NOT_SUPPORTED
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:  # noqa: N802
+        memory._obj.total, memory._obj.free, memory._obj.used = 16 << 30, 12 << 30, 4 << 30
+        return 0 if self.celsius else NOT_SUPPORTED
+
+
+def test_a_card_tells_how_much_of_it_is_in_use_and_nothing_where_it_does_not_know() -> None:
+    (use,) = Nvml(Driver()).uses()
+    assert (use.name, use.utilisation, use.celsius) == ("NVIDIA T4", 0.4, 70.0)
+    assert (use.memory_used_bytes, use.memory_bytes) == (4 << 30, 16 << 30)
+    (unknown,) = Nvml(Driver(celsius=0)).uses()
+    assert (unknown.utilisation, unknown.memory_used_bytes, unknown.celsius) == (None, None, None)
+
 
 def test_a_card_tells_its_temperature_and_where_it_slows_down() -> None:
     (place,) = Nvml(Driver()).places()

@@ -94,6 +94,27 @@ def _add_exports(commands: Any) -> None:
     nodesets.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
 
 
+def _add_metrics(commands: Any) -> None:
+    metrics = commands.add_parser(
+        "metrics",
+        help="the metrics that Prometheus may read, and the files it and Grafana are set up with",
+        allow_abbrev=False,
+    )
+    metrics.add_argument(
+        "--provision",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="write scrape configuration, alert rules, data source and dashboard below this folder",
+    )
+    metrics.add_argument(
+        "--target",
+        default="127.0.0.1:9464",
+        metavar="HOST:PORT",
+        help="where Prometheus finds the metrics: `prometheus` of [telemetry]",
+    )
+
+
 def _add_records(commands: Any) -> None:
     records = commands.add_parser(
         "records", help="the journal: who did what, results, model jobs", allow_abbrev=False
@@ -469,6 +490,7 @@ FAMILIES: Final[tuple[Callable[[Any], None], ...]] = (
     _add_trust,
     _add_users,
     _add_records,
+    _add_metrics,
     _add_certs,
     _add_trials,
 )
