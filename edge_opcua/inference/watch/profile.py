@@ -114,14 +114,14 @@ def make_profile(
     Raises:
         ValueError: Shapes do not fit, there are fewer than 30 samples, or a feature is not finite.
     """
-    rows = np.atleast_2d(np.asarray(features, np.float64))
+    rows = np.atleast_2d(_as_served(features))
     n, k = rows.shape
     if n < FEWEST:
         raise ValueError(f"a profile needs at least {FEWEST} samples, there are {n}")
     if not len(names) == len(units) == k:
         raise ValueError(f"{k} features have {len(names)} names and {len(units)} units")
-    answered = [np.asarray(scores, np.float64).reshape(-1)]
-    answered.append(np.full(n, np.nan) if confidences is None else np.asarray(confidences, float).reshape(-1))
+    answered = [_as_served(scores).reshape(-1)]
+    answered.append(np.full(n, np.nan) if confidences is None else _as_served(confidences).reshape(-1))
     if any(len(column) != n for column in answered):
         raise ValueError(
             f"there are {n} samples, {[len(column) for column in answered]} scores and confidences"
@@ -173,6 +173,11 @@ def load_profile(path: Path, names: Sequence[str], *, sha256: str = "") -> Refer
             f"{path.name} has other features than the model: {', '.join(found.names)}", code="M659"
         )
     return found
+
+
+def _as_served(values: npt.ArrayLike) -> Floats:
+    """Return values as the lane will see them: rounded to 32 bits, so that a set-point equals itself."""
+    return np.asarray(values, np.float32).astype(np.float64)
 
 
 def _read(content: bytes) -> ReferenceProfile:
