@@ -162,17 +162,31 @@ class ModelRepository:
     def list(self) -> list[ModelEntry]:
         """Return every version there is, by name and version; the unusable ones with the reason."""
         entries = []
-        for path in self._root.glob("*/*"):
-            name, number = path.parent.name, path.name
-            if NAME_PATTERN.fullmatch(name) is None or not number.isascii() or not number.isdigit():
-                continue
+        for name, version in self.versions():
             try:
-                manifest = self.resolve(name, int(number)).manifest
+                manifest = self.resolve(name, version).manifest
             except ModelError as exc:
-                entries.append(ModelEntry(name, int(number), "", "", f"{exc.code}: {exc}"))
+                entries.append(ModelEntry(name, version, "", "", f"{exc.code}: {exc}"))
             else:
-                entries.append(ModelEntry(name, manifest.version, manifest.sha256, manifest.description))
-        return sorted(entries, key=lambda entry: (entry.name, entry.version))
+                entries.append(ModelEntry(name, version, manifest.sha256, manifest.description))
+        return entries
+
+    def versions(self) -> tuple[tuple[str, int], ...]:
+        """Return name and version of everything there is, in order; nothing of it is verified."""
+        found = (
+            (path.parent.name, int(path.name))
+            for path in self._root.glob("*/*")
+            if NAME_PATTERN.fullmatch(path.parent.name) and _is_version(path.name)
+        )
+        return tuple(sorted(found))
+
+    def folder(self, name: str, version: int) -> Path:
+        """Return where a version lies, or would lie.
+
+        Raises:
+            ModelError: Name or version are malformed (M502).
+        """
+        return self._folder(name, version)
 
     def _folder(self, name: str, version: int) -> Path:
         if NAME_PATTERN.fullmatch(name) is None:
@@ -188,6 +202,10 @@ class ModelRepository:
         if not versions:
             return ""
         return f"; there are versions {', '.join(str(version) for version in versions[-8:])}"
+
+
+def _is_version(text: str) -> bool:
+    return text.isascii() and text.isdigit() and text[0] != "0" and len(text) <= len(str(MAX_VERSION))
 
 
 def verify(folder: Path) -> ModelFiles:

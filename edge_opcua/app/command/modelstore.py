@@ -3,25 +3,76 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from edge_opcua.app.command.modelnames import model_name
+
+_ROOM: Final = "edge_opcua.app.command"
 
 
 def add_arguments(verbs: Any) -> None:
     """Add the verbs."""
-    shown = verbs.add_parser("list", help="every version in the repository, and what becomes of it")
-    shown.add_argument("model", nargs="?", type=model_name, metavar="NAME", help="only this model")
-    _add_common(shown)
+    for add in (_add_inspect, _add_list):
+        add(verbs)
 
 
 def run(args: argparse.Namespace, state: Path) -> int:
     """Do what one of the verbs says; return the exit code."""
-    listing = import_module("edge_opcua.app.command.modellist")
-    code: int = listing.show(state, args.model, as_json=args.json)
-    return code
+    return _VERBS[args.verb](args, state)
+
+
+def _add_inspect(verbs: Any) -> None:
+    inspect = verbs.add_parser(
+        "inspect",
+        help="what a model is, whether it can be served, and how fast it is here",
+        allow_abbrev=False,
+    )
+    inspect.add_argument(
+        "target",
+        metavar="FILE|DIR|NAME/VERSION",
+        help="any .onnx file, a folder with model and manifest, or a version in the repository",
+    )
+    inspect.add_argument(
+        "--provider",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run it there only: cpu, cuda, tensorrt, openvino, tensorrt_rtx; can be given again. Without: "
+        "on every provider that works on this machine",
+    )
+    inspect.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        type=_shape,
+        metavar="INPUT=1x20x40",
+        help="shape of an input whose axes are open; they are taken as 1 without",
+    )
+    inspect.add_argument("--no-run", action="store_true", help="only read the file")
+    _add_timeout(inspect)
+    _add_common(inspect)
+
+
+def _add_list(verbs: Any) -> None:
+    shown = verbs.add_parser(
+        "list", help="every version in the repository, and what becomes of it", allow_abbrev=False
+    )
+    shown.add_argument("model", nargs="?", type=model_name, metavar="NAME", help="only this model")
+    _add_common(shown)
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="longest time to load and try the model (default 60)",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -29,3 +80,40 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state", type=Path, default=None, metavar="DIR", help="state directory (keys, models, journal)"
     )
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.partition("=")
+    numbers = [int(size) if size.isascii() and size.isdigit() else 0 for size in sizes.split("x")]
+    if not name or not all(1 <= number <= 100_000_000 for number in numbers) or len(numbers) > 8:
+        raise argparse.ArgumentTypeError(f"{text!r} is not INPUT=SIZExSIZE…, e.g. features=1x20x40")
+    return name, tuple(numbers)
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.1 <= number <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return number
+
+
+def _inspect(args: argparse.Namespace, state: Path) -> int:
+    module = import_module(f"{_ROOM}.modelinspect")
+    options = module.InspectOptions(
+        tuple(args.provider), dict(args.shape), args.timeout, run=not args.no_run, as_json=args.json
+    )
+    code: int = module.inspect_model(args.target, state, options)
+    return code
+
+
+def _list(args: argparse.Namespace, state: Path) -> int:
+    code: int = import_module(f"{_ROOM}.modellist").show(state, args.model, as_json=args.json)
+    return code
+
+
+_VERBS: Final = MappingProxyType[str, Callable[[argparse.Namespace, Path], int]](
+    {"inspect": _inspect, "list": _list}
+)
