@@ -149,6 +149,29 @@ def information_model_page() -> str:
     return page()
 
 
+def metrics_page() -> str:
+    """Return every metric that Prometheus can read."""
+    from edge_opcua.telemetry.names import BOUNDS_S, METRICS
+
+    lines = [
+        "# Metrics",
+        "",
+        "What Prometheus reads where `prometheus` of `[telemetry]` names an address",
+        "([how to set it up](../howto/monitor.md)). Base units: seconds, bytes, degrees Celsius, ratios of 0..1.",
+        "",
+        "| metric | kind | labels | is |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} "
+        f"| {metric.help} |"
+        for metric in METRICS.values()
+    ]
+    bounds = ", ".join(f"{bound:g}" for bound in BOUNDS_S)
+    lines += ["", f"Upper bounds of the buckets of all durations, in seconds: {bounds}."]
+    return "\n".join(lines) + "\n"
+
+
 def limits_page() -> str:
     """Return how much a client may take, and what it gets beyond that."""
     from edge_opcua.opcua.limits import OperationLimits, ServerLimits
@@ -260,6 +283,7 @@ PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
     "error-codes.md": ("edge_opcua/config/codes.toml", error_page),
     "information-model.md": ("nodesets/edge_opcua.xml", information_model_page),
     "limits.md": ("edge_opcua/opcua/limits.py", limits_page),
+    "metrics.md": ("edge_opcua/telemetry/names.py", metrics_page),
     "quality.md": ("edge_opcua/core/quality.py", quality_page),
 }
 
