@@ -11,6 +11,7 @@ import pytest
 from edge_opcua.app.command import security as securityreport
 from edge_opcua.app.command.filemodes import file_modes
 from edge_opcua.app.command.security import Report, gather, render, role_table
+from edge_opcua.config.modelcare import TelemetryConfig
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.statedir import StateDir
@@ -103,6 +104,28 @@ def test_none_and_a_client_that_acts_without_a_user_are_findings(tmp_path: Path,
     assert f"edge-opcua trust --state {other} " in render(looked_at(other, tmp_path))
     signing_in = looked_at(other, tmp_path, anonymous=False)
     assert what(signing_in) == "nobody can connect: there are no users, and anonymous is false"
+
+
+@pytest.mark.parametrize(
+    ("address", "open_to_others"),
+    [
+        ("127.0.0.1:9464", False),
+        ("[::1]:9464", False),
+        ("localhost:9464", False),
+        ("0.0.0.0:9464", True),
+        ("edge:9464", True),
+    ],
+)
+def test_metrics_are_told_and_are_a_finding_beyond_the_machine(
+    state: Path, tmp_path: Path, address: str, *, open_to_others: bool
+) -> None:
+    config, file = configuration(tmp_path)
+    config = config.model_copy(update={"telemetry": TelemetryConfig(prometheus=address)})
+    report = gather(config, file, state, SystemClock())
+    assert ("metrics", f"tcp {address}, plain HTTP, read only") in [
+        (row["what"], row["where"]) for row in report.facts["listens"]
+    ]
+    assert ("without a password" in what(report)) == open_to_others
 
 
 def test_files_that_others_can_use_are_findings_with_the_command_that_mends_them(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import json
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from edge_opcua.app.command.filemodes import FileMode, file_modes
 from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
+from edge_opcua.config.fields import split_address
 from edge_opcua.config.loader import load
 from edge_opcua.config.problem import counted
 from edge_opcua.config.report import check_json, problems_text
@@ -138,6 +140,7 @@ def gather(config: EdgeConfig, config_file: Path, state_dir: Path, clock: Clock)
     # Modes first: reading some of the files mends them.
     _files(report, config, config_file, state)
     _network(report, config.opcua, state)
+    _metrics(report, config.telemetry.prometheus)
     _own_certificate(report, config.opcua, state, now)
     trusted = _trust(report, config.opcua, state, now)
     users = _users(report, state, now)
@@ -232,6 +235,29 @@ def _network(report: Report, opcua: OpcuaConfig, state: StateDir) -> None:
                 note=True,
             )
         )
+
+
+def _metrics(report: Report, address: str | None) -> None:
+    """Say who may read the metrics: everybody who reaches their address."""
+    if address is None:
+        return
+    report.facts["listens"].append({"what": "metrics", "where": f"tcp {address}, plain HTTP, read only"})
+    host = split_address(address)[0]
+    if host != "localhost" and not _is_loopback(host):
+        report.findings.append(
+            Finding(
+                f"the metrics can be read without a password by everybody who reaches {address}: names of "
+                "devices and models, how many parts are made, and which are not OK",
+                'prometheus = "127.0.0.1:…" in [telemetry], behind a proxy with TLS and a password',
+            )
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name may mean any address
+        return False
 
 
 def _own_certificate(report: Report, opcua: OpcuaConfig, state: StateDir, now: dt.datetime) -> None:
