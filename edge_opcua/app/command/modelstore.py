@@ -16,7 +16,7 @@ _ROOM: Final = "edge_opcua.app.command"
 
 def add_arguments(verbs: Any) -> None:
     """Add the verbs."""
-    for add in (_add_inspect, _add_list):
+    for add in (_add_inspect, _add_add, _add_list, _add_validate):
         add(verbs)
 
 
@@ -55,6 +55,51 @@ def _add_inspect(verbs: Any) -> None:
     inspect.add_argument("--no-run", action="store_true", help="only read the file")
     _add_timeout(inspect)
     _add_common(inspect)
+
+
+def _add_add(verbs: Any) -> None:
+    add = verbs.add_parser(
+        "add", help="prove a model as a lane would, and store it in the repository", allow_abbrev=False
+    )
+    add.add_argument("target", metavar="DIR|FILE", help="folder with model and manifest, or the .onnx file")
+    _add_trial(add)
+
+
+def _add_validate(verbs: Any) -> None:
+    validate = verbs.add_parser(
+        "validate",
+        help="prove a model as a lane would, against the configuration; nothing is changed",
+        allow_abbrev=False,
+    )
+    validate.add_argument(
+        "target", metavar="NAME/VERSION|DIR|FILE", help="a version in the repository, or what would be added"
+    )
+    _add_trial(validate)
+
+
+def _add_trial(parser: argparse.ArgumentParser) -> None:
+    for name, what in (
+        ("manifest", "its manifest, where that is not beside it"),
+        ("golden", "its reference samples, where they are not beside the manifest"),
+        ("profile", "its reference profile, where that is not beside the manifest"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, default=None, metavar="FILE", help=what)
+    parser.add_argument(
+        "-c", "--config", type=Path, default=None, metavar="FILE", help="the configuration it is held against"
+    )
+    parser.add_argument("--alone", action="store_true", help="hold it against no configuration")
+    parser.add_argument(
+        "--pipeline",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only against this pipeline; can be given again. Without: each that runs a model of its name",
+    )
+    parser.add_argument(
+        "--provider", default="cpu", metavar="NAME", help="where it runs if no pipeline says it (default cpu)"
+    )
+    _add_timeout(parser)
+    _add_common(parser)
 
 
 def _add_list(verbs: Any) -> None:
@@ -109,11 +154,40 @@ def _inspect(args: argparse.Namespace, state: Path) -> int:
     return code
 
 
+def _add(args: argparse.Namespace, state: Path) -> int:
+    module = import_module(f"{_ROOM}.modeltry")
+    code: int = module.add(_handed(args), state, _trial(args))
+    return code
+
+
+def _validate(args: argparse.Namespace, state: Path) -> int:
+    module = import_module(f"{_ROOM}.modeltry")
+    code: int = module.validate(_handed(args), state, _trial(args))
+    return code
+
+
+def _handed(args: argparse.Namespace) -> Any:
+    package = import_module(f"{_ROOM}.modelpackage")
+    return package.Handed(args.target, args.manifest, args.golden, args.profile)
+
+
+def _trial(args: argparse.Namespace) -> Any:
+    module = import_module(f"{_ROOM}.modeltry")
+    config = None if args.alone else _config(args.config)
+    return module.TryOptions(config, tuple(args.pipeline), args.provider, args.timeout, as_json=args.json)
+
+
+def _config(named: Path | None) -> Path | None:
+    """Return the configuration that is meant; None if none is named and none lies where one is looked for."""
+    found: Path = import_module("edge_opcua.cli").find_config(named)
+    return found if named is not None or found.exists() else None
+
+
 def _list(args: argparse.Namespace, state: Path) -> int:
     code: int = import_module(f"{_ROOM}.modellist").show(state, args.model, as_json=args.json)
     return code
 
 
 _VERBS: Final = MappingProxyType[str, Callable[[argparse.Namespace, Path], int]](
-    {"inspect": _inspect, "list": _list}
+    {"inspect": _inspect, "add": _add, "list": _list, "validate": _validate}
 )

@@ -1,0 +1,93 @@
+"""A model as somebody hands it over: a folder, or files that are named one by one; made into one folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge_opcua.app.command.modelinspect import locate
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.manifest import Manifest, load_manifest
+from edge_opcua.inference.plainfile import open_plain
+from edge_opcua.inference.repository import MANIFEST_FILE, MODEL_FILE
+
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What somebody names.
+
+    Args:
+        target: A folder, a model file, or ``NAME/VERSION`` of the repository.
+        manifest: The manifest, where it is not beside the model.
+        golden: The reference samples, where they are not beside the manifest.
+        profile: The reference profile, where it is not beside the manifest.
+    """
+
+    target: str
+    manifest: Path | None = None
+    golden: Path | None = None
+    profile: Path | None = None
+
+
+@contextmanager
+def packaged(handed: Handed, state_dir: Path) -> Iterator[tuple[Path, Manifest]]:
+    """Yield a private folder with a copy of all files of a model, and its manifest.
+
+    What is tried is then what is stored, whatever becomes of the files meanwhile.
+
+    Raises:
+        ModelError: A file is missing (M507) or no plain file (M509), or the manifest is wrong (M506).
+    """
+    model, _ = locate(handed.target, state_dir)
+    manifest_file = _manifest_of(handed, model)
+    manifest = load_manifest(manifest_file)
+    wanted = {
+        MODEL_FILE: (model,),
+        MANIFEST_FILE: (manifest_file,),
+        manifest.golden.file: _places(handed.golden, manifest.golden.file, manifest_file, model),
+        **{name: _places(None, name, manifest_file, model) for name in manifest.external},
+    }
+    if manifest.profile is not None:
+        name = manifest.profile.file
+        wanted[name] = _places(handed.profile, name, manifest_file, model)
+    with tempfile.TemporaryDirectory(prefix="edge-opcua-model-") as scratch:
+        folder = Path(scratch)
+        for name, places in wanted.items():
+            _copy(places, folder / name)
+        yield folder, manifest
+
+
+def _manifest_of(handed: Handed, model: Path) -> Path:
+    if handed.manifest is not None:
+        return handed.manifest
+    for place in (model.parent / MANIFEST_FILE, model.with_suffix(".toml")):
+        if place.exists():
+            return place
+    raise ModelError(
+        f"there is no {MANIFEST_FILE} beside {model}; name one with --manifest, or let edge-opcua model map "
+        "draft it",
+        code="M507",
+    )
+
+
+def _places(named: Path | None, name: str, manifest: Path, model: Path) -> tuple[Path, ...]:
+    """Return where a file may lie, the likeliest first."""
+    return (named,) if named is not None else (manifest.parent / name, model.parent / name)
+
+
+def _copy(places: tuple[Path, ...], target: Path) -> None:
+    source = next((place for place in places if place.exists()), places[0])
+    try:
+        with open(open_plain(source), "rb") as stream, target.open("xb") as copy:  # noqa: PTH123 - by descriptor
+            shutil.copyfileobj(stream, copy, _CHUNK)
+    except FileNotFoundError:
+        raise ModelError(f"{source} is missing: the manifest names it", code="M507") from None
+    except OSError as exc:
+        raise ModelError(f"{source} cannot be copied: {exc.strerror}", code="M514") from exc
