@@ -31,6 +31,7 @@ _log = structlog.get_logger(__name__)
 
 _MS: Final = 1_000_000
 _MASK: Final = 0xFFFFFFFF
+_LARGEST: Final = (1 << 63) - 1  # that SQLite can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Joining:
         samples = _Values(capture)
         return Window(
             source=self.source,
-            result_id=values.whole("result_id"),
+            result_id=values.whole("result_id") & _LARGEST,
             stroke=key[0],
             captured_ns=key[1],
             verdict=values.whole("verdict"),

@@ -15,6 +15,7 @@ from edge_opcua.core.bus import BlockReader, Bus
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.control import Reply, Request
 from edge_opcua.core.journal import GAP, Journal, Record
+from edge_opcua.core.supervise import supervise
 from edge_opcua.core.values import (
     BAD_INVALID_ARGUMENT,
     BAD_NOT_SUPPORTED,
@@ -101,7 +102,8 @@ class Recorder:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._journal.run(), name="records.journal")
             if self._windows is not None:
-                tasks.create_task(self._windows.run(), name="records.windows")
+                kept = supervise("records.windows", self._windows.run, clock=self._clock)
+                tasks.create_task(kept, name="records.windows")
             await self._go_on_where_the_journal_ends()
             health = _Health(self._bus, self._clock)
             of_windows = None if self._windows is None else WindowHealth(self._bus, self._clock)

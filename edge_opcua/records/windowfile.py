@@ -189,12 +189,13 @@ class WindowFile:
         if room < _LEAST_ROOM:
             raise OSError("the disk has no room but for the journal")
         db.execute("BEGIN IMMEDIATE")
+        coming = sum(window.size_bytes for window in windows)
+        self._make_room(db, room - coming, most=_DELETED_AT_LEAST + 2 * len(windows))
         for window in windows:
             self._count += db.execute(_INSERT, self._row(db, window)).rowcount
-        self._make_room(db, room, most=_DELETED_AT_LEAST + 2 * len(windows))
         db.execute("COMMIT")
         if _free_bytes(db) > (room >> 3 if spare_bytes > 0 else 0):
-            db.execute(f"PRAGMA incremental_vacuum({_FREED_PAGES})").fetchall()
+            db.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")  # to its end: a page is a step
         return self._kept(db, room)
 
     def _row(self, db: sqlite3.Connection, window: Window) -> tuple[Any, ...]:
@@ -284,17 +285,19 @@ class WindowFile:
     def _spare_bytes(self) -> int:
         """Return how much may be added until the rest of the disk is for others; negative if it is."""
         disk = shutil.disk_usage(self._path.parent)
-        return disk.free - round(min(LEAST_FREE_BYTES, LEAST_FREE_SHARE * disk.total))
+        log = _wal_bytes(self.budget_bytes) - self._log_bytes()
+        return disk.free - round(min(LEAST_FREE_BYTES, LEAST_FREE_SHARE * disk.total)) - log
 
     def _require_short_log(self) -> None:
-        log = self._path.with_name(self._path.name + "-wal")
-        try:
-            size = log.stat().st_size
-        except FileNotFoundError:
-            return
-        if size > 2 * _wal_bytes(self.budget_bytes) + _SLACK:
+        if self._log_bytes() > 2 * _wal_bytes(self.budget_bytes) + _SLACK:
             self.close()  # which empties the log, unless somebody else is at it
             raise OSError("another program reads the file without an end, so its log cannot be emptied")
+
+    def _log_bytes(self) -> int:
+        try:
+            return self._path.with_name(self._path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _with_file(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Do one thing with the open file; a broken file is moved aside and a new one begun."""
@@ -329,8 +332,8 @@ class WindowFile:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             wal = _wal_bytes(self.budget_bytes)
-            db.execute(f"PRAGMA journal_size_limit = {wal}")
-            db.execute(f"PRAGMA wal_autocheckpoint = {wal // 2 // _PAGE_BYTES}")
+            db.execute(f"PRAGMA journal_size_limit = {wal // 2}")
+            db.execute(f"PRAGMA wal_autocheckpoint = {wal // 4 // _PAGE_BYTES}")
             if version < SCHEMA_VERSION:
                 db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
             self._count = db.execute("SELECT COUNT(*) FROM windows").fetchone()[0]
@@ -389,7 +392,7 @@ def _free_bytes(db: sqlite3.Connection) -> int:
 
 def _wal_bytes(budget_bytes: int) -> int:
     """Return how much of a budget the log may take."""
-    return min(_LARGEST_WAL, budget_bytes // 8)
+    return min(_LARGEST_WAL, budget_bytes // 4)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
