@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from edge_opcua.inference.watch.columns import BINS, ReferenceColumn, reference_column
+from edge_opcua.inference.watch.columns import BINS, FEWEST_INDEPENDENT, ReferenceColumn, reference_column
 from edge_opcua.inference.watch.findings import Finding, Persistence
 from edge_opcua.inference.watch.limits import (
+    drawn_means,
+    drawn_psi,
     ks_limit,
     lowest_mean,
     page_limit,
@@ -34,6 +37,8 @@ FAMILIES: Final = 5
 _FULL: Final = 2.0
 """Times its limit a sum can reach: so soon it comes down again when what was wrong is over."""
 _RECENT: Final = 1 / 16
+
+Floats = npt.NDArray[np.float64]
 
 _WORDS: Final = ("is above", "is below", "varies more than", "varies less than")
 
@@ -154,6 +159,8 @@ class DriftWatch:
             elif np.ptp(profile.quantiles[at]) > 0:  # what never moved cannot drift slowly
                 self.unknown.append(name)
         self._confidence = ConfidenceWatch(profile, window)
+        for column in self._columns:  # drawn now: later it would hold up the lane
+            drawn_psi(window, tuple(np.round(column.reference.shares, 6).tolist()))
         self._seen = 0
         self._per_month = 0.0
 
@@ -241,10 +248,13 @@ class ConfidenceWatch:
     """
 
     def __init__(self, profile: ReferenceProfile | None, window: int) -> None:
-        known = profile is not None and profile.independent[CONFIDENCE] >= 1
-        self._profile = profile if known else None
-        self._stride = 1 if self._profile is None else int(self._profile.stride[CONFIDENCE])
+        known = profile is not None and profile.independent[CONFIDENCE] >= FEWEST_INDEPENDENT
+        self._stride = int(profile.stride[CONFIDENCE]) if known and profile is not None else 1
+        self._independent = 0.0 if profile is None else float(profile.independent[CONFIDENCE])
         self._window = window
+        self._means: Floats | None = None
+        if known and profile is not None:  # drawn now: later it would hold up the lane
+            self._means = drawn_means(window, profile.shares, profile.quantiles[CONFIDENCE])
         self.limit = float("nan")
         self._mean = float("nan")
         self._sum, self._filled, self._seen = 0.0, 0, 0
@@ -254,11 +264,9 @@ class ConfidenceWatch:
         """Set the limit; what the configuration says goes before the profile."""
         if low is not None:
             self.limit = low
-        elif self._profile is not None:
-            profile = self._profile
+        elif self._means is not None:
             share = window_share(accepted, results_per_month / self._stride / self._window)
-            quantiles, independent = profile.quantiles[CONFIDENCE], float(profile.independent[CONFIDENCE])
-            self.limit = lowest_mean(share, self._window, profile.shares, quantiles, independent)
+            self.limit = lowest_mean(share, self._window, self._means, self._independent)
 
     def take(self, confidence: float) -> None:
         """Take one result."""

@@ -28,6 +28,7 @@ _OFF: Final = 0.9
 _DRAWS: Final = 40_000
 _LEAST_PSI: Final = 0.1
 """What is held to be no drift at all, however many samples show it."""
+_LONGEST: Final = 1000
 _SEED: Final = 20_140_701
 _NORMAL: Final = NormalDist()
 
@@ -125,40 +126,56 @@ def psi_limit(share: float, window: int, shares: Floats, independent: float) -> 
         shares: What the reference has in each bin, shape ``(b,)``.
         independent: Samples of the reference.
     """
-    drawn = _drawn_psi(window, tuple(np.round(shares, 6).tolist()))
-    central = float(np.quantile(drawn, 1 - share))
+    drawn = drawn_psi(window, tuple(np.round(shares, 6).tolist()))
+    central = float(drawn[min(len(drawn) - 1, int((1 - share) * len(drawn)))])
     freedom = max(len(shares) - 1, 1)
     off = window * _chi2_quantile(_OFF, freedom) / max(independent, 1.0)
     stretched = _chi2_quantile(1 - share, freedom, off) / _chi2_quantile(1 - share, freedom)
     return max(_LEAST_PSI, central * stretched)
 
 
-def lowest_mean(share: float, window: int, shares: Floats, quantiles: Floats, independent: float) -> float:
+def drawn_means(window: int, shares: Floats, quantiles: Floats) -> Floats:
+    """Return means of windows of a reference as chance makes them, rising; takes some 20 ms.
+
+    Args:
+        window: Samples of the window.
+        shares: Shares for which quantiles are known, shape ``(q,)``.
+        quantiles: The quantiles of the reference, shape ``(q,)``.
+    """
+    random = np.random.default_rng(_SEED)
+    size = min(window, _LONGEST)
+    means = np.empty(_DRAWS // 4)
+    for at in range(0, len(means), 1000):  # in parts: windows may be long
+        means[at : at + 1000] = np.interp(random.random((1000, size)), shares, quantiles).mean(axis=1)
+    centre = means.mean()
+    return np.sort(centre + (means - centre) * math.sqrt(size / window))
+
+
+def lowest_mean(share: float, window: int, means: Floats, independent: float) -> float:
     """Return the mean of a window that is undercut by chance as often as ``share``.
 
     Args:
         share: How often.
         window: Samples of the window.
-        shares: Shares for which quantiles are known, shape ``(q,)``.
-        quantiles: The quantiles of the reference, shape ``(q,)``.
+        means: What chance makes, of :func:`drawn_means`.
         independent: Samples of the reference.
     """
-    random = np.random.default_rng(_SEED)
-    means = np.empty(_DRAWS // 4)
-    for at in range(0, len(means), 1000):  # in parts: windows may be long
-        drawn = np.interp(random.random((1000, min(window, 1000))), shares, quantiles)
-        means[at : at + 1000] = drawn.mean(axis=1)
-    centre = float(means.mean())
-    spread = float(np.interp(random.random(10_000), shares, quantiles).std())
-    own = (centre - float(np.quantile(means, share))) * math.sqrt(min(window, 1000) / window)
-    return centre - own - _NORMAL.inv_cdf(_OFF) * spread / math.sqrt(max(independent, 1.0))
+    own = float(means[int(share * len(means))])
+    spread = float(means.std()) * math.sqrt(window)
+    return own - _NORMAL.inv_cdf(_OFF) * spread / math.sqrt(max(independent, 1.0))
 
 
 @lru_cache(maxsize=64)
-def _drawn_psi(window: int, shares: tuple[float, ...]) -> Floats:
+def drawn_psi(window: int, shares: tuple[float, ...]) -> Floats:
+    """Return the indices of windows as chance makes them, rising; takes some 50 ms at the first time.
+
+    Args:
+        window: Samples of the window.
+        shares: What the reference has in each bin.
+    """
     wanted = np.array(shares) / sum(shares)
     counts = np.random.default_rng(_SEED).multinomial(window, wanted, _DRAWS)
-    return psi_of(counts, wanted)
+    return np.sort(psi_of(counts, wanted))
 
 
 def _chi2_quantile(share: float, freedom: float, off_centre: float = 0.0) -> float:
