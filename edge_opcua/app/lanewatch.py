@@ -118,7 +118,8 @@ class LaneWatch:
             _log.warning(event, group=self._name, where=heat.where, memory_short=short)
         self._alarm(HEAT, "M584", f"best effort is shed: {heat.where}" if heat.warm else "")
         self._alarm(MEMORY, "M583", "" if room is None or not short else self._limit.describe(room))
-        for alarm in self._promises.look():
+        # Of lanes that are not active here another process knows more, and tells it.
+        for alarm in self._promises.look() if self._group.is_active else ():
             if alarm.text:
                 self._tell(alarm.pipeline, "M590", alarm.text)
             else:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
@@ -37,6 +38,23 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Order:
+    """Who shall be retired as soon as it is quiet.
+
+    Args:
+        pipelines: Their names.
+        published: What they had published when it was asked for.
+        handovers: How far they have come, once they are retired.
+        done: Set then.
+    """
+
+    pipelines: tuple[str, ...]
+    published: int
+    handovers: dict[str, Handover] | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class LaneGroup:
     """Lanes that share a process.
 
@@ -66,6 +84,8 @@ class LaneGroup:
         self._tended_ns = 0
         self._woken = asyncio.Event()
         self._attached: dict[str, int] = {}
+        self._unattached = True
+        self._order: _Order | None = None
 
     @property
     def is_active(self) -> bool:
@@ -88,8 +108,9 @@ class LaneGroup:
             raise ModelError(named, code="M534")
         for name, lane in self.lanes.items():
             lane.activate(cursors[name])
+        self._unattached = True
         self.turn()
-        self._tend()
+        self.tend()
         self._woken.set()
 
     def retire(self, pipelines: Collection[str] | None = None) -> dict[str, Handover]:
@@ -110,6 +131,34 @@ class LaneGroup:
             self._detach(name)
         self._woken.set()
         return handovers
+
+    async def retire_quietly(
+        self, pipelines: Collection[str] | None = None, *, within_s: float
+    ) -> dict[str, Handover]:
+        """Do as :meth:`retire` in the moment after a verdict, when no capture is on its way.
+
+        The next capture is then the farthest away, and the successor has the longest time to take over.
+
+        Args:
+            pipelines: Which; None: all of them.
+            within_s: How long to wait for that moment, seconds; then it is done all the same.
+
+        Raises:
+            ModelError: As :meth:`retire`.
+        """
+        names = tuple(self.lanes) if pipelines is None else tuple(pipelines)
+        order = self._order = _Order(names, self._published(names))
+        try:
+            await self._clock.wait(order.done, within_s)
+        finally:
+            if self._order is order:
+                self._order = None
+        return self.retire(names) if order.handovers is None else order.handovers
+
+    def get_ready(self) -> None:
+        """Do what takes long before the lanes take over."""
+        for lane in self.lanes.values():
+            lane.get_ready()
 
     def turn(self) -> bool:
         """Take captures in, publish what has ended, and run at most one batch if there are no workers.
@@ -132,30 +181,50 @@ class LaneGroup:
         """Do everything that can be done now."""
         while self.turn():
             pass
-        self._tend()
+        self.tend()
 
     async def run(self) -> None:
         """Judge captures as they come, until :meth:`retire`."""
-        self._attach()
+        self._unattached = True
         try:
             while self.is_active:
+                if self._unattached:
+                    self._attach()
                 if self.turn():
                     if self._clock.monotonic_ns() - self._tended_ns >= self._tick_s * _SECOND_NS:
-                        self._tend()
+                        self.tend()
                         self._idle()  # it may never come to it
                     await asyncio.sleep(0)  # orders come in between
                     continue
-                self._tend()
+                self._retire_if_quiet()
+                self.tend()
                 self._idle()
                 await self._pause()
         finally:
             for name in tuple(self._attached):
                 self._detach(name)
 
-    def _tend(self) -> None:
+    def tend(self) -> None:
+        """Look after the sources, and show that the lanes live."""
         self._tended_ns = self._clock.monotonic_ns()
         for lane in self.lanes.values():
             lane.tend()
+
+    def _retire_if_quiet(self) -> None:
+        """Do what :meth:`retire_quietly` waits for, if something was published and nothing is on its way."""
+        order = self._order
+        if order is None or any(self.lanes[name].is_waiting for name in order.pipelines):
+            return
+        if self._published(order.pipelines) != order.published:
+            self._order = None
+            order.handovers = self.retire(order.pipelines)
+            order.done.set()
+
+    def _published(self, pipelines: Collection[str]) -> int:
+        """Return how much the most urgent of these lanes have published."""
+        lanes = [self.lanes[name] for name in pipelines if name in self.lanes]
+        urgent = min((lane.spec.lane for lane in lanes), default=LaneClass.SAFETY)
+        return sum(lane.published for lane in lanes if lane.spec.lane is urgent)
 
     async def _pause(self) -> None:
         """Wait for a capture, the end of a run, a batch that has grown, a deadline, or the next tick."""
@@ -171,6 +240,7 @@ class LaneGroup:
 
     def _attach(self) -> None:
         """Be woken by the io process; without an eventfd of its own a lane looks at every tick."""
+        self._unattached = False
         loop = asyncio.get_running_loop()
         for name, lane in self.lanes.items():
             wakes = self._bus.wake_fds(lane.spec.capture_block)

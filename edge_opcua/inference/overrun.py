@@ -242,6 +242,7 @@ class Watch:
         return seen
 
     def _watch(self) -> None:
-        realtime.rise()
+        risen = False
         while not self._closed.wait(self._tick_s):
+            risen = risen or realtime.rise()  # the process may become urgent later
             self.look()

@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from edge_opcua.app.lane import _Duty
+from edge_opcua.app.laneduty import Duty, DutyParts, Rank
 from edge_opcua.app.lanewatch import LaneParts, LaneWatch
 from edge_opcua.app.processes import exit_text
+from edge_opcua.app.shadowing import Shadowed, Shadowing
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.bus import Bus
 from edge_opcua.core.control import Request
 from edge_opcua.core.process import EXIT_HUNG, Child
 from edge_opcua.core.realtime import Granted
@@ -81,9 +83,10 @@ class Process:
 
 
 class _Child:
-    def __init__(self, control: Control, clock: ManualClock) -> None:
+    def __init__(self, control: Control, clock: ManualClock, bus: Bus | None = None) -> None:
         self.control = control
         self.clock = clock
+        self.bus = bus
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +186,30 @@ def processes(config: EdgeConfig) -> Iterator[dict[LaneClass, Process]]:
     lift()
 
 
+class NoRank(Rank):
+    """The process of a test becomes nothing else; what it would become is written down."""
+
+    def __init__(self) -> None:
+        super().__init__(LaneClass.REALTIME, (), ManualClock())
+        self.became: list[str] = []
+
+    def promote(self) -> None:
+        self.became.append("promoted")
+
+    def relieve(self) -> None:
+        self.became.append("relieved")
+
+
+def duty_of(process: Process) -> Duty:
+    """The orders of a process."""
+    lane, child = process.lane, cast("Child", _Child(process.control, process.clock, process.line.bus))
+    made = [Shadowed(lane.wanted.spec, lane.lane.model.manifest, lane.unseen)]
+    shadowing = Shadowing(child, lane.engine, made)
+    return Duty(DutyParts(lane.group, lane.engine, process.line.bus, made, shadowing, NoRank()))
+
+
 async def test_orders_are_obeyed_or_refused_with_a_reason(process: Process) -> None:
-    duty = _Duty(process.lane.group)
+    duty = duty_of(process)
 
     async def order(kind: str, **body: Any) -> tuple[int, dict[str, Any]]:
         reply = await duty.handle(Request("lane", kind, body))

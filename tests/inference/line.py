@@ -16,7 +16,7 @@ from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.values import GOOD, BlockSpec, Link, Policy, Scalar, TagSpec, Value, Verdict, is_bad
 from edge_opcua.features.stroke import Feature, StrokeFeatures
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
-from edge_opcua.inference.blocks import result_blocks
+from edge_opcua.inference.blocks import result_blocks, shadow_block
 from edge_opcua.inference.engine import Engine
 from edge_opcua.inference.group import LaneGroup
 from edge_opcua.inference.lane import ContextTag, Handover, Lane, LaneSpec
@@ -56,6 +56,7 @@ def spec(*, fail_safe: Verdict = Verdict.NOT_DECIDABLE) -> LaneSpec:
         part_id=context_tag("part_id"),
         result_block=PIPELINE.result_block,
         lane_block=PIPELINE.lane_block,
+        shadow_block=PIPELINE.shadow_block,
         deadline_ms=DEADLINE_MS,
         fail_safe=fail_safe,
     )
@@ -82,6 +83,7 @@ def blocks(
         BlockSpec("vib.stroke", capture, capture_depth, Policy(hold_s=hold_s), wakes=len(pipelines)),
         BlockSpec("press.fast", fast, 16, Policy(stale_after_s=0.5, hold_s=hold_s)),
         *(block for pipeline in pipelines for block in result_blocks(pipeline)),
+        *(shadow_block(pipeline) for pipeline in pipelines),
     )
 
 
@@ -126,9 +128,17 @@ class OneLane:
     def serve(self, ready: Ready, engine: Stalling) -> None:
         """Let the lane ask this engine."""
         lane = Lane(ready.spec, ready.models, self.bus, self.clock, extractor=ready.extractor, engine=engine)
+        self._ready = ready
         self._engines.append(engine)
         self.engine = engine
         self._group = LaneGroup([lane], engine, self.bus, self.clock)
+
+    def unseen(self, chosen: LaneSpec, outputs: Bus) -> Lane:
+        """Make a lane of the same models that publishes elsewhere."""
+        ready = self._ready
+        lane = Lane(chosen, ready.models, self.bus, self.clock, extractor=ready.extractor, engine=self.engine)
+        lane.publish_on(outputs)
+        return lane
 
     def close(self) -> None:
         for engine in self._engines:
