@@ -100,8 +100,6 @@ class Flow:
         channels: tuple[Feature, ...] | None = None,
     ) -> Flow:
         """Return the flow after a step that changes the samples."""
-        if samples.size > MAX_SAMPLES:
-            raise misfit(f"would make {samples.size} samples of a window, {MAX_SAMPLES} are the most")
         old = self.signal
         rate_hz = old.rate_hz if rate_hz is None else rate_hz
         return replace(self, signal=Signal(samples, rate_hz, old.channels if channels is None else channels))

@@ -227,7 +227,8 @@ class Context:
         there = [tag.name for tag in flow.context]
         missing = [name for name in self.tags if name not in there]
         if missing or not there:
-            raise misfit(f"the context has no {missing[0] if missing else 'tag'}; it has {there or 'none'}")
+            known = ", ".join(there) or "none"
+            raise misfit(f"the context has no {missing[0] if missing else 'tag'}; it has {known}")
         chosen = np.array([there.index(name) for name in self.tags or there], np.intp)
         after, place, carry = flow.appended([flow.context[number] for number in chosen])
         values = flow.context_values

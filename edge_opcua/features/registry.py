@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from edge_opcua.features import columns, measures, samplesteps, spectra
+from edge_opcua.features import choices, columns, measures, samplesteps, spectra
 from edge_opcua.features.flow import Keys, Step
 
 STEPS: Final[Mapping[str, Callable[[Keys], Step]]] = MappingProxyType(
@@ -23,13 +23,13 @@ STEPS: Final[Mapping[str, Callable[[Keys], Step]]] = MappingProxyType(
         measures.Flatten.name: measures.Flatten.parse,
         measures.Context.name: measures.Context.parse,
         # of either
-        "difference": columns.parse_difference,
+        "difference": choices.parse_difference,
         columns.Normalise.name: columns.Normalise.parse,
         columns.Clip.name: columns.Clip.parse,
         columns.Logarithm.name: columns.Logarithm.parse,
-        columns.Select.name: columns.Select.parse,
+        choices.Select.name: choices.Select.parse,
         # of the features
-        columns.OneHot.name: columns.OneHot.parse,
+        choices.OneHot.name: choices.OneHot.parse,
     }
 )
 """What reads the table of each step."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
-from edge_opcua.features.flow import Flow, Keys, Run, misfit, wrong
+from edge_opcua.features.flow import MAX_SAMPLES, Flow, Keys, Run, misfit, wrong
 from edge_opcua.features.stroke import Feature
 
 TAPERS: Final = ("none", "hann")
@@ -149,7 +149,7 @@ class Resample:
         rows = round(wanted) if wanted < 1e9 else 0
         if rows < 1 or abs(rows - wanted) > 1e-6 * rows:
             raise misfit(f"{there} rows at {flow.signal.rate_hz:g} Hz are {wanted:.6g} rows afterwards")
-        if rows * len(flow.signal.channels) > 10_000_000:
+        if rows * len(flow.signal.channels) > MAX_SAMPLES:
             raise misfit(f"would make {rows} rows")
         if self.method == "mean" and there % rows:
             raise misfit(f"{there} rows are not a whole number of times {rows}; method mean needs that")
