@@ -9,6 +9,7 @@ from edge_opcua.core.collector import paused
 from edge_opcua.core.values import BlockSpec
 from edge_opcua.drivers.plan import DevicePlan, check_lines, plan_device, settings_of
 from edge_opcua.inference.blocks import result_blocks, shadow_block, watch_block
+from edge_opcua.inference.fed import samples_block
 from edge_opcua.records.recorder import health_block
 from edge_opcua.records.windowhealth import windows_block
 from edge_opcua.writeback.output import authority_block
@@ -40,6 +41,8 @@ def plan(config: EdgeConfig) -> Plan:
     for pipeline in config.pipelines:
         outputs = [output for output in config.outputs if output.pipeline == pipeline.name]
         blocks += result_blocks(pipeline, wakes=len(outputs))
+        if pipeline.capture is None:
+            blocks.append(samples_block(pipeline))
         blocks.append(watch_block(pipeline))
         blocks.append(shadow_block(pipeline))
     blocks += [authority_block(output) for output in config.outputs]
@@ -54,5 +57,5 @@ def _planned(config: EdgeConfig, device: DeviceConfig) -> DevicePlan:
 
 def _lanes_of(config: EdgeConfig, device: str) -> int:
     """Return how many lanes at most wait for the same capture of a device."""
-    captures = [p.capture for p in config.pipelines if p.capture.partition("/")[0] == device]
+    captures = [p.capture for p in config.pipelines if p.capture and p.capture.partition("/")[0] == device]
     return max((captures.count(capture) for capture in captures), default=0)

@@ -107,11 +107,9 @@ def lane_blocks(config: EdgeConfig, pipeline: str) -> Iterator[str]:
 
 
 def _lane(config: EdgeConfig, pipeline: str) -> tuple[object, ...]:
-    return (
-        config.pipeline(pipeline),
-        lane_spec(config, pipeline),
-        config.capture(config.pipeline(pipeline).capture)[1],
-    )
+    chosen = config.pipeline(pipeline)
+    capture = None if chosen.capture is None else config.capture(chosen.capture)[1]
+    return (chosen, lane_spec(config, pipeline), capture)
 
 
 def _groups(
@@ -141,15 +139,16 @@ def _processes(config: EdgeConfig) -> dict[str, tuple[set[str], object]]:
 
 def _devices_of(config: EdgeConfig, output: OutputConfig) -> set[str]:
     """Return the devices that an output writes to, or that tell it anything."""
+    sources = config.source_devices(config.pipeline(output.pipeline))
     references = (
-        config.pipeline(output.pipeline).capture,
         output.grant,
         output.ack_required,
         output.plc_trusts,
         output.plc_heartbeat,
         output.echo_heartbeat,
     )
-    return {output.device, *(each.partition("/")[0] for each in references if each is not None)}
+    told = (device.name for device in sources)
+    return {output.device, *told, *(each.partition("/")[0] for each in references if each is not None)}
 
 
 def _stop_and_start(

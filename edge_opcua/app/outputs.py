@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from edge_opcua.drivers.writeterms import WriteKind, WriteTerms
 from edge_opcua.writeback.acts import Acts
 from edge_opcua.writeback.build import build_output
 from edge_opcua.writeback.output import Output
-from edge_opcua.writeback.target import Order, Record
+from edge_opcua.writeback.target import Order, Record, Source
 
 RECORDS: Final = "records"
 _LOAD_S: Final = 2.0
@@ -79,12 +80,28 @@ class DeviceTarget:
         return self._device.listen(group, call)
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The devices that a pipeline's inputs come from, seen as one: it is as fresh as the last of them.
+
+    Args:
+        devices: The devices, at least one.
+    """
+
+    devices: Sequence[Source]
+
+    @property
+    def refreshed_ns(self) -> int:
+        """See :class:`~edge_opcua.writeback.target.Source`."""
+        return min(device.refreshed_ns for device in self.devices)
+
+
 def make_output(
     child: Child, config: EdgeConfig, output: OutputConfig, devices: Mapping[str, Device]
 ) -> Output:
     """Return an output that keeps its records and has its commands carried out by the supervisor."""
     pipeline = config.pipeline(output.pipeline)
-    source = devices[pipeline.capture.partition("/")[0]]
+    source = Sources([devices[device.name] for device in config.source_devices(pipeline)])
     return build_output(
         config,
         output,

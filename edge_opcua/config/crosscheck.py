@@ -7,10 +7,11 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from edge_opcua.config.draft import DeviceDraft, Draft, tables_of, text_of
+from edge_opcua.config.inputcheck import check_source
 from edge_opcua.config.lanecheck import check_lanes
 from edge_opcua.config.locate import Path
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
-from edge_opcua.config.references import capture_of, is_integer, report_unknown_part, tag_of
+from edge_opcua.config.references import is_integer, report_unknown_part, tag_of
 from edge_opcua.config.schema import DeviceConfig, PipelineConfig
 from edge_opcua.config.writecheck import check_outputs
 from edge_opcua.core.values import Scalar
@@ -183,7 +184,7 @@ def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
     _delivered(draft, path, pipeline, "version", pipeline.version)
     if pipeline.cheaper_version is not None:
         _delivered(draft, path, pipeline, "cheaper_version", pipeline.cheaper_version)
-    capture_of(draft, (*path, "capture"), pipeline.capture)
+    check_source(draft, path, pipeline)
     if pipeline.part_id is not None:
         part = tag_of(draft, (*path, "part_id"), pipeline.part_id)
         if part and not is_integer(part):

@@ -11,7 +11,7 @@ from edge_opcua.config.locate import Path
 from edge_opcua.config.outputs import InterfaceConfig, OutputConfig
 from edge_opcua.config.plcnames import identifier, taken_by
 from edge_opcua.config.problem import Problem, Severity, alternatives, counted, nearest, quoted
-from edge_opcua.config.schema import TagConfig
+from edge_opcua.config.schema import PipelineConfig, TagConfig
 from edge_opcua.errors import AddressError
 
 _POLLS_PER_TIMEOUT: Final = 3
@@ -38,7 +38,7 @@ def check_interface(draft: Draft, path: Path, output: OutputConfig) -> None:
             help_text = 'give it one: part_id = "device/tag"'
             draft.report((*at, "results", index, "source"), Problem("C168", message, help=help_text))
     if interface.mode == "triggered" and pipeline is not None:
-        _trigger(draft, at, output, pipeline.capture)
+        _triggered(draft, at, output, pipeline)
 
 
 def _limits(draft: Draft, at: Path, interface: InterfaceConfig) -> None:
@@ -96,6 +96,15 @@ def _times(draft: Draft, at: Path, output: OutputConfig, interface: InterfaceCon
         message = f"{interface.ack_timeout_ms} ms is too short: the PLC takes a result within {least_ms:g} ms"
         help_text = "two scans of the PLC and two polls of its words"
         draft.report((*at, "ack_timeout_ms"), Problem("C119", message, help=help_text))
+
+
+def _triggered(draft: Draft, at: Path, output: OutputConfig, pipeline: PipelineConfig) -> None:
+    if pipeline.capture is not None:
+        _trigger(draft, at, output, pipeline.capture)
+    elif pipeline.inputs:
+        message = f"the PLC triggers captures, but pipeline {quoted(pipeline.name)} is fed with tags"
+        help_text = 'take mode = "polled"; the pipeline may have a trigger of its own'
+        draft.report((*at, "mode"), Problem("C166", message, help=help_text))
 
 
 def _trigger(draft: Draft, at: Path, output: OutputConfig, reference: str) -> None:

@@ -18,7 +18,6 @@ REFERENCE_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]*/[A-Za-z_][A-Za-z0-9_.-]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
 GroupName = Annotated[str, StringConstraints(pattern=GROUP_PATTERN, max_length=72)]
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN, max_length=200)]
-InputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=64)]
 InputName = Annotated[str, StringConstraints(pattern=INPUT_PATTERN, max_length=64)]
 Text = Annotated[str, StringConstraints(max_length=500)]
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=300)]

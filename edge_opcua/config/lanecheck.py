@@ -81,8 +81,8 @@ def _cheaper(draft: Draft, path: Path, pipeline: PipelineConfig) -> None:
 
 
 def _times(draft: Draft, path: Path, pipeline: PipelineConfig) -> None:
-    period_ms = pipeline.period_ms
-    device, _, name = pipeline.capture.partition("/")
+    period_ms = pipeline.period_ms or pipeline.every_ms
+    device, _, name = (pipeline.capture or "").partition("/")
     drafted = draft.device(device)
     capture = drafted.captures.get(name) if drafted else None
     if period_ms is not None and capture is not None and period_ms < capture.poll_ms:

@@ -216,9 +216,18 @@ def _model(pipeline: PipelineConfig) -> list[str]:
     answer = f"verdict within {pipeline.deadline_ms} ms, else {otherwise}"
     return [
         f"{pipeline.model} {pipeline.version}",
-        f"{pipeline.capture}{context} -> {answer}",
+        f"{_judged(pipeline)}{context} -> {answer}",
         f"{pipeline.backend}, {pipeline.provider}",
     ]
+
+
+def _judged(pipeline: PipelineConfig) -> str:
+    """Return what a pipeline judges, and when."""
+    if pipeline.capture is not None:
+        return pipeline.capture
+    when = f"at each change of {pipeline.trigger}" if pipeline.trigger else f"every {pipeline.every_ms} ms"
+    window = f", the last {pipeline.window} samples" if pipeline.window > 1 else ""
+    return f"{counted(len(pipeline.inputs), 'tag')} {when}{window}"
 
 
 def plan_json(config: EdgeConfig, plans: Sequence[PollPlan], blocks: Sequence[BlockSpec]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from edge_opcua.config.lanes import TICK_MS as LANE_TICK_MS
 from edge_opcua.config.lanes import silence_ms
 from edge_opcua.config.outputs import OutputConfig
-from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.config.schema import EdgeConfig, PipelineConfig
 
 TICK_MS: Final = 25
 """Longest time between two decisions of an output."""
@@ -30,7 +30,7 @@ class Times:
         heartbeat_ms: Period of the heartbeat.
         plc_timeout_ms: Time after which the PLC distrusts us.
         lane_ms: Silence of the lane.
-        input_ms: Silence of the device that the pipeline's capture comes from.
+        input_ms: Silence of a device that the pipeline's capture, or one of its tags, comes from.
         control_ms: Age at which the PLC's own words say nothing any more.
         lag_ms: Time between two decisions after which we do not trust ourselves: frozen, or suspended.
         write_ms: Deadline of one write.
@@ -68,7 +68,6 @@ class Reaction:
 
 def times_of(config: EdgeConfig, output: OutputConfig) -> Times:
     """Return the times of an output."""
-    source, capture = config.capture(config.pipeline(output.pipeline).capture)
     target = config.device(output.device)
     timeout_ms = float(output.plc_timeout_ms)
     poll_ms = output.interface.poll_ms if output.interface is not None else 0
@@ -81,13 +80,28 @@ def times_of(config: EdgeConfig, output: OutputConfig) -> Times:
         heartbeat_ms=float(output.heartbeat_ms),
         plc_timeout_ms=timeout_ms,
         lane_ms=lane_ms,
-        # One answer that is lost is no lost input.
-        input_ms=max(timeout_ms, source.timeout_ms + _ASK_AGAIN_MS + float(_POLLS * capture.poll_ms)),
+        input_ms=max(timeout_ms, _silence_ms(config, pipeline)),
         control_ms=max(timeout_ms, _POLLS * poll_ms),
         # After that the PLC has given us up, or is about to: what we knew of it is history.
         lag_ms=max(timeout_ms - output.heartbeat_ms, 4 * TICK_MS),
         write_ms=min(timeout_ms, float(target.timeout_ms)),
     )
+
+
+def _silence_ms(config: EdgeConfig, pipeline: PipelineConfig) -> float:
+    """Return how long the devices of a pipeline may be silent, ms: one answer may be lost."""
+    silences = []
+    references = [each for each in (*pipeline.inputs.values(), pipeline.trigger) if each is not None]
+    for device in config.source_devices(pipeline):
+        own = [
+            name for owner, _, name in (each.partition("/") for each in references) if owner == device.name
+        ]
+        groups = {config.tag(f"{device.name}/{name}")[1].group for name in own}
+        periods = [device.group(group).period_ms for group in groups]
+        captures = {f"{device.name}/{each.name}": each.poll_ms for each in device.captures}
+        periods += [captures[pipeline.capture]] if pipeline.capture in captures else []
+        silences.append(device.timeout_ms + _ASK_AGAIN_MS + float(_POLLS * max(periods)))
+    return max(silences)
 
 
 def reactions(config: EdgeConfig, output: OutputConfig) -> tuple[Reaction, ...]:

@@ -451,7 +451,7 @@ class PipelineConfig(BaseModel):
     inputs: dict[InputName, Reference] = Field(
         default={},
         description="Tags whose samples the model is fed with, instead of a capture: a list of "
-        "`<device>/<tag>`, each called by its tag's name, or a table `name = \"<device>/<tag>\"`.",
+        '`<device>/<tag>`, each called by its tag\'s name, or a table `name = "<device>/<tag>"`.',
     )
     every_ms: Milliseconds | None = Field(
         default=None, description="With `inputs`: time from one sample of them to the next."
@@ -477,6 +477,7 @@ class PipelineConfig(BaseModel):
     fail_safe_verdict: FailSafeVerdict = Field(
         default="NotDecidable", description="Verdict given out when a result is late or an input is Bad."
     )
+
     @field_validator("inputs", mode="before")
     @classmethod
     def _inputs_have_names(cls, value: Any) -> Any:

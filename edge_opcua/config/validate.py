@@ -385,11 +385,18 @@ def schema_at(model: type[BaseModel], path: Path) -> dict[str, Any]:
     root = _json_schema(model)
     schema = _resolve(root, root)
     for step in path:
-        inner = schema.get("items") if isinstance(step, int) else schema.get("properties", {}).get(step)
+        inner = schema.get("items") if isinstance(step, int) else _property(schema, str(step))
         if inner is None:
             return {}
         schema = _resolve(inner, root)
     return schema
+
+
+def _property(schema: Schema, name: str) -> dict[str, Any] | None:
+    """Return the schema of one key; of a table whose keys are free, that of each of them."""
+    patterns = schema.get("patternProperties") or {"": schema.get("additionalProperties")}
+    found = schema.get("properties", {}).get(name) or next(iter(patterns.values()))
+    return found if isinstance(found, dict) else None
 
 
 def _resolve(schema: dict[str, Any], root: Schema) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Judge:
     Attributes:
         outputs: The outputs it looks at; the reference samples hold one array for each, named by its role.
         judged: Results it has judged, what it was seeded with included.
+        remembers: Results that it has to be seeded with to go on as if it had judged them itself.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Judge:
         self._told = Told(labels, sure)
         self._tables = tuple(post)
         self._post = read_post(self._tables, self._told)
+        self.remembers = max((step.remembers for step in self._post), default=0)
 
     def judge(self, answers: Answers, row: Floats) -> Judged:
         """Return what a model's answers mean.

@@ -21,6 +21,11 @@ MOST_REMEMBERED: Final = 256
 class PostStep(Protocol):
     """One step; it may remember what it decided before."""
 
+    @property
+    def remembers(self) -> int:
+        """Results before this one that it depends on."""
+        ...
+
     def apply(self, judged: Judged) -> None:
         """Change the verdict, or leave it."""
         ...
@@ -38,6 +43,11 @@ class Threshold:
     high: float
     low: float
     _is_over: bool = False
+
+    @property
+    def remembers(self) -> int:
+        """See :class:`PostStep`; without hysteresis each result stands for itself."""
+        return MOST_REMEMBERED if self.low < self.high else 0
 
     def apply(self, judged: Judged) -> None:
         """See :class:`PostStep`; what cannot be decided is left."""
@@ -68,6 +78,7 @@ class Limits:
     low: float
     high: float
     unit: str = ""
+    remembers: int = 0
 
     def apply(self, judged: Judged) -> None:
         """See :class:`PostStep`."""
@@ -89,6 +100,7 @@ class Argmax:
 
     ok: tuple[str, ...]
     undecided: tuple[str, ...]
+    remembers: int = 0
 
     def apply(self, judged: Judged) -> None:
         """See :class:`PostStep`."""
@@ -112,6 +124,11 @@ class KOfN:
     k: int
     n: int
     _seen: deque[bool] = field(default_factory=deque)
+
+    @property
+    def remembers(self) -> int:
+        """See :class:`PostStep`."""
+        return self.n
 
     def apply(self, judged: Judged) -> None:
         """See :class:`PostStep`."""
@@ -139,6 +156,7 @@ class MinConfidence:
     """
 
     least: float
+    remembers: int = 0
 
     def apply(self, judged: Judged) -> None:
         """See :class:`PostStep`."""

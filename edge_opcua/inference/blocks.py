@@ -12,6 +12,8 @@ from edge_opcua.inference.watch.latency import BUCKETS
 
 FEATURE_CAPACITY: Final = 64
 """Features a result has room for; a swap may bring a model with more or fewer than the last one."""
+MOST_FEATURES: Final = 1024
+"""Of a pipeline on tags a result has room for a whole window, up to so many numbers."""
 
 RESULT_DEPTH: Final = 256
 LANE_DEPTH: Final = 16
@@ -39,15 +41,17 @@ def result_blocks(pipeline: PipelineConfig, *, wakes: int = 1) -> tuple[BlockSpe
         wakes: Deadline readers of the results: the outputs that write them to PLCs.
     """
     verdict = VERDICTS[pipeline.fail_safe_verdict]
+    room = max(FEATURE_CAPACITY, min(MOST_FEATURES, pipeline.window * len(pipeline.inputs)))
     result = (
         TagSpec("stroke", Scalar.UINT32),
         TagSpec("part_id", Scalar.UINT32),
         TagSpec("score", Scalar.DOUBLE),
         TagSpec("verdict", Scalar.INT32, substitute=int(verdict)),
         TagSpec("confidence", Scalar.DOUBLE),
-        TagSpec("contributions", Scalar.FLOAT, FEATURE_CAPACITY),
-        TagSpec("features", Scalar.FLOAT, FEATURE_CAPACITY),
-        TagSpec("expected", Scalar.FLOAT, FEATURE_CAPACITY),
+        TagSpec("contributions", Scalar.FLOAT, room),
+        TagSpec("features", Scalar.FLOAT, room),
+        TagSpec("expected", Scalar.FLOAT, room),
+        TagSpec("label", Scalar.STRING, 64),
         TagSpec("acquire_ms", Scalar.DOUBLE),
         TagSpec("queue_ms", Scalar.DOUBLE),
         TagSpec("infer_ms", Scalar.DOUBLE),

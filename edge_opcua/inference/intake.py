@@ -58,7 +58,8 @@ class Shot:
         self.server_ns = int(capture.server_ns[self.waveform_row])
         self.sequence = _whole(capture, "sequence")
         ready_ns = _whole(capture, "ready_ns")
-        self.captured_ns = ready_ns or int(capture.source_ns[self.waveform_row])
+        self.source_ns = int(capture.source_ns[self.waveform_row])
+        self.captured_ns = ready_ns or self.source_ns
         self.has_device_time = ready_ns > 0
         self.stroke = _whole(capture, "stroke" if "stroke" in rows else "sequence") & 0xFFFFFFFF
         self.sample_rate_hz = float(number_of(capture, "sample_rate_hz"))
@@ -78,6 +79,12 @@ def number_of(capture: TagBatch, name: str) -> int | float:
     scalar, place = capture.place(row)
     value: int | float = capture.column(scalar)[place].item()
     return value
+
+
+def text_of(capture: TagBatch, name: str) -> str:
+    """Return a text of a capture; empty where the row does not exist or was not read."""
+    row = capture.layout.rows.get(name)
+    return "" if row is None or is_bad(int(capture.status[row])) else capture.text(row)
 
 
 def _whole(capture: TagBatch, name: str) -> int:

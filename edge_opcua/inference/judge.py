@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,6 @@ from edge_opcua.core.values import Verdict
 from edge_opcua.inference.manifest import Manifest
 
 Floats = npt.NDArray[np.float32]
-
-ANSWERS: Final = ("score", "confidence", "expected", "contributions")
-"""The four outputs of a model whose manifest declares none: roles and names at once."""
 
 Past = tuple[float, float | None, str]
 """Score, confidence and label of a result that was published before."""
@@ -37,6 +35,30 @@ class Output(Protocol):
     def size(self) -> int:
         """Values of one sample."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An output whose role is its name.
+
+    Args:
+        name: Both of them.
+        size: Values of one sample.
+    """
+
+    name: str
+    size: int
+
+    @property
+    def role(self) -> str:
+        """What it is called here."""
+        return self.name
+
+
+def four_answers(size: int) -> tuple[Output, ...]:
+    """Return the outputs of a model whose manifest declares none, for so many features."""
+    sizes = {"score": 1, "confidence": 1, "expected": size, "contributions": size}
+    return tuple(Answer(name, each) for name, each in sizes.items())
 
 
 class Judged(Protocol):
@@ -89,6 +111,11 @@ class Judge(Protocol):
     @property
     def judged(self) -> int:
         """Results it has judged, what it was seeded with included."""
+        ...
+
+    @property
+    def remembers(self) -> int:
+        """Results that it has to be seeded with to go on as if it had judged them itself."""
         ...
 
     def judge(self, answers: Mapping[str, Floats], row: Floats) -> Judged:

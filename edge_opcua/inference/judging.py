@@ -19,6 +19,8 @@ Floats = npt.NDArray[np.float32]
 def take_answers(result: Result, variant: Variant, answers: Mapping[str, Floats], *, uncertain: bool) -> None:
     """Fill in what a model answered, and the verdict that follows from it.
 
+    Where it depends on what was judged before, it follows in the order of the captures: :func:`decide`.
+
     Args:
         result: Its features are those the model was given.
         variant: The model.
@@ -27,11 +29,22 @@ def take_answers(result: Result, variant: Variant, answers: Mapping[str, Floats]
     """
     result.variant, result.answers = variant, answers
     result.status = UNCERTAIN_SUBNORMAL if uncertain else GOOD
+    if variant.judge is not None:
+        return
     if float(answers["score"][0]) < variant.manifest.limit:
         result.verdict = Verdict.OK
     else:
         result.verdict = Verdict.NOT_OK
         result.reason = _shows_in(result, variant, answers)
+
+
+def decide(result: Result) -> None:
+    """Judge a result by what its manifest declares, after all that came before it."""
+    variant = result.variant
+    if variant is None or variant.judge is None or result.features is None:
+        return
+    judged = variant.judge.judge(result.answers, result.features)
+    result.judged, result.verdict, result.reason = judged, judged.verdict, judged.reason
 
 
 def not_learned(result: Result, outside: str) -> None:

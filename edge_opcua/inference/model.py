@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +13,12 @@ import numpy.typing as npt
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.ports import Backend
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.golden import compare, read_golden, require_verdict
+from edge_opcua.inference.judge import Judge, MakeJudge, Output, four_answers, no_judge
 from edge_opcua.inference.loaded import Floats, LoadedModel
-from edge_opcua.inference.manifest import Golden, Manifest
+from edge_opcua.inference.manifest import Manifest
 from edge_opcua.inference.repository import ModelFiles
 
-ANSWERS: Final = ("score", "confidence", "expected", "contributions")
-MAX_GOLDEN_BYTES: Final = 256 * 2**20
 FEATURE_RUNS: Final = 64
 FEATURES_NS: Final = 100_000_000
 
@@ -88,30 +86,47 @@ class ReadyFacts:
 
 
 class ServedModel(LoadedModel):
-    """A loaded model that gives verdicts: with the four answers of a manifest, and limits of its inputs.
+    """A loaded model that gives verdicts: with the answers of its manifest, and limits of its inputs.
 
     Args:
         manifest: What it promises.
         backend: What runs it.
         key: ``<name>/<version>``; of the manifest if not given.
+        judge: Makes what judges as a manifest declares it.
 
     Raises:
-        ModelError: An answer is missing or has another shape (M505).
+        ModelError: An answer is missing or has another shape (M505), or the manifest declares what is not
+            understood (M620, M621).
+
+    Attributes:
+        outputs: What is looked at.
     """
 
-    def __init__(self, manifest: Manifest, backend: Backend, key: str = "") -> None:
+    def __init__(
+        self, manifest: Manifest, backend: Backend, key: str = "", judge: MakeJudge = no_judge
+    ) -> None:
         k = len(manifest.features)
         super().__init__(key or f"{manifest.name}/{manifest.version}", backend, manifest.input_name, k)
         self.manifest = manifest
         self._low = np.array([feature.low for feature in manifest.features], np.float32)
         self._high = np.array([feature.high for feature in manifest.features], np.float32)
+        self._judge = judge
+        declared = judge(manifest)
+        self.outputs: tuple[Output, ...] = four_answers(k) if declared is None else tuple(declared.outputs)
         one = self.bind()
-        for name, size in zip(ANSWERS, (1, 1, k, k), strict=True):
-            found = one.answer.get(name)
+        for output in self.outputs:
+            found = one.answer.get(output.name)
             if found is None:
-                raise ModelError(f'the model has no output "{name}"', code="M505")
-            if found.size != size:
-                raise ModelError(f'output "{name}" holds {found.size} values, not {size}', code="M505")
+                known = ", ".join(sorted(one.answer))
+                raise ModelError(f'the model has no output "{output.name}"; it has {known}', code="M505")
+            if found.size != output.size:
+                raise ModelError(
+                    f'output "{output.name}" holds {found.size} values, not {output.size}', code="M505"
+                )
+
+    def new_judge(self) -> Judge | None:
+        """Return what judges its answers, which remembers nothing yet; None if the four answers do."""
+        return self._judge(self.manifest)
 
     def outside(self, row: Floats) -> str:
         """Say which feature of a sample is outside what the model may judge; empty if none is."""
@@ -130,8 +145,8 @@ def load(files: ModelFiles, load_backend: LoadBackend, *, provider: str) -> Serv
         ModelError: What the backend raises, or an answer is missing (M505).
     """
     manifest = files.manifest
-    shape = (1, len(manifest.features))
-    backend = load_backend(files.model, provider=provider, input_shapes={manifest.input_name: shape})
+    shapes = {manifest.input_name: manifest.input_shape}
+    backend = load_backend(files.model, provider=provider, input_shapes=shapes)
     return ServedModel(manifest, backend)
 
 
@@ -175,31 +190,61 @@ def require_match(manifest: Manifest, extractor: Extractor) -> None:
         )
 
 
-def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:
-    """Hold features and answers on this machine against the trainer's; return the number of samples.
+def require_same_features(manifest: Manifest, cheaper: Manifest) -> None:
+    """Refuse a cheaper version whose features are made in another way than those it would be given.
 
     Raises:
-        ModelError: The samples are missing (M507) or unreadable (M513), or an answer is off (M512).
+        ModelError: Steps, window or the order of the tags differ (M511).
+    """
+    for what, one, other in (
+        ("steps", manifest.steps, cheaper.steps),
+        ("window", manifest.window, cheaper.window),
+        ("tags", [tag.name for tag in manifest.tags], [tag.name for tag in cheaper.tags]),
+    ):
+        if one != other:
+            raise ModelError(
+                f"version {cheaper.version} was trained with other {what} than version {manifest.version}, "
+                "whose features it would be given",
+                code="M511",
+            )
+
+
+def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:
+    """Hold features, answers and verdicts on this machine against the trainer's.
+
+    Args:
+        model: The model.
+        golden: Its reference samples.
+        extractor: Computes the features.
+
+    Returns:
+        The number of samples.
+
+    Raises:
+        ModelError: The samples are missing (M507) or unreadable (M513), or features or answers (M512) or a
+            verdict (M622) are off.
     """
     manifest = model.manifest
-    samples = _read_golden(golden, manifest)
-    one = model.bind()
+    samples = read_golden(golden, manifest, model.outputs)
+    one, judge = model.bind(), model.new_judge()
     for number, wanted in enumerate(samples["features"]):
         found = extractor.extract(
             samples["waveform"][number], manifest.sample_rate_hz, samples["context"][number]
         )
-        _compare(number, manifest.names, found, wanted, manifest.golden)
+        compare(number, manifest.names, found, wanted, manifest.golden)
         one.judge(wanted)
-        for name in ANSWERS:
-            labels = manifest.names if name in {"expected", "contributions"} else ("",)
-            answer = one.answer[name]
-            _compare(
+        for output in model.outputs:
+            answer = one.answer[output.name]
+            labels = manifest.names if output.size == len(manifest.names) else ()
+            compare(
                 number,
-                tuple(f"{name} {label}".strip() for label in labels),
+                tuple(f"{output.role} {label}" for label in labels) or (output.role,) * output.size,
                 answer,
-                samples[name][number].reshape(answer.shape),
+                samples[output.role][number].reshape(answer.shape),
                 manifest.golden,
             )
+        if judge is not None and "verdict" in samples:
+            require_verdict(number, judge.judge(one.answer, wanted), int(samples["verdict"][number]))
     return len(samples["features"])
 
 
@@ -209,7 +254,7 @@ def time_features(golden: Path, manifest: Manifest, extractor: Extractor, clock:
     Raises:
         ModelError: The samples are missing (M507) or unreadable (M513).
     """
-    samples = _read_golden(golden, manifest)
+    samples = read_golden(golden, manifest)
     taken: list[int] = []
     first_ns = clock.monotonic_ns()
     for number in range(FEATURE_RUNS):
@@ -239,61 +284,17 @@ def judges_apart(model: ServedModel, golden: Path, batch: int) -> bool:
         ModelError: The run failed (M532) or was cancelled (M535).
     """
     limits = model.manifest.golden
-    samples = _read_golden(golden, model.manifest)
+    samples = read_golden(golden, model.manifest, model.outputs)
     together = model.bind(batch)
     order = np.arange(batch) % len(samples["features"])
     together.rows[:] = samples["features"][order]
     together.binding.run()
     return all(
         np.isclose(
-            together.answers[name],
-            samples[name][order].reshape(together.answers[name].shape),
+            together.answers[output.name],
+            samples[output.role][order].reshape(together.answers[output.name].shape),
             rtol=limits.rtol,
             atol=limits.atol,
         ).all()
-        for name in ANSWERS
+        for output in model.outputs
     )
-
-
-def _compare(number: int, labels: tuple[str, ...], found: Floats, wanted: Floats, golden: Golden) -> None:
-    off = np.flatnonzero(~np.isclose(found, wanted, rtol=golden.rtol, atol=golden.atol))
-    if off.size:
-        first = int(off[0])
-        raise ModelError(
-            f"reference sample {number + 1}: {labels[first]} is {found[first]:.6g} here, "
-            f"{wanted[first]:.6g} where the model was trained",
-            code="M512",
-        )
-
-
-def _read_golden(path: Path, manifest: Manifest) -> dict[str, npt.NDArray[Any]]:
-    k, m, n = len(manifest.features), len(manifest.context), manifest.sample_count
-    columns = {
-        "waveform": (n,),
-        "context": (m,),
-        "features": (k,),
-        "score": (),
-        "confidence": (),
-        "expected": (k,),
-        "contributions": (k,),
-    }
-    samples: dict[str, npt.NDArray[Any]] = {}
-    try:
-        if path.stat().st_size > MAX_GOLDEN_BYTES:
-            raise ModelError(f"{path.name} is larger than {MAX_GOLDEN_BYTES} bytes", code="M513")
-        with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            for name in columns:
-                samples[name] = archive[name]
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing", code="M507") from None
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
-        raise ModelError(f"{path.name} cannot be read: {exc}", code="M513") from exc
-    rows = {len(array) if array.ndim else 0 for array in samples.values()}
-    for name, shape in columns.items():
-        array = samples[name]
-        if array.shape[1:] != shape or not np.issubdtype(array.dtype, np.floating):
-            raise ModelError(f"{path.name}: {name} has shape {array.shape}, not {('n', *shape)}", code="M513")
-    if len(rows) != 1 or rows == {0}:
-        raise ModelError(f"{path.name} holds no complete samples", code="M513")
-    return samples

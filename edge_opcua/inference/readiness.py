@@ -16,6 +16,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.core.supervise import describe
 from edge_opcua.errors import EdgeError, ModelError
 from edge_opcua.inference.intake import Inputs, sample_capacity
+from edge_opcua.inference.judge import MakeJudge, no_judge
 from edge_opcua.inference.loaded import CANCELLED
 from edge_opcua.inference.measure import measure
 from edge_opcua.inference.memory import MB, Limit, resident_bytes
@@ -27,6 +28,7 @@ from edge_opcua.inference.model import (
     judges_apart,
     prove,
     require_match,
+    require_same_features,
     time_features,
 )
 from edge_opcua.inference.repository import ModelFiles
@@ -52,6 +54,7 @@ class Wanted:
         options: Options of the backend.
         most: Largest batch.
         load_s: Longest time to load a model, seconds.
+        judge: Makes what judges as a manifest declares it, for each lane its own.
     """
 
     spec: LaneSpec
@@ -62,6 +65,7 @@ class Wanted:
     options: Mapping[str, Any] = field(default_factory=dict)
     most: int = 1
     load_s: float | None = None
+    judge: MakeJudge = no_judge
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -150,6 +154,7 @@ class Readiness:
             ordered = wanted.spec.ordered_for(files.manifest)
             ordered.require_plant(files.manifest, sample_capacity(self._bus, spec.capture_block))
             require_match(files.manifest, extractor)
+            require_same_features(wanted.files[0].manifest, files.manifest)
         Inputs(self._bus, spec.context if spec.part_id is None else (*spec.context, spec.part_id))
         there = [self._load(wanted, files) for files in wanted.files]
         loaded()
@@ -176,12 +181,12 @@ class Readiness:
             backend = wanted.load_backend(
                 files.model,
                 provider=wanted.provider,
-                input_shapes={manifest.input_name: (1, len(manifest.features))},
+                input_shapes={manifest.input_name: manifest.input_shape},
                 options=wanted.options,
                 cache=self._cache,
                 load_s=wanted.load_s,
             )
-            return ServedModel(manifest, backend, key)
+            return ServedModel(manifest, backend, key, wanted.judge)
 
     def _key(self, wanted: Wanted, files: ModelFiles) -> str:
         """Return the key of a model; the same model on another provider is another one."""

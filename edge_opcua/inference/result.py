@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edge_opcua.core.batch import TagBatch
 from edge_opcua.core.bus import BlockWriter
 from edge_opcua.core.values import (
+    BAD_NOT_SUPPORTED,
     BAD_WAITING_FOR_INITIAL_DATA,
     GOOD,
     UNCERTAIN_LAST_USABLE,
@@ -19,15 +20,18 @@ from edge_opcua.core.values import (
     Verdict,
     is_bad,
 )
+from edge_opcua.inference.judge import Judge, Judged
 from edge_opcua.inference.manifest import Manifest
 
-JUDGED: Final = ("score", "confidence", "contributions", "expected")
+JUDGED: Final = ("score", "confidence", "contributions", "expected", "label")
 """Rows that come out of the model; null where there is no judgement."""
 
 STROKE_ROWS: Final = ("stroke", "captured_ns", "acquire_ms", "queue_ms")
 """Rows that belong to one stroke; null where a result is about the loss of its source."""
 
-_NO_ANSWERS: Final[Mapping[str, npt.NDArray[np.float32]]] = {}
+Floats = npt.NDArray[np.float32]
+
+_NO_ANSWERS: Final[Mapping[str, Floats]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,12 @@ class Variant:
     Args:
         manifest: What it is.
         provider: What runs it.
+        judge: Makes verdicts of its answers for this pipeline; None: the four answers and the limit do.
     """
 
     manifest: Manifest
     provider: str
+    judge: Judge | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +61,7 @@ class Result:
         features: What the model was given, shape ``(k,)``; None if there were no usable samples.
         answers: What it answered, by output.
         variant: Which model answered; None: that of the last result stays named.
+        judged: What the answers mean, where the manifest declares that.
         batch: Samples of the run in which it answered; 0 if none did.
         verdict: The judgement, or the fail-safe verdict.
         status: Status of what comes out of the model.
@@ -72,9 +79,10 @@ class Result:
     stroke: int | None
     part_id: int = 0
     part_status: int = BAD_WAITING_FOR_INITIAL_DATA
-    features: npt.NDArray[np.float32] | None = None
-    answers: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=lambda: _NO_ANSWERS)
+    features: Floats | None = None
+    answers: Mapping[str, Floats] = field(default_factory=lambda: _NO_ANSWERS)
     variant: Variant | None = None
+    judged: Judged | None = None
     batch: int = 0
     verdict: Verdict = Verdict.UNDEFINED
     status: int = GOOD
@@ -91,6 +99,25 @@ class Result:
     def total_ms(self) -> float:
         """From the capture to the verdict."""
         return self.acquire_ms + self.queue_ms + self.infer_ms
+
+    @property
+    def score(self) -> float | None:
+        """What the model answered, or what it means; None without a judgement."""
+        if is_bad(self.status) or not self.answers:
+            return None
+        return float(self.answers["score"][0]) if self.judged is None else self.judged.score
+
+    @property
+    def confidence(self) -> float | None:
+        """How sure the model is; None without a judgement, or if it does not say."""
+        if is_bad(self.status) or not self.answers:
+            return None
+        return float(self.answers["confidence"][0]) if self.judged is None else self.judged.confidence
+
+    @property
+    def label(self) -> str:
+        """Which class it is; empty without a judgement, or if the model knows none."""
+        return "" if self.judged is None or is_bad(self.status) else self.judged.label
 
     @property
     def verdict_status(self) -> int:
@@ -122,6 +149,7 @@ class ResultWriter:
         self._rows = {name: batch.row(name) for name in batch.layout.rows}
         self._judged = [self._rows[name] for name in JUDGED]
         self._of_stroke = [self._rows[name] for name in STROKE_ROWS]
+        self._room = batch.layout.spec.tags[self._rows["features"]].length
         self._next_id = int(self._last("result_id")) + 1 if writer.sequence else first_id
         self._described = variant
         self._describe(variant)
@@ -185,15 +213,42 @@ class ResultWriter:
         rows = self._rows
         batch.status[self._judged] = result.status
         if not is_bad(result.status):
-            answers = result.answers
-            batch.set(rows["score"], float(answers["score"][0]))
-            batch.set(rows["confidence"], float(answers["confidence"][0]))
-            batch.set_array(rows["contributions"], answers["contributions"])
-            batch.set_array(rows["expected"], answers["expected"])
+            if result.judged is not None:
+                self._meaning(batch, result.judged)
+            else:
+                answers = result.answers
+                batch.set(rows["score"], float(answers["score"][0]))
+                batch.set(rows["confidence"], float(answers["confidence"][0]))
+                self._set_array(batch, "contributions", answers["contributions"])
+                self._set_array(batch, "expected", answers["expected"])
+                batch.status[rows["label"]] = BAD_NOT_SUPPORTED
         if result.features is None:
             batch.status[rows["features"]] = result.status
         else:
-            batch.set_array(rows["features"], result.features)
+            self._set_array(batch, "features", result.features)
+
+    def _meaning(self, batch: TagBatch, judged: Judged) -> None:
+        """Write what a model's answers mean; what it does not say is null, not a number made up."""
+        rows = self._rows
+        batch.set(rows["score"], judged.score)
+        if judged.confidence is None:
+            batch.status[rows["confidence"]] = BAD_NOT_SUPPORTED
+        else:
+            batch.set(rows["confidence"], judged.confidence)
+        if judged.label:
+            batch.set_text(rows["label"], judged.label)
+        else:
+            batch.status[rows["label"]] = BAD_NOT_SUPPORTED
+        self._set_array(batch, "contributions", judged.contributions)
+        self._set_array(batch, "expected", judged.expected)
+
+    def _set_array(self, batch: TagBatch, name: str, values: Floats | None) -> None:
+        """Write one value for each feature; null where there is none, or more than a result has room for."""
+        row = self._rows[name]
+        if values is None or values.size > self._room:
+            batch.status[row] = BAD_NOT_SUPPORTED
+        else:
+            batch.set_array(row, values)
 
     def _describe(self, variant: Variant) -> None:
         batch, manifest = self._writer.batch, variant.manifest

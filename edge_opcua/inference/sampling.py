@@ -19,7 +19,7 @@ from edge_opcua.core.values import (
     is_uncertain,
     status_name,
 )
-from edge_opcua.inference.intake import Inputs, Reading, Shot, sample_capacity
+from edge_opcua.inference.intake import Inputs, Reading, Shot, number_of, sample_capacity, text_of
 from edge_opcua.inference.model import Extractor
 from edge_opcua.inference.result import Result
 from edge_opcua.inference.spec import LaneSpec
@@ -95,6 +95,8 @@ class Sampler:
         tags = spec.context if spec.part_id is None else (*spec.context, spec.part_id)
         self._inputs = Inputs(bus, tags)
         self._sample_count = sample_capacity(bus, spec.capture_block)
+        self._take = None if spec.take is None else np.array(spec.take, np.intp)
+        self._map = None if spec.fed is None else spec.fed.map_number
         self._values = np.empty(len(spec.context))
 
     def read(self, lane: Any, capture: TagBatch, shot: Shot) -> Case:
@@ -117,7 +119,7 @@ class Sampler:
             part = readings.pop()
             result.part_id, result.part_status = _part(part)
         times = [found.source_ns for found in readings if not is_bad(found.status)]
-        oldest_ns = min([shot.captured_ns, *times])
+        oldest_ns = min([shot.captured_ns, shot.source_ns, *times])
         case = Case(lane, capture.sequence, capture.stamp_ns, begun_ns, oldest_ns, result)
         self._fill(case, capture, shot, readings)
         return case
@@ -127,7 +129,8 @@ class Sampler:
         status = int(self._reader.effective(capture)[shot.waveform_row])
         bad = next((found for found in context if is_bad(found.status)), None)
         if is_bad(status):
-            result.fall_safe(spec.fail_safe, status, f"{spec.capture}: {status_name(status)}")
+            why = text_of(capture, "reason") or status_name(status)
+            result.fall_safe(spec.fail_safe, status, f"{spec.capture}: {why}")
         elif (difference := self._difference(capture, shot)) is not None:
             result.fall_safe(spec.fail_safe, BAD_CONFIGURATION_ERROR, difference)
         elif bad is not None:
@@ -139,17 +142,22 @@ class Sampler:
     def _extract(self, result: Result, capture: TagBatch, shot: Shot, context: list[Reading]) -> None:
         self._values[:] = [found.value for found in context]
         waveform = capture.array(shot.waveform_row).astype(np.float32, copy=False)
+        if self._take is not None:
+            waveform = waveform[self._take]
         row: Floats = np.empty(self._size, np.float32)
-        self._extractor.extract(waveform, self._spec.sample_rate_hz, self._values, row)
+        self._extractor.extract(waveform, self._extractor.sample_rate_hz, self._values, row)
         result.features = row
         if not np.isfinite(row).all():
-            reason = f"{self._spec.capture}: the waveform is flat or no number"
+            what = "the waveform is" if self._map is None else "the samples are"
+            reason = f"{self._spec.capture}: {what} flat or no number"
             result.fall_safe(self._spec.fail_safe, BAD_SENSOR_FAILURE, reason)
 
     def _difference(self, capture: TagBatch, shot: Shot) -> str | None:
         """Say how a capture differs from those the features are made for; None if it does not."""
         count, rate_hz = capture.array(shot.waveform_row).size, shot.sample_rate_hz
         wanted_hz = self._spec.sample_rate_hz
+        if self._map is not None and number_of(capture, "map") != self._map:
+            return f"{self._spec.capture} was sampled from other tags, before the configuration was changed"
         if count == self._sample_count and rate_hz in (0.0, wanted_hz):
             return None
         return (

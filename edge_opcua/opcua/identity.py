@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_opcua.config.outputs import OutputConfig
-from edge_opcua.config.schema import EdgeConfig, RenameConfig, public_url
+from edge_opcua.config.schema import EdgeConfig, PipelineConfig, RenameConfig, public_url
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.collector import paused
 from edge_opcua.errors import IdentityError
@@ -183,11 +183,16 @@ def identity_of(config: EdgeConfig) -> Identity:
         for capture in device.captures:
             promise(f"capture {where} {capture.samples}", names.capture(capture.name))
     for pipeline in config.pipelines:
-        promise(f"pipeline {pipeline.capture} {pipeline.model}", names.inference(pipeline.name))
+        promise(f"pipeline {_judged(pipeline)} {pipeline.model}", names.inference(pipeline.name))
     for output in config.outputs:
         promise(f"output {output.device} {_written(output)}", names.output(output.name))
     order = namespace_order(config.site.namespace_uri)
     return Identity(order, {source: tuple(sorted(found)) for source, found in sorted(nodes.items())})
+
+
+def _judged(pipeline: PipelineConfig) -> str:
+    """Return what a pipeline judges: its capture, or the first of its tags, which stays when others come."""
+    return pipeline.capture or next(iter(pipeline.inputs.values()), "")
 
 
 def _written(output: OutputConfig) -> str:

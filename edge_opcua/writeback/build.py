@@ -54,7 +54,6 @@ def build_output(
     """
     target, source = devices
     pipeline = config.pipeline(output.pipeline)
-    device, capture = config.capture(pipeline.capture)
     times = times_of(config, output)
     safe_verdict = _SAFE_VERDICTS[pipeline.fail_safe_verdict]
     face: InterfaceFace | TagsFace
@@ -72,7 +71,7 @@ def build_output(
         face = TagsFace(_plan(config, output, bus, times), references, target, clock)
     chain = Chain(
         source=source,
-        capture=bus.reader(device.block_name(capture.name)),
+        capture=bus.reader(config.source_block(pipeline)),
         results=bus.reader(pipeline.result_block),
         wake=_wake(config, output),
         target=target,
@@ -96,7 +95,6 @@ def _area(
 ) -> Area:
     device = config.device(output.device)
     pipeline = config.pipeline(output.pipeline)
-    source, _ = config.capture(pipeline.capture)
     eai = eai_map(output.name, interface, device.driver)
     assert eai.control_words == CONTROL_WORDS
     ack_ns = interface.ack_timeout_ms * _MS
@@ -119,7 +117,7 @@ def _area(
         waits=waits,
         write_s=times.write_ms / 1000,
         retry_ns=_ns(times.heartbeat_ms),
-        simulated=source.simulate,
+        simulated=any(source.simulate for source in config.source_devices(pipeline)),
     )
 
 
