@@ -95,6 +95,7 @@ class Windows:
         self._file = WindowFile(path, self._budget)
         self._queue: collections.deque[Window] = collections.deque()
         self._queue_bytes = 0
+        self._writing = 0
         self._put = asyncio.Event()
         self._turn = asyncio.Lock()
         self._rate = _Rate(self._budget, clock)
@@ -111,7 +112,8 @@ class Windows:
     @property
     def state(self) -> WindowsState:
         """How the store is now."""
-        return WindowsState(self._kept, len(self._queue), self._lost, self._thinned, self._fault)
+        waiting = len(self._queue) + self._writing
+        return WindowsState(self._kept, waiting, self._lost, self._thinned, self._fault)
 
     def put(self, window: Window) -> None:
         """Take over a window; it is written with the next ones. Nothing is kept without a budget."""
@@ -180,6 +182,7 @@ class Windows:
                 self._kept = replace(self._kept, is_full=True)  # the file knows better, once it has looked
             while self.is_on and (self._queue or self._kept.is_full):
                 batch = self._take()
+                self._writing = len(batch)
                 try:
                     self._kept = await self._call(WindowFile.write, self._file, batch)
                 except OSError as exc:
@@ -187,6 +190,8 @@ class Windows:
                     self._on_fault(str(exc))
                     self._put.set()
                     return False
+                finally:
+                    self._writing = 0
                 self._on_success()
             return True
 
