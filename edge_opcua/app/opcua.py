@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import structlog
 from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.command.warnings import certificate_warnings
-from edge_opcua.app.models import ActiveModels
+from edge_opcua.app.modelview import shown_models
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import settle
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
@@ -22,9 +23,10 @@ from edge_opcua.core.process import Child
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import BAD_NOT_SUPPORTED
 from edge_opcua.core.worker import Worker
-from edge_opcua.errors import ConfigError, ControlError, ModelError
-from edge_opcua.inference.repository import ModelRepository
-from edge_opcua.opcua.models import ModelInfo
+from edge_opcua.errors import ConfigError, ControlError
+from edge_opcua.inference.watch.latency import BOUNDS_US
+from edge_opcua.opcua.modelmethods import ModelRequest
+from edge_opcua.opcua.models import Job, ModelInfo
 from edge_opcua.opcua.nodesets import read_nodesets
 from edge_opcua.opcua.outputmethods import OutputAct
 from edge_opcua.opcua.seam import ServerSecurity
@@ -59,7 +61,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
     try:
         pki = await files.call(_identity, state, config, timeout_s=FILES_S)
         service = _Service(child, config, pki, files, listen)
-        await service.run(await files.call(_models, state, config, timeout_s=FILES_S))
+        await service.run(await files.call(shown_models, state, config, timeout_s=FILES_S))
     except* ConfigError as group:
         exc = _first(group)
         body = {"source": "opcua", "code": exc.code, "text": str(exc)}
@@ -92,30 +94,6 @@ def _identity(state: StateDir, config: EdgeConfig) -> Pki:
     return pki
 
 
-def _models(state: StateDir, config: EdgeConfig) -> list[ModelInfo]:
-    """Return the versions in the repository as a client sees them."""
-    repository = ModelRepository(state.models)
-    active = ActiveModels(state, config)
-    running = {
-        (choice.name, choice.version)
-        for choice in (active.choice(pipeline.name) for pipeline in config.pipelines)
-    }
-    found = []
-    for entry in repository.list():
-        key = (entry.name, entry.version)
-        try:
-            manifest = repository.resolve(entry.name, entry.version).manifest
-        except ModelError:
-            found.append(ModelInfo(entry.name, entry.version, entry.sha256, "Failed"))
-            continue
-        word = "Active" if key in running else "Available"
-        proof = {
-            name: value for name, value in manifest.proof.items() if isinstance(value, (int, float, str))
-        }
-        found.append(ModelInfo(*key, manifest.sha256, word, manifest.names, proof))
-    return found
-
-
 class _Service:
     """The server with its connections to the other processes."""
 
@@ -127,7 +105,14 @@ class _Service:
         self._listen = listen
         self._state = StateDir(child.state_dir)
         self._server: PlantServer | None = None
-        self._one_job_notice_at_a_time = asyncio.Lock()
+        self._one_notice_at_a_time = asyncio.Lock()
+        self._notices = {
+            "job": self._show_job,
+            "watch": self._show_alarm,
+            "standby": self._show_standby,
+        }
+        self._shadow: frozenset[tuple[str, int]] = frozenset()
+        self._standby: frozenset[tuple[str, int]] = frozenset()
 
     async def run(self, models: list[ModelInfo]) -> None:
         """Serve until the process shall stop."""
@@ -148,7 +133,8 @@ class _Service:
             write=self._write,
             act=self._act,
             writer_gone=self._writer_gone,
-            load_model=self._load_model,
+            change_model=self._change_model,
+            bounds_us=BOUNDS_US,
             poll=self._poll,
             models=models,
             journal=self._record,
@@ -168,7 +154,7 @@ class _Service:
         config = _listening_on(change.new, self._listen)
         await self._server.change(config, change.has_moved)
         self._config = config
-        models = await self._files.call(_models, self._state, config, timeout_s=FILES_S)
+        models = await self._models(config)
         await self._server.on_models(models)
 
     async def _serve(self) -> None:
@@ -212,9 +198,9 @@ class _Service:
         except ControlError as exc:  # a client that calls itself by a megabyte; ttl_s ends its claim
             _log.error("writer.gone_not_told", output=output, error=str(exc))
 
-    async def _load_model(self, name: str, version: int, sha256: str, user: str) -> Reply:
-        body = {"name": name, "version": version, "sha256": sha256, "user": user}
-        return await self._child.control.request(SUPERVISOR, "load_model", body, timeout_s=LOAD_S)
+    async def _change_model(self, request: ModelRequest) -> Reply:
+        body = dict(request.body)
+        return await self._child.control.request(SUPERVISOR, request.kind, body, timeout_s=LOAD_S)
 
     async def _poll(self, device: str, group: str, user: str) -> Reply:
         body = {"device": device, "group": group, "user": user}
@@ -232,14 +218,29 @@ class _Service:
             return Reply()
         if request.kind == "sessions":
             return Reply(body=self._server.sessions())
-        if request.kind == "job":
-            async with self._one_job_notice_at_a_time:  # in the order they came
-                await self._show_job(self._server, request.body)
+        if request.kind in self._notices:
+            async with self._one_notice_at_a_time:  # in the order they came
+                await self._notices[request.kind](self._server, request.body)
             return Reply()
         return Reply(BAD_NOT_SUPPORTED, f"the OPC UA process does not know {request.kind}")
 
+    async def _models(self, config: EdgeConfig) -> list[ModelInfo]:
+        shown = partial(shown_models, shadow=self._shadow, standby=self._standby)
+        return await self._files.call(shown, self._state, config, timeout_s=FILES_S)
+
     async def _show_job(self, server: PlantServer, body: dict[str, Any]) -> None:
-        if body.get("state") in ("Loading", "Active", "RolledBack"):  # the repository may hold new versions
-            models = await self._files.call(_models, self._state, self._config, timeout_s=FILES_S)
-            await server.on_models(models)
+        job = Job.from_body(body)
+        shadow = frozenset({(job.name, job.version)} if job.state == "Shadow" else ())
+        # The repository may hold new versions, and what ended may have changed which of them judges.
+        if job.state == "Loading" or job.ended or shadow != self._shadow:
+            self._shadow = shadow
+            await server.on_models(await self._models(self._config))
         await server.on_job(body)
+
+    async def _show_alarm(self, server: PlantServer, body: dict[str, Any]) -> None:
+        await server.on_alarm(body)
+
+    async def _show_standby(self, server: PlantServer, body: dict[str, Any]) -> None:
+        """Show which versions were relieved and are still loaded: ``models`` [[name, version], …]."""
+        self._standby = frozenset((str(name), int(version)) for name, version in body.get("models", ()))
+        await server.on_models(await self._models(self._config))

@@ -45,6 +45,7 @@ class Kind(Enum):
     OUTPUT = "method of an output"
     DEMAND = "poll on demand"
     MODEL = "model method"
+    ANSWER = "answer to a verdict"
     OWN = "method on one's own session"
     DIAGNOSTICS = "diagnostics of others"
     AUDIT = "audit event types"
@@ -72,6 +73,7 @@ DEFAULTS: Final[Mapping[Kind, Table]] = {
     Kind.OUTPUT: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
     Kind.DEMAND: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
     Kind.MODEL: _table({Role.ENGINEER: _CALL, Role.CONFIGURE_ADMIN: _CALL}),
+    Kind.ANSWER: _table({Role.OPERATOR: _CALL, Role.SUPERVISOR: _CALL}),
     Kind.OWN: _table(dict.fromkeys(Role, _CALL)),
     Kind.DIAGNOSTICS: {
         Role.SECURITY_ADMIN: _LOOK | _ADMIN,

@@ -1,4 +1,4 @@
-"""The events of the plant: progress of a model job, a link lost or back; results have a file of their own."""
+"""What every event of the plant has, and that of a link lost or back; results and models have own files."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.common.events import Event
 
-from edge_opcua.opcua.models import Job
 from edge_opcua.opcua.namespaces import Ids
 from edge_opcua.opcua.services.event.encoded import FieldTypes
 
 # Part 5 §6.4.2: 1 is least, 1000 most severe; bands as in Part 9 §5.5.3 (low 1-333, medium 334-666, high).
 LINK_LOST_SEVERITY: Final = 700
 LINK_BACK_SEVERITY: Final = 200
-JOB_SEVERITY: Final = 150
-JOB_FAILED_SEVERITY: Final = 600
 
 # What every event has (Part 5 §6.4.2).
 BASE_TYPES: Final = FieldTypes(
@@ -85,30 +82,6 @@ class PlantEvent(Event):
 
 # Delivers events that came at once, in their order.
 Emit = Callable[[Sequence[PlantEvent]], None]
-
-
-def job_event(job: Job, source: ua.NodeId, time: dt.datetime | None) -> PlantEvent:
-    """Return the event of a job's progress or end (a ProgressEventType: Context is the job's id)."""
-    message = f"model {job.name} {job.version}: {job.state}"
-    event = PlantEvent(
-        Ids.JOB_EVENT_TYPE,
-        (source, "Models"),
-        message=f"{message} ({job.reason})" if job.reason else message,
-        severity=JOB_FAILED_SEVERITY if job.failed else JOB_SEVERITY,
-        time=time,
-    )
-    kinds = ua.VariantType
-    for name, value, kind in (
-        ("Context", job.job_id, kinds.String),
-        ("Progress", job.percent, kinds.UInt16),
-        ("JobId", job.job_id, kinds.String),
-        ("ModelName", job.name, kinds.String),
-        ("ModelVersion", job.version, kinds.UInt32),
-        ("State", job.state, kinds.String),
-        ("Reason", job.reason, kinds.String),
-    ):
-        event.add_property(name, value, kind)
-    return event
 
 
 @dataclass(frozen=True, slots=True)

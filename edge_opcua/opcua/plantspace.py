@@ -69,7 +69,6 @@ class PlantSpace:
         devices: By device.
         outputs: By output.
         models: Folder of the models, notifier of job events.
-        load_model: The method.
         job: Values of LastJob by member.
         model_nodes: Objects of model versions.
     """
@@ -82,6 +81,5 @@ class PlantSpace:
     devices: dict[str, DeviceNodes] = field(default_factory=dict)
     outputs: dict[str, OutputNodes] = field(default_factory=dict)
     models: ua.NodeId = field(default_factory=ua.NodeId)
-    load_model: ua.NodeId = field(default_factory=ua.NodeId)
     job: dict[str, AttributeValue] = field(default_factory=dict)
     model_nodes: dict[tuple[str, int], ua.NodeId] = field(default_factory=dict)

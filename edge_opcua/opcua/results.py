@@ -174,8 +174,9 @@ class _Result:
         row = self.row
         stroke = "" if row["stroke"] is None else f" stroke {row['stroke']}"
         score = "" if row["score"] is None else f", score {row['score']:.3g}"
+        label = f", {row['label']}" if row.get("label") else ""
         reason = f" ({row['reason']})" if row["reason"] else ""
-        return f"{self.pipeline}:{stroke} {_VERDICT_TEXT[self.verdict]}{score}{reason}"
+        return f"{self.pipeline}:{stroke} {_VERDICT_TEXT[self.verdict]}{label}{score}{reason}"
 
     @property
     def captured(self) -> dt.datetime | None:

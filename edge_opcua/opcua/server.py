@@ -15,12 +15,13 @@ from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.collector import paused
 from edge_opcua.errors import ConfigError, IdentityError
-from edge_opcua.opcua.access import Access, Kind, rule
+from edge_opcua.opcua.access import Access, rule
 from edge_opcua.opcua.demand import DemandPolls, Poll, no_polls
 from edge_opcua.opcua.feed import Feed
 from edge_opcua.opcua.limits import ServerLimits
-from edge_opcua.opcua.loadmodel import LoadModel, ModelRepositoryNode, no_models
-from edge_opcua.opcua.models import Job, ModelInfo
+from edge_opcua.opcua.modelmethods import ModelActs, ModelMethods, no_models
+from edge_opcua.opcua.modelnodes import ModelRepositoryNode
+from edge_opcua.opcua.models import Job, ModelAlarm, ModelInfo
 from edge_opcua.opcua.namespaces import Names, Namespace, namespace_order, plant_id
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.nodesets import NodeSet, import_nodesets
@@ -65,9 +66,10 @@ class PlantServer:
         write: Writes a set-point -> what the PLC did.
         act: Acknowledges an output, grants it authority, takes it … -> what came of it.
         writer_gone: Told when a program that wrote a tag of an output is gone.
-        load_model: Starts a job: name, version, SHA-256, who -> its id under ``job``.
+        change_model: Begins a job with a model, or keeps an answer to a verdict -> its id under ``job``.
         poll: Polls a group now: device, group, who -> what came of it.
         models: The versions in the repository.
+        bounds_us: Where the classes of latency histograms end, µs.
         journal: Keeps a record of what clients did and were refused; must not block.
         limits: How much a client may take; without it, what the configuration says and the defaults.
         clock: Clock of the bus.
@@ -86,9 +88,10 @@ class PlantServer:
         write: Write = no_writes,
         act: OutputActs = no_outputs,
         writer_gone: WriterGone = nobody_cares,
-        load_model: LoadModel = no_models,
+        change_model: ModelActs = no_models,
         poll: Poll = no_polls,
         models: Sequence[ModelInfo] = (),
+        bounds_us: Sequence[int] = (),
         journal: Journal = nowhere,
         limits: ServerLimits | None = None,
         clock: Clock | None = None,
@@ -100,10 +103,12 @@ class PlantServer:
         self._write = write
         self._act = act
         self._claims = ProgramClaims(writer_gone)
-        self._load_model = load_model
+        self._change_model = change_model
+        self._bounds_us = tuple(bounds_us)
         self._poll = poll
         self._demand: DemandPolls | None = None
         self._methods: OutputMethods | None = None
+        self._model_methods: ModelMethods | None = None
         self._writes: SetpointWrites | None = None
         self._initial_models = tuple(models)
         self._journal = journal
@@ -188,6 +193,11 @@ class PlantServer:
         if self._repository is not None:
             await self._repository.on_job(Job.from_body(body))
 
+    async def on_alarm(self, body: Mapping[str, Any]) -> None:
+        """Tell clients of a ``watch`` notification of a lane; before the server is ready it is dropped."""
+        if self._repository is not None:
+            await self._repository.on_alarm(ModelAlarm.from_body(body))
+
     async def on_models(self, models: Sequence[ModelInfo]) -> None:
         """Show the versions that the repository holds now."""
         self._initial_models = tuple(models)
@@ -219,6 +229,8 @@ class PlantServer:
         self._demand.bind(config)
         server.access.cover(core.aspace.tags, core.aspace.virtual)
         self._bind_outputs(server, self._space)
+        assert self._model_methods is not None, "made before it is ready"
+        self._model_methods.bind(config.pipelines)
         core.attribute_service.reading.forget()
         self._aliases.use(PlantAliases(core.aspace, config), self._clock)
         self._watch.watch(config, self._bus)
@@ -272,16 +284,16 @@ class PlantServer:
         await import_nodesets(server, self._nodesets)
         core = server.iserver
         maker = NodeMaker(core.aspace, core.node_mgt_service, int(Namespace.PLANT))
-        builder = SpaceBuilder(core.aspace, maker, self._config, self._bus.blocks, self._clock)
+        builder = SpaceBuilder(
+            core.aspace, maker, self._config, self._bus.blocks, self._clock, self._bounds_us
+        )
         space = self._space = builder.build(self._initial_models)
         changes = self._changes = ModelChanges(core.aspace, server.emit, self._clock)
         self._changer = SpaceChanger(core.aspace, maker, builder, space, changes, self._clock)
-        repository = ModelRepositoryNode(
-            space, builder, maker, self._load_model, server.emit, changes, self._clock
-        )
+        repository = ModelRepositoryNode(space, maker, server.emit, changes, self._clock)
         await repository.show(self._initial_models)
         await changes.begin(space.models, space.tags.folder)
-        self._connect(server, space, repository)
+        self._connect(server, space)
         assert self._push is not None, "made by _connect"
         await self._push.install()
         self._feed = Feed(self._bus, space, server.emit_all, repository.find, self._clock)
@@ -292,16 +304,17 @@ class PlantServer:
         core.subscription_service.before_publishing(self._ticks.before_publishing)
         core.attribute_service.before_reading(self._feed.take_tags)
 
-    def _connect(self, server: SecureServer, space: PlantSpace, repository: ModelRepositoryNode) -> None:
+    def _connect(self, server: SecureServer, space: PlantSpace) -> None:
         core = server.iserver
         server.access.cover(space.tags, core.aspace.virtual)
-        server.access.mark(Kind.MODEL, [space.load_model])
-        core.aspace.add_method_callback(space.load_model, repository.call)
         self._demand = DemandPolls(core.aspace, server.access, self._poll)
         self._demand.bind(self._config)
         writes = self._writes = SetpointWrites(Setpoints(space.tags), self._write, self._claims)
-        methods = OutputMethods(core.aspace, server.access, self._act, Names(self._config.site.machine))
-        self._methods = methods
+        names = Names(self._config.site.machine)
+        methods = self._methods = OutputMethods(core.aspace, server.access, self._act, names)
+        models = ModelMethods(core.aspace, server.access, self._change_model, names)
+        self._model_methods = models
+        models.bind(self._config.pipelines)
         self._bind_outputs(server, space)
         core.attribute_service.set_tag_handler(writes)
         self._aliases = Aliases(core.aspace, server.access, PlantAliases(core.aspace, self._config))
@@ -316,7 +329,7 @@ class PlantServer:
             self._watch,
             self._journal,
             journaled_elsewhere=lambda act: (
-                writes.was_recorded(act) or methods.was_recorded(act) or _has_job(space, act)
+                writes.was_recorded(act) or methods.was_recorded(act) or models.was_recorded(act)
             ),
             clock=self._clock,
         )
@@ -381,9 +394,3 @@ def _both(first: Audit, second: Audit) -> Audit:
 def _is_awaited(server: SecureServer, feed: Feed) -> bool:
     """Whether anybody waits for what only ticks bring: events, and values that are no columns."""
     return feed.is_watched or len(server.iserver.subscription_service.monitoring.audience) > 0
-
-
-def _has_job(space: PlantSpace, act: Act) -> bool:
-    """Whether the supervisor keeps the record of an act: a model job that it took over."""
-    called = act.kind == "method.called" and space.load_model in (act.node, act.event.get("MethodId"))
-    return called and not act.status

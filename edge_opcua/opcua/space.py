@@ -41,7 +41,8 @@ from edge_opcua.opcua.items import (
     text_property,
 )
 from edge_opcua.opcua.models import ModelInfo
-from edge_opcua.opcua.namespaces import Ids, Names, Namespace, plant_name
+from edge_opcua.opcua.modelspace import add_models, show_bounds
+from edge_opcua.opcua.namespaces import Ids, Names, Namespace
 from edge_opcua.opcua.nodes import ARRAY, NodeMaker, VariableSpec
 from edge_opcua.opcua.outputspace import bind_output, methods_of, shape_output
 from edge_opcua.opcua.owners import only_model, owned_tags
@@ -65,8 +66,6 @@ RECORDS_BLOCK: Final = "records.health"
 
 _NOTIFIER: Final = ua.ObjectIds.HasNotifier
 _STRING: Final = ua.NodeId(ua.ObjectIds.String)
-_DOUBLE: Final = ua.NodeId(ua.ObjectIds.Double)
-_INT64: Final = ua.NodeId(ua.ObjectIds.Int64)
 
 
 def tag_node_name(names: Names, tag: TagConfig) -> str:
@@ -115,6 +114,7 @@ class SpaceBuilder:
         config: The machine.
         blocks: The bus's blocks by name; what has no block is not shown.
         clock: Clock of the bus.
+        bounds_us: Where the classes of latency histograms end, µs.
     """
 
     def __init__(
@@ -124,8 +124,10 @@ class SpaceBuilder:
         config: EdgeConfig,
         blocks: Mapping[str, BlockSpec],
         clock: Clock,
+        bounds_us: Sequence[int] = (),
     ) -> None:
         self._aspace = aspace
+        self._bounds_us = tuple(bounds_us)
         self._maker = maker
         self._config = config
         self._blocks = blocks
@@ -163,7 +165,7 @@ class SpaceBuilder:
         self._outputs(machine, space)
         for device in self._config.devices:
             self.device(device, space)
-        self._models(space, models)
+        add_models(maker, space, models)
         self._records(space)
         return space
 
@@ -335,6 +337,7 @@ class SpaceBuilder:
         maker.refer(space.machine, _NOTIFIER, node)
         self.bind_inference(pipeline, space)
         self.show_promise(pipeline)
+        show_bounds(maker, name, self._bounds_us)
         space.inferences[pipeline.name] = InferenceNodes(
             pipeline.name,
             node,
@@ -428,36 +431,6 @@ class SpaceBuilder:
             name = self._names.device(device.name)
             space.bindings[spec.name] = self._bind(spec, LINK_ROWS, f"{name}.Connection")
 
-    def _models(self, space: PlantSpace, models: Sequence[ModelInfo]) -> None:
-        maker, name = self._maker, Names.MODELS
-        objects = ua.NodeId(ua.ObjectIds.ObjectsFolder)
-        space.models = maker.instance(objects, name, Ids.MODEL_REPOSITORY_TYPE, notifier=True)
-        self._version(space.models, name)
-        space.load_model = maker.node_id(f"{name}.LoadModel")
-        maker.refer(space.machine, _NOTIFIER, space.models)
-        members = ("JobId", "ModelName", "ModelVersion", "State", "Percent", "Reason")
-        space.job = {member: maker.slot(f"{name}.LastJob.{member}") for member in members}
-        for model in models:
-            self.model(space, model)
-
-    def model(self, space: PlantSpace, model: ModelInfo) -> None:
-        """Add the object of a model version."""
-        maker = self._maker
-        name = Names.model(model.name, model.version)
-        node = maker.instance(
-            space.models, name, Ids.MODEL_TYPE, browse_name=plant_name(f"{model.name} {model.version}")
-        )
-        text = ua.VariantType.String
-        self._set(f"{name}.Name", ua.Variant(model.name, text))
-        self._set(f"{name}.Version", ua.Variant(model.version, ua.VariantType.UInt32))
-        self._set(f"{name}.Sha256", ua.Variant(model.sha256, text))
-        self._set(f"{name}.State", ua.Variant(model.state, text))
-        proof = maker.node_id(f"{name}.Proof")
-        for figure, value in model.proof.items():
-            spec = _figure(value)
-            maker.variable(proof, f"{name}.Proof.{figure}", spec, browse_name=plant_name(figure))
-        space.model_nodes[model.key] = node
-
     def _records(self, space: PlantSpace) -> None:
         spec = self._blocks.get(RECORDS_BLOCK)
         if spec is None:
@@ -480,11 +453,3 @@ def _by_group(tags: TagRows) -> Iterator[tuple[str, TagRows]]:
         rows.setdefault(group, []).append(row)
     for group, members in rows.items():
         yield group, tags[np.array(members, np.intp)]
-
-
-def _figure(value: float | str) -> VariableSpec:
-    if isinstance(value, str):
-        return VariableSpec(_STRING, value=ua.Variant(value, ua.VariantType.String))
-    if isinstance(value, int):
-        return VariableSpec(_INT64, value=ua.Variant(value, ua.VariantType.Int64))
-    return VariableSpec(_DOUBLE, value=ua.Variant(float(value), ua.VariantType.Double))

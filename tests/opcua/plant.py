@@ -19,6 +19,9 @@ from edge_opcua.core.bus import BlockWriter, Bus
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.messages import Reply
 from edge_opcua.core.values import GOOD, BlockSpec, Policy, Scalar, TagSpec, Verdict
+from edge_opcua.inference.blocks import shadow_block, watch_block
+from edge_opcua.inference.watch.latency import BOUNDS_US
+from edge_opcua.opcua.modelmethods import ModelRequest
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.nodesets import NodeSet, read_nodesets
 from edge_opcua.opcua.outputmethods import OutputAct
@@ -38,8 +41,28 @@ CLIENT_URI = "urn:tests:client"
 FEATURES = ("rms", "crest", "band_200_400")
 SHA_A, SHA_B = "a" * 64, "b" * 64
 MODELS = (
-    ModelInfo("press-anomaly", 1, SHA_A, "Active", FEATURES, {"false_alarms_per_week": 0.5, "samples": 400}),
-    ModelInfo("press-anomaly", 2, SHA_B, "Available", FEATURES, {"note": "retrained"}),
+    ModelInfo(
+        "press-anomaly",
+        1,
+        SHA_A,
+        "Active",
+        FEATURES,
+        {"false_alarms_per_week": 0.5, "samples": 400},
+        pipelines=("press-anomaly",),
+    ),
+    ModelInfo(
+        "press-anomaly",
+        2,
+        SHA_B,
+        "Available",
+        FEATURES,
+        {"note": "retrained"},
+        trained_ns=1_780_000_000_000_000_000,
+        max_age_days=90.0,
+        when_old="degrade",
+        precision="int8",
+        provenance={"author": "Ada", "rows": 400},
+    ),
 )
 
 
@@ -139,7 +162,7 @@ def configuration(**changes: Any) -> EdgeConfig:
 
 
 def result_block(name: str, *, depth: int = 64) -> BlockSpec:
-    text = [("model_name", 64), ("model_sha256", 64), ("reason", 120)]
+    text = [("model_name", 64), ("model_sha256", 64), ("reason", 120), ("label", 64)]
     floats = ["acquire_ms", "queue_ms", "infer_ms", "total_ms", "input_age_ms", "score", "confidence"]
     return BlockSpec(
         name,
@@ -217,6 +240,7 @@ def blocks(config: EdgeConfig) -> list[BlockSpec]:
         found.append(result_block(pipeline.result_block))
         rows = (TagSpec("state", Scalar.STRING, 24), *lane, *times)
         found.append(BlockSpec(pipeline.lane_block, rows, 8, PATIENT))
+        found += [dataclasses.replace(watch_block(pipeline), policy=PATIENT), shadow_block(pipeline)]
     return found
 
 
@@ -229,9 +253,11 @@ class Recorded:
     acts: list[OutputAct] = dataclasses.field(default_factory=list)
     gone: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     loads: list[tuple[str, int, str, str]] = dataclasses.field(default_factory=list)
+    models: list[tuple[str, dict[str, Any]]] = dataclasses.field(default_factory=list)
     polls: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     write_reply: Reply = dataclasses.field(default_factory=Reply)
     load_reply: Reply = dataclasses.field(default_factory=lambda: Reply(body={"job": "job-1"}))
+    answer_reply: Reply = dataclasses.field(default_factory=Reply)
     poll_reply: Reply = dataclasses.field(default_factory=Reply)
     act_reply: Reply = dataclasses.field(default_factory=Reply)
     delay_s: float = 0.0
@@ -249,8 +275,13 @@ class Recorded:
     def writer_gone(self, output: str, user: str, why: str) -> None:
         self.gone.append((output, user, why))
 
-    async def load(self, name: str, version: int, sha256: str, user: str) -> Reply:
-        self.loads.append((name, version, sha256, user))
+    async def change_model(self, request: ModelRequest) -> Reply:
+        body = dict(request.body)
+        self.models.append((request.kind, body))
+        if request.kind == "answer_verdict":
+            return self.answer_reply
+        if request.kind == "load_model":
+            self.loads.append((body["name"], body["version"], body["sha256"], body["user"]))
         return self.load_reply
 
     async def poll(self, device: str, group: str, user: str) -> Reply:
@@ -345,6 +376,7 @@ class Plant:
             "model_version": 1,
             "model_sha256": SHA_A,
             "reason": "",
+            "label": "",
             "result_id": 7000 + stroke,
             **changes,
         }
@@ -414,7 +446,8 @@ async def running(
         write=asked.write,
         act=asked.act,
         writer_gone=asked.writer_gone,
-        load_model=asked.load,
+        change_model=asked.change_model,
+        bounds_us=BOUNDS_US,
         poll=asked.poll,
         models=MODELS,
         journal=journal,

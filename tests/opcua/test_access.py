@@ -44,6 +44,7 @@ TABLE = {
     Kind.OUTPUT: ("bre", "breh", "breh", "brehc", "brehc", "breh", "brehp", "brehp"),
     Kind.DEMAND: ("bre", "breh", "breh", "brehc", "brehc", "breh", "brehp", "brehp"),
     Kind.MODEL: ("bre", "breh", "breh", "breh", "breh", "brehc", "brehpc", "brehp"),
+    Kind.ANSWER: ("bre", "breh", "breh", "brehc", "brehc", "breh", "brehp", "brehp"),
     Kind.OWN: ("brec", "brehc", "brehc", "brehc", "brehc", "brehc", "brehpc", "brehpc"),
     Kind.DIAGNOSTICS: ("", "", "", "", "bre", "", "brep", "brep"),
     Kind.AUDIT: ("br", "br", "br", "br", "bre", "br", "bre", "bre"),

@@ -182,26 +182,32 @@ async def test_a_job_is_told_by_events_and_variables(
     watcher = Watcher()
     subscription = await client.create_subscription(20, watcher)
     await subscription.subscribe_events(notifier, client.get_node(Ids.JOB_EVENT_TYPE), queuesize=20)
-    await subscription.subscribe_data_change(client.get_node(plant_id("Models.press-anomaly.2.State")))
-    body = {"job": "job-9", "name": "press-anomaly", "version": 2}
-    states = [("Queued", 0), ("Loading", 10), ("Validating", 40), ("Switching", 90), ("Active", 100)]
+    body = {"job": "job-9", "kind": "load", "name": "press-anomaly", "version": 2, "note": "better"}
+    body["pipelines"] = ["press-anomaly"]
+    seen = {"compared": 20, "wanted": 50, "agreement": 0.95, "agreement_low": 0.76}
+    states = [("Queued", 0), ("Loading", 10), ("Validating", 50), ("Shadow", 70), ("Switching", 90)]
+    states.append(("Active", 100))
     for state, percent in states:
-        await plant.server.on_job({**body, "state": state, "percent": percent, "reason": ""})
-    await watcher.wait(5)
+        more = {"shadow": seen} if state == "Shadow" else {}
+        await plant.server.on_job({**body, "state": state, "percent": percent, "reason": "", **more})
+    await watcher.wait(6)
     assert [(event.State, event.Progress) for event in watcher.events] == states
-    assert {event.Context for event in watcher.events} == {"job-9"}
+    assert {(event.Context, event.Kind, event.Note) for event in watcher.events} == {
+        ("job-9", "load", "better")
+    }
+    assert {tuple(event.Pipelines) for event in watcher.events} == {("press-anomaly",)}
+    shadow = watcher.events[3]
+    assert (shadow.ShadowCompared, shadow.ShadowWanted) == (20, 50)
+    assert (shadow.ShadowAgreement, shadow.ShadowAgreementLow) == (0.95, 0.76)
     await until(lambda: _is(client, "Models.LastJob.State", "Active"))
     assert await _is(client, "Models.LastJob.JobId", "job-9")
     assert await _is(client, "Models.LastJob.Percent", 100)
-    assert await _is(client, "Models.press-anomaly.2.State", "Active")
-    assert await _is(client, "Models.press-anomaly.1.State", "Available")
+    assert await _is(client, "Models.LastJob.Pipelines", ["press-anomaly"])
     failed = {**body, "version": 1, "state": "Failed", "percent": 40, "reason": "hash differs"}
     await plant.server.on_job(failed)
-    await watcher.wait(6)
+    await watcher.wait(7)
     await subscription.delete()
-    assert (watcher.events[5].Severity, watcher.events[5].Reason) == (600, "hash differs")
-    assert await _is(client, "Models.press-anomaly.2.State", "Active")
-    await plant.server.on_models(MODELS)
+    assert (watcher.events[6].Severity, watcher.events[6].Reason) == (600, "hash differs")
 
 
 async def test_a_version_that_appears_is_shown_and_one_that_goes_is_retired(

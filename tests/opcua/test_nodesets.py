@@ -147,6 +147,39 @@ def test_no_number_of_our_own_types_is_used_twice() -> None:
 
 
 @pytest.fixture
+def valued() -> dict[ua.NodeId, str]:
+    """The text of the value of every node of our files that has one."""
+    found = {}
+    for file, index in {**dict(zip(OURS, range(2, 6), strict=True)), "edge_opcua.xml": 6}.items():
+        for node in Xml.parse(nodesets_dir() / file).getroot():
+            value = node.find(f"{UA}Value")
+            # A name in a value would keep the namespace index of its file: asyncua leaves it null.
+            if value is not None and "QualifiedName" not in value[0].tag:
+                number = int(node.get("NodeId", "").rpartition("=")[2])
+                found[ua.NodeId(number, index)] = "".join(value.itertext()).strip()
+    return found
+
+
+@pytest.fixture
+def ours() -> tuple[NodeSet, ...]:
+    return read_nodesets()
+
+
+async def test_every_value_of_our_files_reaches_clients(
+    ours: tuple[NodeSet, ...], valued: dict[ua.NodeId, str]
+) -> None:
+    # asyncua takes a list for null if its first element follows without a space.
+    server = Server()
+    await server.init()
+    for index, uri in enumerate(TYPE_URIS, 2):
+        assert await server.register_namespace(uri) == index
+    await import_nodesets(server, ours)
+    for node, written in valued.items():
+        held = await server.get_node(node).read_value()
+        assert (held in (None, "")) == (not written), node
+
+
+@pytest.fixture
 def official() -> tuple[NodeSet, ...]:
     if not OFFICIAL_FILES.is_dir():
         pytest.skip("no official nodesets: run tests/peers/install")

@@ -28,8 +28,8 @@ from edge_opcua.core.values import (
     Scalar,
     TagSpec,
 )
-from edge_opcua.opcua.loadmodel import objections
-from edge_opcua.opcua.models import Job
+from edge_opcua.opcua.modelmethods import objections
+from edge_opcua.opcua.models import Job, ModelAlarm, ShadowFigures
 from edge_opcua.opcua.tags.setpoints import Setpoint
 from edge_opcua.opcua.units import UNECE_URI, engineering_unit, unit_id
 from edge_opcua.opcua.values import as_held, data_value, shown_value, utc
@@ -166,7 +166,24 @@ def test_load_model_takes_only_what_can_be_a_model(arguments: tuple[Any, ...], b
 
 def test_a_job_is_read_from_what_the_supervisor_sends() -> None:
     job = Job.from_body({"job": "job-3", "name": "m", "version": 2, "state": "Failed", "percent": 250})
-    assert (job.percent, job.failed, job.done, job.reason) == (100, True, False, "")
+    assert (job.percent, job.failed, job.ended, job.changed, job.reason) == (100, True, True, False, "")
+    assert (job.pipelines, job.shadow.compared) == ((), 0)
+    shadow = {"wanted": 50, "compared": 20, "agreement": None}
+    back = Job.from_body(
+        {"kind": "rollback", "state": "RolledBack", "pipelines": ["a", "b"], "shadow": shadow}
+    )
+    assert (back.changed, back.pipelines, back.shadow) == (True, ("a", "b"), ShadowFigures(50, 20, 0.0, 0.0))
+
+
+def test_an_alarm_is_read_from_what_the_watch_sends() -> None:
+    body = {"pipeline": "p", "model": "press-anomaly/2", "kind": "drift", "active": True, "value": 0.31}
+    alarm = ModelAlarm.from_body(body)
+    assert (alarm.pipeline, alarm.name, alarm.version, alarm.active) == ("p", "press-anomaly", 2, True)
+    assert alarm.value == 0.31
+    assert math.isnan(alarm.limit)
+    odd = ModelAlarm.from_body({"model": "nonsense", "value": "much"})
+    assert (odd.name, odd.version, odd.active) == ("", 0, False)
+    assert math.isnan(odd.value)
 
 
 def test_a_url_is_shown_without_its_password() -> None:

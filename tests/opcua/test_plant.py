@@ -213,7 +213,7 @@ async def test_that_no_model_was_loaded_yet_is_no_fault(client: Client) -> None:
     }
     assert {member: each.Value.Value for member, each in found.items()} == {
         "JobId": "",
-        "State": "",
+        "State": "Idle",
         "Percent": 0,
     }
     assert all(each.StatusCode.is_good() and each.SourceTimestamp for each in found.values())

@@ -189,10 +189,15 @@ class Methods(MethodService):
 
 
 def _said(kinds: Collection[Kind], wanted: ua.CallMethodRequest) -> dict[str, str]:
-    """Return the comment of a call to a method of an output: why somebody let it act, or no longer."""
-    if Kind.OUTPUT not in kinds or not wanted.InputArguments:
+    """Return what somebody said about a call to a method of an output, or about an answer to a verdict."""
+    if not wanted.InputArguments:
         return {}
-    comment = wanted.InputArguments[0].Value
+    if Kind.OUTPUT in kinds:
+        comment = wanted.InputArguments[0].Value
+    elif Kind.ANSWER in kinds:
+        comment = wanted.InputArguments[-1].Value
+    else:
+        return {}
     return {"why": comment} if isinstance(comment, str) and comment else {}
 
 

@@ -1,0 +1,147 @@
+"""The versions of models as OPC UA clients see them: from the repository, the ledger, and what runs now."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from edge_opcua.app.models import ActiveModels
+from edge_opcua.config.schema import EdgeConfig
+from edge_opcua.core.statedir import StateDir
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.ledger import Step
+from edge_opcua.inference.ledgerfile import History, read_history
+from edge_opcua.inference.manifest import Manifest
+from edge_opcua.inference.repository import ModelRepository
+from edge_opcua.opcua.models import ModelInfo
+
+__all__ = ["plain_facts", "shown_models"]
+
+Key = tuple[str, int]
+
+MOST_FACTS: Final = 50
+MOST_LETTERS: Final = 1000
+
+
+def shown_models(
+    state: StateDir,
+    config: EdgeConfig,
+    *,
+    shadow: Collection[Key] = (),
+    standby: Collection[Key] = (),
+) -> list[ModelInfo]:
+    """Return the versions in the repository as a client sees them; reads files.
+
+    Args:
+        state: The state directory.
+        config: Which pipelines there are.
+        shadow: Versions that judge beside the active one now.
+        standby: Versions that were relieved and are still loaded.
+
+    Raises:
+        OSError: The ledger cannot be read.
+    """
+    repository = ModelRepository(state.models)
+    judging = _judging(state, config)
+    history = read_history(state.model_ledger)
+    failures = _failures(history)
+    found = []
+    for entry in repository.list():
+        key = (entry.name, entry.version)
+        try:
+            shown = _described(repository.resolve(*key).manifest)
+        except ModelError as exc:
+            found.append(ModelInfo(*key, entry.sha256, "Failed", reason=f"{exc.code}: {exc}"))
+            continue
+        word, reason = _state(key, history, judging, failures, shadow, standby)
+        found.append(replace(shown, state=word, reason=reason, pipelines=judging.get(key, ())))
+    return found
+
+
+def plain_facts(table: Mapping[str, Any]) -> dict[str, float | int | str]:
+    """Return what of a table of a manifest fits in variables: numbers, and texts of the rest.
+
+    Args:
+        table: As it was read; tables in it, and what is beyond 50 keys, are left out.
+    """
+    found: dict[str, float | int | str] = {}
+    for name, value in list(table.items())[:MOST_FACTS]:
+        if isinstance(value, bool):
+            found[name] = str(value).lower()
+        elif isinstance(value, int | float):
+            found[name] = value
+        elif isinstance(value, dt.datetime | dt.date | dt.time):
+            found[name] = value.isoformat()
+        elif isinstance(value, list):
+            found[name] = ", ".join(str(each) for each in value)[:MOST_LETTERS]
+        elif isinstance(value, str):
+            found[name] = value[:MOST_LETTERS]
+    return found
+
+
+def _judging(state: StateDir, config: EdgeConfig) -> dict[Key, tuple[str, ...]]:
+    """Return which pipelines each version judges for."""
+    active = ActiveModels(state, config)
+    found: dict[Key, tuple[str, ...]] = {}
+    for pipeline in config.pipelines:
+        choice = active.choice(pipeline.name)
+        key = (choice.name, choice.version)
+        found[key] = (*found.get(key, ()), pipeline.name)
+    return found
+
+
+def _failures(history: History) -> dict[Key, str]:
+    """Return why the last change to a version failed, of those whose last change did."""
+    found: dict[Key, str] = {}
+    for entry in history.entries:
+        key = (entry.model.name, entry.model.version)
+        if entry.step is Step.FAILED:
+            found[key] = entry.why
+        elif entry.step in (Step.ACTIVE, Step.CONFIRMED, Step.RELEASED):
+            found.pop(key, None)
+    return found
+
+
+def _state(
+    key: Key,
+    history: History,
+    judging: Mapping[Key, tuple[str, ...]],
+    failures: Mapping[Key, str],
+    shadow: Collection[Key],
+    standby: Collection[Key],
+) -> tuple[str, str]:
+    """Return the state of a version, and why."""
+    failed = f"the last change to it failed: {failures[key]}" if failures.get(key) else ""
+    if key in judging:
+        trials = {name for names in history.standing.trials.values() for name in names}
+        return "Active", "on trial" if trials & set(judging[key]) else ""
+    if key in shadow:
+        return "Shadow", ""
+    quarantine = history.standing.quarantined.get(key)
+    if quarantine is not None:
+        return "Quarantined", quarantine.why
+    if key in standby:
+        return "Standby", failed
+    return "Available", failed
+
+
+def _described(manifest: Manifest) -> ModelInfo:
+    """Return what a manifest says that clients see."""
+    age = manifest.age
+    ages = age is not None and math.isfinite(age.max_days)
+    proof = {name: value for name, value in manifest.proof.items() if isinstance(value, (int, float, str))}
+    return ModelInfo(
+        manifest.name,
+        manifest.version,
+        manifest.sha256,
+        features=manifest.names,
+        proof=proof,
+        trained_ns=0 if age is None else age.trained_ns,
+        max_age_days=age.max_days if age is not None and ages else 0.0,
+        when_old=age.then if age is not None and ages else "",
+        precision=str(manifest.compression.get("precision", "")),
+        provenance=plain_facts(manifest.provenance),
+    )
