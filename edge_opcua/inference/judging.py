@@ -8,8 +8,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from edge_opcua.core.values import BAD_OUT_OF_RANGE, GOOD, UNCERTAIN_SUBNORMAL, Verdict
+from edge_opcua.core.values import (
+    BAD_OUT_OF_RANGE,
+    BAD_OUT_OF_SERVICE,
+    GOOD,
+    UNCERTAIN_SUBNORMAL,
+    Verdict,
+    is_bad,
+)
 from edge_opcua.inference.result import Result, Variant
+from edge_opcua.inference.watch.age import Age
 
 NAMED_IN_REASON: Final = 2
 
@@ -51,6 +59,23 @@ def not_learned(result: Result, outside: str) -> None:
     """Decide that nothing can be decided: the inputs are right, the model was never shown such."""
     result.verdict, result.status = Verdict.NOT_DECIDABLE, BAD_OUT_OF_RANGE
     result.reason = f"not learned: {outside}"
+
+
+def too_old(result: Result, age: Age, fail_safe: Verdict) -> None:
+    """Let the age of a model count: what it judged is Uncertain, or gives way to the fail-safe verdict.
+
+    Args:
+        result: What it judged; that it was never shown such a sample is as it was.
+        age: Of the model.
+        fail_safe: Verdict given out when there is none.
+    """
+    if result.fail_safe or is_bad(result.status):
+        return
+    if age.effect == "fail_safe":
+        result.fall_safe(fail_safe, BAD_OUT_OF_SERVICE, f"M657: {age.reason}")
+    elif age.effect == "degrade":
+        result.status = UNCERTAIN_SUBNORMAL
+        result.reason = "; ".join(filter(None, (result.reason, f"M657: {age.reason}")))
 
 
 def _shows_in(result: Result, variant: Variant, answers: Mapping[str, Floats]) -> str:

@@ -208,7 +208,7 @@ class ModelWatch:
         """Say what cannot be known."""
         notes = []
         if self._profile is None:
-            notes.append("no reference profile: drift is not watched")
+            notes.append(self.terms.profile_fault or "no reference profile: drift is not watched")
         elif self._drift is not None and self._drift.unknown:
             notes.append(f"too few independent samples in the profile of {', '.join(self._drift.unknown)}")
         if self._drift is not None and not self._drift.results_per_month:

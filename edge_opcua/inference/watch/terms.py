@@ -30,6 +30,7 @@ class WatchTerms:
         deadline_ms: Longest time to a verdict.
         period_ms: Shortest time between two captures; None if nobody said it.
         probation_s: Time after a change in which it is held against the former version, s.
+        profile_fault: Why its profile cannot be used; empty if it can, or there is none.
     """
 
     pipeline: str
@@ -46,10 +47,17 @@ class WatchTerms:
     deadline_ms: float = 100.0
     period_ms: float | None = None
     probation_s: float = 60.0
+    profile_fault: str = ""
 
 
-def terms_of(pipeline: PipelineConfig, manifest: Manifest) -> WatchTerms:
-    """Return the terms of a pipeline with a model; what the configuration says goes before the manifest."""
+def terms_of(pipeline: PipelineConfig, manifest: Manifest, *, profile_fault: str = "") -> WatchTerms:
+    """Return the terms of a pipeline with a model; what the configuration says goes before the manifest.
+
+    Args:
+        pipeline: The pipeline.
+        manifest: What the model promises.
+        profile_fault: Why its profile cannot be used; empty if it can.
+    """
     watch, age, features = pipeline.watch, manifest.age, manifest.features
     most = (
         watch.max_age_days if watch.max_age_days is not None else (math.inf if age is None else age.max_days)
@@ -76,4 +84,5 @@ def terms_of(pipeline: PipelineConfig, manifest: Manifest) -> WatchTerms:
         deadline_ms=pipeline.deadline_ms,
         period_ms=pipeline.period_ms,
         probation_s=pipeline.change.probation_s,
+        profile_fault=profile_fault,
     )
