@@ -81,13 +81,13 @@ def manifest_rows(manifest: Manifest) -> dict[str, Any]:
         "tags": [{"name": each.name, "unit": each.unit} for each in manifest.tags],
         "window": manifest.window,
         "period_ms": manifest.period_ms,
-        "output": None if manifest.output is None else dict(manifest.output),
+        "output": None if manifest.output is None else plain(manifest.output),
         "trained": None if age is None else utc_text(age.trained_ns),
         "max_days": None if age is None or age.max_days == float("inf") else age.max_days,
         "profile": manifest.profile is not None,
         "signed": bool(manifest.signature),
         "signature_verified": False,
-        **{name: dict(getattr(manifest, name)) for name in NOTES},
+        **{name: plain(getattr(manifest, name)) for name in NOTES},
     }
 
 
@@ -114,6 +114,15 @@ def utc_text(utc_ns: int) -> str:
 def age_days(trained_ns: int, now_ns: int) -> float:
     """Return how many days ago a model was trained."""
     return (now_ns - trained_ns) / _NS_PER_DAY
+
+
+def plain(value: Any) -> Any:
+    """Return what TOML knows as JSON knows it: moments become texts."""
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 class _Lines:

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from edge_opcua.app.command.modelnames import model_name
+from edge_opcua.app.command.modelnames import model_name, model_version
 
 _ROOM: Final = "edge_opcua.app.command"
 
 
 def add_arguments(verbs: Any) -> None:
     """Add the verbs."""
-    for add in (_add_inspect, _add_add, _add_list, _add_validate):
+    for add in (_add_inspect, _add_add, _add_list, _add_validate, _add_remove, _add_history):
         add(verbs)
 
 
@@ -107,7 +107,42 @@ def _add_list(verbs: Any) -> None:
         "list", help="every version in the repository, and what becomes of it", allow_abbrev=False
     )
     shown.add_argument("model", nargs="?", type=model_name, metavar="NAME", help="only this model")
+    _add_config(shown)
     _add_common(shown)
+
+
+def _add_remove(verbs: Any) -> None:
+    remove = verbs.add_parser(
+        "remove", help="take a version out of the repository that nobody needs", allow_abbrev=False
+    )
+    remove.add_argument("model", type=model_version, metavar="NAME/VERSION", help="which one")
+    _add_config(remove)
+    _add_common(remove)
+
+
+def _add_history(verbs: Any) -> None:
+    history = verbs.add_parser(
+        "history", help="who changed which model when and why, and what came of it", allow_abbrev=False
+    )
+    history.add_argument(
+        "model", nargs="?", type=model_name, metavar="NAME[/VERSION]", help="only changes from or to it"
+    )
+    history.add_argument("--pipeline", default=None, metavar="NAME", help="only changes of this pipeline")
+    history.add_argument("--last", type=_count, default=20, metavar="N", help="how many changes (default 20)")
+    history.add_argument("--steps", action="store_true", help="each step, not only what came of it")
+    _add_common(history)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c", "--config", type=Path, default=None, metavar="FILE", help="says which pipelines there are"
+    )
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1_000_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000000")
+    return int(text)
 
 
 def _add_timeout(parser: argparse.ArgumentParser) -> None:
@@ -184,10 +219,32 @@ def _config(named: Path | None) -> Path | None:
 
 
 def _list(args: argparse.Namespace, state: Path) -> int:
-    code: int = import_module(f"{_ROOM}.modellist").show(state, args.model, as_json=args.json)
+    listing = import_module(f"{_ROOM}.modellist")
+    code: int = listing.show(state, args.model, _config(args.config), as_json=args.json)
+    return code
+
+
+def _remove(args: argparse.Namespace, state: Path) -> int:
+    module = import_module(f"{_ROOM}.modelremove")
+    code: int = module.remove(state, args.model, _config(args.config), as_json=args.json)
+    return code
+
+
+def _history(args: argparse.Namespace, state: Path) -> int:
+    module = import_module(f"{_ROOM}.modelhistory")
+    code: int = module.history(
+        state, args.model, args.pipeline, last=args.last, steps=args.steps, as_json=args.json
+    )
     return code
 
 
 _VERBS: Final = MappingProxyType[str, Callable[[argparse.Namespace, Path], int]](
-    {"inspect": _inspect, "add": _add, "list": _list, "validate": _validate}
+    {
+        "inspect": _inspect,
+        "add": _add,
+        "list": _list,
+        "validate": _validate,
+        "remove": _remove,
+        "history": _history,
+    }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.apart import Step, ask_apart
 from edge_opcua.inference.manifest import Manifest
-from edge_opcua.inference.repository import MANIFEST_FILE, ModelRepository
+from edge_opcua.inference.repository import ModelRepository
 
 SCHEMA: Final = "edge-opcua.model-trial/1"
 SPARE_S: Final = 30.0
@@ -207,7 +208,7 @@ def _tried(folder: Path, manifest: Manifest, state_dir: Path, options: TryOption
 def _pipelines(manifest: Manifest, options: TryOptions, told: Told) -> tuple[str, ...]:
     """Return the pipelines the model is held against."""
     if options.config is None:
-        told.note("no configuration: held against no plant; name one with -c")
+        told.note("held against no plant: name the configuration with -c")
         return ()
     loaded = load(options.config)
     if loaded.config is None:
@@ -287,7 +288,7 @@ def _require_new(folder: Path, manifest: Manifest, state_dir: Path) -> None:
     if not there.exists():
         return
     try:
-        same = (there / MANIFEST_FILE).read_bytes() == (folder / MANIFEST_FILE).read_bytes()
+        same = all(filecmp.cmp(path, there / path.name, shallow=False) for path in folder.iterdir())
     except OSError:
         same = False
     if not same:
