@@ -6,21 +6,24 @@ import argparse
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.choice import ModelChoice, choices_of
 from edge_opcua.app.extractors import complete, extractor_of
+from edge_opcua.app.judges import judge_of
+from edge_opcua.app.laneduty import FIRST_VICTIM, Duty, DutyParts, Rank
 from edge_opcua.app.lanewatch import LaneParts, LaneWatch
+from edge_opcua.app.modelwatch import model_watch
+from edge_opcua.app.shadowing import Shadowed, Shadowing
 from edge_opcua.config.schema import EdgeConfig, PipelineConfig
-from edge_opcua.core import realtime
-from edge_opcua.core.control import SUPERVISOR, Reply, Request
+from edge_opcua.core.bus import Bus
+from edge_opcua.core.control import SUPERVISOR
 from edge_opcua.core.ports import Backend
 from edge_opcua.core.process import EXIT_HUNG, Child, end_now
 from edge_opcua.core.statedir import StateDir
-from edge_opcua.core.values import BAD_INVALID_ARGUMENT, BAD_INVALID_STATE, BAD_NOT_SUPPORTED
 from edge_opcua.core.worker import Worker
 from edge_opcua.errors import ConfigError, ModelError
 from edge_opcua.inference import memory
@@ -32,6 +35,8 @@ from edge_opcua.inference.readiness import Readiness, Ready, Wanted
 from edge_opcua.inference.repository import ModelRepository
 from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.inference.schedule.request import LaneClass
+from edge_opcua.inference.spec import LaneSpec
+from edge_opcua.inference.unseen import MakeLane
 from edge_opcua.plugins import BACKENDS, InstalledPlugins
 
 SPARE_S: Final = 2.0
@@ -39,8 +44,6 @@ SPARE_S: Final = 2.0
 CANCEL_S: Final = 1.0
 INLINE_NS: Final = 1_000_000
 """Longest run in the thread that takes captures in: what cannot be met is refused within a millisecond."""
-_VICTIMS: Final = {LaneClass.SAFETY: 0, LaneClass.REALTIME: 200, LaneClass.BEST_EFFORT: 600}
-"""Who is ended first if memory runs out in spite of everything; 0 is everybody else's."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +56,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
         keep_free_bytes=config.inference.keep_free_mb * memory.MB,
         most_bytes=_most_bytes(pipelines),
     )
+    memory.offer_as_victim(FIRST_VICTIM)
     costs = CostTable()
     cache = StateDir(child.state_dir).model_cache
     readiness = Readiness(child.bus, child.clock, costs, limit=limit, cache=cache)
@@ -71,30 +75,48 @@ async def run(child: Child, config: EdgeConfig) -> None:
         most=readiness.most,
         on_hung=_Hanging(child, ready),
     )
-    lanes = [
-        Lane(each.spec, each.models, child.bus, child.clock, extractor=each.extractor, engine=engine)
-        for each in ready.values()
-    ]
-    memory.offer_as_victim(_VICTIMS[urgency])
-    granted = realtime.become(_URGENCY[urgency], _cores(config, name))
+    makers = {pipeline: _maker(child, each, engine) for pipeline, each in ready.items()}
+    lanes = [makers[pipeline](each.spec, child.bus) for pipeline, each in ready.items()]
     engine.start()
-    group = LaneGroup(lanes, engine, child.bus, child.clock, idle=realtime.Idle(child.clock))
-    watch = LaneWatch(child, config, name, LaneParts(group, engine, costs, limit, granted, workers))
-    duty = _Duty(group)
+    rank = Rank(urgency, _cores(config, name), child.clock)
+    group = LaneGroup(lanes, engine, child.bus, child.clock, idle=rank.idle)
+    shadowed = [
+        Shadowed(each.spec, each.models[0].manifest, makers[pipeline]) for pipeline, each in ready.items()
+    ]
+    shadowing = Shadowing(child, engine, shadowed)
+    duty = Duty(DutyParts(group, engine, child.bus, shadowed, shadowing, rank))
+
+    async def watch() -> None:
+        await rank.promoted.wait()
+        parts = LaneParts(group, engine, costs, limit, rank.granted, workers)
+        await LaneWatch(child, config, name, parts).run()
+
+    models = await model_watch(child, config, ready, group.lanes, engine)
     child.handle = duty.handle
     facts = {pipeline: each.facts for pipeline, each in ready.items()}
     child.control.notify(SUPERVISOR, "ready", {"pipelines": facts, "refused": refused})
     try:
-        await until_stopped(child, duty.run, watch.run)
+        await until_stopped(child, duty.run, watch, shadowing.run, models.run)
     finally:
         engine.close()
 
 
-_URGENCY: Final[Mapping[LaneClass, realtime.Urgency]] = {
-    LaneClass.SAFETY: "safety",
-    LaneClass.REALTIME: "realtime",
-    LaneClass.BEST_EFFORT: "best_effort",
-}
+def _maker(child: Child, ready: Ready, engine: Engine) -> MakeLane:
+    """Return what makes lanes of a pipeline: the one that judges, and those that judge unseen."""
+
+    def make(spec: LaneSpec, outputs: Bus) -> Lane:
+        lane = Lane(
+            spec,
+            ready.models,
+            child.bus,
+            child.clock,
+            extractor=ready.extractor,
+            engine=engine,
+        )
+        lane.publish_on(outputs)
+        return lane
+
+    return make
 
 
 def _arguments(arguments: Sequence[str]) -> tuple[str, dict[str, ModelChoice]]:
@@ -197,6 +219,7 @@ class _Preparation:
             pipeline.options,
             1 if spec.lane is LaneClass.SAFETY else pipeline.max_batch,
             pipeline.load_s,
+            judge_of,
         )
 
     def _loaded(self) -> None:
@@ -235,42 +258,3 @@ class _Hanging:
                 self.child.control.last_words(SUPERVISOR, "fault", body)
         _log.error("lane.hung", model=hung.model, took_ms=hung.took_ns / 1e6)
         end_now(EXIT_HUNG)
-
-
-class _Duty:
-    """Takes orders of the supervisor for the prepared lanes."""
-
-    def __init__(self, group: LaneGroup) -> None:
-        self._group = group
-        self._activated = asyncio.Event()
-
-    async def handle(self, request: Request) -> Reply:
-        """Answer ``activate`` and ``retire``."""
-        try:
-            if request.kind == "promote":
-                return Reply()
-            if request.kind == "activate":
-                self._group.activate(_cursors(request.body.get("cursors")))
-                self._activated.set()
-                return Reply()
-            if request.kind == "retire":
-                handovers = self._group.retire(request.body.get("pipelines"))
-                rows = {
-                    name: {"cursor": each.cursor, "sequence": each.sequence}
-                    for name, each in handovers.items()
-                }
-                return Reply(body={"pipelines": rows})
-        except ModelError as exc:
-            return Reply(BAD_INVALID_STATE, str(exc))
-        except (TypeError, ValueError, AttributeError) as exc:
-            return Reply(BAD_INVALID_ARGUMENT, f"{request.kind} is not understood: {exc}")
-        return Reply(BAD_NOT_SUPPORTED, f"a lane does not know {request.kind}")
-
-    async def run(self) -> None:
-        """Judge from the activation on."""
-        await self._activated.wait()
-        await self._group.run()
-
-
-def _cursors(given: Mapping[str, Any] | None) -> dict[str, int | None]:
-    return {name: None if cursor is None else int(cursor) for name, cursor in (given or {}).items()}

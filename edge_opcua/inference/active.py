@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -14,14 +14,13 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import is_bad
 from edge_opcua.inference.health import LaneHealth
 from edge_opcua.inference.intake import Shot, number_of
+from edge_opcua.inference.judge import Past
+from edge_opcua.inference.known import REMEMBERED, Stroke
 from edge_opcua.inference.lateness import Lateness
 from edge_opcua.inference.model import ServedModel
 from edge_opcua.inference.result import Result, ResultWriter, Variant
 from edge_opcua.inference.sampling import Case
 from edge_opcua.inference.spec import LaneSpec
-
-_REMEMBERED: Final = 256
-"""Strokes a lane knows again: as many as the ring of results keeps."""
 
 _LOG_NS: Final = 1_000_000_000
 
@@ -31,16 +30,32 @@ _log = structlog.get_logger(__name__)
 class ActiveLane:
     """What an active lane carries from stroke to stroke.
 
+    Args:
+        bus: Where its blocks are.
+        clock: Clock.
+        spec: The pipeline.
+        model: Its model.
+        variants: All models that may answer, by key.
+        strokes: Those that have a result already, oldest first.
+        spare: A batch of the captures, to keep one in.
+
     Attributes:
         open: What is not published yet, in the order in which it came.
     """
 
     def __init__(
-        self, bus: Bus, clock: Clock, spec: LaneSpec, model: ServedModel, variants: Mapping[str, Variant]
+        self,
+        bus: Bus,
+        clock: Clock,
+        spec: LaneSpec,
+        model: ServedModel,
+        variants: Mapping[str, Variant],
+        *,
+        strokes: Sequence[Stroke],
+        spare: TagBatch,
     ) -> None:
         first_id = clock.utc_ns() // 1_000_000  # grows over restarts of the server too
         variant = variants[model.key]
-        strokes = _published(bus, spec.result_block)
         self.results = ResultWriter(bus.writer(spec.result_block), variant, first_id)
         accelerated = float(model.backend.describe().get("accelerated", 1.0))
         self.health = LaneHealth(
@@ -48,7 +63,7 @@ class ActiveLane:
         )
         self.lateness = Lateness(spec.late, spec.fail_safe)
         self.open: dict[Case, None] = {}
-        self._spare = TagBatch(bus.layout(spec.capture_block))
+        self._spare = spare
         self._waits = False
         self.source_lost = self.results.about_loss
         self._fail_safe = self.source_lost
@@ -57,7 +72,7 @@ class ActiveLane:
         self._last: Result | None = None
         self._logged_ns = -_LOG_NS
         self._known = set(strokes)
-        self._strokes = deque(strokes, maxlen=_REMEMBERED)
+        self._strokes = deque(strokes, maxlen=REMEMBERED)
         self._last_sequence: int | None = None
 
     def knows(self, shot: Shot) -> bool:
@@ -69,7 +84,7 @@ class ActiveLane:
     def remember(self, shot: Shot) -> None:
         """Take note of a capture."""
         stroke = (shot.stroke, shot.captured_ns)
-        if len(self._strokes) == _REMEMBERED:
+        if len(self._strokes) == REMEMBERED:
             self._known.discard(self._strokes[0])
         self._strokes.append(stroke)
         self._known.add(stroke)
@@ -112,10 +127,29 @@ class ActiveLane:
         _log.warning(event, pipeline=self._pipeline, stroke=result.stroke, reason=result.reason)
 
 
-def _published(bus: Bus, block: str) -> list[tuple[int, int]]:
-    """Return number and time (ns UTC) of the strokes whose results the bus still holds, oldest first."""
-    return [
-        (int(number_of(batch, "stroke")), int(number_of(batch, "captured_ns")))
-        for batch in bus.reader(block, from_newest=False).poll()
-        if not is_bad(int(batch.status[batch.row("stroke")]))
+def go_on_from(bus: Bus, block: str, variants: Iterable[Variant]) -> None:
+    """Let what judges remember what the same model has judged before, as far as the bus holds it.
+
+    Who has judged already, e.g. unseen beside its predecessor, remembers that.
+    """
+    fresh = [
+        (variant.manifest.name, variant.judge)
+        for variant in variants
+        if variant.judge is not None and variant.judge.remembers and not variant.judge.judged
     ]
+    if not fresh:
+        return
+    past: dict[str, list[Past]] = {name: [] for name, _ in fresh}
+    reader = bus.reader(block, from_newest=False)
+    reader.cursor = max(reader.cursor, reader.newest - max(judge.remembers for _, judge in fresh))
+    for batch in reader.poll():
+        model = batch.text(batch.row("model_name"))
+        if model not in past or is_bad(int(batch.status[batch.row("score")])):
+            continue
+        label = batch.row("label")
+        known = not is_bad(int(batch.status[label]))
+        confidence = batch.row("confidence")
+        sure = None if is_bad(int(batch.status[confidence])) else float(number_of(batch, "confidence"))
+        past[model].append((float(number_of(batch, "score")), sure, batch.text(label) if known else ""))
+    for name, judge in fresh:
+        judge.seed(past[name])

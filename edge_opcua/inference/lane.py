@@ -24,16 +24,18 @@ from edge_opcua.core.values import (
     status_name,
 )
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.active import ActiveLane
+from edge_opcua.inference.active import ActiveLane, go_on_from
 from edge_opcua.inference.health import Surroundings
 from edge_opcua.inference.intake import ContextTag, Shot, Source, refusal
-from edge_opcua.inference.judging import not_learned, take_answers
+from edge_opcua.inference.judging import decide, not_learned, take_answers, too_old
+from edge_opcua.inference.known import Published
 from edge_opcua.inference.loaded import Floats
 from edge_opcua.inference.model import Extractor, ServedModel
 from edge_opcua.inference.result import Result, Variant
 from edge_opcua.inference.sampling import Case, Sampler
 from edge_opcua.inference.schedule.request import Fate, LaneClass, Request
 from edge_opcua.inference.spec import LaneSpec, lane_spec
+from edge_opcua.inference.watch.age import Age
 
 __all__ = ["ContextTag", "Engine", "Handover", "Lane", "LaneSpec", "lane_spec"]
 
@@ -117,13 +119,17 @@ class Lane:
         self._bus = bus
         self._clock = clock
         self._engine = engine
+        self._outputs = bus
+        self._published = Published(bus, spec.result_block)
+        self._spare = TagBatch(bus.layout(spec.capture_block))
         self._captures = bus.reader(spec.capture_block)
         self._source = Source(bus.reader(spec.capture_block), clock)
         self._sampler = Sampler(
             spec, bus, clock, self._captures, extractor=extractor, size=len(self.model.manifest.features)
         )
         self._variants = {
-            model.key: Variant(model.manifest, str(model.backend.describe()["provider"])) for model in models
+            model.key: Variant(model.manifest, str(model.backend.describe()["provider"]), model.new_judge())
+            for model in models
         }
         self._models = {model.key: model for model in models}
         self._cheaper = tuple(model.key for model in models[1:])
@@ -131,11 +137,32 @@ class Lane:
         self._direct = spec.lane is LaneClass.SAFETY
         self._surroundings, self._schedulable = Surroundings(), True
         self._active: ActiveLane | None = None
+        self._age: Age | None = None
 
     @property
     def is_active(self) -> bool:
         """Whether it judges and writes its blocks."""
         return self._active is not None
+
+    @property
+    def newest(self) -> int:
+        """Bus sequence of the newest capture."""
+        return self._captures.newest
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether captures it has taken wait for an answer."""
+        return self._active is not None and bool(self._active.open)
+
+    @property
+    def missed(self) -> int:
+        """Captures that were overwritten since the activation before the lane came to them."""
+        return self._captures.lost
+
+    @property
+    def published(self) -> int:
+        """Bus sequence of its last result; 0 while it is not active."""
+        return 0 if self._active is None else self._active.results.sequence
 
     @property
     def cursor(self) -> int:
@@ -155,6 +182,16 @@ class Lane:
         first = next(waiting, None)
         return None if first is None else first.stamp_ns + self._deadline_ns
 
+    def publish_on(self, bus: Bus) -> None:
+        """Publish on another bus, from the next activation on."""
+        self._outputs = bus
+        self._published = Published(bus, self.spec.result_block)
+
+    def get_ready(self) -> None:
+        """Do what takes long before it takes over: read which strokes have a result already."""
+        self._published.read()
+        self._captures.latest()
+
     def activate(self, cursor: int | None) -> None:
         """Become the writer of the result, and go on behind the last capture that was dealt with.
 
@@ -171,7 +208,16 @@ class Lane:
         else:
             self._captures.cursor = self._captures.newest
         self._captures.lost = 0
-        self._active = ActiveLane(self._bus, self._clock, self.spec, self.model, self._variants)
+        go_on_from(self._bus, self.spec.result_block, self._variants.values())
+        self._active = ActiveLane(
+            self._outputs,
+            self._clock,
+            self.spec,
+            self.model,
+            self._variants,
+            strokes=self._published.read(),
+            spare=self._spare,
+        )
         self._active.health.surround(self._surroundings, schedulable=self._schedulable)
         self._active.health.publish(self.cursor)
 
@@ -187,6 +233,9 @@ class Lane:
         cursor = self.cursor
         active.health.publish(cursor, state="Retired")
         self._active = None
+        for variant in self._variants.values():
+            if variant.judge is not None:
+                variant.judge.seed(())  # whoever goes on later, this one too, goes on from the bus
         return Handover(cursor, active.results.sequence)
 
     def take_in(self) -> None:
@@ -241,6 +290,10 @@ class Lane:
         self._surroundings, self._schedulable = found, schedulable
         if self._active is not None:
             self._active.health.surround(found, schedulable=schedulable)
+
+    def restrain(self, age: Age) -> None:
+        """Let results become what the age of the model allows, from the next one on."""
+        self._age = age if age.effect in ("degrade", "fail_safe") else None
 
     def expire(self) -> None:
         """Give out as late what has not been answered by its deadline, whatever becomes of the answer."""
@@ -356,6 +409,9 @@ class Lane:
     def _publish(self, active: ActiveLane, case: Case) -> None:
         """Publish a result, as what it is worth now."""
         result, utc_ns = case.result, self._clock.utc_ns()
+        decide(result)
+        if self._age is not None and case.unanswered is None:
+            too_old(result, self._age, self.spec.fail_safe)
         result.input_age_ms = max(0.0, (utc_ns - case.oldest_ns) / _MS)
         total_ms = (self._clock.monotonic_ns() - case.stamp_ns) / _MS
         result.infer_ms = max(0.0, total_ms - result.queue_ms)
