@@ -101,6 +101,8 @@ def lane_blocks(config: EdgeConfig, pipeline: str) -> Iterator[str]:
     """Yield the blocks that a lane reads and writes."""
     spec = lane_spec(config, pipeline)
     yield from (spec.capture_block, spec.result_block, spec.lane_block)
+    chosen = config.pipeline(pipeline)
+    yield from (chosen.watch_block, chosen.shadow_block)
     yield from (tag.block for tag in spec.context)
     if spec.part_id is not None:
         yield spec.part_id.block
