@@ -16,7 +16,7 @@ from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.values import GOOD, BlockSpec, Link, Policy, Scalar, TagSpec, Value, Verdict, is_bad
 from edge_opcua.features.stroke import Feature, StrokeFeatures
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
-from edge_opcua.inference.blocks import result_blocks, shadow_block
+from edge_opcua.inference.blocks import result_blocks, shadow_block, watch_block
 from edge_opcua.inference.engine import Engine
 from edge_opcua.inference.group import LaneGroup
 from edge_opcua.inference.lane import ContextTag, Handover, Lane, LaneSpec
@@ -84,6 +84,7 @@ def blocks(
         BlockSpec("press.fast", fast, 16, Policy(stale_after_s=0.5, hold_s=hold_s)),
         *(block for pipeline in pipelines for block in result_blocks(pipeline)),
         *(shadow_block(pipeline) for pipeline in pipelines),
+        *(watch_block(pipeline) for pipeline in pipelines),
     )
 
 
