@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from edge_opcua.features.chain import STEPS_SET, TAGS_SET, Chain
@@ -52,7 +53,9 @@ def complete(files: ModelFiles) -> ModelFiles:
 def source_of(manifest: Manifest) -> Source:
     """Return what one window of a model holds: the waveform of a capture, or the last samples of its tags."""
     tags = tuple(Feature(tag.name, tag.unit) for tag in manifest.tags)
+    limits = tuple((tag.low, tag.high) for tag in manifest.tags)
     if manifest.source == "tags":
-        return Source(tags, manifest.window, manifest.sample_rate_hz)
+        return Source(tags, manifest.window, manifest.sample_rate_hz, limits=limits)
     waveform = (Feature("", manifest.waveform_unit),)
-    return Source(waveform, manifest.sample_count, manifest.sample_rate_hz, tags)
+    limits = ((-math.inf, math.inf), *limits)
+    return Source(waveform, manifest.sample_count, manifest.sample_rate_hz, tags, limits)

@@ -66,7 +66,7 @@ class Chain:
         context: Sequence[float] | npt.NDArray[np.float64],
         out: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Return the features of one window.
+        """Return the features of one window; :meth:`outside` then says whether the model may judge it.
 
         Args:
             waveform: Samples, shape ``(rows * channels,)``: row after row, oldest first.
@@ -76,7 +76,7 @@ class Chain:
 
         Returns:
             Shape ``(k,)``. All NaN if a sample or a context value is not finite; single ones NaN where they
-            do not exist (the kurtosis of a flat signal).
+            do not exist (the kurtosis of a flat signal), or of a name that was never learned.
 
         Raises:
             ValueError: Sample rate, number of samples or of context values are not those declared.
@@ -91,6 +91,10 @@ class Chain:
             vector[:] = np.nan
         return vector
 
+    def outside(self) -> str:
+        """Say what of the last window the model was never shown; empty if nothing."""
+        return self._flow.refusals[0] if self._flow.refusals else ""
+
 
 class Bound:
     """Steps bound one after the other to the buffers of the one before.
@@ -102,7 +106,8 @@ class Bound:
     def __init__(self, source: Source) -> None:
         first = Signal(np.zeros((len(source.channels), source.rows)), source.sample_rate_hz, source.channels)
         nothing = np.zeros(0)
-        self.flow = Flow(first, first, nothing, (), np.zeros(len(source.context)), source.context)
+        self.flow = Flow(first, first, nothing, (), np.zeros(len(source.context)), source.context, [])
+        self._limits = _Limits(source, first.samples, self.flow.context_values) if source.limits else None
         self._samples = first.samples
         self._rows = first.samples.T  # a window is given row by row
         self._context = self.flow.context_values
@@ -130,14 +135,49 @@ class Bound:
             raise ValueError(f"a window has {self._samples.size} samples, not shape {waveform.shape}")
         if len(context) != self._context.size:
             raise ValueError(f"{self._context.size} context values are needed, not {len(context)}")
+        self.flow.refusals.clear()
         self._rows[:] = waveform.reshape(self._rows.shape)
         self._context[:] = context
         if not (np.isfinite(self._samples).all() and np.isfinite(self._context).all()):
             return False
+        if self._limits is not None:
+            self.flow.refusals.extend(self._limits.broken())
         with np.errstate(all="ignore"):
             for run in self._runs:
                 run()
         return True
+
+
+class _Limits:
+    """Tells which value of a window was never learned.
+
+    Args:
+        source: What a window holds, with limits.
+        samples: Buffer of the samples, shape ``(channels, rows)``.
+        context: Buffer of the context, shape ``(m,)``.
+    """
+
+    def __init__(self, source: Source, samples: Values, context: Values) -> None:
+        limits = np.array(source.limits)
+        self._items = (*source.channels, *source.context)
+        self._samples, self._context = samples, context
+        self._low, self._high = limits[:, 0], limits[:, 1]
+        self._least, self._most = np.zeros(len(limits)), np.zeros(len(limits))
+
+    def broken(self) -> list[str]:
+        """Return a sentence about the first value that is outside, if one is."""
+        count = len(self._samples)
+        self._samples.min(axis=1, out=self._least[:count])
+        self._samples.max(axis=1, out=self._most[:count])
+        self._least[count:] = self._most[count:] = self._context
+        below = self._least < self._low
+        off = np.flatnonzero(below | (self._most > self._high))
+        if not off.size:
+            return []
+        first = int(off[0])
+        item, value = self._items[first], (self._least if below[first] else self._most)[first]
+        name, limits = item.name or "the signal", f"{self._low[first]:g}..{self._high[first]:g}"
+        return [f"{name} {value:.4g} {item.unit} is outside {limits}"]
 
 
 def read_steps(tables: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:

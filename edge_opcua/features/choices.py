@@ -71,7 +71,7 @@ class OneHot:
         before, categories = flow.columns, np.array(self.categories)
         out = np.zeros(len(features))
         place = out[index : index + count]
-        refuses = self.unknown == "refuse"
+        refuses, refusals = self.unknown == "refuse", flow.refusals
 
         def run() -> None:
             out[:index] = before[:index]
@@ -79,6 +79,7 @@ class OneHot:
             place[:] = categories == before[index]
             if refuses and not place.any():
                 place[:] = np.nan
+                refusals.append(f"{self.feature} {before[index]:g} is none of the values it was shown")
 
         return flow.with_columns(out, features), run
 

@@ -30,12 +30,15 @@ class Source:
         rows: Samples of each channel.
         sample_rate_hz: Rows per second; 0 if they come at no fixed rate.
         context: Tags that have one value for each window, with units.
+        limits: Smallest and largest value that was learned, of each channel and after them of each context
+            tag; (): of none.
     """
 
     channels: tuple[Feature, ...]
     rows: int
     sample_rate_hz: float
     context: tuple[Feature, ...] = ()
+    limits: tuple[tuple[float, float], ...] = ()
 
     @property
     def sample_count(self) -> int:
@@ -83,6 +86,7 @@ class Flow:
         features: Name and unit of each of them.
         context_values: Values of the context tags, shape ``(m,)``.
         context: Name and unit of each of them.
+        refusals: Gets a sentence from a step that was never shown such a window; empty before each one.
     """
 
     source: Signal
@@ -91,6 +95,7 @@ class Flow:
     features: tuple[Feature, ...]
     context_values: Values
     context: tuple[Feature, ...]
+    refusals: list[str]
 
     def with_signal(
         self,

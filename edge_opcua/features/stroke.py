@@ -137,6 +137,10 @@ class StrokeFeatures:
         np.sqrt(self._spectrum.energies(samples), out=vector[self._first_band : self._first_context])
         return vector
 
+    def outside(self) -> str:
+        """Say what of the last stroke the model was never shown; its limits are those of the features."""
+        return ""
+
     def _check(
         self, waveform: Waveform, sample_rate_hz: float, context: Sequence[float] | npt.NDArray[np.float64]
     ) -> None:

@@ -366,6 +366,9 @@ class Lane:
         result = case.result
         if result.fail_safe:
             case.complete = True
+        elif case.outside:
+            not_learned(result, case.outside)
+            case.complete = True
         elif result.features is None:
             case.complete, case.unanswered = True, (BAD_TIMEOUT, "")
         elif outside := self.model.outside(result.features):

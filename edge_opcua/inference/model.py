@@ -50,6 +50,10 @@ class Extractor(Protocol):
         """Return the feature vector, in ``out`` if given."""
         ...
 
+    def outside(self) -> str:
+        """Say what of the window before the model was never shown; empty if nothing."""
+        ...
+
 
 LoadBackend = Callable[..., Backend]
 """``Backend.load`` of the configured plugin."""

@@ -47,6 +47,7 @@ class Case:
         unanswered: Status and reason if the model was not asked, or has not answered; None: it has, or
             need not.
         measured: Whether its time says something about the lane: a rejection is quick.
+        outside: What of its inputs the model was never shown; empty if nothing.
     """
 
     lane: Any
@@ -60,6 +61,7 @@ class Case:
     complete: bool = False
     unanswered: tuple[int, str] | None = None
     measured: bool = True
+    outside: str = ""
 
 
 class Sampler:
@@ -137,20 +139,22 @@ class Sampler:
             result.fall_safe(spec.fail_safe, bad.status, f"{bad.tag.reference}: {status_name(bad.status)}")
         elif result.queue_ms <= spec.deadline_ms:  # of what has expired nothing is computed
             case.uncertain = is_uncertain(status) or any(is_uncertain(found.status) for found in context)
-            self._extract(result, capture, shot, context)
+            self._extract(case, capture, shot, context)
 
-    def _extract(self, result: Result, capture: TagBatch, shot: Shot, context: list[Reading]) -> None:
+    def _extract(self, case: Case, capture: TagBatch, shot: Shot, context: list[Reading]) -> None:
         self._values[:] = [found.value for found in context]
         waveform = capture.array(shot.waveform_row).astype(np.float32, copy=False)
         if self._take is not None:
             waveform = waveform[self._take]
         row: Floats = np.empty(self._size, np.float32)
         self._extractor.extract(waveform, self._extractor.sample_rate_hz, self._values, row)
-        result.features = row
-        if not np.isfinite(row).all():
+        case.outside, are_numbers = self._extractor.outside(), bool(np.isfinite(row).all())
+        if are_numbers or not case.outside:
+            case.result.features = row
+        if not are_numbers and not case.outside:
             what = "the waveform is" if self._map is None else "the samples are"
             reason = f"{self._spec.capture}: {what} flat or no number"
-            result.fall_safe(self._spec.fail_safe, BAD_SENSOR_FAILURE, reason)
+            case.result.fall_safe(self._spec.fail_safe, BAD_SENSOR_FAILURE, reason)
 
     def _difference(self, capture: TagBatch, shot: Shot) -> str | None:
         """Say how a capture differs from those the features are made for; None if it does not."""

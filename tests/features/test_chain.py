@@ -256,6 +256,37 @@ def test_a_long_list_of_names_is_told_shortly() -> None:
         Chain(many, [{"step": "flatten"}, {"step": "select", "features": ["x"]}])
 
 
+LIMITED = Source(CAPTURE.channels, 64, 1_000.0, CAPTURE.context, ((-5.0, 5.0), (15.0, 70.0), (-np.inf, 3.0)))
+
+
+@pytest.mark.parametrize(
+    ("level", "context", "sentence"),
+    [
+        (1.0, (20.0, 1.0), ""),
+        (5.0, (70.0, -1e9), ""),
+        (6.0, (20.0, 1.0), "the signal 6 m/s² is outside -5..5"),
+        (-6.0, (20.0, 1.0), "the signal -6 m/s² is outside -5..5"),
+        (1.0, (14.0, 1.0), "temp 14 °C is outside 15..70"),
+        (1.0, (20.0, 4.0), "recipe 4 1 is outside -inf..3"),
+    ],
+)
+def test_what_was_never_learned_is_named(level: float, context: tuple[float, float], sentence: str) -> None:
+    chain = Chain(LIMITED, [LAST])
+    waveform = np.zeros(64, np.float32)
+    waveform[10] = level
+    assert np.isfinite(chain.extract(waveform, 1_000.0, context)).all()
+    assert chain.outside() == sentence
+    chain.extract(np.zeros(64, np.float32), 1_000.0, (20.0, 1.0))
+    assert chain.outside() == ""
+
+
+def test_a_name_that_was_never_learned_is_told() -> None:
+    steps: Steps = [{"step": "context"}, {"step": "one_hot", "feature": "recipe", "categories": [1, 2]}]
+    chain = Chain(CAPTURE, steps)
+    chain.extract(np.zeros(64, np.float32), 1_000.0, (20.0, 3.0))
+    assert chain.outside() == "recipe 3 is none of the values it was shown"
+
+
 def test_numbers_may_come_as_an_array_and_have_to_be_there() -> None:
     keys = Keys({"step": "x", "edges": np.array([1.0, 2.5])})
     assert keys.numbers("edges") == (1.0, 2.5)
