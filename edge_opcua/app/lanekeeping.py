@@ -250,6 +250,7 @@ class LaneKeeping:
             pid=lane.child.pid,
             how=exit_text(code),
         )
+        self._host.lane_ended(lane.models, exit_text(code))
         self._count_end(lane.models, exit_text(code))
         now_s = self._clock.monotonic_s()
         for part in self._quarantine.parts(now_s):

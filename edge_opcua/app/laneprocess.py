@@ -30,6 +30,18 @@ Progress = Callable[[JobEvent], Awaitable[None]]
 class LaneHost(Protocol):
     """What the keepers of lanes need of the supervisor."""
 
+    async def loading(self, models: Mapping[str, ModelChoice]) -> None:
+        """Write down that models are going to be loaded, before they are."""
+        ...
+
+    def lane_ended(self, models: Mapping[str, ModelChoice], how: str) -> None:
+        """Take note that an active lane process has ended by itself."""
+        ...
+
+    def standby_changed(self) -> None:
+        """Take note that another process stands by now, or none."""
+        ...
+
     async def start(self, role: str, *arguments: str) -> ChildProcess:
         """Start a child and connect it to the control channel."""
         ...
@@ -171,6 +183,7 @@ class LaneStarter:
         role = f"lane/{self._group}/{next(self._numbers)}"
         expected = self._expected[role] = _Expected(asyncio.get_running_loop().create_future())
         try:
+            await self._host.loading(models)
             child = await self._host.start(role, f"--group={self._group}", f"--models={choices_text(models)}")
             kind, body = await self._answer(child, expected, START_S + within_s, progress)
         finally:

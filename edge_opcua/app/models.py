@@ -1,10 +1,10 @@
-"""Which model each pipeline runs: the configured one, or what LoadModel made of it, over restarts too."""
+"""Which model each pipeline runs: the configured one, or what the ledger says became of it."""
 
 from __future__ import annotations
 
 import json
-import os
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -12,6 +12,8 @@ from edge_opcua.app.choice import ModelChoice
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.ledger import Stand, Standing
+from edge_opcua.inference.ledgerfile import read_history
 from edge_opcua.inference.repository import ModelRepository
 
 _log = structlog.get_logger(__name__)
@@ -37,18 +39,26 @@ def install_delivered(config: EdgeConfig, state: StateDir) -> list[str]:
 
 
 class ActiveModels:
-    """The active model of each pipeline, kept in the state directory.
+    """The active model of each pipeline.
 
     Args:
         state: State directory.
         config: Names the model a pipeline starts with.
+        standing: Says what is the case; None reads the ledger, once, as one who does not write it.
     """
 
-    def __init__(self, state: StateDir, config: EdgeConfig) -> None:
-        self._file = state.active_models
+    def __init__(
+        self, state: StateDir, config: EdgeConfig, standing: Callable[[], Standing] | None = None
+    ) -> None:
         self._config = config
         self._repository = ModelRepository(state.models)
-        self._chosen: dict[str, dict[str, Any]] = self._read()
+        self._live = standing
+        self._read = read_standing(state) if standing is None else Standing()
+
+    @property
+    def standing(self) -> Standing:
+        """What is the case."""
+        return self._read if self._live is None else self._live()
 
     def reconfigure(self, config: EdgeConfig) -> None:
         """Go by another configuration from now on."""
@@ -61,24 +71,24 @@ class ActiveModels:
         rest of the server running.
         """
         configured = self._config.pipeline(pipeline)
-        kept = self._chosen.get(pipeline)
-        if kept is not None and kept.get("name") == configured.model:
-            return ModelChoice(str(kept["name"]), int(kept["version"]), str(kept["sha256"]))
+        active = self.standing.of(pipeline).active
+        if active is not None and active.name == configured.model:
+            return active
         return ModelChoice(configured.model, configured.version, "")
 
-    def keep(self, pipeline: str, choice: ModelChoice) -> None:
-        """Remember a choice over a restart.
+    def ways_back(self, pipeline: str) -> list[ModelChoice]:
+        """Return the former versions a pipeline may go back to, the latest first; none is verified yet."""
+        configured = self._config.pipeline(pipeline)
+        return [each for each in self.standing.ways_back(pipeline) if each.name == configured.model]
 
-        Raises:
-            OSError: The state directory cannot be written; the choice holds until the next restart.
-        """
-        self._chosen[pipeline] = choice.as_json()
-        scratch = self._file.with_suffix(".new")
-        with scratch.open("w") as stream:
-            json.dump(self._chosen, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(self._file)
+    def way_back(self, pipeline: str) -> ModelChoice | None:
+        """Return the latest former version that is in the repository as it was; reads its files."""
+        for choice in self.ways_back(pipeline):
+            try:
+                return self.verify(choice)
+            except ModelError as exc:
+                _log.warning("models.no_way_back", pipeline=pipeline, reason=str(exc), **choice.as_json())
+        return None
 
     def verify(self, choice: ModelChoice) -> ModelChoice:
         """Return the choice with the hash of its verified files; reads them, so call it through a worker.
@@ -89,23 +99,31 @@ class ActiveModels:
         files = self._repository.resolve(choice.name, choice.version, choice.sha256 or None)
         return ModelChoice(choice.name, choice.version, files.manifest.sha256)
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+
+def read_standing(state: StateDir) -> Standing:
+    """Return what the ledger of a state directory says; what an older release wrote down counts as well."""
+    try:
+        standing = read_history(state.model_ledger).standing
+    except OSError as exc:
+        _log.warning("models.ledger_unreadable", file=str(state.model_ledger), error=str(exc))
+        standing = Standing()
+    adopted = {name: Stand(choice) for name, choice in read_adopted(state.active_models).items()}
+    return Standing({**adopted, **standing.pipelines}, standing.quarantined, standing.open)
+
+
+def read_adopted(file: Path) -> dict[str, ModelChoice]:
+    """Return the choices that an older release had kept, by pipeline; none if there is no such file."""
+    try:
+        kept = json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as exc:
+        _log.warning("models.choice_unreadable", file=str(file), error=str(exc))
+        return {}
+    found = {}
+    for name, row in (kept if isinstance(kept, dict) else {}).items():
         try:
-            kept = json.loads(self._file.read_text())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, RecursionError) as exc:
-            _log.warning("models.choice_unreadable", file=str(self._file), error=str(exc))
-            return {}
-        if not isinstance(kept, dict):
-            return {}
-        return {name: row for name, row in kept.items() if _complete(row)}
-
-
-def _complete(row: object) -> bool:
-    return (
-        isinstance(row, dict)
-        and isinstance(row.get("name"), str)
-        and isinstance(row.get("version"), int)
-        and isinstance(row.get("sha256"), str)
-    )
+            found[str(name)] = ModelChoice.of(row)
+        except ModelError as exc:
+            _log.warning("models.choice_unreadable", file=str(file), error=str(exc))
+    return found

@@ -19,10 +19,10 @@ from edge_opcua.app.choice import ModelChoice
 from edge_opcua.app.costs import MeasuredCosts
 from edge_opcua.app.hangup import has_terminal, is_ignored
 from edge_opcua.app.impact import Impact
-from edge_opcua.app.jobs import ModelJobs
 from edge_opcua.app.lanegroups import LaneGroups
-from edge_opcua.app.models import ActiveModels
+from edge_opcua.app.modeldesk import ModelDesk
 from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd, exit_text
+from edge_opcua.app.recovery import open_book
 from edge_opcua.app.reload import Reload, Report
 from edge_opcua.app.view import BusView
 from edge_opcua.app.watchdog import until_ended
@@ -44,6 +44,7 @@ RELEASE_S = 1.0
 END_S = 1.5
 SESSIONS_S = 1.0
 ANSWER_S = 0.5
+MEMORY_SHORT = "M583"
 _AUDITED = 2000  # characters of a difference
 
 
@@ -86,14 +87,14 @@ class Supervisor:
         self._hub = Hub(self._handle)
         self._inheritance = Inheritance(self._bus, config_memfd(packed(config)), str(state.root))
         self._seats = {role: Seat(role) for role in _roles(config)}
-        self._active = ActiveModels(state, config)
+        self._book = open_book(state, config, clock)
         self._costs = MeasuredCosts(state.model_costs, clock)
-        self._lanes = LaneGroups(config, self._active, self, clock, self._end_roles)
-        self._jobs = ModelJobs(config, self._lanes.of, self._active, self._on_job)
+        self._lanes = LaneGroups(config, self._book.active, self, clock, self._end_roles)
         self._reload = Reload(self, state, clock)
         self._reloading: set[asyncio.Task[Report]] = set()
         self._had_terminal = has_terminal()
         self._board = Board(clock, announce)
+        self._desk = ModelDesk(config, self._book, self._lanes, self._board, self._notify, clock)
         self._unreleased: list[str] = []
         self._children: list[ChildProcess] = []
         self._stopping = asyncio.Event()
@@ -118,7 +119,6 @@ class Supervisor:
                 tasks = [
                     self._group.create_task(self._hub.run(), name="hub"),
                     self._group.create_task(self._hub.serve_unix(self._state.control_socket), name="control"),
-                    self._group.create_task(self._jobs.run(), name="jobs"),
                     self._group.create_task(self._board.watch_disk(self._state.root), name="disk"),
                     self._group.create_task(self._costs.run(), name="costs"),
                 ]
@@ -126,6 +126,7 @@ class Supervisor:
                     self._group.create_task(self._keep(seat), name=f"keep.{seat.role}")
                     for seat in self._seats.values()
                 ]
+                tasks += self._desk.start(self._group)
                 self._lanes.start(self._group)
                 await self._stopping.wait()
                 for reload in self._reloading:
@@ -134,6 +135,7 @@ class Supervisor:
                 self._lanes.cancel()
                 for task in tasks:
                     task.cancel()
+            await self._book.close()
         finally:
             await self._kill_the_rest()
             self._bus.close()
@@ -170,6 +172,19 @@ class Supervisor:
     def report_fault(self, source: str, code: str, text: str) -> None:
         """Show a fault, and say it once."""
         self._board.report(source, code, text)
+        self._desk.guard.on_fault(source, code, text)
+
+    async def loading(self, models: Mapping[str, ModelChoice]) -> None:
+        """Write down that models are going to be loaded, before they are."""
+        await self._book.loading(models.values())
+
+    def standby_changed(self) -> None:
+        """Let clients see which versions stand by."""
+        self._notify("opcua", "standby", {"models": self._lanes.standby_models()})
+
+    def lane_ended(self, models: Mapping[str, ModelChoice], how: str) -> None:
+        """Take note that an active lane process has ended by itself."""
+        self._desk.guard.on_ended(models, how)
 
     def clear_fault(self, source: str) -> None:
         """Take a fault back, and say that it is over."""
@@ -197,7 +212,7 @@ class Supervisor:
     @property
     def changing(self) -> asyncio.Lock:
         """Held while a model is changed."""
-        return self._jobs.changing
+        return self._desk.jobs.changing
 
     def child(self, role: str) -> ChildProcess | None:
         """Return the process of a role, None while there is none."""
@@ -211,8 +226,7 @@ class Supervisor:
         os.close(self._inheritance.config_fd)
         self._inheritance = Inheritance(self._bus, config_fd, str(self._state.root))
         self._view = BusView(config, self._bus, self._clock)
-        self._active.reconfigure(config)
-        self._jobs.reconfigure(config)
+        self._desk.reconfigure(config)
 
     def take_unreleased(self) -> tuple[str, ...]:
         """Return the outputs that could not be released since the last time."""
@@ -327,14 +341,16 @@ class Supervisor:
 
     async def _handle(self, request: Request) -> Reply:
         match request.kind:
-            case "loaded" | "ready" | "refused":
+            case "loaded" | "ready" | "refused" | "shadow":
                 self._lanes.on_notice(request.origin, request.kind, request.body)
                 return Reply(GOOD, "", {})
             case "listening":
                 return self._on_listening(request.body)
             case "fault":
                 body = request.body
-                self.report_fault(str(body["source"]), str(body["code"]), str(body["text"]))
+                self._board.report(str(body["source"]), str(body["code"]), str(body["text"]))
+                if body["code"] == MEMORY_SHORT:
+                    self._lanes.end_standbys()
                 return Reply(GOOD, "", {})
             case "fault_over":
                 self._board.clear(str(request.body["source"]), code=str(request.body["code"]))
@@ -342,10 +358,8 @@ class Supervisor:
             case "unreleased":
                 self._unreleased.append(str(request.body["output"]))
                 return Reply(GOOD, "", {})
-            case "load_model":
-                return self._jobs.submit(request.body)
             case _:
-                return await self._asked(request)
+                return await self._desk.handle(request) or await self._asked(request)
 
     async def _asked(self, request: Request) -> Reply:
         """Answer the command line."""
@@ -368,12 +382,14 @@ class Supervisor:
             self._seats["opcua"].arguments = (f"--listen={self._config.opcua.host}:{port}",)
         ready_s = self._clock.monotonic_s() - self._started_s
         self._board.listening(body, ready_s, security=self._config.opcua.security, state_dir=self._state.root)
+        self._desk.on_listening()
+        self.standby_changed()
         return Reply(GOOD, "", {})
 
-    def _on_job(self, body: dict[str, Any]) -> None:
-        for role in ("opcua", "records", "telemetry"):
-            if role in self._seats:
-                self._hub.notify(role, "job", body)
+    def _notify(self, to: str, kind: str, body: Mapping[str, Any]) -> None:
+        """Tell one of the processes that a server always has; who is not configured misses nothing."""
+        if to in self._seats:
+            self._hub.notify(to, kind, body)
 
     async def _status(self) -> dict[str, Any]:
         sessions = await self._hub.request("opcua", "sessions", {}, timeout_s=SESSIONS_S)
@@ -392,7 +408,7 @@ class Supervisor:
             "sessions": sessions.body.get("sessions", []),
             "service_level": sessions.body.get("service_level"),
             "faults": self._board.rows(),
-            "last_job": self._jobs.last,
+            "last_job": self._desk.jobs.last,
         }
 
     def _processes(self) -> list[dict[str, Any]]:

@@ -23,6 +23,8 @@ from edge_opcua.errors import ModelError
 from edge_opcua.inference.choice import ModelChoice, choices_json
 
 MOST_FORMERS: Final = 5
+SERVER: Final = "edge-opcua"
+"""Who has done it where the server has by itself."""
 
 
 class Step(enum.Enum):
@@ -85,9 +87,6 @@ class Entry:
     """One line of the ledger.
 
     Args:
-        number: Its number, from 1.
-        utc_ns: When it was written, ns UTC.
-        change: Number of the first entry of its change.
         kind: What the change is.
         step: Which step of it.
         model: The version it is about; of a roll-back, the one that is left.
@@ -96,11 +95,11 @@ class Entry:
         user: Who asked; ``edge-opcua`` if the server did so by itself.
         note: Why, in the words of who asked.
         why: Why it came to this step, where the step does not say it.
+        change: Number of the first entry of its change; 0 before that is written.
+        number: Its number, from 1; 0 before it is written.
+        utc_ns: When it was written, ns UTC.
     """
 
-    number: int
-    utc_ns: int
-    change: int
     kind: Kind
     step: Step
     model: ModelChoice
@@ -109,6 +108,17 @@ class Entry:
     user: str = ""
     note: str = ""
     why: str = ""
+    change: int = 0
+    number: int = 0
+    utc_ns: int = 0
+
+    def next(self, step: Step, why: str = "") -> Entry:
+        """Return the next step of the change, to be written."""
+        return replace(self, step=step, why=why)
+
+    def verdict(self, step: Step, user: str, why: str) -> Entry:
+        """Return that its model is put into quarantine, or released, to be written."""
+        return Entry(Kind.VERDICT, step, self.model, user=user, why=why)
 
     @property
     def pipelines(self) -> tuple[str, ...]:
@@ -169,13 +179,15 @@ class Stand:
         active: The version it runs; None: the configured one.
         formers: What it ran before, the latest first.
         trial: Number of the change whose version is on trial; None if none is.
-        trial_ns: Since when, ns UTC.
+        since: Number of the entry that made it so.
+        reverted_ns: When the server last went back by itself, ns UTC; 0 if it never did.
     """
 
     active: ModelChoice | None = None
     formers: tuple[ModelChoice, ...] = ()
     trial: int | None = None
-    trial_ns: int = 0
+    since: int = 0
+    reverted_ns: int = 0
 
     @property
     def former(self) -> ModelChoice | None:
@@ -186,12 +198,15 @@ class Stand:
         """Return it with another version, on trial."""
         known = [each for each in (old, *self.formers) if each is not None and not each.is_same(new)]
         formers = tuple(each for at, each in enumerate(known) if not _among(each, known[:at]))
-        return Stand(new, formers[:MOST_FORMERS], entry.change, entry.utc_ns)
+        return replace(
+            self, active=new, formers=formers[:MOST_FORMERS], trial=entry.change, since=entry.number
+        )
 
-    def reverted(self, to: ModelChoice) -> Stand:
+    def reverted(self, to: ModelChoice, entry: Entry) -> Stand:
         """Return it with a former version; what came after that is no former one of it."""
         at = next((at for at, each in enumerate(self.formers) if each.is_same(to)), -1)
-        return Stand(to, self.formers[at + 1 :])
+        when_ns = entry.utc_ns if entry.user == SERVER else self.reverted_ns
+        return Stand(to, self.formers[at + 1 :], None, entry.number, when_ns)
 
 
 def _among(choice: ModelChoice, others: Iterable[ModelChoice]) -> bool:
@@ -222,8 +237,11 @@ class Standing:
 
     def roll_back_to(self, pipeline: str) -> ModelChoice | None:
         """Return the latest former version of a pipeline that is not in quarantine."""
-        formers = self.of(pipeline).formers
-        return next((each for each in formers if self.quarantine_of(each) is None), None)
+        return next(iter(self.ways_back(pipeline)), None)
+
+    def ways_back(self, pipeline: str) -> tuple[ModelChoice, ...]:
+        """Return the former versions of a pipeline that are not in quarantine, the latest first."""
+        return tuple(each for each in self.of(pipeline).formers if self.quarantine_of(each) is None)
 
     @property
     def trials(self) -> dict[int, tuple[str, ...]]:
@@ -256,7 +274,7 @@ def _moved(standing: Standing, entry: Entry) -> dict[str, Stand]:
                 if entry.kind is Kind.ADOPTION or standing.of(name).trial == entry.change
             }
         case Step.REVERTED:
-            return {name: standing.of(name).reverted(to) for name, to in entry.after.items()}
+            return {name: standing.of(name).reverted(to, entry) for name, to in entry.after.items()}
     return {}
 
 

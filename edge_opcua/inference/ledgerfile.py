@@ -17,9 +17,9 @@ import structlog
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.ledger import Entry, Kind, Standing, Step, after
+from edge_opcua.inference.ledger import Entry, Standing, after
 
-MOST_BYTES: Final = 4 << 20
+_CHUNK_BYTES: Final = 65536
 _MODE: Final = 0o600
 
 _log = structlog.get_logger(__name__)
@@ -76,6 +76,8 @@ class Ledger:
 
     Attributes:
         standing: What is the case.
+        damaged: Lines that were no entries when it was opened.
+        last: Number of the last entry.
     """
 
     def __init__(self, file: Path, clock: Clock) -> None:
@@ -83,27 +85,17 @@ class Ledger:
         self._clock = clock
         history = read_history(file)
         self.standing = history.standing
-        self._last = max((entry.number for entry in history.entries), default=0)
+        self.damaged = history.damaged
+        self.last = max((entry.number for entry in history.entries), default=0)
+        self._unwritten: list[Entry] = []
         if history.damaged:
             _log.warning("ledger.damaged", file=str(file), lines=history.damaged)
-
-    def begin(self, entry: Entry) -> Entry:
-        """Write the first entry of a change and return it with its number."""
-        return self.append(replace(entry, change=self._last + 1))
-
-    def go_on(self, entry: Entry, step: Step, why: str = "") -> Entry:
-        """Write the next step of a change and return it."""
-        return self.append(replace(entry, step=step, why=why))
-
-    def judge(self, entry: Entry, step: Step, user: str, why: str) -> Entry:
-        """Put the model of an entry into quarantine, or release it."""
-        return self.begin(replace(entry, kind=Kind.VERDICT, step=step, user=user, why=why, note=""))
 
     def append(self, entry: Entry) -> Entry:
         """Write an entry; when this returns it is on disk.
 
         Args:
-            entry: What is going to happen; its number and stamp are given here.
+            entry: What is going to happen; its number, change and stamp are given here.
 
         Returns:
             The entry as it was written.
@@ -111,23 +103,45 @@ class Ledger:
         Raises:
             OSError: It cannot be written; then it is not the case, and what it names may not happen.
         """
-        entry = replace(entry, number=self._last + 1, utc_ns=self._clock.utc_ns())
-        self._write(json.dumps(entry.as_json(), ensure_ascii=False).encode() + b"\n")
-        self._last = entry.number
-        self.standing = after(self.standing, entry)
+        entry = self._numbered(entry)
+        self._write([*self._unwritten, entry])
+        self._unwritten.clear()
+        self._take(entry)
         return entry
 
-    def _write(self, line: bytes) -> None:
+    def take(self, entry: Entry) -> Entry:
+        """Take an entry of what has happened already; it is the case even if it cannot be written yet.
+
+        Raises:
+            OSError: It is not on disk: a restart would not know of it. The next entry takes it along.
+        """
+        entry = self._numbered(entry)
+        self._unwritten.append(entry)
+        self._take(entry)
+        self._write(self._unwritten)
+        self._unwritten.clear()
+        return entry
+
+    def _numbered(self, entry: Entry) -> Entry:
+        number = self.last + 1
+        return replace(entry, number=number, change=entry.change or number, utc_ns=self._clock.utc_ns())
+
+    def _take(self, entry: Entry) -> None:
+        self.last = entry.number
+        self.standing = after(self.standing, entry)
+
+    def _write(self, entries: Iterable[Entry]) -> None:
+        lines = b"".join(json.dumps(each.as_json()).encode() + b"\n" for each in entries)
         is_new = not self._file.exists()
         fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         try:
             end = _end_of_last_line(fd)
-            os.ftruncate(fd, end)
+            os.ftruncate(fd, end)  # a line that was cut off never was an entry, and must not become one
             try:
-                _write_all(fd, line, end)
+                _write_all(fd, lines, end)
                 os.fsync(fd)
             except OSError:
-                os.ftruncate(fd, end)  # half a line would be taken for damage
+                os.ftruncate(fd, end)
                 raise
         finally:
             os.close(fd)
@@ -139,7 +153,7 @@ def _end_of_last_line(fd: int) -> int:
     """Return where the next line begins: behind the last whole one."""
     end = os.fstat(fd).st_size
     while end:
-        start = max(0, end - 65536)
+        start = max(0, end - _CHUNK_BYTES)
         at = os.pread(fd, end - start, start).rfind(b"\n")
         if at >= 0:
             return start + at + 1

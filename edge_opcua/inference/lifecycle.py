@@ -109,10 +109,13 @@ class Job:
         kind: What it is for.
         pipelines: Pipelines it is about.
         note: Why, in the words of who asked.
-        shadow: Captures that both versions judge first.
+        because: Why the server began it by itself; empty otherwise.
+        shadow: Captures that both versions judge first; None: as many as is configured.
         state: Where it is.
         reason: Why it failed; empty otherwise.
         seen: Of a shadow: ``compared``, ``agreement``, ``agreement_low`` and ``wanted``.
+        before: Version that each pipeline ran when the job began to change something.
+        now: Version that each of them runs since it ended.
     """
 
     number: str
@@ -123,10 +126,13 @@ class Job:
     kind: JobKind = JobKind.LOAD
     pipelines: tuple[str, ...] = ()
     note: str = ""
-    shadow: int = 0
+    because: str = ""
+    shadow: int | None = None
     state: JobState = JobState.QUEUED
     reason: str = ""
     seen: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, int] = field(default_factory=dict)
+    now: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def percent(self) -> int:
@@ -169,8 +175,10 @@ class Job:
             "pipelines": list(self.pipelines),
             "state": self.state.value,
             "percent": self.percent,
-            "reason": self.reason,
+            "reason": self.reason or self.because,
             "user": self.user,
             "note": self.note,
+            "before": dict(self.before),
+            "now": dict(self.now),
         }
         return body | ({"shadow": dict(self.seen)} if self.seen else {})

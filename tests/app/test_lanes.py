@@ -3,199 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from edge_opcua.app.choice import ModelChoice, choices_of
-from edge_opcua.app.jobs import ModelJobs
+from edge_opcua.app.choice import ModelChoice
 from edge_opcua.app.lanes import LaneKeeper
-from edge_opcua.app.models import ActiveModels
 from edge_opcua.app.processes import ChildProcess
-from edge_opcua.assets import examples_dir
-from edge_opcua.config.loader import load
-from edge_opcua.config.schema import EdgeConfig
-from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import Reply
-from edge_opcua.core.statedir import StateDir
-from edge_opcua.core.values import BAD_INVALID_ARGUMENT, BAD_INVALID_STATE, BAD_TIMEOUT
+from edge_opcua.core.values import BAD_INVALID_STATE, BAD_TIMEOUT
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.lifecycle import JobEvent
 from edge_opcua.testing import ManualClock
-
-PIPELINE = "press-anomaly"
-OLD, NEW = ModelChoice("press-anomaly", 1, "a" * 64), ModelChoice("press-anomaly", 2, "b" * 64)
-A, B = ModelChoice("model-a", 1, ""), ModelChoice("model-b", 1, "")
-GROUP = {"a": A, "b": B}
-
-
-class Lane:
-    """A lane process as its keeper sees it."""
-
-    def __init__(self, role: str, models: dict[str, ModelChoice]) -> None:
-        self.role = role
-        self.models = models
-        self.pid = 1000
-        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    @property
-    def has_ended(self) -> bool:
-        return self.ended.done()
-
-    @property
-    def what(self) -> dict[str, int]:
-        """Versions by pipeline."""
-        return {name: choice.version for name, choice in self.models.items()}
-
-    async def wait(self) -> int:
-        return await asyncio.shield(self.ended)
-
-    async def end(self, *, grace_s: float) -> int:
-        self.kill()
-        return await self.wait()
-
-    def kill(self, code: int = -9) -> None:
-        if not self.ended.done():
-            self.ended.set_result(code)
-
-
-class Host:
-    """The supervisor as a keeper sees it: starts lanes, and answers for them as the test says.
-
-    Attributes:
-        active: What was activated: versions and cursors by pipeline.
-        unfit: Pipelines and versions that are refused, with others or alone.
-        crashing: Pipelines and versions whose process ends while it loads them.
-        silent: Pipelines and versions of which nothing is heard.
-        slow_s: How long a process takes to retire, by its role.
-        fit_after: Process after whose end nobody is refused any more.
-        out_of_memory: Whether no process can be started.
-    """
-
-    def __init__(self) -> None:
-        self.keeper: LaneKeeper | None = None
-        self.started: list[Lane] = []
-        self.active: list[tuple[dict[str, int], dict[str, int | None]]] = []
-        self.told: list[str] = []
-        self.faults: dict[str, str] = {}
-        self.measurements: list[str] = []
-        self.unfit: set[tuple[str, int]] = set()
-        self.crashing: set[tuple[str, int]] = set()
-        self.silent: set[tuple[str, int]] = set()
-        self.activation = Reply()
-        self.retirement = Reply()
-        self.slow_s: dict[str, float] = {}
-        self.retired: list[list[str]] = []
-        self.out_of_memory = False
-        self.refusal = "M512"
-        self.exit_code = -11
-        self.fit_after: Lane | None = None
-        self.dealt_with = 41
-        self.delay_s = 0.0
-        self.cursor: int | None = None
-
-    async def start(self, role: str, *arguments: str) -> ChildProcess:
-        if self.out_of_memory:
-            raise OSError(12, "Cannot allocate memory")
-        given = dict(word.split("=", 1) for word in arguments)
-        lane = Lane(role, choices_of(given["--models"]))
-        self.started.append(lane)
-        assert self.keeper is not None
-        assert given["--group"] == self.keeper.group
-        if self.fit_after is not None and self.fit_after.ended.done():
-            self.unfit = set()
-        what = set(lane.what.items())
-        if what & self.crashing:
-            lane.kill(self.exit_code)
-            return cast("ChildProcess", lane)
-        if what & self.silent:
-            return cast("ChildProcess", lane)
-        refused = {name: {"reason": "no good", "code": self.refusal} for name, _ in what & self.unfit}
-        fit: dict[str, Any] = {name: {"p99_us": 3.0} for name in lane.models if name not in refused}
-        body: dict[str, Any] = {"pipelines": fit, "refused": refused}
-        kind = "ready" if fit else "refused"
-        asyncio.get_running_loop().call_later(self.delay_s, self.keeper.on_notice, role, kind, body)
-        return cast("ChildProcess", lane)
-
-    async def until_ended(self, child: ChildProcess) -> int:
-        return await child.wait()
-
-    def disconnect(self, role: str) -> None:
-        pass
-
-    async def request(self, to: str, kind: str, body: dict[str, Any], *, timeout_s: float) -> Reply:
-        if kind == "retire":
-            self.retired.append(body["pipelines"])
-            await asyncio.sleep(self.slow_s.get(to, 0.0))
-            rows = {name: {"cursor": self.dealt_with, "sequence": 7} for name in body["pipelines"]}
-            return self.retirement if self.retirement.status else Reply(body={"pipelines": rows})
-        if kind == "promote":
-            return Reply()
-        if self.activation.status == 0:
-            lane = next(lane for lane in self.started if lane.role == to)
-            fit = {name: version for name, version in lane.what.items() if name in body["cursors"]}
-            self.active.append((fit, body["cursors"]))
-        return self.activation
-
-    def recorded_cursor(self, pipeline: str) -> int | None:
-        return self.cursor
-
-    def report_fault(self, source: str, code: str, text: str) -> None:
-        if source not in self.faults:
-            self.told.append(f"{source} {code}")
-        self.faults[source] = f"{code} {text}"
-
-    def clear_fault(self, source: str) -> None:
-        self.faults.pop(source, None)
-
-    def measured(self, models: Mapping[str, ModelChoice], facts: Mapping[str, Mapping[str, Any]]) -> None:
-        self.measurements += list(facts)
-
-
-@asynccontextmanager
-async def keeping(
-    host: Host,
-    choices: Mapping[str, ModelChoice] | None = None,
-    *,
-    group: str = PIPELINE,
-    clock: Clock | None = None,
-    within_s: float = 30.0,
-) -> AsyncIterator[LaneKeeper]:
-    models = choices or {PIPELINE: OLD}
-    keeper = host.keeper = LaneKeeper(group, models, host, clock or SystemClock(), within_s=within_s)
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(keeper.run())
-        await until(lambda: bool(host.active or host.told))
-        yield keeper
-        await keeper.end()
-        running.cancel()
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not happened():
-            await asyncio.sleep(0.005)
-
-
-async def advance(clock: ManualClock, seconds: float, happened: Callable[[], bool]) -> None:
-    """Let time pass in small steps, until something has happened or it is over."""
-    for _ in range(int(seconds * 10)):
-        if happened():
-            return
-        await clock.advance(0.1)
-    assert happened()
-
-
-def serving(keeper: LaneKeeper) -> list[list[str]]:
-    """Return which pipelines share the processes that are active."""
-    return [sorted(lane.models) for lane in keeper.lanes]
-
-
-async def silent(event: JobEvent) -> None:
-    """Progress nobody looks at."""
+from tests.app.lanehost import (
+    GROUP,
+    NEW,
+    OLD,
+    PIPELINE,
+    A,
+    B,
+    Host,
+    advance,
+    keeping,
+    serving,
+    silent,
+    until,
+)
 
 
 async def test_the_successor_goes_on_where_the_old_lane_stopped() -> None:
@@ -584,109 +417,3 @@ async def test_a_lane_killed_for_good_is_not_started_by_a_keeper_that_ends() -> 
         await asyncio.sleep(0.3)
         assert len(host.started) == 1
         assert keeper.restarts == 0
-
-
-class NoDisk(ActiveModels):
-    """A state directory that takes nothing any more."""
-
-    def verify(self, choice: ModelChoice) -> ModelChoice:
-        return choice
-
-    def keep(self, pipeline: str, choice: ModelChoice) -> None:
-        raise OSError(28, "No space left on device")
-
-
-@pytest.fixture(scope="module")
-def config() -> EdgeConfig:
-    found = load(examples_dir() / "press" / "press.toml").config
-    assert found is not None
-    return found
-
-
-@pytest.fixture
-def no_disk(config: EdgeConfig, tmp_path: Path) -> NoDisk:
-    return NoDisk(StateDir(tmp_path), config)
-
-
-@pytest.fixture
-async def jobs(
-    config: EdgeConfig, no_disk: NoDisk
-) -> AsyncIterator[tuple[ModelJobs, list[dict[str, Any]], Host]]:
-    told: list[dict[str, Any]] = []
-    host = Host()
-    async with keeping(host) as keeper:
-        yield (
-            ModelJobs(config, lambda _pipeline: keeper, no_disk, told.append),
-            told,
-            host,
-        )
-
-
-async def _done(model_jobs: ModelJobs, told: list[dict[str, Any]]) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(model_jobs.run())
-        await until(lambda: told[-1]["state"] in ("Active", "Failed"))
-        running.cancel()
-
-
-async def test_a_full_disk_does_not_undo_a_change_that_has_happened(
-    jobs: tuple[ModelJobs, list[dict[str, Any]], Host],
-) -> None:
-    model_jobs, told, host = jobs
-    reply = model_jobs.submit({"name": "press-anomaly", "version": 2, "sha256": "b" * 64, "user": "me"})
-    assert reply.body == {"job": "job-1"}
-    await _done(model_jobs, told)
-    assert [notice["state"] for notice in told] == ["Queued", "Loading", "Validating", "Switching", "Active"]
-    assert host.active[-1][0] == {PIPELINE: 2}
-
-
-async def test_pipelines_of_a_group_with_one_model_change_it_in_one_process(
-    config: EdgeConfig, no_disk: NoDisk
-) -> None:
-    twice = tuple(config.pipelines[0].model_copy(update={"name": name, "group": "g"}) for name in "ab")
-    told: list[dict[str, Any]] = []
-    host = Host()
-    async with keeping(host, {"a": OLD, "b": OLD}, group="g") as keeper:
-        both = config.model_copy(update={"pipelines": twice})
-        model_jobs = ModelJobs(both, lambda _pipeline: keeper, no_disk, told.append)
-        model_jobs.submit({"name": "press-anomaly", "version": 2})
-        await _done(model_jobs, told)
-        assert [versions for versions, _ in host.active] == [{"a": 1, "b": 1}, {"a": 2, "b": 2}]
-
-
-async def test_a_model_that_only_one_group_takes_says_where_it_runs_already(
-    config: EdgeConfig, no_disk: NoDisk
-) -> None:
-    pipelines = tuple(config.pipelines[0].model_copy(update={"name": name}) for name in "ab")
-    told: list[dict[str, Any]] = []
-    fit, unfit = Host(), Host()
-    unfit.unfit = {("b", 2)}
-    async with keeping(fit, {"a": OLD}, group="a") as a, keeping(unfit, {"b": OLD}, group="b") as b:
-        model_jobs = ModelJobs(
-            config.model_copy(update={"pipelines": pipelines}),
-            {"a": a, "b": b}.__getitem__,
-            no_disk,
-            told.append,
-        )
-        model_jobs.submit({"name": "press-anomaly", "version": 2})
-        await _done(model_jobs, told)
-    assert told[-1]["state"] == "Failed"
-    assert told[-1]["reason"] == "M512: no good; it runs already in a"
-
-
-async def test_a_request_that_is_no_request_is_refused_at_once(
-    jobs: tuple[ModelJobs, list[dict[str, Any]], Host],
-) -> None:
-    model_jobs, told, _ = jobs
-    for body in ({}, {"name": "press-anomaly", "version": "2"}, {"name": "nobody", "version": 1}):
-        assert model_jobs.submit(body).status == BAD_INVALID_ARGUMENT
-    assert not told
-
-
-async def test_more_jobs_than_can_wait_are_refused(
-    jobs: tuple[ModelJobs, list[dict[str, Any]], Host],
-) -> None:
-    model_jobs, _, _ = jobs
-    body = {"name": "press-anomaly", "version": 2, "sha256": "b" * 64}
-    replies = [model_jobs.submit(body) for _ in range(6)]
-    assert [reply.status == 0 for reply in replies] == [True] * 4 + [False] * 2
