@@ -13,6 +13,7 @@ import structlog
 from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.impact import Impact, device_blocks
 from edge_opcua.app.outputs import act, make_output, restart_watchdog, write_owned
+from edge_opcua.app.samplers import Samplers
 from edge_opcua.app.writerecords import Wanted, record_of, record_of_finding
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import paused, settle
@@ -97,6 +98,7 @@ class _Plant:
         self._lines = Lines(child.state_dir)
         self._worker = Worker("io.change")
         self._group = asyncio.TaskGroup()
+        self._samplers = Samplers(child, self._group)
         self._running: dict[str, _Running[Device]] = {}
         self._writing: dict[str, _Running[Output]] = {}
         devices = [device.name for device in config.devices]
@@ -106,10 +108,12 @@ class _Plant:
         """Work until the process shall stop; then release every output, and only then let the links go."""
         async with self._group:
             self._start(tuple(self.devices), tuple(self.outputs))
+            await self._samplers.follow(self.config, self.devices)
             await self._child.stopping.wait()
             for writing in self._writing.values():
                 writing.task.cancel()
             await self._release(self.outputs)
+            self._samplers.cancel()
             for running in self._running.values():
                 running.task.cancel()
 
@@ -124,6 +128,7 @@ class _Plant:
             self._take(*await self._worker.call(self._rebuild, change, impact, timeout_s=BUILD_S))
             self.config = change.new
             self._start(impact.started_devices, impact.started_outputs)
+            await self._samplers.follow(change.new, self.devices)
         finally:
             self.pausing = frozenset()
 
