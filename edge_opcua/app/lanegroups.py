@@ -130,6 +130,20 @@ class LaneGroups:
             for lane in lanes:
                 role = row["role"] if len(lanes) == 1 else f"{row['role']}/{'+'.join(lane.models)}"
                 yield {**row, "role": role, "pid": lane.child.pid, "pipelines": list(lane.models)}
+            for each in keeper.standbys():
+                role = f"standby/{keeper.group}"
+                yield {**row, "role": role, "pid": each["pid"], "pipelines": list(each["models"])}
+
+    def standby_models(self) -> list[list[Any]]:
+        """Return name and version of the models that stand by."""
+        rows = [row for keeper in self._keepers.values() for row in keeper.standbys()]
+        found = {(each["name"], each["version"]) for row in rows for each in row["models"].values()}
+        return [list(each) for each in sorted(found)]
+
+    def end_standbys(self) -> None:
+        """Let all processes end that only stand by: memory is short."""
+        for keeper in self._keepers.values():
+            keeper.end_standby()
 
     def pipeline(self, name: str) -> dict[str, Any]:
         """Return for ``status`` what is known of a pipeline's model and process."""
@@ -137,7 +151,9 @@ class LaneGroups:
         if keeper is None:  # a reload is about to start it
             return {"model": self._chosen.choice(name).as_json(), "facts": {}}
         facts = next((lane.facts[name] for lane in keeper.lanes if name in lane.models), {})
-        return {"model": keeper.choices[name].as_json(), "group": keeper.group, "facts": facts}
+        standby = next((row["models"][name] for row in keeper.standbys() if name in row["models"]), None)
+        model = keeper.choices[name].as_json()
+        return {"model": model, "group": keeper.group, "facts": facts, "standby": standby}
 
     def _keeper(self, config: EdgeConfig, group: str) -> LaneKeeper:
         choices = {name: self._chosen.choice(name) for name in groups_of(config)[group]}

@@ -13,7 +13,7 @@ from edge_opcua.app.candidate import Candidate, ShadowProgress, ShadowTerms
 from edge_opcua.app.choice import ModelChoice
 from edge_opcua.app.lanekeeping import LaneKeeping
 from edge_opcua.app.laneprocess import LaneProcess, Progress, in_the_way, left_out, require_fit
-from edge_opcua.app.served import QUIET_S
+from edge_opcua.app.served import QUIET_S, is_same
 from edge_opcua.core.values import is_good
 from edge_opcua.inference.lifecycle import JobEvent
 from edge_opcua.inference.shadow import Agreement
@@ -89,7 +89,7 @@ class LaneKeeper(LaneKeeping):
                 await self._promote(lane)
             async with self._handing_over:
                 formers = self._lanes_of(lane.models)
-                self._require_room(lane, formers, candidate.generation)
+                self._require_room(candidate, formers)
                 for name in candidate.changes:
                     self._quarantine.release(name)
                 await self._take_over(lane, formers, keep_warm_s=keep_warm_s, quiet_s=quiet_s)
@@ -152,7 +152,12 @@ class LaneKeeper(LaneKeeping):
         part = self._quarantine.part_of(changes, self._clock.monotonic_s())
         return {name: changes.get(name, self.choices[name]) for name in part}
 
-    def _require_room(self, lane: LaneProcess, formers: Sequence[LaneProcess], generation: int) -> None:
+    def _require_room(self, candidate: Candidate, formers: Sequence[LaneProcess]) -> None:
+        """Refuse a candidate that would take away what its pipelines or their neighbours have now."""
+        lane, wanted = candidate.lane, self._models_with(candidate.changes)
         gone = left_out(lane, formers)
-        if gone or generation != self._generation:
+        outdated = any(
+            name in wanted and not is_same(wanted[name], each) for name, each in lane.models.items()
+        )
+        if gone or outdated or candidate.generation != self._generation:
             raise in_the_way(lane, gone)

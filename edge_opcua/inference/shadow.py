@@ -28,7 +28,7 @@ def wilson(agreed: int, compared: int) -> tuple[float, float]:
     middle = share + square / (2 * compared)
     spread = Z_95 * math.sqrt((share * (1.0 - share) + square / (4 * compared)) / compared)
     scale = 1.0 + square / compared
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+    return max(0.0, min(share, (middle - spread) / scale)), min(1.0, max(share, (middle + spread) / scale))
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,12 @@ class Host:
         self.dealt_with = 41
         self.delay_s = 0.0
         self.cursor: int | None = None
+        self.orders: list[tuple[str, str, dict[str, Any]]] = []
+        self.answers: dict[str, Reply] = {}
+        self.standbys = 0
+
+    def standby_changed(self) -> None:
+        self.standbys += 1
 
     async def start(self, role: str, *arguments: str) -> ChildProcess:
         if self.out_of_memory:
@@ -125,8 +131,9 @@ class Host:
             await asyncio.sleep(self.slow_s.get(to, 0.0))
             rows = {name: {"cursor": self.dealt_with, "sequence": 7} for name in body["pipelines"]}
             return self.retirement if self.retirement.status else Reply(body={"pipelines": rows})
-        if kind == "promote":
-            return Reply()
+        if kind in ("promote", "shadow"):
+            self.orders.append((to, kind, body))
+            return self.answers.get(kind, Reply())
         if self.activation.status == 0:
             lane = next(lane for lane in self.started if lane.role == to)
             fit = {name: version for name, version in lane.what.items() if name in body["cursors"]}

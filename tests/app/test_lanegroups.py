@@ -18,7 +18,7 @@ from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.clock import SystemClock
-from tests.app.test_lanes import Host, until
+from tests.app.lanehost import Host, until
 
 PRESS = load(examples_dir() / "press" / "press.toml", env={}).config
 

@@ -1,4 +1,4 @@
-"""A version in shadow: it judges the same captures unseen, and is told apart from the active one by figures."""
+"""A version in shadow judges the same captures unseen, and is held against the active one in figures."""
 
 from __future__ import annotations
 
