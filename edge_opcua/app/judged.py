@@ -14,11 +14,16 @@ def judged(config: EdgeConfig) -> list[Judged]:
 
 
 def _judged(spec: LaneSpec) -> Judged:
+    fed = spec.fed
     source = WindowSource(
         pipeline=spec.pipeline,
         capture=spec.capture,
         unit=spec.waveform_unit,
         sample_rate_hz=spec.sample_rate_hz,
+        columns=() if fed is None else fed.names,
+        column_tags=() if fed is None else tuple(tag.reference for tag in fed.tags),
+        column_units=() if fed is None else tuple(tag.unit for tag in fed.tags),
+        every_ms=0.0 if fed is None else fed.every_ms or 0.0,
         context=tuple(tag.reference for tag in spec.context),
         context_units=tuple(tag.unit for tag in spec.context),
     )

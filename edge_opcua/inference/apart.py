@@ -41,6 +41,7 @@ def ask_apart(
     within_s: float,
     progress: Callable[[Step], None] | None = None,
     clock: Clock | None = None,
+    while_it_tells: bool = False,
 ) -> Step:
     """Run a module as a program and return its answer.
 
@@ -50,6 +51,7 @@ def ask_apart(
         within_s: Longest time; then it is killed.
         progress: Gets every step it tells.
         clock: For the deadline.
+        while_it_tells: Whether ``within_s`` is the longest time without a word, however long it all takes.
 
     Raises:
         ModelError: What the process refused, with its code; or the process ended without an answer (M610), or
@@ -64,7 +66,7 @@ def ask_apart(
             command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
         )
         try:
-            answer = _listen(process, clock, within_s, progress)
+            answer = _listen(process, _Patience(clock, within_s, renewed=while_it_tells), progress)
             if answer is None:  # it ends, or it closed its output and stays
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_END_S)
@@ -77,16 +79,39 @@ def ask_apart(
     return dict(answer["answer"])
 
 
+class _Patience:
+    """How long is still waited for a process.
+
+    Args:
+        clock: For the deadline.
+        within_s: Longest time.
+        renewed: Whether it begins anew with every word.
+    """
+
+    def __init__(self, clock: Clock, within_s: float, *, renewed: bool) -> None:
+        self._clock = clock
+        self._within_s = within_s
+        self._renewed = renewed
+        self._deadline_s = clock.monotonic_s() + within_s
+
+    def left_s(self) -> float:
+        """Return the time that is left, seconds."""
+        return self._deadline_s - self._clock.monotonic_s()
+
+    def renew(self) -> None:
+        """Take note of a word."""
+        if self._renewed:
+            self._deadline_s = self._clock.monotonic_s() + self._within_s
+
+
 def _listen(
     process: subprocess.Popen[bytes],
-    clock: Clock,
-    within_s: float,
+    patience: _Patience,
     progress: Callable[[Step], None] | None,
 ) -> Step | None:
     """Return the last line; None if there is none. Lines that are not JSON are the runtime's own."""
     assert process.stdout is not None
-    deadline_s = clock.monotonic_ns() / 1e9 + within_s
-    for line in _lines(process.stdout, clock, deadline_s):
+    for line in _lines(process.stdout, patience):
         with contextlib.suppress(ValueError, RecursionError):
             step = json.loads(line)
             if isinstance(step, dict) and ("answer" in step or "refused" in step):
@@ -96,15 +121,16 @@ def _listen(
     return None
 
 
-def _lines(stream: IO[bytes], clock: Clock, deadline_s: float) -> Iterator[bytes]:
+def _lines(stream: IO[bytes], patience: _Patience) -> Iterator[bytes]:
     kept, total = b"", 0
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         while True:
-            left_s = deadline_s - clock.monotonic_ns() / 1e9
+            left_s = patience.left_s()
             if left_s <= 0 or not selector.select(left_s):
                 raise ModelError("it was not done in the time it was given and was ended", code="M611")
             chunk = os.read(stream.fileno(), _CHUNK_BYTES)
+            patience.renew()
             total += len(chunk)
             if not chunk or total > MOST_BYTES:
                 return

@@ -115,6 +115,7 @@ class Joining:
             model=values.text("model_name"),
             version=values.whole("model_version"),
             total_ms=values.real("total_ms"),
+            judged_ns=int(result.server_ns.max()),
             features=values.floats("features"),
             context=context,
             context_status=statuses,

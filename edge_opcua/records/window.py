@@ -41,8 +41,11 @@ class WindowSource:
         capture: Public id of its capture; of a pipeline on plain tags, its own name.
         unit: Unit of the samples of a capture.
         sample_rate_hz: Samples per second of a capture; rows per second of tags.
-        columns: Tags of a pipeline on plain tags, in the order of a row of samples; empty for a capture.
+        columns: Tags of a pipeline on plain tags by their names in the model, in the order of a row of
+            samples; empty for a capture.
+        column_tags: Their public ids.
         column_units: Their units.
+        every_ms: Time between two rows; 0 if a trigger makes them.
         context: Public ids of the tags beside a capture.
         context_units: Their units.
     """
@@ -52,7 +55,9 @@ class WindowSource:
     unit: str = ""
     sample_rate_hz: float = 0.0
     columns: tuple[str, ...] = ()
+    column_tags: tuple[str, ...] = ()
     column_units: tuple[str, ...] = ()
+    every_ms: float = 0.0
     context: tuple[str, ...] = ()
     context_units: tuple[str, ...] = ()
 
@@ -84,7 +89,7 @@ class Window:
         source: Where it comes from.
         result_id: Identity of the result.
         stroke: Number of the stroke, or of the window of tags.
-        captured_ns: When it was captured, ns UTC.
+        captured_ns: When it was captured, ns UTC; of a PLC that stamps its captures, by its clock.
         verdict: The verdict then, a number of :class:`edge_opcua.core.values.Verdict`.
         status: StatusCode of what came out of the model.
         fail_safe: Whether the verdict was the fail-safe one: nothing was judged.
@@ -95,6 +100,7 @@ class Window:
         model: Name of the model that judged.
         version: Its version.
         total_ms: From the capture to the verdict.
+        judged_ns: When the verdict was given, ns UTC.
         features: What the model was given, shape ``(k,)``; empty if nothing was computed.
         context: Values of the tags beside it, shape ``(m,)``; NaN where the status is Bad.
         context_status: Their effective StatusCodes, shape ``(m,)``.
@@ -121,6 +127,7 @@ class Window:
     model: str = ""
     version: int = 0
     total_ms: float = math.nan
+    judged_ns: int = 0
     features: Floats = field(default_factory=lambda: _NO_FLOATS)
     context: Numbers = field(default_factory=lambda: _NO_NUMBERS)
     context_status: Statuses = field(default_factory=lambda: _NO_STATUSES)

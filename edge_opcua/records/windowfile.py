@@ -56,6 +56,7 @@ CREATE TABLE windows (
     model TEXT NOT NULL,
     version INTEGER NOT NULL,
     total_ms REAL,
+    judged_ns INTEGER NOT NULL,
     sample_status INTEGER NOT NULL,
     features BLOB NOT NULL,
     context BLOB NOT NULL,
@@ -65,7 +66,7 @@ CREATE TABLE windows (
     samples BLOB NOT NULL
 );
 CREATE UNIQUE INDEX windows_by_result ON windows (result_id, source);
-CREATE INDEX windows_by_time ON windows (captured_ns);
+CREATE INDEX windows_by_time ON windows (judged_ns);
 CREATE INDEX windows_by_age ON windows (answered, id, bytes);
 CREATE TABLE answers (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -80,8 +81,8 @@ CREATE INDEX answers_by_result ON answers (pipeline, result_id, id);
 """
 _INSERT: Final = (
     "INSERT OR IGNORE INTO windows (source, result_id, stroke, captured_ns, verdict, status, fail_safe,"
-    " score, confidence, label, reason, model, version, total_ms, sample_status, features, context,"
-    " context_status, bytes, samples) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " score, confidence, label, reason, model, version, total_ms, judged_ns, sample_status, features,"
+    " context, context_status, bytes, samples) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ANSWER: Final = (
     "INSERT INTO answers (pipeline, result_id, answer, note, who, utc_ns) VALUES (?, ?, ?, ?, ?, ?)"
@@ -214,6 +215,7 @@ class WindowFile:
             window.model,
             window.version,
             window.total_ms,
+            window.judged_ns,
             window.sample_status,
             window.features.tobytes(),
             window.context.tobytes(),
@@ -276,7 +278,7 @@ class WindowFile:
         return Answered(former, verdict, model, version)
 
     def _kept(self, db: sqlite3.Connection, room: int) -> Kept:
-        (oldest,) = db.execute("SELECT MIN(captured_ns) FROM windows").fetchone()
+        (oldest,) = db.execute("SELECT MIN(judged_ns) FROM windows").fetchone()
         used = _used_bytes(db)
         return Kept(self._count, self._answered, used, oldest or 0, is_full=used > room)
 

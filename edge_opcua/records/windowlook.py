@@ -23,8 +23,8 @@ _BUSY_S: Final = 5.0
 
 _SELECT: Final = (
     "SELECT windows.id, text, windows.result_id, stroke, captured_ns, verdict, status, fail_safe, score,"
-    " confidence, label, reason, model, version, total_ms, sample_status, features, context, context_status,"
-    " answer, note, who, utc_ns"
+    " confidence, label, reason, model, version, total_ms, judged_ns, sample_status, features, context,"
+    " context_status, answer, note, who, utc_ns"
 )
 # By row number, however many there are of the time that is asked for: a page begins where the last one ended.
 _FROM: Final = (
@@ -32,7 +32,7 @@ _FROM: Final = (
     " (SELECT MAX(id) FROM answers AS every WHERE every.pipeline = sources.pipeline"
     " AND every.result_id = windows.result_id AND answered = 1)"
 )
-_WHERE: Final = " WHERE sources.pipeline = :pipeline AND captured_ns BETWEEN :begin AND :end"
+_WHERE: Final = " WHERE sources.pipeline = :pipeline AND judged_ns BETWEEN :begin AND :end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class Wanted:
 
     Args:
         pipeline: Of which pipeline.
-        begin_ns: The earliest, ns UTC.
-        end_ns: The latest, ns UTC.
+        begin_ns: Judged at this time at the earliest, ns UTC.
+        end_ns: At this time at the latest, ns UTC.
         most: Only so many, the newest.
         answered: Only those that somebody has answered.
         with_samples: Whether the samples are wanted too.
@@ -112,9 +112,9 @@ class WindowLook:
         def find(db: sqlite3.Connection) -> Found | None:
             given = _given(wanted)
             base = f"FROM windows JOIN sources ON sources.id = source{wanted.condition}"
-            newest = f"SELECT windows.id AS id, captured_ns {base} ORDER BY windows.id DESC LIMIT :most"
+            newest = f"SELECT windows.id AS id, judged_ns {base} ORDER BY windows.id DESC LIMIT :most"
             count, begin_ns, end_ns, first_id, last_id = db.execute(
-                f"SELECT COUNT(*), MIN(captured_ns), MAX(captured_ns), MIN(id), MAX(id) FROM ({newest})",  # noqa: S608 - no input
+                f"SELECT COUNT(*), MIN(judged_ns), MAX(judged_ns), MIN(id), MAX(id) FROM ({newest})",  # noqa: S608 - no input
                 given,
             ).fetchone()
             return Found(count, begin_ns, end_ns, first_id, last_id) if count else None
@@ -128,9 +128,18 @@ class WindowLook:
             OSError: There is no such file, or it cannot be read.
         """
         found = self.find(wanted)
-        after = -1 if found is None else found.first_id - 1
-        while found is not None and after < found.last_id:
-            page = self._page(wanted, after, found.last_id)
+        if found is not None:
+            yield from self.between(wanted, found.first_id, found.last_id)
+
+    def between(self, wanted: Wanted, first_id: int, last_id: int) -> Iterator[Window]:
+        """Yield what is wanted of some rows, oldest first, as long as they are there.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+        """
+        after = first_id - 1
+        while after < last_id:
+            page = self._page(wanted, after, last_id)
             if not page:
                 return
             after = page[-1].id
@@ -193,8 +202,10 @@ def _given(wanted: Wanted) -> dict[str, Any]:
 
 def _window(row: tuple[Any, ...], sources: dict[str, WindowSource]) -> Window:
     number, text, result_id, stroke, captured_ns, verdict, status, fail_safe, score, confidence = row[:10]
-    label, reason, model, version, total_ms, sample_status, features, context, statuses = row[10:19]
-    answer, note, who, answered_ns, samples = row[19:]
+    label, reason, model, version, total_ms, judged_ns, sample_status, features, context, statuses = row[
+        10:20
+    ]
+    answer, note, who, answered_ns, samples = row[20:]
     source = sources.get(text)
     if source is None:
         source = sources[text] = WindowSource.of_text(text)
@@ -213,6 +224,7 @@ def _window(row: tuple[Any, ...], sources: dict[str, WindowSource]) -> Window:
         model=model,
         version=version,
         total_ms=_number(total_ms),
+        judged_ns=judged_ns,
         features=np.frombuffer(features, np.float32),
         context=np.frombuffer(context, np.float64),
         context_status=np.frombuffer(statuses, np.uint32),

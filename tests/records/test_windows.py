@@ -91,7 +91,7 @@ def test_a_window_comes_back_as_it_was(path: Path) -> None:
     file.close()
     (found,) = WindowLook(path).windows(Wanted(P))
     assert (kept.windows, found.id) == (1, 1)
-    for name in ("source", "result_id", "stroke", "captured_ns", "verdict", "model", "version", "answer"):
+    for name in ("source", "result_id", "stroke", "captured_ns", "judged_ns", "verdict", "model", "version", "answer"):
         assert getattr(found, name) == getattr(given, name), name
     assert np.isnan(found.score)
     for name in ("samples", "features", "context", "context_status"):
