@@ -99,8 +99,7 @@ class Served:
             return reply
         lane.since_s = self._clock.monotonic_s()
         self.lanes.append(lane)
-        if self.standby is not None and self.standby.lane is lane:
-            self.standby = None
+        self._drop_standby(lane)
         await self._relieve(lane, formers, keep_warm_s)
         return reply
 
@@ -119,21 +118,20 @@ class Served:
 
     async def discard(self, lane: LaneProcess) -> None:
         """End a process that is not needed, or not any more."""
-        if self.standby is not None and self.standby.lane is lane:
-            self.standby = None
+        self._drop_standby(lane)
         await self._starter.discard(lane.child)
 
     async def end_standby(self, why: str) -> None:
         """End the process that stands by, if there is one."""
-        standby, self.standby = self.standby, None
+        standby = self.standby
         if standby is not None:
+            self._drop_standby(standby.lane)
             _log.info("lane.standby_ended", group=self._group, role=standby.lane.role, why=why)
             await self._starter.discard(standby.lane.child)
 
     def forget(self, lane: LaneProcess) -> bool:
         """Take note that a process has ended by itself; returns whether it was active."""
-        if self.standby is not None and self.standby.lane is lane:
-            self.standby = None
+        if self._drop_standby(lane):
             _log.warning("lane.standby_lost", group=self._group, role=lane.role, pid=lane.child.pid)
         if lane not in self.lanes:
             return False
@@ -145,6 +143,13 @@ class Served:
         found, self.lanes = self.lanes, []
         standby, self.standby = self.standby, None
         return found if standby is None else [*found, standby.lane]
+
+    def _drop_standby(self, lane: LaneProcess) -> bool:
+        if self.standby is None or self.standby.lane is not lane:
+            return False
+        self.standby = None
+        self._host.standby_changed()
+        return True
 
     async def _activate(self, lane: LaneProcess, cursors: Mapping[str, int | None]) -> Reply:
         """Let a process judge from these cursors on, or from those on the bus."""
@@ -172,6 +177,7 @@ class Served:
             if keep_warm_s > 0.0 and same and not former.child.has_ended:
                 await self.end_standby("another one stands by")
                 self.standby = Standby(former, self._clock.monotonic_s() + keep_warm_s)
+                self._host.standby_changed()
             else:
                 await self.discard(former)
 
