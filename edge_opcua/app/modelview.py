@@ -8,11 +8,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+import structlog
+
 from edge_opcua.app.models import ActiveModels
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.ledger import Step
+from edge_opcua.inference.ledger import Standing, Step
 from edge_opcua.inference.ledgerfile import History, read_history
 from edge_opcua.inference.manifest import Manifest
 from edge_opcua.inference.repository import ModelRepository
@@ -24,6 +26,8 @@ Key = tuple[str, int]
 
 MOST_FACTS: Final = 50
 MOST_LETTERS: Final = 1000
+
+_log = structlog.get_logger(__name__)
 
 
 def shown_models(
@@ -40,13 +44,10 @@ def shown_models(
         config: Which pipelines there are.
         shadow: Versions that judge beside the active one now.
         standby: Versions that were relieved and are still loaded.
-
-    Raises:
-        OSError: The ledger cannot be read.
     """
     repository = ModelRepository(state.models)
     judging = _judging(state, config)
-    history = read_history(state.model_ledger)
+    history = _history(state)
     failures = _failures(history)
     found = []
     for entry in repository.list():
@@ -80,6 +81,15 @@ def plain_facts(table: Mapping[str, Any]) -> dict[str, float | int | str]:
         elif isinstance(value, str):
             found[name] = value[:MOST_LETTERS]
     return found
+
+
+def _history(state: StateDir) -> History:
+    """Return the ledger; what cannot be read tells nothing, and the supervisor has said so."""
+    try:
+        return read_history(state.model_ledger)
+    except OSError as exc:
+        _log.warning("models.ledger_unreadable", file=str(state.model_ledger), error=str(exc))
+        return History((), Standing(), 0)
 
 
 def _judging(state: StateDir, config: EdgeConfig) -> dict[Key, tuple[str, ...]]:

@@ -93,13 +93,10 @@ class ModelRepositoryNode:
 
     def _change(self, job: Job) -> ModelChange:
         """Return the outcome of a job: of several pipelines, what the first of them ran and runs."""
-        first = job.pipelines[0] if job.pipelines else next(iter(self._before), "")
-        before = self._before.get(first, 0)
-        if not job.changed:
-            return ModelChange(job, before, before)
-        if job.kind == "rollback":  # it names the version that is left
-            return ModelChange(job, job.version, self._judging(job.name).get(first, 0))
-        return ModelChange(job, before, job.version)
+        first = next(iter((*job.pipelines, *job.before, *self._before)), "")
+        before = job.before.get(first, self._before.get(first, 0))
+        now = job.now.get(first, self._judging(job.name).get(first, 0) if job.changed else before)
+        return ModelChange(job, before, now)
 
     def _judging(self, name: str) -> dict[str, int]:
         """Return which version of a model each pipeline runs, as far as it is known."""

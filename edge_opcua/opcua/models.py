@@ -100,6 +100,8 @@ class Job:
         note: Why, in the words of who asked.
         user: Who asked.
         shadow: What a shadow has seen.
+        before: Version that each pipeline ran when it began; empty if the notification does not say.
+        now: Version that each of them runs since it ended; likewise.
     """
 
     job_id: str = ""
@@ -113,6 +115,8 @@ class Job:
     note: str = ""
     user: str = ""
     shadow: ShadowFigures = field(default_factory=ShadowFigures)
+    before: Mapping[str, int] = field(default_factory=dict)
+    now: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Job:
@@ -129,6 +133,8 @@ class Job:
             note=str(body.get("note", "")),
             user=str(body.get("user", "")),
             shadow=ShadowFigures.from_body(body.get("shadow")),
+            before=_versions(body.get("before")),
+            now=_versions(body.get("now")),
         )
 
     @property
@@ -200,3 +206,8 @@ def _number(value: Any) -> float:
 
 def _texts(value: Any) -> tuple[str, ...]:
     return tuple(str(each) for each in value) if isinstance(value, list | tuple) else ()
+
+
+def _versions(value: Any) -> dict[str, int]:
+    given = value if isinstance(value, Mapping) else {}
+    return {str(name): version for name, version in given.items() if isinstance(version, int)}
