@@ -133,8 +133,8 @@ class ModelJobs:
         """Begin what was ordered while no server ran."""
         for entry in tuple(self._book.standing.open.values()):
             if entry.step is Step.ORDERED:
-                there = {each.name for each in self._config.pipelines if each.model == entry.model.name}
-                pipelines = tuple(name for name in entry.pipelines if name in there)
+                there = [each.name for each in self._config.pipelines if each.model == entry.model.name]
+                pipelines = tuple(name for name in there if name in entry.pipelines or not entry.pipelines)
                 model = entry.model
                 job = Job("", model.name, model.version, model.sha256, entry.user, pipelines=pipelines)
                 self._put(replace(job, note=entry.note), urgent=False, ordered=entry)

@@ -33,7 +33,7 @@ class LoadCounts:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.was_clean, self._begun = _read(file)
-        self._is_open = False
+        self._clean = self.was_clean
 
     def open(self) -> bool:
         """Take note that a server runs, and return whether the last one has ended in order.
@@ -41,7 +41,7 @@ class LoadCounts:
         Raises:
             OSError: The note cannot be written.
         """
-        self._is_open = True
+        self._clean = False
         self._write()
         return self.was_clean
 
@@ -75,14 +75,14 @@ class LoadCounts:
         Raises:
             OSError: It cannot be written.
         """
-        self._is_open = False
+        self._clean = True
         self._begun.clear()
         self._write()
 
     def _write(self) -> None:
         scratch = self._file.with_suffix(".new")
         with scratch.open("w") as stream:
-            json.dump({"clean": not self._is_open, "begun": self._begun}, stream)
+            json.dump({"clean": self._clean, "begun": self._begun}, stream)
             stream.flush()
             os.fsync(stream.fileno())
         scratch.replace(self._file)
