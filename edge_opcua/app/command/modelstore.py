@@ -16,7 +16,7 @@ _ROOM: Final = "edge_opcua.app.command"
 
 def add_arguments(verbs: Any) -> None:
     """Add the verbs."""
-    for add in (_add_inspect, _add_add, _add_list, _add_validate, _add_remove, _add_history):
+    for add in (_add_inspect, _add_map, _add_add, _add_list, _add_validate, _add_remove, _add_history):
         add(verbs)
 
 
@@ -55,6 +55,46 @@ def _add_inspect(verbs: Any) -> None:
     inspect.add_argument("--no-run", action="store_true", help="only read the file")
     _add_timeout(inspect)
     _add_common(inspect)
+
+
+def _add_map(verbs: Any) -> None:
+    draft = verbs.add_parser(
+        "map", help="draft the manifest of a model: which tag is which of its inputs", allow_abbrev=False
+    )
+    draft.add_argument("file", type=Path, metavar="FILE", help="the .onnx file")
+    draft.add_argument(
+        "-c", "--config", type=Path, default=None, metavar="FILE", help="the configuration with the tags"
+    )
+    draft.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only tags of this device; can be given again",
+    )
+    draft.add_argument(
+        "--capture", default="", metavar="DEVICE/CAPTURE", help="it judges this waveform instead of tags"
+    )
+    draft.add_argument(
+        "--columns",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="names of its inputs: a line each, or a CSV file of training data with a header. Without: what "
+        "the model says itself",
+    )
+    draft.add_argument("--window", type=_count, default=None, metavar="N", help="samples of each tag")
+    draft.add_argument(
+        "--period-ms", type=_positive, default=None, metavar="MS", help="time from one sample to the next"
+    )
+    draft.add_argument("--name", default="", metavar="NAME", help="name of the model; else that of FILE")
+    draft.add_argument(
+        "--out", type=Path, default=None, metavar="FILE", help="the draft; beside FILE without"
+    )
+    draft.add_argument("--force", action="store_true", help="overwrite a draft that is there")
+    draft.add_argument("--no-run", action="store_true", help="do not measure it")
+    _add_timeout(draft)
+    _add_common(draft)
 
 
 def _add_add(verbs: Any) -> None:
@@ -162,6 +202,16 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     name, _, sizes = text.partition("=")
     numbers = [int(size) if size.isascii() and size.isdigit() else 0 for size in sizes.split("x")]
@@ -186,6 +236,25 @@ def _inspect(args: argparse.Namespace, state: Path) -> int:
         tuple(args.provider), dict(args.shape), args.timeout, run=not args.no_run, as_json=args.json
     )
     code: int = module.inspect_model(args.target, state, options)
+    return code
+
+
+def _map(args: argparse.Namespace, state: Path) -> int:
+    module = import_module(f"{_ROOM}.modelmap")
+    options = module.MapOptions(
+        config=import_module("edge_opcua.cli").find_config(args.config),
+        devices=tuple(args.device),
+        capture=args.capture,
+        columns=args.columns,
+        window=args.window,
+        period_ms=args.period_ms,
+        name=args.name,
+        out=args.out,
+        timeout_s=0.0 if args.no_run else args.timeout,
+        force=args.force,
+        as_json=args.json,
+    )
+    code: int = module.map_model(args.file, state, options)
     return code
 
 
@@ -241,6 +310,7 @@ def _history(args: argparse.Namespace, state: Path) -> int:
 _VERBS: Final = MappingProxyType[str, Callable[[argparse.Namespace, Path], int]](
     {
         "inspect": _inspect,
+        "map": _map,
         "add": _add,
         "list": _list,
         "validate": _validate,

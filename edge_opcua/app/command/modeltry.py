@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_opcua.app.command.modelcard import age_days, time_text
+from edge_opcua.app.command.modeldraft import unfilled
+from edge_opcua.app.command.modelfacts import joined
 from edge_opcua.app.command.modelnames import parse_model_name
 from edge_opcua.app.command.modelpackage import Handed, packaged
 from edge_opcua.app.command.tell import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, say
@@ -49,6 +51,7 @@ _STAGES: Final = {
     "M581": "memory",
     "M613": "deadline",
     "M614": "version",
+    "M617": "files",
 }
 """Which check a refusal belongs to, for the column in front of it."""
 
@@ -155,6 +158,7 @@ def _work(
     measured: Step = {}
     stored = False
     try:
+        _require_filled(manifest)
         if store:
             _require_new(folder, manifest, state_dir)
         measured = _tried(folder, manifest, state_dir, options, told)
@@ -279,6 +283,12 @@ def _speed_text(facts: Mapping[str, Any]) -> str:
         f"p50 {time_text(float(facts['p50_us']))}, p99 {time_text(float(facts['p99_us']))}, features "
         f"{time_text(float(facts['features_us']))}; {facts['memory_mb']:.0f} MB"
     )
+
+
+def _require_filled(manifest: Manifest) -> None:
+    """Refuse a draft that somebody has not looked through (ModelError M617)."""
+    if places := unfilled(manifest):
+        raise ModelError(f"its manifest is a draft; not filled in: {joined(places, 8)}", code="M617")
 
 
 def _require_new(folder: Path, manifest: Manifest, state_dir: Path) -> None:
