@@ -250,11 +250,13 @@ def notes_on(manifest: Manifest, samples: int, clock: Clock) -> list[str]:
     if manifest.profile is None:
         notes.append("its manifest has no [profile]: drift of its inputs cannot be noticed")
     limited = [
-        each for each in manifest.features if abs(each.low) < float("inf") or abs(each.high) < float("inf")
+        each
+        for each in (*manifest.features, *manifest.tags)
+        if abs(each.low) < float("inf") or abs(each.high) < float("inf")
     ]
     if manifest.features and not limited:
         notes.append(
-            "no feature has low or high: it judges whatever comes, also what it was never trained on"
+            "no feature or tag has low or high: it judges whatever comes, also what it was never trained on"
         )
     if manifest.signature:
         notes.append("its signature is not verified")
