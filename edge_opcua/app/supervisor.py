@@ -432,6 +432,7 @@ class Supervisor:
             "next": following,
             "links": self._view.links(),
             "outputs": self._view.outputs(),
+            "models": self._view.models(),
         }
 
 

@@ -13,6 +13,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.core.values import Value, Verdict, is_bad, status_name
 
 _SECOND_NS = 1e9
+_IN_SHADOW = frozenset({"Comparing", "Behind", "Compared"})
 _VALUE = "value."  # and the number of the tag: rows of an output's block
 
 
@@ -76,12 +77,33 @@ class BusView:
                     "lane_class": pipeline.lane,
                     "deadline_ms": pipeline.deadline_ms,
                     "lane": _plain(self.fields(pipeline.lane_block)),
+                    "watch": self._watch(pipeline.watch_block),
+                    "shadow": self._shadow(pipeline.shadow_block),
                     "last": _plain(last),
                     "verdict": Verdict(verdict).name if isinstance(verdict, int) else None,
                     "age_s": age_s,
                 }
             )
         return out
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return the alarms of each running model."""
+        return [
+            {"pipeline": pipeline.name, "watch": {name: fields.get(name) for name in ("alarm", "alarms")}}
+            for pipeline in self._config.pipelines
+            for fields in (self.block(pipeline.watch_block),)
+        ]
+
+    def _watch(self, block: str) -> dict[str, Any]:
+        """Return what a model is watched for, without the histogram: that is for graphs."""
+        return {name: value for name, value in self.block(block).items() if name != "latency_us"}
+
+    def _shadow(self, block: str) -> dict[str, Any] | None:
+        """Return what judges beside the model of a pipeline and how far it agrees; None if nothing does."""
+        fields = self.block(block)
+        if fields.get("state") not in _IN_SHADOW:
+            return None
+        return {"name": fields.pop("model_name"), "version": fields.pop("model_version"), **fields}
 
     def outputs(self) -> list[dict[str, Any]]:
         """Return the authority state of each output, who may say what of it, and what it writes to tags."""

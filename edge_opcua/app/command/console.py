@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_opcua.app.command.look import printable
+from edge_opcua.app.command.modeltext import job_line, model_line, model_notes, print_alarms
 from edge_opcua.app.command.outputtext import output_line, output_notes
 from edge_opcua.app.command.planned import problem_of
 from edge_opcua.app.command.selfwatch import OwnPolling
@@ -153,7 +154,9 @@ def status_text(body: Mapping[str, Any], option: str = "") -> str:
         f"certificate  {body['thumbprint']}",
     ]
     lines += [_link_line(link) for link in body["links"]]
-    lines += [_pipeline_line(row) for row in body["pipelines"]]
+    for row in body["pipelines"]:
+        lines += [_pipeline_line(row), *filter(None, [model_line(row)])]
+    lines += filter(None, [job_line(body.get("last_job"))])
     lines += [output_line(row, option) for row in body["outputs"]]
     records = body["records"]
     if records:
@@ -264,6 +267,7 @@ async def _watch(take: Callable[[], Awaitable[dict[str, Any] | None]], shown: Sh
     seen: dict[str, tuple[object, object]] = {}
     faults: dict[str, str] = {}
     notes: dict[str, str] = {}
+    alarms: dict[str, str] = {}
     while ends_s is None or clock.monotonic_s() < ends_s:
         started_s = clock.monotonic_s()
         body = await take()
@@ -276,6 +280,7 @@ async def _watch(take: Callable[[], Awaitable[dict[str, Any] | None]], shown: Sh
         else:
             _print_faults(body["links"], faults)
             _print_notes(body.get("outputs", ()), notes)
+            print_alarms(body.get("models", ()), alarms)
             _print_changes(body["rows"], seen, as_json=shown.as_json)
         sys.stdout.flush()
         # A large plant takes seconds to be read; the server shall have time for others.
@@ -317,6 +322,7 @@ def watch_table(body: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], widt
     lines = [f"{body['machine']} {at} UTC   {links}{states}"]
     lines += [f"{device}  {fault}" for device, fault in link_faults(body["links"]).items()]
     lines += [f"{output}  {note}" for output, note in output_notes(outputs).items()]
+    lines += [f"{pipeline}  {alarm}" for pipeline, alarm in model_notes(body.get("models", ())).items()]
     header = (" ", "TAG", "VALUE", "UNIT", "QUALITY", "AGE", "SOURCE TIME")
     table = [header, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(header))]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from edge_opcua.app.command.look import printable
+from edge_opcua.app.command.modeltext import model_line
 
 __all__ = ["advice", "bar", "lane_table", "needs_somebody"]
 
@@ -130,6 +131,7 @@ def lane_table(rows: Sequence[Row], processes: Iterable[Row], *, color: bool = F
             line = _padded(_cells(row), widths)
             lines.append(f"{_COLOURS[_level(row)]}{line}{_PLAIN}" if color else line)
     notes = [f"{row['pipeline']}  {said}" for row in rows if (said := advice(row))]
+    notes += [line for row in rows if (line := model_line(row))]
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
