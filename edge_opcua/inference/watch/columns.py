@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edge_opcua.inference.watch.profile import ReferenceProfile
 
-FEWEST_INDEPENDENT: Final = 50
+FEWEST_INDEPENDENT: Final = 20
 """Independent samples of a column below which drift cannot be told from chance."""
 BINS: Final = 10
 

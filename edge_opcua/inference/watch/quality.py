@@ -151,7 +151,9 @@ def _bounds(terms: InputTerms, profile: ReferenceProfile | None) -> tuple[Floats
     shown = profile.quantiles[FIRST_FEATURE:]
     room = _ROOM * (shown[:, -1] - shown[:, 0])
     moves = room > 0
-    low = np.maximum(low, np.where(moves, shown[:, 0] - room, -np.inf))
+    # What was never negative is not compared with less than nothing.
+    lowest = np.where(shown[:, 0] > 0, np.maximum(shown[:, 0] - room, shown[:, 0] / 2), shown[:, 0] - room)
+    low = np.maximum(low, np.where(moves, lowest, -np.inf))
     return low, np.minimum(high, np.where(moves, shown[:, -1] + room, np.inf))
 
 

@@ -1,13 +1,15 @@
 """Where a score is heading: when it reaches its limit if it goes on like this, and how sure that is; pure.
 
-Means of blocks of results are kept. When there is no more room two neighbours become one, so that a few
-hundred bytes hold an hour or a month, and a trend is looked for at several lengths: the longest stretch that
-is still a straight line tells most.
+Means of blocks of results are kept twice: the last ones as they are, and all of them, of which two neighbours
+become one when there is no more room, so that some kilobytes hold a month. A trend is looked for at several
+lengths: the longest stretch that is still a straight line tells most.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +22,7 @@ POINTS: Final = 96
 HORIZON_H: Final = 24.0
 """A limit that is reached later than this is told, but is no alarm."""
 FURTHEST_H: Final = 24.0 * 365
-_LENGTHS: Final = (96, 64, 48, 32, 24, 16, 12)
+_LENGTHS: Final = (96, 80, 64, 48, 32, 24, 16, 12)
 _SURE: Final = 3.5
 """Standard errors by which a slope must differ from none."""
 _BOUND: Final = 2.0
@@ -51,6 +53,11 @@ class Trend:
         """Whether the limit will be reached."""
         return self.hours == self.hours
 
+    def later(self, hours: float) -> Trend:
+        """Return the same as it is so many hours later."""
+        left = (max(0.0, each - hours) for each in (self.hours, self.low_hours, self.high_hours))
+        return Trend(*left) if self.is_heading_there else self
+
     def text(self) -> str:
         """Return it in words; empty if it is not heading there."""
         if not self.is_heading_there:
@@ -67,15 +74,17 @@ class TrendWatch:
 
     Args:
         limit: The limit of the score.
-        block: Results of the first blocks whose mean is kept.
+        block: Results of a block whose mean is kept.
     """
 
     def __init__(self, limit: float, block: int) -> None:
         self._limit = limit
         self._block = max(1, block)
         self._points: list[tuple[float, float]] = []
+        self._merged = 1
+        self._latest: deque[tuple[float, float]] = deque(maxlen=POINTS)
         self._sum, self._time, self._count = 0.0, 0.0, 0
-        self._first_ns = 0
+        self._first_ns, self._now_h, self._blocks = 0, 0.0, 0
         self._persists = 0
         self.now = Trend()
 
@@ -90,25 +99,42 @@ class TrendWatch:
             return
         self._first_ns = self._first_ns or captured_ns
         self._sum += score
-        self._time += (captured_ns - self._first_ns) / 3.6e12
+        self._now_h = (captured_ns - self._first_ns) / 3.6e12
+        self._time += self._now_h
         self._count += 1
         if self._count < self._block:
             return
-        self._points.append((self._time / self._count, self._sum / self._count))
+        self._latest.append((self._time / self._count, self._sum / self._count))
         self._sum, self._time, self._count = 0.0, 0.0, 0
-        if len(self._points) == POINTS:
-            pairs = zip(self._points[::2], self._points[1::2], strict=True)
-            self._points = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in pairs]
-            self._block *= 2
-        self.now = trend_of(np.array(self._points), self._limit)
+        self._blocks += 1
+        if self._blocks % self._merged == 0:
+            self._keep()
+        self.now = Trend()
+        for points in (self._points, list(self._latest)):
+            if points and not self.now.is_heading_there:
+                since_h = self._now_h - points[-1][0]
+                self.now = trend_of(np.array(points), self._limit).later(since_h)
         near = self.now.is_heading_there and self.now.hours <= HORIZON_H
         self._persists = self._persists + 1 if near else 0
+
+    def _keep(self) -> None:
+        """Keep the last blocks as one point, of as many blocks as all points are of."""
+        newest = [self._latest[place] for place in range(-min(self._merged, POINTS), 0)]
+        self._points.append((_mean(newest, 0), _mean(newest, 1)))
+        if len(self._points) == POINTS:
+            pairs = zip(self._points[::2], self._points[1::2], strict=True)
+            self._points = [(_mean(pair, 0), _mean(pair, 1)) for pair in pairs]
+            self._merged *= 2
 
     def finding(self) -> Finding | None:
         """Return that the limit is near, if it has been for some blocks."""
         if self._persists < _PERSISTS:
             return None
         return Finding("trend", self.now.text(), self.now.hours, HORIZON_H)
+
+
+def _mean(points: Sequence[tuple[float, float]], which: int) -> float:
+    return sum(point[which] for point in points) / len(points)
 
 
 def trend_of(points: Floats, limit: float) -> Trend:
@@ -137,12 +163,16 @@ class _Line:
         slope: Per hour.
         error: Standard error of the slope.
         level: Where it is at the last of them.
+        centre_h: Time from the middle of them to the last, h.
+        mean_error: Standard error of the mean of all.
         bends: Whether the last ones lie beside it.
     """
 
     slope: float
     error: float
     level: float
+    centre_h: float
+    mean_error: float
     bends: bool
 
     @classmethod
@@ -154,28 +184,29 @@ class _Line:
         if width <= 0:
             return None
         slope = float(apart @ means) / width
+        level, centre_h = float(means.mean() + slope * apart[-1]), float(apart[-1])
         rest = means - means.mean() - slope * apart
         scatter = float(rest @ rest) / (n - 2)
         if scatter <= 0:
-            return cls(slope, 0.0, float(means.mean() + slope * apart[-1]), bends=False)
+            return cls(slope, 0.0, level, centre_h, 0.0, bends=False)
         # What follows each other is alike: so much less is known than n points would tell.
         alike = min(0.95, max(0.0, float(rest[1:] @ rest[:-1]) / float(rest @ rest)))
         inflated = scatter * (1 + alike) / (1 - alike)
         last = float(rest[-_LAST:].mean()) / math.sqrt(inflated / _LAST)
-        level = float(means.mean() + slope * apart[-1])
-        return cls(slope, math.sqrt(inflated / width), level, abs(last) > _BENT)
+        errors = math.sqrt(inflated / width), math.sqrt(inflated / n)
+        return cls(slope, errors[0], level, centre_h, errors[1], bends=abs(last) > _BENT)
 
     def reaches(self, limit: float) -> Trend:
-        """Return when it reaches a limit; nothing if it does not rise for sure, or is there already."""
+        """Return when it reaches a limit, from the last point on; nothing if it does not rise for sure."""
         way = limit - self.level
         if way <= 0 or self.slope <= _SURE * self.error:
             return Trend()
         hours = way / self.slope
         if hours > FURTHEST_H:
             return Trend()
-        slowest = self.slope - _BOUND * self.error
-        late = way / slowest if slowest > 0 else math.inf
-        return Trend(hours, way / (self.slope + _BOUND * self.error), late)
+        # How far the line may be off where it meets the limit, as a share of the way there.
+        off = _BOUND * math.hypot(self.mean_error, (hours + self.centre_h) * self.error) / way
+        return Trend(hours, hours / (1 + off), hours / (1 - off) if off < 1 else math.inf)
 
 
 def _span(hours: float) -> str:
