@@ -331,9 +331,9 @@ def _tail(draft: Draft) -> Iterator[str]:
 
 def unfilled(manifest: Manifest) -> list[str]:
     """Return where a draft still has a ``?``."""
-    found = [
-        f'unit of "{each.name}"' for each in (*manifest.tags, *manifest.features) if each.unit == UNKNOWN
-    ]
+    units = [(each.name, each.unit) for each in manifest.tags]
+    units += [(each.name, each.unit) for each in manifest.features]
+    found = [f'unit of "{name}"' for name, unit in units if unit == UNKNOWN]
     if manifest.waveform_unit == UNKNOWN:
         found.append("input.waveform_unit")
     found += [f"output.{key}" for key, value in (manifest.output or {}).items() if _is_open(value)]
