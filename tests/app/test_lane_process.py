@@ -31,7 +31,7 @@ from edge_opcua.inference.memory import MB, Limit, Room, lift
 from edge_opcua.inference.schedule.request import LaneClass
 from edge_opcua.inference.thermal import Heat
 from edge_opcua.testing import ManualClock
-from tests.inference.line import Line, OneLane, delivered, spec
+from tests.inference.line import Line, OneLane, delivered, plain, spec
 
 COOL, ROOMY = Heat(40.0), Room(60 * MB, 900 * MB, 500 * MB, short=False)
 
@@ -227,3 +227,106 @@ async def test_orders_are_obeyed_or_refused_with_a_reason(process: Process) -> N
 
 def test_an_end_because_a_model_hung_is_said_in_words() -> None:
     assert exit_text(EXIT_HUNG) == "ended itself because a model hung"
+
+
+async def test_a_process_becomes_urgent_only_when_it_is_about_to_take_over(process: Process) -> None:
+    process.line.stroke(1)
+    duty = duty_of(process)
+    rank = cast("NoRank", duty._parts.rank)
+    assert (await duty.handle(Request("lane", "shadow", {"wanted": {"press-anomaly": 5}}))).status == GOOD
+    assert rank.became == []
+    assert (await duty.handle(Request("lane", "promote", {}))).status == GOOD
+    assert rank.became == ["promoted"]
+    cursors = {"cursors": {"press-anomaly": None}}
+    assert (await duty.handle(Request("lane", "activate", cursors))).status == GOOD
+    assert (await duty.handle(Request("lane", "shadow", {}))).status == BAD_INVALID_STATE
+    body = {"pipelines": ["press-anomaly"]}
+    assert (await duty.handle(Request("lane", "retire", body))).status == GOOD
+    assert rank.became[-1] == "relieved"
+
+
+async def test_a_shadow_shows_and_tells_how_far_it_is_and_is_over_when_the_process_takes_over(
+    process: Process,
+) -> None:
+    other = process.line.lane(delivered(2))
+    other.prepare()
+    other.activate(None)
+    duty = duty_of(process)
+    assert (await duty.handle(Request("lane", "shadow", {"wanted": {"press-anomaly": 3}}))).status == GOOD
+    assert (
+        await duty.handle(Request("lane", "shadow", {"wanted": {"nobody": 3}}))
+    ).status == BAD_INVALID_STATE
+    shadowing, shown = duty._parts.shadowing, process.line.bus.reader("press-anomaly.shadow")
+    shadowing.begin({"press-anomaly": 3})
+    for number in range(1, 4):
+        process.line.stroke(number)
+        other.step()
+        shadowing._step()
+        process.clock.step(0.2)
+    told = [body["pipelines"]["press-anomaly"] for kind, body in process.control.heard if kind == "shadow"]
+    assert told[-1]["compared"] == 3, "at once, however short ago the last one was told"
+    batch = shown.latest()
+    assert batch is not None
+    row = plain(batch)
+    assert (row["state"], row["model_version"], row["wanted"], row["compared"]) == ("Compared", 1, 3, 3)
+    assert row["agreement"] == 1.0
+    assert 0.3 < float(str(row["agreement_low"])) < 0.5  # three of three say little
+    await duty.handle(Request("lane", "promote", {}))
+    batch = shown.latest()
+    assert batch is not None
+    assert plain(batch)["state"] == "Promoted"
+
+
+async def test_a_lane_judges_again_after_it_was_relieved(process: Process) -> None:
+    duty, group = duty_of(process), process.lane.group
+
+    async def order(kind: str, **body: Any) -> dict[str, Any]:
+        reply = await duty.handle(Request("lane", kind, body))
+        assert reply.status == GOOD, reply.reason
+        return reply.body
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(duty.run())
+        cursor = None
+        for number in range(1, 5):
+            await order("activate", cursors={"press-anomaly": cursor})
+            process.line.stroke(number)
+            async with asyncio.timeout(5):
+                while not process.line.health.behind or process.line.counters()["processed"] != number:
+                    await asyncio.sleep(0.005)
+            if number % 2:  # also at once, before its loop has noticed that it was relieved
+                await asyncio.sleep(0.02)
+            cursor = (await order("retire"))["pipelines"]["press-anomaly"]["cursor"]
+        running.cancel()
+    assert [row["stroke"] for row in process.line.judged()] == [1, 2, 3, 4]
+    assert not group.is_active
+
+
+async def test_a_lane_is_relieved_in_the_moment_after_a_verdict(process: Process) -> None:
+    duty = duty_of(process)
+    await duty.handle(Request("lane", "activate", {"cursors": {"press-anomaly": None}}))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(duty.run())
+        body = {"pipelines": ["press-anomaly"], "quiet_s": 5.0}
+        retiring = tasks.create_task(duty.handle(Request("lane", "retire", body)))
+        await asyncio.sleep(0.05)
+        assert not retiring.done()
+        sequence = process.line.stroke(1)
+        async with asyncio.timeout(5):
+            reply = await retiring
+        assert reply.body["pipelines"]["press-anomaly"]["cursor"] == sequence
+        assert process.line.verdict()["stroke"] == 1
+        running.cancel()
+
+
+async def test_a_lane_to_which_nothing_comes_is_relieved_when_it_has_waited_long_enough(
+    process: Process,
+) -> None:
+    duty = duty_of(process)
+    await duty.handle(Request("lane", "activate", {"cursors": {"press-anomaly": None}}))
+    body = {"pipelines": ["press-anomaly"], "quiet_s": 1.0}
+    async with asyncio.TaskGroup() as tasks:
+        retiring = tasks.create_task(duty.handle(Request("lane", "retire", body)))
+        await asyncio.sleep(0.01)
+        await process.clock.advance(1.1)
+        assert (await retiring).status == GOOD

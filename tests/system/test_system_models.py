@@ -23,7 +23,7 @@ async def _load(plant: Plant, version: int, sha256: str) -> str:
     return str(
         await plant.client.call(
             "Models",
-            plant.client.find("LoadModel"),
+            plant.client.find("Models/LoadModel"),
             ua.Variant(MODEL, ua.VariantType.String),
             ua.Variant(version, ua.VariantType.UInt32),
             ua.Variant(sha256, ua.VariantType.String),
