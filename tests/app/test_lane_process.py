@@ -245,12 +245,18 @@ async def test_a_process_becomes_urgent_only_when_it_is_about_to_take_over(proce
     assert rank.became[-1] == "relieved"
 
 
-async def test_a_shadow_shows_and_tells_how_far_it_is_and_is_over_when_the_process_takes_over(
-    process: Process,
-) -> None:
+@pytest.fixture
+def beside(process: Process) -> OneLane:
+    """The lane that judges while the process does not yet."""
     other = process.line.lane(delivered(2))
     other.prepare()
     other.activate(None)
+    return other
+
+
+async def test_a_shadow_shows_and_tells_how_far_it_is_and_is_over_when_the_process_takes_over(
+    process: Process, beside: OneLane
+) -> None:
     duty = duty_of(process)
     assert (await duty.handle(Request("lane", "shadow", {"wanted": {"press-anomaly": 3}}))).status == GOOD
     assert (
@@ -260,7 +266,7 @@ async def test_a_shadow_shows_and_tells_how_far_it_is_and_is_over_when_the_proce
     shadowing.begin({"press-anomaly": 3})
     for number in range(1, 4):
         process.line.stroke(number)
-        other.step()
+        beside.step()
         shadowing._step()
         process.clock.step(0.2)
     told = [body["pipelines"]["press-anomaly"] for kind, body in process.control.heard if kind == "shadow"]
