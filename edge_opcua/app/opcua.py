@@ -41,6 +41,7 @@ POLL_S = 4.0  # a slow device has to be asked only once
 WRITE_S = 3.0
 ACT_S = 3.0
 LOAD_S = 2.0
+KEEP_S = 4.0  # an answer is on disk when it is confirmed
 FILES_S = 30.0
 RECORDS = "records"
 TELL_S = 1.0
@@ -199,8 +200,8 @@ class _Service:
             _log.error("writer.gone_not_told", output=output, error=str(exc))
 
     async def _change_model(self, request: ModelRequest) -> Reply:
-        body = dict(request.body)
-        return await self._child.control.request(SUPERVISOR, request.kind, body, timeout_s=LOAD_S)
+        to, timeout_s = (RECORDS, KEEP_S) if request.kind == "answer_verdict" else (SUPERVISOR, LOAD_S)
+        return await self._child.control.request(to, request.kind, dict(request.body), timeout_s=timeout_s)
 
     async def _poll(self, device: str, group: str, user: str) -> Reply:
         body = {"device": device, "group": group, "user": user}

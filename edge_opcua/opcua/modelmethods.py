@@ -47,6 +47,11 @@ _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _RESULT_ID: Final = re.compile(r"[0-9]{1,20}")
 _MAX_VERSION: Final = 1_000_000
 
+# What a reply holds if who has given it keeps the record: the id of a job, or of a record in the journal.
+_RECORDED: Final = ("job", "id")
+# A result is no node: a client would look for the object it has called.
+_TOLD_AS: Final = {BAD_NODE_ID_UNKNOWN: int(ua.StatusCodes.BadNotFound)}
+
 _log = structlog.get_logger(__name__)
 
 
@@ -223,7 +228,7 @@ class ModelMethods:
         except TimeoutError:
             reply = Reply(BAD_TIMEOUT, "no answer in time", {})
         _tell(request, reply)
-        if is_good(reply.status) and ("job" in reply.body or reply.body.get("recorded")):
+        if is_good(reply.status) and not reply.body.keys().isdisjoint(_RECORDED):
             self._recorded.add((session.session_id, parent))
         return _answer(reply, with_job=method.kind is Kind.MODEL)
 
@@ -241,7 +246,7 @@ def _tell(request: ModelRequest, reply: Reply) -> None:
 
 
 def _answer(reply: Reply, *, with_job: bool) -> ua.CallMethodResult:
-    result = ua.CallMethodResult(StatusCode=status_code(reply.status))
+    result = ua.CallMethodResult(StatusCode=status_code(_TOLD_AS.get(reply.status, reply.status)))
     if with_job and is_good(reply.status):
         result.OutputArguments = [ua.Variant(str(reply.body.get("job", "")), ua.VariantType.String)]
     return result

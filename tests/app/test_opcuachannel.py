@@ -10,6 +10,7 @@ from typing import Any, cast
 from edge_opcua.app.opcua import _Service
 from edge_opcua.core.messages import Reply, encode
 from edge_opcua.core.values import BAD_INVALID_STATE
+from edge_opcua.opcua.modelmethods import ModelRequest
 from edge_opcua.opcua.outputmethods import OutputAct
 from edge_opcua.opcua.writes import ClientWrite
 
@@ -67,3 +68,25 @@ async def test_writes_and_acts_of_clients_reach_the_process_that_writes(tmp_path
         "why": "its session is over",
     }
     assert channel.told == [("io", "output", gone)]
+
+
+async def test_changes_of_models_go_to_the_supervisor_and_answers_to_the_records(tmp_path: Path) -> None:
+    channel = Channel()
+    child = SimpleNamespace(control=channel, state_dir=tmp_path)
+    nothing = cast(Any, None)
+    service = _Service(cast(Any, child), nothing, nothing, nothing, None)
+    requests = [
+        ModelRequest("load_model", {"name": "m", "version": 2, "sha256": "a", "user": "anna"}),
+        ModelRequest("validate_model", {"name": "m", "version": 2, "sha256": "", "user": "anna"}),
+        ModelRequest("rollback_model", {"pipeline": "press", "note": "bad", "user": "anna"}),
+        ModelRequest("answer_verdict", {"pipeline": "press", "result_id": "7", "answer": "real"}),
+    ]
+    for request in requests:
+        assert (await service._change_model(request)).reason == "it is held"
+    assert [(to, kind) for to, kind, _ in channel.said] == [
+        ("supervisor", "load_model"),
+        ("supervisor", "validate_model"),
+        ("supervisor", "rollback_model"),
+        ("records", "answer_verdict"),
+    ]
+    assert [body for _, _, body in channel.said] == [request.body for request in requests]

@@ -12,7 +12,12 @@ import pytest
 from asyncua import Client, ua
 
 from edge_opcua.core.messages import Reply
-from edge_opcua.core.values import BAD_INVALID_STATE, BAD_OUT_OF_RANGE, BAD_USER_ACCESS_DENIED
+from edge_opcua.core.values import (
+    BAD_INVALID_STATE,
+    BAD_NODE_ID_UNKNOWN,
+    BAD_OUT_OF_RANGE,
+    BAD_USER_ACCESS_DENIED,
+)
 from edge_opcua.inference.watch.latency import BOUNDS_US
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.opcua.namespaces import Ids, plant_id
@@ -238,6 +243,12 @@ async def test_a_refusal_has_the_status_of_who_refused(plant: Plant, client: Cli
         assert (answer.StatusCode.value, answer.OutputArguments) == (BAD_INVALID_STATE, [])
 
 
+async def test_a_result_that_is_not_kept_any_more_is_not_found(plant: Plant, client: Client) -> None:
+    plant.asked.answer_reply = Reply(BAD_NODE_ID_UNKNOWN, "result 7003 is not kept, or not any more")
+    answer = await call(client, ENGINE, "AnswerVerdict", *ANSWER)
+    assert answer.StatusCode.value == ua.StatusCodes.BadNotFound
+
+
 MAY = {
     "observer": set[str](),
     "operator": {"AnswerVerdict"},
@@ -273,7 +284,7 @@ async def test_each_call_is_in_the_journal_once(plant: Plant, client: Client) ->
     assert kept() == []
     await call(client, ENGINE, "AnswerVerdict", *ANSWER)  # nobody has said that he keeps it
     assert kept() == ["cable was loose"]
-    plant.asked.answer_reply = Reply(body={"recorded": True})
+    plant.asked.answer_reply = Reply(body={"id": 17, "former": None})
     await call(client, ENGINE, "AnswerVerdict", *ANSWER)
     assert len(kept()) == 1
 
