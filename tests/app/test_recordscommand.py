@@ -53,6 +53,33 @@ def test_records_of_one_kind_are_json_lines(state: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "no records of kind gap yet\n"
 
 
+async def more(journal: Path) -> None:
+    written = Journal(journal, clock=ManualClock())
+    body = {"pipeline": "press-anomaly", "result_id": 4711, "answer": "sensor_fault", "who": "anna"}
+    rest = {"note": "cable was loose", "former": "", "verdict": "NOT_OK"}
+    written.append("answer", {**body, **rest}, NS)
+    alarm = {"pipeline": "press-anomaly", "model": "press-anomaly/2", "kind": "drift", "active": True}
+    written.append("watch", {**alarm, "value": 0.41, "text": "die_temp has moved"}, NS)
+    written.append("watch", {**alarm, "active": False, "value": 0.1, "text": ""}, NS)
+    assert await written.flush()
+
+
+def test_answers_and_alarms_of_models_are_read_as_sentences(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(more(StateDir(tmp_path).journal))
+    assert main(["records", "answer", "--state", str(tmp_path)]) == 0
+    (answer,) = capsys.readouterr().out.splitlines()
+    assert answer == (
+        "2026-09-21T14:13:20.123Z  answer  press-anomaly  4711  sensor_fault  anna  cable was loose  "
+        "former= verdict=NOT_OK"
+    )
+    assert main(["records", "watch", "--state", str(tmp_path)]) == 0
+    begun, over = capsys.readouterr().out.splitlines()
+    assert begun.endswith("press-anomaly  press-anomaly/2  drift  begun  die_temp has moved  value=0.41")
+    assert over.endswith("press-anomaly  press-anomaly/2  drift  over  value=0.1")
+
+
 def test_a_journal_that_is_not_there_or_no_journal_is_said_to_be_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

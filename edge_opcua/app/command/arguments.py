@@ -117,15 +117,15 @@ def _add_metrics(commands: Any) -> None:
 
 def _add_records(commands: Any) -> None:
     records = commands.add_parser(
-        "records", help="the journal: who did what, results, model jobs", allow_abbrev=False
+        "records", help="the journal: who did what, results, model jobs, answers", allow_abbrev=False
     )
     _add_common(records)
     records.add_argument(
         "kind",
         nargs="?",
-        choices=("audit", "result", "job", "gap"),
+        choices=("audit", "result", "job", "watch", "answer", "gap"),
         metavar="KIND",
-        help="audit, result, job or gap; all if not given",
+        help="audit, result, job, watch, answer or gap; all if not given",
     )
     records.add_argument(
         "--last", type=_count, default=20, metavar="N", help="how many, the newest (default 20)"

@@ -13,6 +13,10 @@ from edge_opcua.core.statedir import StateDir
 
 # What stands first in a line, where a record has it; the rest follows as name=value.
 _FIRST = ("what", "who", "outcome")
+_FIRST_OF = {
+    "answer": ("pipeline", "result_id", "answer", "who", "note"),
+    "watch": ("pipeline", "model", "kind", "active", "text"),
+}
 
 
 def records(state_dir: Path, kind: str | None, *, last: int, as_json: bool) -> int:
@@ -20,7 +24,7 @@ def records(state_dir: Path, kind: str | None, *, last: int, as_json: bool) -> i
 
     Args:
         state_dir: The server's state directory.
-        kind: ``audit``, ``result``, ``job`` or ``gap``; None: all.
+        kind: ``audit``, ``result``, ``job``, ``watch``, ``answer`` or ``gap``; None: all.
         last: How many.
         as_json: JSON Lines instead of text.
 
@@ -49,10 +53,16 @@ def _time(utc_ns: int) -> str:
 
 
 def _line(record: Record) -> str:
-    first = [str(record.body[name]) for name in _FIRST if record.body.get(name)]
-    rest = [f"{name}={_short(value)}" for name, value in record.body.items() if name not in _FIRST]
+    names = _FIRST_OF.get(record.kind, _FIRST)
+    first = [_plainly(name, record.body[name]) for name in names if record.body.get(name) not in (None, "")]
+    rest = [f"{name}={_short(value)}" for name, value in record.body.items() if name not in names]
     text = "  ".join([_time(record.utc_ns), record.kind, *first, " ".join(rest)])
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _plainly(name: str, value: object) -> str:
+    """Return what stands without its name: whether an alarm is there, in a word."""
+    return ("begun" if value else "over") if name == "active" else str(value)
 
 
 def _short(value: object) -> str:
