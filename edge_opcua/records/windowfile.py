@@ -82,7 +82,8 @@ CREATE INDEX answers_by_result ON answers (pipeline, result_id, id);
 _INSERT: Final = (
     "INSERT OR IGNORE INTO windows (source, result_id, stroke, captured_ns, verdict, status, fail_safe,"
     " score, confidence, label, reason, model, version, total_ms, judged_ns, sample_status, features,"
-    " context, context_status, bytes, samples) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " context, context_status, bytes, samples)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ANSWER: Final = (
     "INSERT INTO answers (pipeline, result_id, answer, note, who, utc_ns) VALUES (?, ?, ?, ?, ?, ?)"
