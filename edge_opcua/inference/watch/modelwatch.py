@@ -134,7 +134,7 @@ class ModelWatch:
         if seen.failed:
             self._reason = seen.reason
         if not seen.unusable:
-            self._late.take(mark=seen.latency_us > self.terms.deadline_ms * 1e3)
+            self._late.take(mark=seen.refused or seen.latency_us > self.terms.deadline_ms * 1e3)
 
     def _pace(self, captured_ns: int) -> None:
         """Learn how often results come: the limits of the drift follow from it."""
@@ -200,7 +200,7 @@ class ModelWatch:
             text = f"{errors.count} of the last {errors.seen} runs failed: {self._reason}"
             found.append(Finding("errors", text, errors.share, terms.error_share))
         if late.on:
-            text = f"{late.count} of the last {late.seen} verdicts came after {terms.deadline_ms:g} ms"
+            text = f"{late.count} of the last {late.seen} verdicts were not there in {terms.deadline_ms:g} ms"
             found.append(Finding("latency", text, late.share, terms.late_share))
         return found
 

@@ -123,7 +123,9 @@ class QualityWatch:
         return Finding("quality", texts[0] + more, float(len(texts)), 0.0)
 
     def _outside_text(self, at: int) -> str:
-        recent = self._rows[:, at][np.isfinite(self._rows[:, at])]
+        recent = self._rows[self._outside[:, at], at]
+        if not recent.size:
+            return f"{self._terms.names[at]} was outside what is usual"
         low, middle, high = np.quantile(recent, (0.25, 0.5, 0.75))
         name, unit = self._terms.names[at], self._terms.units[at]
         if self._usual is not None:
@@ -136,11 +138,11 @@ class QualityWatch:
 
 
 def _usual(profile: ReferenceProfile | None, k: int) -> Floats | None:
-    """Return the 1 %, 50 % and 99 % quantiles of each feature, shape ``(k, 3)``."""
+    """Return the smallest, the middle and the largest value of each feature, shape ``(k, 3)``."""
     if profile is None:
         return None
     rows = profile.quantiles[FIRST_FEATURE : FIRST_FEATURE + k]
-    return np.array([np.interp((0.01, 0.5, 0.99), profile.shares, row) for row in rows])
+    return np.array([np.interp((0.0, 0.5, 1.0), profile.shares, row) for row in rows])
 
 
 def _bounds(terms: InputTerms, profile: ReferenceProfile | None) -> tuple[Floats, Floats]:

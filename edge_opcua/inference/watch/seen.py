@@ -31,6 +31,7 @@ class Seen:
         features: What it was given, shape ``(k,)``; None if that was not usable, or has no room in a result.
         latency_us: From the capture on the bus to the verdict, µs.
         infer_us: Features, run and judgement, µs.
+        refused: Whether it was not run, because it would have been late.
         failed: Whether the run failed.
         not_a_number: Whether it failed because the model answered with no number.
         unusable: Why there were no usable inputs; empty if there were.
@@ -45,6 +46,7 @@ class Seen:
     features: npt.NDArray[np.float64] | None
     latency_us: float
     infer_us: float
+    refused: bool
     failed: bool
     not_a_number: bool
     unusable: str
@@ -97,6 +99,7 @@ class ResultRows:
             features=features,
             latency_us=(self._number(batch, "queue_ms") + infer_ms) * 1e3,
             infer_us=infer_ms * 1e3,
+            refused=status == BAD_TIMEOUT and not failed,
             failed=failed,
             not_a_number=failed and code is not None and code[0] == _NOT_A_NUMBER,
             unusable=reason if is_bad(status) and not known and not waits else "",

@@ -62,7 +62,7 @@ def looks_like(middle: float, spread: float, unit: str, usual: tuple[float, floa
         middle: Median of the values.
         spread: How far apart their quartiles lie.
         unit: Unit they should be in.
-        usual: Their usual 1 %, 50 % and 99 % quantile.
+        usual: Their usual smallest, middle and largest value.
 
     Returns:
         E.g. ``in psi``, ``10 times too large`` for a decimal point that has moved, or an empty text.
