@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from asyncua import ua
 
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict
@@ -81,3 +84,87 @@ async def test_node_opcua_reads_the_press_gets_its_events_and_loads_a_model(
             assert len(strokes) >= 2
             assert strokes == list(range(strokes[0], strokes[0] + len(strokes)))
             assert {verdict for _, verdict in results} <= {int(Verdict.OK), int(Verdict.NOT_OK)}
+
+
+CHANGE_FIELDS = [
+    "EventType",
+    "6:State",
+    "6:Outcome",
+    "6:FromVersion",
+    "6:ToVersion",
+    "6:Kind",
+    "6:Note",
+    "6:ShadowCompared",
+]
+JOB, CHANGED = "ns=6;i=1011", "ns=6;i=1020"
+
+
+async def _call(peer: Remote, session: str, owner: str, method: str, *given: tuple[str, Any]) -> Any:
+    arguments = [{"dataType": kind, "value": value} for kind, value in given]
+    call = {"objectId": owner, "methodId": f"{owner}.{method}", "inputArguments": arguments}
+    return await peer.call(session, "call", call)
+
+
+async def _value(peer: Remote, session: str, node: str) -> Any:
+    return (await peer.read(session, f"ns=7;s={node}"))["value"]["value"]
+
+
+async def _until_ended(peer: Remote) -> list[dict[str, Any]]:
+    """Return the events up to the outcome of a job."""
+    events: list[dict[str, Any]] = []
+    async with asyncio.timeout(60):
+        while not any(each["EventType"] == CHANGED for each in events):
+            seen = await peer.taken("jobs.seen")
+            events += [
+                dict(zip(CHANGE_FIELDS, (field["value"] for field in event), strict=True)) for event in seen
+            ]
+            await asyncio.sleep(0.1)
+    return events
+
+
+@pytest.mark.timeout(180)
+async def test_node_opcua_changes_a_model_in_shadow_goes_back_and_answers_a_verdict(
+    plant: Plant, peer: Remote, session: str
+) -> None:
+    models = ModelRepository(StateDir(plant.state_dir).models).list()
+    active = int(await _value(peer, session, f"{ENGINE[7:]}.Watch.ModelVersion"))
+    wanted = next(model for model in models if model.version != active)
+    async with subscribed(peer, session):
+        await peer.monitor_events("ns=7;s=Models", "jobs", CHANGE_FIELDS)
+        load = [("UInt32", wanted.version), ("String", wanted.sha256), ("UInt32", 3), ("String", "retrained")]
+        answer = await _call(peer, session, ENGINE, "LoadModel", *load)
+        assert answer["statusCode"] == 0
+        events = await _until_ended(peer)
+        states = [each["6:State"] for each in events if each["EventType"] == JOB]
+        assert [state for at, state in enumerate(states) if state not in states[:at]] == [
+            "Queued",
+            "Loading",
+            "Validating",
+            "Shadow",
+            "Switching",
+            "Active",
+        ]
+        (outcome,) = (each for each in events if each["EventType"] == CHANGED)
+        assert (outcome["6:Outcome"], outcome["6:Note"]) == ("Active", "retrained")
+        assert (outcome["6:FromVersion"], outcome["6:ToVersion"]) == (active, wanted.version)
+        assert await _value(peer, session, f"Models.press-anomaly.{wanted.version}.State") == "Active"
+        assert await _value(peer, session, f"Models.press-anomaly.{active}.State") == "Standby"
+
+        back = await _call(peer, session, ENGINE, "RollbackModel", ("String", "not convinced"))
+        assert back["statusCode"] == 0
+        (outcome,) = (each for each in await _until_ended(peer) if each["EventType"] == CHANGED)
+        assert (outcome["6:Outcome"], outcome["6:Kind"]) == ("RolledBack", "rollback")
+        assert (outcome["6:FromVersion"], outcome["6:ToVersion"]) == (wanted.version, active)
+        assert await _value(peer, session, f"Models.press-anomaly.{active}.State") == "Active"
+
+    result_id = await _value(peer, session, f"{ENGINE[7:]}.LastResultId")
+    note = ("String", "die change")
+
+    async def given(result: str) -> int:
+        answer = await _call(peer, session, ENGINE, "AnswerVerdict", ("String", result), ("Int32", 2), note)
+        return int(answer["statusCode"])
+
+    async with asyncio.timeout(15):
+        while await given(result_id) != 0:  # the window is on disk a moment after its result is seen
+            await asyncio.sleep(0.3)
+    assert await given("1") == ua.StatusCodes.BadNotFound
