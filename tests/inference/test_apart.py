@@ -41,7 +41,7 @@ def test_a_process_that_dies_is_told_with_its_signal_and_last_words() -> None:
 
 
 def test_a_process_that_hangs_is_ended() -> None:
-    assert refused(within_s=3.0, what="hang").code == "M611"
+    assert refused(within_s=1.5, what="hang").code == "M611"
 
 
 def test_a_process_does_not_take_more_memory_than_the_machine_can_spare() -> None:
@@ -54,5 +54,5 @@ def test_a_model_that_computes_for_ever_is_ended_too(tmp_path: Path) -> None:
     path.write_bytes(hostile_image(endless, above=-1e9))  # it attacks whatever it is fed with
     request = {"path": str(path), "provider": "cpu", "load_s": 2.0}
     with pytest.raises(ModelError) as caught:
-        ask_apart("edge_opcua.inference.tryout", request, within_s=4.0)
+        ask_apart("edge_opcua.inference.tryout", request, within_s=2.0)
     assert caught.value.code == "M611"
