@@ -169,8 +169,8 @@ async def test_node_opcua_knows_the_answers_by_name(peer: Remote, session: str) 
 async def test_node_opcua_is_told_when_an_alarm_comes_and_when_it_goes(
     served: Plant, peer: Remote, session: str
 ) -> None:
-    body = {"pipeline": "press-anomaly", "model": "press-anomaly/1", "kind": "latency", "code": "M652"}
-    body |= {"value": 0.12, "limit": 0.05, "text": "12 % of the last 100 verdicts were late"}
+    body: dict[str, Any] = {"pipeline": "press-anomaly", "model": "press-anomaly/1", "kind": "latency"}
+    body |= {"code": "M652", "value": 0.12, "limit": 0.05, "text": "12 % of the last 100 verdicts were late"}
     async with subscribed(peer, session):
         await peer.monitor_events(ENGINE, "events", FIELDS)
         await peer.monitor(f"{ENGINE}.Watch.Alarms", "alarms")
