@@ -12,16 +12,14 @@ import structlog
 
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.choice import ModelChoice, choices_of
-from edge_opcua.app.extractors import complete, extractor_of
-from edge_opcua.app.judges import judge_of
 from edge_opcua.app.laneduty import FIRST_VICTIM, Duty, DutyParts, Rank
 from edge_opcua.app.lanewatch import LaneParts, LaneWatch
 from edge_opcua.app.modelwatch import model_watch
 from edge_opcua.app.shadowing import Shadowed, Shadowing
+from edge_opcua.app.wanted import wanted_for
 from edge_opcua.config.schema import EdgeConfig, PipelineConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.control import SUPERVISOR
-from edge_opcua.core.ports import Backend
 from edge_opcua.core.process import EXIT_HUNG, Child, end_now
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.worker import Worker
@@ -29,7 +27,7 @@ from edge_opcua.errors import ConfigError, ModelError
 from edge_opcua.inference import memory
 from edge_opcua.inference.engine import Engine
 from edge_opcua.inference.group import LaneGroup
-from edge_opcua.inference.lane import Lane, lane_spec
+from edge_opcua.inference.lane import Lane
 from edge_opcua.inference.overrun import Hung
 from edge_opcua.inference.readiness import Readiness, Ready, Wanted
 from edge_opcua.inference.repository import ModelRepository
@@ -37,7 +35,6 @@ from edge_opcua.inference.schedule.costs import CostTable
 from edge_opcua.inference.schedule.request import LaneClass
 from edge_opcua.inference.spec import LaneSpec
 from edge_opcua.inference.unseen import MakeLane
-from edge_opcua.plugins import BACKENDS, InstalledPlugins
 
 SPARE_S: Final = 2.0
 """Beside the time that a model is given to load and prove itself: to end it when that is over."""
@@ -209,30 +206,10 @@ class _Preparation:
         files = [self._repository.resolve(choice.name, choice.version, choice.sha256 or None)]
         if pipeline.cheaper_version is not None and pipeline.cheaper_version != choice.version:
             files.append(self._repository.resolve(choice.name, pipeline.cheaper_version, None))
-        spec = lane_spec(self._config, pipeline.name)
-        return Wanted(
-            spec,
-            tuple(complete(each) for each in files),
-            _backend_for(pipeline).load,
-            extractor_of,
-            pipeline.provider,
-            pipeline.options,
-            1 if spec.lane is LaneClass.SAFETY else pipeline.max_batch,
-            pipeline.load_s,
-            judge_of,
-        )
+        return wanted_for(self._config, pipeline, files)
 
     def _loaded(self) -> None:
         self._child.control.notify(SUPERVISOR, "loaded", {})
-
-
-def _backend_for(pipeline: PipelineConfig) -> type[Backend]:
-    """Return the backend of a pipeline; M579 if it must not be in its lane."""
-    plugin: type[Backend] = InstalledPlugins().load(BACKENDS, pipeline.backend)
-    if pipeline.lane in getattr(plugin, "REFUSED_LANES", ()):
-        message = f"the backend {pipeline.backend} must not be in a lane of class {pipeline.lane}"
-        raise ModelError(message, code="M579")
-    return plugin
 
 
 def _nobody() -> None:

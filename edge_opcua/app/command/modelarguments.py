@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Final
 
 ROOM: Final = "edge_opcua.app.command"
@@ -22,8 +21,6 @@ def add_model(commands: Any) -> None:
     verbs = model.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in FAMILIES:
         path = f"{ROOM}.{name}"
-        if find_spec(path) is None:
-            continue
         before = set(verbs.choices)
         import_module(path).add_arguments(verbs)
         for verb in set(verbs.choices) - before:
