@@ -28,7 +28,7 @@ from edge_opcua.records.windowlook import Wanted, WindowLook
 
 SCHEMA: Final = "edge-opcua.model-replay/1"
 _SAY_EVERY_S: Final = 2.0
-_NOT_HERE: Final = frozenset({"M502", "M506", "M507", "M509", "M660"})
+_NOT_HERE: Final = frozenset({"M501", "M502", "M506", "M507", "M509", "M660"})
 """Refusals of what was named, before anything was judged."""
 
 

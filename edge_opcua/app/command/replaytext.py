@@ -174,7 +174,8 @@ def _table(past: Recorded, before: Side, after: Side) -> list[str]:
     for name, key in (("OK", "ok"), ("NotOk", "not_ok"), ("not decided", "undecided")):
         lines.append(_row(name, *(str(row[key]) for row in rows)))
     lines.append(_row("score p1 p50 p99", *(_spread(row["score"], ("p1", "p50", "p99")) for row in rows)))
-    lines.append(_row("latency p50 p99", *(_micro(row["took_us"]) for row in rows)))
+    taken = _row("latency p50 p99", *(_micro(row["took_us"]) for row in rows))
+    lines.append(f"{taken}   features, run and judgement, here")
     false, real = rows[0]["answered_false"], rows[0]["answered_real"]
     if false:
         of = [f"{row['false_alarms']} of {row['answered_false']}" for row in rows]
