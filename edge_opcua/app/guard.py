@@ -172,6 +172,8 @@ class Guard:
 
     def tell_found(self) -> None:
         """Tell what the start has made of what a former server has left behind."""
+        if self._book.damaged:
+            self._board.report("models", "M630", f"{self._book.damaged} lines of the ledger cannot be read")
         for found in self._book.found:
             self._tell(found.entry.pipelines, "M637", found.text)
 

@@ -63,6 +63,11 @@ class ModelBook:
         """What is the case."""
         return self._ledger.standing
 
+    @property
+    def damaged(self) -> int:
+        """Lines of the ledger that said nothing when it was opened."""
+        return self._ledger.damaged
+
     async def begin(self, entry: Entry) -> Entry:
         """Write the first entry of a change.
 

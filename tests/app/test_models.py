@@ -14,6 +14,9 @@ from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.ledger import Entry, Kind, Step
+from edge_opcua.inference.ledgerfile import Ledger
+from edge_opcua.testing import ManualClock
 
 PRESS = examples_dir() / "press"
 PIPELINE = "press-anomaly"
@@ -39,7 +42,8 @@ def test_a_new_server_starts_with_the_configured_version(config: EdgeConfig, sta
 
 def test_a_loaded_version_is_kept_over_a_restart(config: EdgeConfig, state: StateDir) -> None:
     choice = ModelChoice("press-anomaly", 2, "a" * 64)
-    ActiveModels(state, config).keep(PIPELINE, choice)
+    entry = Entry(Kind.LOAD, Step.ACTIVE, choice, {}, {PIPELINE: choice})
+    Ledger(state.model_ledger, ManualClock()).append(entry)
     assert ActiveModels(state, config).choice(PIPELINE) == choice
 
 
