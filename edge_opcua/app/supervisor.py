@@ -405,6 +405,7 @@ class Supervisor:
             "pipelines": [{**row, **self._lanes.pipeline(row["pipeline"])} for row in self._view.pipelines()],
             "outputs": self._view.outputs(),
             "records": self._view.block("records.health"),
+            "windows": self._view.block("records.windows"),
             "sessions": sessions.body.get("sessions", []),
             "service_level": sessions.body.get("service_level"),
             "faults": self._board.rows(),
