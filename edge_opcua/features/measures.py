@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 
@@ -13,80 +13,115 @@ from edge_opcua.features.flow import Flow, Keys, Run, Values, misfit, named, wro
 from edge_opcua.features.stroke import Feature
 
 
+class Work:
+    """What the measures of one window share, in buffers that are made once.
+
+    Args:
+        samples: Shape ``(channels, rows)``; the same array in every run.
+        rate_hz: Rows per second; 0 if there is no fixed rate.
+
+    Attributes:
+        centred: The samples without their mean, after :meth:`centre`.
+        scaled: The same with the largest one at 1, after :meth:`scale`: moments have no unit, and powers of
+            tiny numbers vanish.
+        squared: Its squares.
+        variance: Mean of the squares, shape ``(channels,)``.
+    """
+
+    def __init__(self, samples: Values, rate_hz: float) -> None:
+        self.samples = samples
+        self.centred, self.scaled, self.squared = (np.zeros(samples.shape) for _ in range(3))
+        self.variance = np.zeros(samples.shape[0])
+        rows = samples.shape[1]
+        time = (np.arange(rows) - (rows - 1) / 2.0) / (rate_hz or 1.0)
+        self.per_time = time / max(float(time @ time), 1e-300)
+
+    def centre(self) -> None:
+        """Compute what measures of the deviation from the mean need."""
+        np.subtract(self.samples, self.samples.mean(axis=1, keepdims=True), out=self.centred)
+
+    def scale(self) -> None:
+        """Compute what the moments need."""
+        np.abs(self.centred, out=self.squared)
+        np.divide(self.centred, self.squared.max(axis=1, keepdims=True), out=self.scaled)
+        np.multiply(self.scaled, self.scaled, out=self.squared)
+        np.mean(self.squared, axis=1, out=self.variance)
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One figure of each channel.
 
     Args:
-        compute: From samples and centred samples, both ``(channels, rows)``, and rows per second.
+        compute: From the work, shape ``(channels,)``.
         unit: Of the unit of the samples.
         rows: Fewest rows it needs.
         needs_rate: Whether it asks how much time lies between them.
+        needs: What of the work has to be there: nothing, ``centre``, or ``scale`` too.
     """
 
-    compute: Callable[[Values, Values, float], Values]
+    compute: Callable[[Work], Values]
     unit: Callable[[str], str] = str
     rows: int = 1
     needs_rate: bool = False
+    needs: Literal["", "centre", "scale"] = ""
 
 
 def _plain(_unit: str) -> str:
     return "1"
 
 
-def _peak(samples: Values, _centred: Values, _rate_hz: float) -> Values:
-    highest: Values = np.maximum(samples.max(axis=1), -samples.min(axis=1))
+def _peak(work: Work) -> Values:
+    highest: Values = np.maximum(work.samples.max(axis=1), -work.samples.min(axis=1))
     return highest
 
 
-def _rms(samples: Values, _centred: Values, _rate_hz: float) -> Values:
-    root: Values = np.sqrt(np.einsum("ij,ij->i", samples, samples) / samples.shape[1])
+def _level(samples: Values) -> Values:
+    root: Values = np.sqrt(np.vecdot(samples, samples) / samples.shape[1])
     return root
 
 
-def _std(_samples: Values, centred: Values, rate_hz: float) -> Values:
-    return _rms(centred, centred, rate_hz)
+def _crest(work: Work) -> Values:
+    return _peak(work) / _level(work.samples)  # 0 / 0: NaN, as it should
 
 
-def _crest(samples: Values, centred: Values, rate_hz: float) -> Values:
-    return _peak(samples, centred, rate_hz) / _rms(samples, centred, rate_hz)  # 0 / 0: NaN, as it should
+def _skewness(work: Work) -> Values:
+    moment: Values = np.vecdot(work.squared, work.scaled) / work.samples.shape[1]
+    return _unless_flat(work, moment / work.variance**1.5)
 
 
-def _moment(power: int) -> Callable[[Values, Values, float], Values]:
-    def compute(samples: Values, centred: Values, _rate_hz: float) -> Values:
-        # The moment has no unit, and powers of tiny numbers vanish: scaled to 1 first.
-        scaled = centred / np.abs(centred).max(axis=1, keepdims=True)
-        variance = np.mean(scaled**2, axis=1)
-        moment: Values = np.mean(scaled**power, axis=1) / variance ** (power / 2)
-        moment[samples.max(axis=1) == samples.min(axis=1)] = np.nan
-        return moment
-
-    return compute
+def _kurtosis(work: Work) -> Values:
+    moment: Values = np.vecdot(work.squared, work.squared) / work.samples.shape[1]
+    return _unless_flat(work, moment / (work.variance * work.variance))
 
 
-def _slope(_samples: Values, centred: Values, rate_hz: float) -> Values:
-    rows = centred.shape[1]
-    time = (np.arange(rows) - (rows - 1) / 2.0) / rate_hz
-    slope: Values = centred @ time / float(time @ time)
-    return slope
+def _unless_flat(work: Work, moment: Values) -> Values:
+    moment[work.samples.max(axis=1) == work.samples.min(axis=1)] = np.nan
+    return moment
 
 
 MEASURES: Final[Mapping[str, Measure]] = MappingProxyType(
     {
-        "mean": Measure(lambda samples, _c, _r: np.asarray(samples.mean(axis=1))),
-        "std": Measure(_std),
-        "min": Measure(lambda samples, _c, _r: np.asarray(samples.min(axis=1))),
-        "max": Measure(lambda samples, _c, _r: np.asarray(samples.max(axis=1))),
-        "median": Measure(lambda samples, _c, _r: np.asarray(np.median(samples, axis=1))),
-        "first": Measure(lambda samples, _c, _r: samples[:, 0]),
-        "last": Measure(lambda samples, _c, _r: samples[:, -1]),
-        "slope": Measure(_slope, lambda unit: f"{unit}/s", rows=2, needs_rate=True),
-        "rms": Measure(_rms),
+        "mean": Measure(lambda work: np.asarray(work.samples.mean(axis=1))),
+        "std": Measure(lambda work: _level(work.centred), needs="centre"),
+        "min": Measure(lambda work: np.asarray(work.samples.min(axis=1))),
+        "max": Measure(lambda work: np.asarray(work.samples.max(axis=1))),
+        "median": Measure(lambda work: np.asarray(np.median(work.samples, axis=1))),
+        "first": Measure(lambda work: work.samples[:, 0]),
+        "last": Measure(lambda work: work.samples[:, -1]),
+        "slope": Measure(
+            lambda work: np.asarray(work.centred @ work.per_time),
+            lambda unit: f"{unit}/s",
+            rows=2,
+            needs_rate=True,
+            needs="centre",
+        ),
+        "rms": Measure(lambda work: _level(work.samples)),
         "peak": Measure(_peak),
-        "peak_to_peak": Measure(lambda samples, _c, _r: np.asarray(np.ptp(samples, axis=1))),
+        "peak_to_peak": Measure(lambda work: np.asarray(np.ptp(work.samples, axis=1))),
         "crest_factor": Measure(_crest, _plain),
-        "skewness": Measure(_moment(3), _plain, rows=2),
-        "kurtosis": Measure(_moment(4), _plain, rows=2),
+        "skewness": Measure(_skewness, _plain, rows=2, needs="scale"),
+        "kurtosis": Measure(_kurtosis, _plain, rows=2, needs="scale"),
     }
 )
 """What ``statistics`` can compute. ``std`` is that of all rows (n, not n - 1); ``slope`` is per second."""
@@ -139,14 +174,17 @@ class Statistics:
         ]
         after, place, carry = flow.appended(features)
         table = place.reshape(len(signal.channels), len(chosen))
-        samples, rate_hz = signal.samples, signal.rate_hz
-        centred = np.zeros(samples.shape)
+        work = Work(signal.samples, signal.rate_hz)
+        needs = {measure.needs for measure in chosen}
+        prepare: list[Run] = [carry]
+        prepare += [work.centre] if needs - {""} else []
+        prepare += [work.scale] if "scale" in needs else []
 
         def run() -> None:
-            carry()
-            np.subtract(samples, samples.mean(axis=1, keepdims=True), out=centred)
+            for before in prepare:
+                before()
             for number, measure in enumerate(chosen):
-                table[:, number] = measure.compute(samples, centred, rate_hz)
+                table[:, number] = measure.compute(work)
 
         return after, run
 
