@@ -20,6 +20,26 @@ _INSTANCES: Final = (
     ("the name plate", Names("<machine>").identification, "MachineIdentificationType"),
     ("a waveform", Names("<machine>").capture("<capture>"), "CaptureType"),
     ("a pipeline", Names("<machine>").inference("<pipeline>"), "InferenceEngineType"),
+    (
+        "its methods",
+        Names("<machine>").inference("<pipeline>", "LoadModel"),
+        "LoadModel(Version, Sha256, ShadowCaptures, Note) → JobId",
+    ),
+    (
+        "",
+        Names("<machine>").inference("<pipeline>", "RollbackModel"),
+        "RollbackModel(Note) → JobId",
+    ),
+    (
+        "",
+        Names("<machine>").inference("<pipeline>", "AnswerVerdict"),
+        "AnswerVerdict(ResultId, Answer, Note)",
+    ),
+    (
+        "what its model is watched for",
+        Names("<machine>").inference("<pipeline>", "Watch"),
+        "ModelWatchType; Shadow, ModelShadowType, alike",
+    ),
     ("an output", Names("<machine>").output("<output>"), "OutputAuthorityType"),
     (
         "its methods",
@@ -34,7 +54,9 @@ _INSTANCES: Final = (
     ("a device", Names.device("<device>"), "EdgeDeviceType, under Objects/DeviceSet"),
     ("its method", Names.device("<device>", "Poll"), "Poll(Group): reads a group of the device now"),
     ("the models", Names.MODELS, "ModelRepositoryType, under Objects"),
-    ("their method", f"{Names.MODELS}.LoadModel", "LoadModel(Name, Version, Sha256) → JobId"),
+    ("their methods", f"{Names.MODELS}.LoadModel", "LoadModel(Name, Version, Sha256) → JobId"),
+    ("", f"{Names.MODELS}.ValidateModel", "ValidateModel(Name, Version, Sha256) → JobId"),
+    ("", f"{Names.MODELS}.RollbackModel", "RollbackModel(Name, Note) → JobId"),
     ("the youngest job", f"{Names.MODELS}.LastJob", "ModelJobType"),
     ("a model", "Models.<name>.<version>", "ModelType"),
     ("the records", Names.RECORDS, "RecordsType, under Objects"),
