@@ -33,7 +33,7 @@ def wanted_for(config: EdgeConfig, pipeline: PipelineConfig, files: Iterable[Mod
     return Wanted(
         spec,
         tuple(complete(each) for each in files),
-        _backend_for(pipeline).load,
+        backend_for(pipeline).load,
         extractor_of,
         pipeline.provider,
         pipeline.options,
@@ -43,7 +43,7 @@ def wanted_for(config: EdgeConfig, pipeline: PipelineConfig, files: Iterable[Mod
     )
 
 
-def _backend_for(pipeline: PipelineConfig) -> type[Backend]:
+def backend_for(pipeline: PipelineConfig) -> type[Backend]:
     """Return the backend of a pipeline; M579 if it must not be in its lane."""
     plugin: type[Backend] = InstalledPlugins().load(BACKENDS, pipeline.backend)
     if pipeline.lane in getattr(plugin, "REFUSED_LANES", ()):

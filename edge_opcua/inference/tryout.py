@@ -73,7 +73,7 @@ def try_out(request: Mapping[str, Any], clock: Clock | None = None) -> Step:
     feeds = {node.name: _fed(node, request.get("shapes", {})) for node in session.get_inputs()}
     found, times_ns = _run(session, feeds, clock)
     p50_us, p99_us = quantiles_us(times_ns)
-    answer: Step = {
+    found_here: Step = {
         "provider": wish.provider,
         "runtime": f"onnxruntime {wish.ort.__version__}",
         "load_ms": load_ms,
@@ -84,8 +84,42 @@ def try_out(request: Mapping[str, Any], clock: Clock | None = None) -> Step:
         "batches": {"1": p50_us},
         "most": 1,
     }
-    answer |= _as_served(request, feeds, clock)
-    return answer | {"memory_mb": round(max(0, resident_bytes() - before) / MB, 1)}
+    found_here |= _as_served(request, feeds, clock)
+    return found_here | {"memory_mb": round(max(0, resident_bytes() - before) / MB, 1)}
+
+
+def answer(request: Mapping[str, Any]) -> Step:
+    """Try a model, or return its answers to the ``rows`` of a request, one run each (:func:`try_out`)."""
+    return answer_rows(request) if "rows" in request else try_out(request)
+
+
+def answer_rows(request: Mapping[str, Any]) -> Step:
+    """Return what a model answers to some rows.
+
+    Args:
+        request: ``path``, ``provider``, ``load_s``, the name of its ``input``, the ``shape`` of one sample,
+            and ``rows``.
+
+    Returns:
+        ``answers``: by output a row of numbers for each row.
+
+    Raises:
+        ModelError: It cannot be loaded or run, or answers something that is not a number (M533).
+    """
+    session = open_session(_wish(request))
+    names = [node.name for node in session.get_outputs() if node.type == "tensor(float)"]
+    answers: dict[str, list[list[float]]] = {name: [] for name in names}
+    for row in request["rows"]:
+        sample = np.array(row, np.float32).reshape(request["shape"])
+        try:
+            found = session.run(names, {request["input"]: sample})
+        except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
+            raise ModelError(f"the model failed: {sentence(exc)}", code="M532") from exc
+        for name, array in zip(names, found, strict=True):
+            if not np.isfinite(array).all():
+                raise ModelError(f'output "{name}" is not a number for one of the rows', code="M533")
+            answers[name].append([float(each) for each in array.reshape(-1)])
+    return {"answers": answers}
 
 
 def _wish(request: Mapping[str, Any]) -> Wish:
@@ -181,4 +215,4 @@ def _as_served(request: Mapping[str, Any], feeds: Mapping[str, npt.NDArray[Any]]
 
 
 if __name__ == "__main__":
-    answer_with(try_out)
+    answer_with(answer)

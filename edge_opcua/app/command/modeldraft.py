@@ -104,7 +104,10 @@ class Draft:
             points.append("input.period_ms: the time from one sample to the next where it was trained")
         if f'"{UNKNOWN}1"' in manifest_text(self):
             points.append("[output] labels: the classes in the order of the output")
-        points.append("[golden]: reference samples of the trainer, golden.npz beside this file")
+        points.append(
+            "[golden]: reference samples of the trainer as golden.npz beside this file; without any, recorded "
+            "rows: model add --golden FILE.csv"
+        )
         return points
 
 
@@ -302,7 +305,7 @@ def names_in(text: str) -> list[str]:
 
 
 def _tail(draft: Draft) -> Iterator[str]:
-    yield "[golden]  # ? windows of the trainer with the answers the trainer got"
+    yield "[golden]  # windows of the trainer with the answers the trainer got"
     yield 'file = "golden.npz"'
     yield "rtol = 1e-3"
     yield "atol = 1e-4"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_opcua.app.command.modelinspect import locate
+from edge_opcua.app.command.modelsamples import write_samples
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.manifest import Manifest, load_manifest
 from edge_opcua.inference.plainfile import open_plain
@@ -26,14 +27,22 @@ class Handed:
     Args:
         target: A folder, a model file, or ``NAME/VERSION`` of the repository.
         manifest: The manifest, where it is not beside the model.
-        golden: The reference samples, where they are not beside the manifest.
+        golden: The reference samples, where they are not beside the manifest; or a CSV file of recorded rows
+            to make some of.
         profile: The reference profile, where it is not beside the manifest.
+        timeout_s: Longest time to run the model, where reference samples are made.
     """
 
     target: str
     manifest: Path | None = None
     golden: Path | None = None
     profile: Path | None = None
+    timeout_s: float = 60.0
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the reference samples are to be made of recorded rows."""
+        return self.golden is not None and self.golden.suffix.lower() == ".csv"
 
 
 @contextmanager
@@ -43,7 +52,8 @@ def packaged(handed: Handed, state_dir: Path) -> Iterator[tuple[Path, Manifest]]
     What is tried is then what is stored, whatever becomes of the files meanwhile.
 
     Raises:
-        ModelError: A file is missing (M507) or no plain file (M509), or the manifest is wrong (M506).
+        ModelError: A file is missing (M507) or no plain file (M509), the manifest is wrong (M506), or no
+            reference samples can be made (M618).
     """
     model, _ = locate(handed.target, state_dir)
     manifest_file = _manifest_of(handed, model)
@@ -59,8 +69,13 @@ def packaged(handed: Handed, state_dir: Path) -> Iterator[tuple[Path, Manifest]]
         wanted[name] = _places(handed.profile, name, manifest_file, model)
     with tempfile.TemporaryDirectory(prefix="edge-opcua-model-") as scratch:
         folder = Path(scratch)
+        rows = wanted.pop(manifest.golden.file)[0] if handed.is_recorded else None
         for name, places in wanted.items():
             _copy(places, folder / name)
+        if rows is not None:
+            write_samples(
+                folder / MODEL_FILE, manifest, rows, folder / manifest.golden.file, timeout_s=handed.timeout_s
+            )
         yield folder, manifest
 
 

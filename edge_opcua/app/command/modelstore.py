@@ -120,7 +120,10 @@ def _add_validate(verbs: Any) -> None:
 def _add_trial(parser: argparse.ArgumentParser) -> None:
     for name, what in (
         ("manifest", "its manifest, where that is not beside it"),
-        ("golden", "its reference samples, where they are not beside the manifest"),
+        (
+            "golden",
+            "its reference samples, where they are not beside the manifest; or rows to make some of, .csv",
+        ),
         ("profile", "its reference profile, where that is not beside the manifest"),
     ):
         parser.add_argument(f"--{name}", type=Path, default=None, metavar="FILE", help=what)
@@ -272,7 +275,7 @@ def _validate(args: argparse.Namespace, state: Path) -> int:
 
 def _handed(args: argparse.Namespace) -> Any:
     package = import_module(f"{_ROOM}.modelpackage")
-    return package.Handed(args.target, args.manifest, args.golden, args.profile)
+    return package.Handed(args.target, args.manifest, args.golden, args.profile, args.timeout)
 
 
 def _trial(args: argparse.Namespace) -> Any:

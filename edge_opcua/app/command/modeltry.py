@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from edge_opcua.inference.repository import ModelRepository
 
 SCHEMA: Final = "edge-opcua.model-trial/1"
 SPARE_S: Final = 30.0
+MADE_HERE: Final = "they show that its answers stay what they are here, not that they are right"
 _FEW_SAMPLES: Final = 5
 _WIDTH: Final = 10
 _STAGES: Final = {
@@ -139,6 +141,8 @@ def _do(handed: Handed, state_dir: Path, options: TryOptions, *, store: bool) ->
     told = Told(options.as_json)
     try:
         with packaged(handed, state_dir) as (folder, manifest):
+            if handed.is_recorded:
+                told.note(f"reference samples are made of {handed.golden}: {MADE_HERE}")
             return _work(folder, manifest, state_dir, options, told, store=store)
     except ModelError as exc:
         if not options.as_json:
@@ -249,11 +253,9 @@ def notes_on(manifest: Manifest, samples: int, clock: Clock) -> list[str]:
             notes.append(f"it is {days:.0f} days old, more than its {most}")
     if manifest.profile is None:
         notes.append("its manifest has no [profile]: drift of its inputs cannot be noticed")
-    limited = [
-        each
-        for each in (*manifest.features, *manifest.tags)
-        if abs(each.low) < float("inf") or abs(each.high) < float("inf")
-    ]
+    limits = [(each.low, each.high) for each in manifest.features]
+    limits += [(each.low, each.high) for each in manifest.tags]
+    limited = any(math.isfinite(low) or math.isfinite(high) for low, high in limits)
     if manifest.features and not limited:
         notes.append(
             "no feature or tag has low or high: it judges whatever comes, also what it was never trained on"

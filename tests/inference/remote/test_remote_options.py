@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.lane import _backend_for
+from edge_opcua.app.wanted import backend_for
 from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.remote import RemoteBackend
@@ -94,7 +94,7 @@ def test_the_pipeline_in_the_guide_is_accepted() -> None:
 
 def test_a_lane_process_refuses_it_for_safety_even_if_the_configuration_was_not_checked() -> None:
     told = {"name": "p", "model": "m", "capture": "vib/stroke", "backend": "remote", "provider": "remote"}
-    assert _backend_for(PipelineConfig.model_validate(told)) is RemoteBackend
+    assert backend_for(PipelineConfig.model_validate(told)) is RemoteBackend
     with pytest.raises(ModelError) as caught:
-        _backend_for(PipelineConfig.model_validate({**told, "lane": "safety"}))
+        backend_for(PipelineConfig.model_validate({**told, "lane": "safety"}))
     assert caught.value.code == "M579"
