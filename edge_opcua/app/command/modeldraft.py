@@ -92,21 +92,17 @@ class Draft:
             for number, match in enumerate(self.matches, 1)
             if match.sureness is Sureness.UNSURE
         ]
-        points += [
-            f"{column_name(match, number)}: its unit"
-            for number, match in enumerate(self.matches, 1)
-            if match.sureness is not Sureness.UNSURE
-            and match.tag is not None
-            and not match.tag.unit
-            and not match.unit
-        ]
+        for number, match in enumerate(self.matches, 1):
+            known = match.tag is not None and (match.tag.unit or match.unit)
+            if match.sureness is not Sureness.UNSURE and not known:
+                points.append(f"{column_name(match, number)}: its unit")
         if self.capture is None and self.period_ms is None and self.shape.window > 1:
             points.append("input.period_ms: the time from one sample to the next where it was trained")
         if f'"{UNKNOWN}1"' in manifest_text(self):
             points.append("[output] labels: the classes in the order of the output")
         points.append(
-            "[golden]: reference samples of the trainer as golden.npz beside this file; without any, recorded "
-            "rows: model add --golden FILE.csv"
+            "[golden]: reference samples of the trainer as golden.npz beside this file; or recorded rows: "
+            "model add --golden FILE.csv"
         )
         return points
 
