@@ -340,3 +340,23 @@ def _found_after(watched: WatchedLine, lane: OneLane, view: object, kind: str, m
         if any(notice["kind"] == kind and notice["active"] for notice in watched.notices):
             return count
     return 0
+
+
+def test_a_safety_lane_is_not_looked_at_when_its_next_capture_may_come() -> None:
+    watched = WatchedLine(lane_class=LaneClass.SAFETY)
+    lane = watched.lane()
+    view = watched.view(lane, reference_every_s=0.0)
+    lane.activate(None)
+    watched.strokes(lane, view, 40)
+    block = watched.line.bus.reader(PIPELINE.watch_block)
+    view.tick()  # 3.3 s after the last capture: the next one is due
+    before = block.newest
+    for _ in range(20):
+        view.tick()
+    assert block.newest == before
+    watched.strokes(lane, view, 1)
+    assert block.newest > before
+    watched.clock.step(11.0)  # the press stands still: it is looked at all the same
+    view.tick()
+    assert block.newest > before + 1
+    watched.close()
