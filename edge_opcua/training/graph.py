@@ -25,13 +25,14 @@ def graph_bytes(model: Any, outputs: Collection[str]) -> tuple[bytes, str]:
     """
     try:
         import onnx
+        from google.protobuf.message import DecodeError
     except ImportError as exc:
         raise ModelError('onnx is not installed: pip install "edge-opcua[cpu,train]"', code="M607") from exc
     try:
         if isinstance(model, (str, Path)):
             model = Path(model).read_bytes()
         proto = onnx.load_from_string(model if isinstance(model, bytes) else model.SerializeToString())
-    except (OSError, AttributeError, TypeError, ValueError, onnx.DecodeError) as exc:
+    except (OSError, AttributeError, TypeError, ValueError, DecodeError) as exc:
         raise ModelError(f"the model is no ONNX model: {exc}", code="M510") from exc
     graph = proto.graph
     there = [output.name for output in graph.output]

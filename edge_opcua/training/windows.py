@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,31 +65,38 @@ class Tags:
         return Source(tuple(Feature(tag.name, tag.unit) for tag in self.tags), self.window, rate_hz)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Windows:
     """Recorded windows, in the order of time.
 
     Args:
         samples: Shape ``(n, sample_count)``, of tags ``(n, window, tags)`` or the same row after row; oldest
             sample first, in the units that the model shall know.
-        context: Values of the context tags, shape ``(n, m)``; may be left out where there are none.
-        facts: What else is known of each window by name, shape ``(n, …)`` each: labels, times, verdicts.
+        context: Values of the context tags, shape ``(n, m)``; None where there are none.
+        facts: What else is known of each window by name, ``n`` values each: labels, times, verdicts.
+
+    Raises:
+        ModelError: There are not as many of each (M605).
+
+    Attributes:
+        samples: Shape ``(n, sample_count)``.
+        context: Shape ``(n, m)``.
+        facts: Arrays by name, ``n`` values each.
     """
 
-    samples: npt.NDArray[np.float32]
-    context: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
-    facts: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        samples = np.asarray(self.samples, np.float32)
-        n = len(samples)
-        context = np.asarray(self.context, np.float64)
-        if not context.size:
-            context = context.reshape(n, -1) if n and context.shape[:1] == (n,) else np.empty((n, 0))
-        if len(context) != n or any(len(fact) != n for fact in self.facts.values()):
+    def __init__(
+        self,
+        samples: npt.ArrayLike,
+        context: npt.ArrayLike | None = None,
+        facts: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> None:
+        given = np.asarray(samples, np.float32)
+        n = len(given)
+        beside = np.empty((n, 0)) if context is None else np.asarray(context, np.float64)
+        self.facts = {name: np.asarray(fact) for name, fact in (facts or {}).items()}
+        if len(beside) != n or any(len(fact) != n for fact in self.facts.values()):
             raise ModelError(f"there are {n} windows, but not as many values beside each", code="M605")
-        object.__setattr__(self, "samples", samples.reshape(n, math.prod(samples.shape[1:])))
-        object.__setattr__(self, "context", context.reshape(n, math.prod(context.shape[1:])))
+        self.samples = given.reshape(n, math.prod(given.shape[1:]))
+        self.context = beside.reshape(n, math.prod(beside.shape[1:]))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -119,6 +126,6 @@ def load_windows(path: Path | str) -> Windows:
         samples = arrays.pop("waveform") if "waveform" in arrays else arrays.pop("samples")
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as exc:
         raise ModelError(f"{path} holds no windows: {exc}", code="M605") from exc
-    context = arrays.pop("context", np.empty((len(samples), 0)))
+    context = arrays.pop("context", None)
     facts = {name: array for name, array in arrays.items() if array.ndim and len(array) == len(samples)}
     return Windows(samples, context, facts)
