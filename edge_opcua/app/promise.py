@@ -123,7 +123,7 @@ def _task(pipeline: PipelineConfig, cost: int) -> Task:
 
 
 def _period_ms(pipeline: PipelineConfig) -> int:
-    return pipeline.period_ms or pipeline.deadline_ms
+    return pipeline.period_ms or pipeline.every_ms or pipeline.deadline_ms
 
 
 def problems(found: Promises, loaded: Loaded) -> list[Problem]:
