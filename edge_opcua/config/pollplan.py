@@ -194,8 +194,8 @@ def _exposes(config: EdgeConfig) -> list[list[str]]:
     own = {tag for output in config.outputs for tag in output.writers}
     shared = {each.tag for output in config.outputs for each in output.values if each.writers != ("model",)}
     writable = sum(len(device.tags.writable) for device in config.devices) - len(own - shared)
-    methods = "LoadModel, Poll and those of outputs" if config.outputs else "LoadModel and Poll"
-    variables = f"{counted(config.tag_count, 'variable')} ({writable} writable), methods {methods}"
+    methods = "models, devices and outputs" if config.outputs else "models and devices"
+    variables = f"{counted(config.tag_count, 'variable')} ({writable} writable), methods of {methods}"
     place = f"Machines/{config.site.machine}"
     return [*([f"{url}   {policies}"] for url in endpoint_urls(config.opcua)), [f"{place}: {variables}"]]
 
