@@ -25,6 +25,7 @@ from edge_opcua.inference.apart import Step, answer_with, tell
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
 from edge_opcua.inference.judging import decide, not_learned, take_answers
 from edge_opcua.inference.loaded import Floats
+from edge_opcua.inference.manifest import ModelFeature, ModelTag
 from edge_opcua.inference.model import ServedModel, prove, require_match
 from edge_opcua.inference.repository import verify
 from edge_opcua.inference.result import Result, Variant
@@ -44,7 +45,7 @@ def replay(request: Mapping[str, Any], clock: Clock | None = None) -> Step:
     """Let a model judge windows; every line tells of some of them.
 
     A line is ``{"step": "judged", "rows": [[id, verdict, decided, score, confidence, took_us, outside, value,
-    same], …]}``: ``outside`` is the number of the first feature that the model must not judge, or -1, and
+    same], …]}``: ``outside`` is the number of the first feature or tag that it must not judge, or -1, and
     ``same`` whether its features are those the lane had (1, 0; -1: another model judged then).
 
     Args:
@@ -52,7 +53,7 @@ def replay(request: Mapping[str, Any], clock: Clock | None = None) -> Step:
         clock: For what runs take.
 
     Returns:
-        What the model is: its features with their limits, what runs it, how long it took to load.
+        What the model is: its features and tags with their limits, what runs it, what it took to load.
 
     Raises:
         ModelError: The model cannot be served, or is none for these windows.
@@ -103,16 +104,16 @@ class _Judging:
         self._variant = Variant(manifest, str(described["provider"]), judge_of(manifest))
         self._one = self._model.bind()
         self._specs: dict[tuple[WindowSource, int], LaneSpec] = {}
+        limited: list[ModelFeature | ModelTag] = [*manifest.features, *manifest.tags]
+        self._places = {each.name: place for place, each in reversed(list(enumerate(limited)))}
+        self._refused = ""
         self._low = np.array([feature.low for feature in manifest.features], np.float32)
         self._high = np.array([feature.high for feature in manifest.features], np.float32)
         self.facts: Step = {
             "model": f"{manifest.name}/{manifest.version}",
             "provider": self._variant.provider,
             "load_ms": float(described["load_ms"]),
-            "features": [
-                [feature.name, feature.unit, _json(feature.low), _json(feature.high)]
-                for feature in manifest.features
-            ],
+            "features": [[each.name, each.unit, _json(each.low), _json(each.high)] for each in limited],
         }
 
     def judge(self, window: Window) -> list[Any]:
@@ -120,6 +121,7 @@ class _Judging:
         spec = self._spec(window)
         result = Result(window.captured_ns, window.stroke)
         row: Floats = np.empty(len(self._manifest.features), np.float32)
+        self._refused = ""
         begun_ns = self._clock.monotonic_ns()
         if self._extract(result, window, spec, row):
             self._run(result, window, row)
@@ -154,11 +156,13 @@ class _Judging:
             return False
         samples = window.samples if spec.take is None else window.samples[np.array(spec.take, np.intp)]
         self._extractor.extract(samples, self._extractor.sample_rate_hz, window.context[order], row)
-        result.features = row
-        if not np.isfinite(row).all():
+        self._refused, are_numbers = self._extractor.outside(), bool(np.isfinite(row).all())
+        if are_numbers or not self._refused:
+            result.features = row
+        if not are_numbers and not self._refused:
             result.fall_safe(Verdict.NOT_DECIDABLE, BAD_SENSOR_FAILURE, "flat, or no number")
             return False
-        if outside := self._model.outside(row):
+        if outside := self._refused or self._model.outside(row):
             not_learned(result, outside)
             return False
         return True
@@ -176,6 +180,9 @@ class _Judging:
         decide(result)
 
     def _outside(self, result: Result) -> tuple[int, float | None]:
+        """Return the first feature, or tag, that the model must not judge, and its value if that is known."""
+        if self._refused:
+            return self._places.get(self._refused.partition(" ")[0], -1), None
         row = result.features
         if row is None or not np.isfinite(row).all():
             return -1, None

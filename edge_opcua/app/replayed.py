@@ -42,7 +42,7 @@ class Verdicts:
         score: Scores, NaN without one, shape ``(n,)``.
         confidence: The same for how sure the model was.
         took_us: What features, run and judgement took; NaN where nobody measured it.
-        outside: Number of the first feature that the model must not judge, or -1.
+        outside: Number of the first feature or tag that the model must not judge, or -1.
         value: Its value; NaN without one.
     """
 
@@ -115,7 +115,7 @@ class Replayed:
         model: ``name/version``.
         provider: What ran it.
         now: What it decided.
-        features: Name, unit, low and high of each of its features; None for no limit.
+        features: Name, unit, low and high of its features, then of its tags; None for no limit.
         seen: Which of the windows it saw: some may have been deleted meanwhile.
         same: How many had the features that the lane had; of how many that can be said is ``comparable``.
         comparable: How many were judged by the same model then.

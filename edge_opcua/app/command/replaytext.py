@@ -209,8 +209,8 @@ def _notes(side: Side) -> list[str]:
             f"  {side.name} did not see {_windows(missing)}: they made room for newer ones meanwhile"
         )
     lines += [
-        f"  {side.name} was never shown {row['feature']} {_range(row['least'], row['most'])} {row['unit']}"
-        f" ({_windows(row['windows'])}); it knows {_range(row['low'], row['high'])}"
+        f"  {side.name} was never shown {row['feature']} {_seen(row)} ({_windows(row['windows'])}); "
+        f"it knows {_range(row['low'], row['high'])}"
         for row in outside_training(replayed)
     ]
     if replayed.comparable:
@@ -225,19 +225,24 @@ def outside_training(replayed: Replayed) -> list[dict[str, Any]]:
     outside = replayed.now.outside
     for number in np.unique(outside[outside >= 0]).tolist():
         name, unit, low, high = replayed.features[number]
-        values = replayed.now.value[outside == number]
+        among = outside == number
+        values = replayed.now.value[among & np.isfinite(replayed.now.value)]
         rows.append(
             {
                 "feature": name,
                 "unit": unit,
                 "low": low,
                 "high": high,
-                "windows": len(values),
-                "least": float(values.min()),
-                "most": float(values.max()),
+                "windows": int(among.sum()),
+                "least": float(values.min()) if values.size else None,
+                "most": float(values.max()) if values.size else None,
             }
         )
     return sorted(rows, key=lambda row: -int(row["windows"]))
+
+
+def _seen(row: dict[str, Any]) -> str:
+    return "like that" if row["least"] is None else f"{_range(row['least'], row['most'])} {row['unit']}"
 
 
 def _range(low: float | None, high: float | None) -> str:
