@@ -183,11 +183,15 @@ class Guard:
         """Look after trials, and act on what speaks against a version, for ever."""
         while True:
             self._came.clear()
-            while self._causes:
-                await self._act(self._causes.popleft())
-            await self._confirm()
-            await self._book.lasted(self._lasting())
+            await self.look()
             await self._clock.wait(self._came, TICK_S)
+
+    async def look(self) -> None:
+        """Act on what has come, and see which versions have lasted."""
+        while self._causes:
+            await self._act(self._causes.popleft())
+        await self._confirm()
+        await self._book.lasted(self._lasting())
 
     def _add(self, cause: Cause) -> None:
         self._causes.append(cause)
