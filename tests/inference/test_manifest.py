@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -190,3 +191,13 @@ high = 3
     assert manifest.signature["algorithm"] == "ed25519"
     assert manifest.output == {"kind": "value"}
     assert manifest.post == ({"step": "limits", "high": 3},)
+
+
+def test_the_example_of_the_reference_page_is_a_manifest() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "manifest.md").read_text()
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    manifest = parse_manifest(example, "manifest.md")
+    assert (manifest.name, manifest.window, manifest.input_shape) == ("tank-leak", 20, (1, 20, 2))
+    assert {"[input]", "[output]", "[golden]", "[profile]", "[age]", "[external]"} <= {
+        line.removeprefix("## ") for line in page.splitlines() if line.startswith("## [")
+    }
