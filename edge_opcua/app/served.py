@@ -88,8 +88,10 @@ class Served:
             What the process said. If it is not good it has ended, and a former one judges again if it can.
         """
         cursors: dict[str, int | None] = {}
+        stopped_s: list[float] = []
         for former in formers:
             cursors |= await self.retire(former, tuple(former.models), quiet_s=quiet_s)
+            stopped_s.append(self._clock.monotonic_s())
         reply = await self._activate(lane, cursors)
         self.lanes = [each for each in self.lanes if each not in formers]
         if not is_good(reply.status):
@@ -99,6 +101,9 @@ class Served:
             return reply
         lane.since_s = self._clock.monotonic_s()
         self.lanes.append(lane)
+        if stopped_s:
+            gap_ms = round(1e3 * (lane.since_s - stopped_s[0]), 3)
+            _log.info("lane.took_over", group=self._group, role=lane.role, gap_ms=gap_ms)
         self._drop_standby(lane)
         await self._relieve(lane, formers, keep_warm_s)
         return reply

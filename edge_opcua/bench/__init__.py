@@ -59,6 +59,11 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "inference-quick": Benchmark(
         "edge_opcua.bench.inference.quick", "the same, shorter and without the servers of others; 1 min"
     ),
+    "models": Benchmark(
+        "edge_opcua.bench.models.suite",
+        "100 changes of a model under load: strokes lost, wrong versions, time added, memory; 8 min",
+    ),
+    "models-quick": Benchmark("edge_opcua.bench.models.quick", "the same, 12 changes; 1 min"),
     "opcua": Benchmark(
         "edge_opcua.bench.opcua.suite",
         "OPC UA server beside asyncua and node-opcua: values, reads, browse, events, latency, start; 7 min",

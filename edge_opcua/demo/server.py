@@ -77,6 +77,10 @@ class DemoServer:
         if not self.endpoint:
             raise EdgeError(f"the server ended at once:\n{self._last_words()}")
 
+    def log(self) -> str:
+        """Return what the server has logged so far."""
+        return self._log_path.read_text("utf-8", "replace")
+
     async def stop(self) -> int | None:
         """Ask the server to end, as Ctrl-C would, and return its exit code."""
         if self._process is None:
@@ -105,5 +109,5 @@ class DemoServer:
         self._ready.set()
 
     def _last_words(self) -> str:
-        log = self._log_path.read_text("utf-8", "replace").splitlines()
+        log = self.log().splitlines()
         return "\n".join([*self.lines, *log[-20:]])

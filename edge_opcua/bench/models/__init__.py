@@ -1,0 +1,1 @@
+"""What a change of models costs in a running server."""
