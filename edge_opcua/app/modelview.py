@@ -6,6 +6,7 @@ import datetime as dt
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -20,9 +21,10 @@ from edge_opcua.inference.manifest import Manifest
 from edge_opcua.inference.repository import ModelRepository
 from edge_opcua.opcua.models import ModelInfo
 
-__all__ = ["plain_facts", "shown_models"]
+__all__ = ["ModelView", "plain_facts"]
 
 Key = tuple[str, int]
+Files = tuple[tuple[str, int, int, int, int], ...]
 
 MOST_FACTS: Final = 50
 MOST_LETTERS: Final = 1000
@@ -30,36 +32,53 @@ MOST_LETTERS: Final = 1000
 _log = structlog.get_logger(__name__)
 
 
-def shown_models(
-    state: StateDir,
-    config: EdgeConfig,
-    *,
-    shadow: Collection[Key] = (),
-    standby: Collection[Key] = (),
-) -> list[ModelInfo]:
-    """Return the versions in the repository as a client sees them; reads files.
+class ModelView:
+    """The versions in the repository of one state directory; all of it reads files.
+
+    A version is verified when it is first seen and whenever a file of it has changed: hashing models and
+    looking through their graphs at every step of a job would cost the lanes their processor.
 
     Args:
         state: The state directory.
-        config: Which pipelines there are.
-        shadow: Versions that judge beside the active one now.
-        standby: Versions that were relieved and are still loaded.
     """
-    repository = ModelRepository(state.models)
-    judging = _judging(state, config)
-    history = _history(state)
-    failures = _failures(history)
-    found = []
-    for entry in repository.list():
-        key = (entry.name, entry.version)
+
+    def __init__(self, state: StateDir) -> None:
+        self._state = state
+        self._repository = ModelRepository(state.models)
+        self._known: dict[Key, tuple[Files, ModelInfo]] = {}
+
+    def shown(
+        self, config: EdgeConfig, *, shadow: Collection[Key] = (), standby: Collection[Key] = ()
+    ) -> list[ModelInfo]:
+        """Return the versions as a client sees them now.
+
+        Args:
+            config: Which pipelines there are.
+            shadow: Versions that judge beside the active one now.
+            standby: Versions that were relieved and are still loaded.
+        """
+        keys = self._repository.versions()
+        self._known = {key: self._look_at(key) for key in keys}
+        judging = _judging(self._state, config)
+        history = _history(self._state)
+        failures = _failures(history)
+        found = []
+        for key, (_, info) in self._known.items():
+            if info.state != "Failed":
+                word, reason = _state(key, history, judging, failures, shadow, standby)
+                info = replace(info, state=word, reason=reason)
+            found.append(replace(info, pipelines=judging.get(key, ())))
+        return found
+
+    def _look_at(self, key: Key) -> tuple[Files, ModelInfo]:
+        files = _files_of(self._repository.folder(*key))
+        known = self._known.get(key)
+        if known is not None and known[0] == files:
+            return known
         try:
-            shown = _described(repository.resolve(*key).manifest)
+            return files, _described(self._repository.resolve(*key).manifest)
         except ModelError as exc:
-            found.append(ModelInfo(*key, entry.sha256, "Failed", reason=f"{exc.code}: {exc}"))
-            continue
-        word, reason = _state(key, history, judging, failures, shadow, standby)
-        found.append(replace(shown, state=word, reason=reason, pipelines=judging.get(key, ())))
-    return found
+            return files, ModelInfo(*key, "", "Failed", reason=f"{exc.code}: {exc}")
 
 
 def plain_facts(table: Mapping[str, Any]) -> dict[str, float | int | str]:
@@ -81,6 +100,18 @@ def plain_facts(table: Mapping[str, Any]) -> dict[str, float | int | str]:
         elif isinstance(value, str):
             found[name] = value[:MOST_LETTERS]
     return found
+
+
+def _files_of(folder: Path) -> Files:
+    """Return what tells whether a file of a version has changed: which there are, their size and times."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        try:
+            fact = path.lstat()
+        except FileNotFoundError:  # it is being removed
+            continue
+        found.append((str(path), fact.st_ino, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns))
+    return tuple(found)
 
 
 def _history(state: StateDir) -> History:

@@ -15,7 +15,7 @@ import structlog
 from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.command.warnings import certificate_warnings
-from edge_opcua.app.modelview import shown_models
+from edge_opcua.app.modelview import ModelView
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import settle
 from edge_opcua.core.control import SUPERVISOR, Reply, Request
@@ -61,8 +61,7 @@ async def run(child: Child, config: EdgeConfig) -> None:
     files = Worker("opcua.files")
     try:
         pki = await files.call(_identity, state, config, timeout_s=FILES_S)
-        service = _Service(child, config, pki, files, listen)
-        await service.run(await files.call(shown_models, state, config, timeout_s=FILES_S))
+        await _Service(child, config, pki, files, listen).run()
     except* ConfigError as group:
         exc = _first(group)
         body = {"source": "opcua", "code": exc.code, "text": str(exc)}
@@ -105,6 +104,7 @@ class _Service:
         self._files = files
         self._listen = listen
         self._state = StateDir(child.state_dir)
+        self._view = ModelView(self._state)
         self._server: PlantServer | None = None
         self._one_notice_at_a_time = asyncio.Lock()
         self._notices = {
@@ -115,8 +115,9 @@ class _Service:
         self._shadow: frozenset[tuple[str, int]] = frozenset()
         self._standby: frozenset[tuple[str, int]] = frozenset()
 
-    async def run(self, models: list[ModelInfo]) -> None:
+    async def run(self) -> None:
         """Serve until the process shall stop."""
+        models = await self._models(self._config)
         security = ServerSecurity(
             pki=self._pki,
             trust=TrustList(self._pki.root, revocation_required=self._config.opcua.revocation == "required"),
@@ -226,8 +227,8 @@ class _Service:
         return Reply(BAD_NOT_SUPPORTED, f"the OPC UA process does not know {request.kind}")
 
     async def _models(self, config: EdgeConfig) -> list[ModelInfo]:
-        shown = partial(shown_models, shadow=self._shadow, standby=self._standby)
-        return await self._files.call(shown, self._state, config, timeout_s=FILES_S)
+        shown = partial(self._view.shown, shadow=self._shadow, standby=self._standby)
+        return await self._files.call(shown, config, timeout_s=FILES_S)
 
     async def _show_job(self, server: PlantServer, body: dict[str, Any]) -> None:
         job = Job.from_body(body)

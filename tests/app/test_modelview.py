@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_opcua.app.models import install_delivered
-from edge_opcua.app.modelview import plain_facts, shown_models
+from edge_opcua.app.modelview import ModelView, plain_facts
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig
@@ -54,7 +54,7 @@ def written(ledger: Ledger, *steps: tuple[Step, str], kind: Kind = Kind.LOAD) ->
 
 
 def seen(state: StateDir, config: EdgeConfig, **beside: frozenset[tuple[str, int]]) -> dict[int, ModelInfo]:
-    return {each.version: each for each in shown_models(state, config, **beside) if each.name == NAME}
+    return {each.version: each for each in ModelView(state).shown(config, **beside) if each.name == NAME}
 
 
 def test_a_new_server_shows_the_configured_version_as_active(state: StateDir, config: EdgeConfig) -> None:
@@ -136,4 +136,26 @@ def test_only_what_fits_in_a_variable_is_shown() -> None:
 
 def test_a_repository_that_is_empty_shows_nothing(state: StateDir, config: EdgeConfig) -> None:
     shutil.rmtree(state.models)
-    assert shown_models(state, config) == []
+    assert ModelView(state).shown(config) == []
+
+
+def test_a_version_is_looked_at_again_only_if_a_file_of_it_has_changed(
+    state: StateDir, config: EdgeConfig, ledger: Ledger
+) -> None:
+    view = ModelView(state)
+    model = state.models / NAME / "2" / "model.onnx"
+    content = model.read_bytes()
+
+    def now() -> list[ModelInfo]:
+        return [each for each in view.shown(config) if each.name == NAME]
+
+    before = now()
+    written(ledger, (Step.ACTIVATING, ""), (Step.ACTIVE, ""))
+    assert [each.state for each in now()] == ["Available", "Active"]
+    assert all(each.provenance is old.provenance for each, old in zip(now(), before, strict=True))
+    model.write_bytes(bytes(len(content)))  # as long as before
+    assert [each.state for each in now()] == ["Available", "Failed"]
+    model.write_bytes(content)
+    assert [each.state for each in now()] == ["Available", "Active"]
+    assert now()[0].provenance is before[0].provenance
+    assert now()[1].provenance is not before[1].provenance
