@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from edge_opcua.app.command.look import printable
 from edge_opcua.inference.manifest import Manifest, ModelFeature
 from edge_opcua.inference.onnxcard import OnnxCard, Tensor
-
-if TYPE_CHECKING:
-    from edge_opcua.app.command.modelinspect import Found
 
 _LABEL: Final = 12
 _MOST_OPERATORS: Final = 8
 _MOST_FEATURES: Final = 40
 _NS_PER_DAY: Final = 86_400_000_000_000
 NOTES: Final = ("provenance", "device", "compression", "variants")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found out about one model.
+
+    Args:
+        path: Its file.
+        sha256: Hash of the file.
+        card: What the file says of itself.
+        manifest: What the manifest beside it says; None without one.
+        fault: Why it, or its manifest, cannot be used; code and sentence.
+        runs: What running it on each provider gave, or why it does not.
+    """
+
+    path: Path
+    sha256: str
+    card: OnnxCard
+    manifest: Manifest | None
+    fault: tuple[str, str] | None
+    runs: tuple[Mapping[str, Any], ...]
 
 
 def card_text(found: Found, *, width: int = 100) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.app.command.modelcard import card_rows, card_text
+from edge_opcua.app.command.modelcard import Found, card_rows, card_text
 from edge_opcua.app.command.modelnames import parse_model_name
 from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
 from edge_opcua.core.statedir import StateDir
@@ -49,27 +49,6 @@ class InspectOptions:
     timeout_s: float = 60.0
     run: bool = True
     as_json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was found out about one model.
-
-    Args:
-        path: Its file.
-        sha256: Hash of the file.
-        card: What the file says of itself.
-        manifest: What the manifest beside it says; None without one.
-        fault: Why it, or its manifest, cannot be used; code and sentence.
-        runs: What running it on each provider gave, or why it does not.
-    """
-
-    path: Path
-    sha256: str
-    card: OnnxCard
-    manifest: Manifest | None
-    fault: tuple[str, str] | None
-    runs: tuple[Mapping[str, Any], ...]
 
 
 def inspect_model(target: str, state_dir: Path, options: InspectOptions) -> int:
