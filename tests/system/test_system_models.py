@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asyncua import ua
 
+from edge_opcua.core.control import ask
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict
 from edge_opcua.inference.repository import ModelRepository
-from tests.system.plant import Plant
+from tests.system.plant import Plant, alive, children
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
@@ -98,3 +101,77 @@ async def test_a_loaded_model_outlives_a_restart(tmp_path: Path) -> None:
     async with Plant(tmp_path) as plant:
         rows = await plant.until(lambda: plant.results(), "a stroke")
         assert rows[0]["ModelVersion"] == 2
+
+
+async def _ask(plant: Plant, kind: str, **body: Any) -> str:
+    socket = StateDir(plant.state_dir).control_socket
+    reply = await ask(socket, "supervisor", kind, {"user": "test", **body}, timeout_s=5.0)
+    assert reply.status == 0, reply.reason
+    return str(reply.body["job"])
+
+
+def _versions(plant: Plant, since: int) -> list[int]:
+    """Return the versions that judged, each once for as long as it did."""
+    found: list[int] = []
+    for row in plant.results(since):
+        version = int(row["ModelVersion"])
+        if not found or found[-1] != version:
+            found.append(version)
+    return found
+
+
+async def test_what_was_relieved_stands_by_and_is_back_in_the_same_process_without_a_stroke_missed(
+    plant: Plant,
+) -> None:
+    await plant.until(lambda: plant.results(0, Verdict.OK), "a first stroke")
+    before = int(plant.results()[-1]["ModelVersion"])
+    since, other = plant.mark(), 3 - before
+    for _ in range(2):
+        mark, pid = plant.mark(), await plant.pid(f"lane/{MODEL}")
+        assert (await _ended(plant, mark, await _load(plant, other, "")))["State"] == "Active"
+        assert await plant.pid(f"standby/{MODEL}") == pid, "the former process is kept, loaded"
+        await _judged_by(plant, mark, other)
+        mark = plant.mark()
+        assert (await _ended(plant, mark, await _ask(plant, "rollback_model", pipeline=MODEL)))[
+            "State"
+        ] == "RolledBack"
+        assert await plant.pid(f"lane/{MODEL}") == pid, "nothing had to be loaded"
+        await _judged_by(plant, mark, before)
+    strokes = [int(row["Stroke"]) for row in plant.results(since)]
+    assert strokes == list(range(strokes[0], strokes[0] + len(strokes)))
+    found = _versions(plant, since)
+    wanted = [before, other, before, other, before]
+    assert found in (wanted, wanted[1:]), "one version after the other, and none in between"
+
+
+async def test_a_version_judges_in_shadow_before_it_takes_over_and_the_line_sees_only_the_active_one(
+    plant: Plant,
+) -> None:
+    await plant.until(lambda: plant.results(0, Verdict.OK), "a first stroke")
+    before, mark = int(plant.results()[-1]["ModelVersion"]), plant.mark()
+    job = await _ask(plant, "load_model", name=MODEL, version=3 - before, sha256="", shadow=4)
+    ended = await _ended(plant, mark, job)
+    assert ended["State"] == "Active", ended
+    states = [event.fields.get("State") for event in plant.client.events[mark:]]
+    assert states.index("Shadow") < states.index("Switching")
+    (row,) = [row for row in (await plant.status())["pipelines"] if row["pipeline"] == MODEL]
+    assert row["model"]["version"] == 3 - before
+    await _judged_by(plant, mark, 3 - before)
+    assert _versions(plant, mark) == [before, 3 - before]
+    strokes = [int(row["Stroke"]) for row in plant.results(mark)]
+    assert strokes == list(range(strokes[0], strokes[0] + len(strokes)))
+
+
+async def test_however_the_server_ends_no_process_of_a_model_is_left(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        await plant.until(lambda: plant.results(0), "a first stroke")
+        mark = plant.mark()
+        assert (await _ended(plant, mark, await _load(plant, 2, "")))["State"] == "Active"
+        await _ask(plant, "load_model", name=MODEL, version=1, sha256="", shadow=1000)
+        await plant.until(
+            lambda: [e for e in plant.client.events[mark:] if e.fields.get("State") == "Shadow"], "a shadow"
+        )
+        pids = children(plant.server.pid)
+        assert len(pids) >= 6, "io, records, opcua, and three lanes: active, on standby, in shadow"
+        os.kill(plant.server.pid, signal.SIGKILL)
+        await plant.until(lambda: not any(alive(pid) for pid in pids), "the end of all processes")
