@@ -23,6 +23,7 @@ from edge_opcua.inference.choice import ModelChoice
 from edge_opcua.inference.ledger import Entry, Kind, Step
 from edge_opcua.inference.ledgerfile import Ledger
 from edge_opcua.testing import ManualClock
+from tests.app.test_lanescommand import server
 from tests.inference.hostile.models import endless, hostile_image
 from tests.inference.models import (
     DELIVERED,
@@ -271,6 +272,27 @@ def test_without_a_ledger_the_configuration_says_what_is_active(tmp_path: Path) 
     uses = uses_of(stored(tmp_path, DELIVERED), Path(PRESS))
     assert uses.active == {("press-anomaly", 1): ["press-anomaly"]}
     assert not uses.is_running
+
+
+def test_a_server_that_runs_knows_what_is_loaded(run: Run, tmp_path: Path) -> None:
+    state = stored(tmp_path, DELIVERED, SECOND)
+    row: dict[str, Any] = {
+        "pipeline": "weld",
+        "model": {"name": "press-anomaly", "version": 2, "sha256": ""},
+        "standby": {"name": "press-anomaly", "version": 1, "sha256": ""},
+        "shadow": None,
+    }
+    with server(state.root, [row]):
+        _, body = as_json(run, "list")
+        assert body["running"]
+        assert [(each["state"], each["pipelines"]) for each in body["models"]] == [
+            ("standby", []),
+            ("active", ["weld"]),
+        ]
+        code, _, err = run("remove", "press-anomaly/1")
+        assert (code, "is still loaded for weld" in err) == (3, True)
+    with server(state.root, [{**row, "standby": None, "shadow": {**row["standby"], "compared": 3}}]):
+        assert [each["state"] for each in as_json(run, "list")[1]["models"]] == ["shadow", "active"]
 
 
 def test_history_tells_who_changed_what_and_what_came_of_it(run: Run, tmp_path: Path) -> None:
