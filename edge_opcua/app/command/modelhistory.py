@@ -91,7 +91,7 @@ def _is_about(change: Sequence[Entry], wanted: ModelName | None, pipeline: str |
 
 def _line(change: Sequence[Entry]) -> str:
     first, ended = change[0], change[-1]
-    who = f" by {printable(ended.user or first.user)}" if ended.user or first.user else ""
+    who = f" by {printable(first.user or ended.user)}" if first.user or ended.user else ""
     note = f' "{printable(first.note)}"' if first.note else ""
     why = f": {printable(ended.why)}" if ended.why else ""
     return f"{utc_text(first.utc_ns)}  {_what(first)}{who}{note}  {_OUTCOMES[ended.step]}{why}"
