@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from asyncua import ua
@@ -11,7 +12,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.opcua.events import PlantEvent
 from edge_opcua.opcua.modelevents import ModelChange, alarm_event, changed_event, job_event
 from edge_opcua.opcua.models import Job, ModelAlarm, ModelInfo
-from edge_opcua.opcua.modelspace import add_model, show_state
+from edge_opcua.opcua.modelspace import add_model, show_version
 from edge_opcua.opcua.nodes import NodeMaker
 from edge_opcua.opcua.plantspace import PlantSpace
 from edge_opcua.opcua.slots import assign_now
@@ -64,12 +65,13 @@ class ModelRepositoryNode:
         now = {model.key: model for model in models}
         for key, model in self._models.items():
             if key not in now:
-                show_state(self._maker, ModelInfo(model.name, model.version, "", "Retired"), self._clock)
+                gone = replace(model, state="Retired", reason="", pipelines=())
+                show_version(self._maker, gone, self._clock)
         for key, model in now.items():
             if key not in self._space.model_nodes:
                 add_model(self._maker, self._space, model)
                 self._changes.added(self._space.model_nodes[key], self._space.models)
-            show_state(self._maker, model, self._clock)
+            show_version(self._maker, model, self._clock)
         self._models = now
         await self._changes.tell()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from asyncua import ua
@@ -15,7 +15,7 @@ from edge_opcua.opcua.plantspace import PlantSpace
 from edge_opcua.opcua.slots import assign_now
 from edge_opcua.opcua.values import utc
 
-__all__ = ["JOB_MEMBERS", "add_model", "add_models", "show_bounds", "show_state"]
+__all__ = ["JOB_MEMBERS", "add_model", "add_models", "show_bounds", "show_version"]
 
 JOB_MEMBERS: Final = (
     "JobId",
@@ -54,38 +54,37 @@ def add_models(maker: NodeMaker, space: PlantSpace, models: Sequence[ModelInfo])
 
 
 def add_model(maker: NodeMaker, space: PlantSpace, model: ModelInfo) -> None:
-    """Add the object of a version of a model: what never changes of it, and its state as it is now."""
+    """Add the object of a version of a model."""
     name = Names.model(model.name, model.version)
     browse_name = plant_name(f"{model.name} {model.version}")
     node = maker.instance(space.models, name, Ids.MODEL_TYPE, browse_name=browse_name)
-    for member, value, kind in (
-        ("Name", model.name, _KINDS.String),
-        ("Version", model.version, _KINDS.UInt32),
-        ("Sha256", model.sha256, _KINDS.String),
-        ("State", model.state, _KINDS.String),
-        ("Reason", model.reason, _KINDS.String),
-        ("Pipelines", list(model.pipelines), _KINDS.String),
-        ("Trained", utc(model.trained_ns), _KINDS.DateTime),
-        ("MaxAgeDays", model.max_age_days, _KINDS.Double),
-        ("WhenOld", model.when_old, _KINDS.String),
-        ("Precision", model.precision, _KINDS.String),
-    ):
-        variant = ua.Variant(value, kind) if value is not None else ua.Variant(None, _KINDS.Null)
+    for member, variant in _members(model):
         maker.slot(f"{name}.{member}").value = ua.DataValue(variant)
     _add_figures(maker, f"{name}.Proof", model.proof)
     _add_figures(maker, f"{name}.Provenance", model.provenance)
     space.model_nodes[model.key] = node
 
 
-def show_state(maker: NodeMaker, model: ModelInfo, clock: Clock) -> None:
-    """Show what changes of a version of a model, and tell who watches it."""
+def show_version(maker: NodeMaker, model: ModelInfo, clock: Clock) -> None:
+    """Show a version of a model as it is now, and tell who watches it; its figures stay as they were."""
     name = Names.model(model.name, model.version)
-    for member, value in (
-        ("Reason", model.reason),
-        ("Pipelines", list(model.pipelines)),
-        ("State", model.state),
-    ):
-        assign_now(maker.slot(f"{name}.{member}"), value, _KINDS.String, clock)
+    for member, variant in _members(model):
+        assign_now(maker.slot(f"{name}.{member}"), variant.Value, variant.VariantType, clock)
+
+
+def _members(model: ModelInfo) -> Iterator[tuple[str, ua.Variant]]:
+    """Yield what the object of a version shows; the state last, when the rest is there."""
+    trained = utc(model.trained_ns)
+    yield "Name", ua.Variant(model.name, _KINDS.String)
+    yield "Version", ua.Variant(model.version, _KINDS.UInt32)
+    yield "Sha256", ua.Variant(model.sha256, _KINDS.String)
+    yield "Trained", ua.Variant(trained, _KINDS.Null if trained is None else _KINDS.DateTime)
+    yield "MaxAgeDays", ua.Variant(model.max_age_days, _KINDS.Double)
+    yield "WhenOld", ua.Variant(model.when_old, _KINDS.String)
+    yield "Precision", ua.Variant(model.precision, _KINDS.String)
+    yield "Reason", ua.Variant(model.reason, _KINDS.String)
+    yield "Pipelines", ua.Variant(list(model.pipelines), _KINDS.String)
+    yield "State", ua.Variant(model.state, _KINDS.String)
 
 
 def show_bounds(maker: NodeMaker, inference: str, bounds_us: Sequence[int]) -> None:

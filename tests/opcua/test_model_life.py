@@ -405,6 +405,21 @@ async def test_a_version_shows_its_age_precision_and_where_it_comes_from(client:
     assert (untold.Value.Value, untold.StatusCode.is_good()) == (None, True)
 
 
+async def test_a_version_that_is_mended_shows_what_it_is(plant: Plant, client: Client) -> None:
+    broken = ModelInfo("press-anomaly", 8, "", "Failed", reason="M507: manifest.toml is missing")
+    await plant.server.on_models([*MODELS, broken])
+    assert await shown(client, "Models.press-anomaly.8.Reason") == "M507: manifest.toml is missing"
+    whole = ModelInfo("press-anomaly", 8, SHA_A, trained_ns=MODELS[1].trained_ns, precision="float16")
+    await plant.server.on_models([*MODELS, whole])
+    found = {each: await shown(client, f"Models.press-anomaly.8.{each}") for each in ("State", "Reason")}
+    assert found == {"State": "Available", "Reason": ""}
+    assert await shown(client, "Models.press-anomaly.8.Sha256") == SHA_A
+    assert await shown(client, "Models.press-anomaly.8.Precision") == "float16"
+    await plant.server.on_models(MODELS)
+    assert await shown(client, "Models.press-anomaly.8.State") == "Retired"
+    assert await shown(client, "Models.press-anomaly.8.Sha256") == SHA_A
+
+
 # --- watch and shadow -------------------------------------------------------------------------------------
 
 
