@@ -397,6 +397,7 @@ class Supervisor:
         return {
             "schema": "edge-opcua.status/1",
             "machine": self._config.site.machine,
+            "config": str(self._config.file.absolute()),
             "uptime_s": uptime_s,
             "endpoints": self._board.endpoints,
             "thumbprint": self._board.thumbprint,

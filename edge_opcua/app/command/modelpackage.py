@@ -18,6 +18,7 @@ from edge_opcua.inference.plainfile import open_plain
 from edge_opcua.inference.repository import MANIFEST_FILE, MODEL_FILE
 
 _CHUNK: Final = 1 << 20
+_LARGE: Final = Path("/var/tmp")  # noqa: S108 - a folder of random name in it; /tmp is often memory, models are large
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,9 @@ def packaged(handed: Handed, state_dir: Path) -> Iterator[tuple[Path, Manifest]]
     if manifest.profile is not None:
         name = manifest.profile.file
         wanted[name] = _places(handed.profile, name, manifest_file, model)
-    with tempfile.TemporaryDirectory(prefix="edge-opcua-model-") as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix="edge-opcua-model-", dir=_LARGE if _LARGE.is_dir() else None
+    ) as scratch:
         folder = Path(scratch)
         rows = wanted.pop(manifest.golden.file)[0] if handed.is_recorded else None
         for name, places in wanted.items():

@@ -128,7 +128,12 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{name}", type=Path, default=None, metavar="FILE", help=what)
     parser.add_argument(
-        "-c", "--config", type=Path, default=None, metavar="FILE", help="the configuration it is held against"
+        "-c",
+        "--config",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="the configuration it is held against; without: that of the running server",
     )
     parser.add_argument("--alone", action="store_true", help="hold it against no configuration")
     parser.add_argument(
@@ -245,7 +250,7 @@ def _inspect(args: argparse.Namespace, state: Path) -> int:
 def _map(args: argparse.Namespace, state: Path) -> int:
     module = import_module(f"{_ROOM}.modelmap")
     options = module.MapOptions(
-        config=import_module("edge_opcua.cli").find_config(args.config),
+        config=import_module("edge_opcua.cli").find_config(args.config, state),
         devices=tuple(args.device),
         capture=args.capture,
         columns=args.columns,
@@ -263,13 +268,13 @@ def _map(args: argparse.Namespace, state: Path) -> int:
 
 def _add(args: argparse.Namespace, state: Path) -> int:
     module = import_module(f"{_ROOM}.modeltry")
-    code: int = module.add(_handed(args), state, _trial(args))
+    code: int = module.add(_handed(args), state, _trial(args, state))
     return code
 
 
 def _validate(args: argparse.Namespace, state: Path) -> int:
     module = import_module(f"{_ROOM}.modeltry")
-    code: int = module.validate(_handed(args), state, _trial(args))
+    code: int = module.validate(_handed(args), state, _trial(args, state))
     return code
 
 
@@ -278,27 +283,32 @@ def _handed(args: argparse.Namespace) -> Any:
     return package.Handed(args.target, args.manifest, args.golden, args.profile, args.timeout)
 
 
-def _trial(args: argparse.Namespace) -> Any:
+def _trial(args: argparse.Namespace, state: Path) -> Any:
     module = import_module(f"{_ROOM}.modeltry")
-    config = None if args.alone else _config(args.config)
+    config = None if args.alone else _config(args.config, state)
     return module.TryOptions(config, tuple(args.pipeline), args.provider, args.timeout, as_json=args.json)
 
 
-def _config(named: Path | None) -> Path | None:
-    """Return the configuration that is meant; None if none is named and none lies where one is looked for."""
+def _config(named: Path | None, state: Path) -> Path | None:
+    """Return the configuration that is meant: the one named, the running server's, or where one is looked for."""
+    if named is None:
+        facts, place = import_module(f"{_ROOM}.modelfacts"), import_module("edge_opcua.core.statedir")
+        running: Path | None = facts.running_config(place.StateDir(state))
+        if running is not None:
+            return running
     found: Path = import_module("edge_opcua.cli").find_config(named)
     return found if named is not None or found.exists() else None
 
 
 def _list(args: argparse.Namespace, state: Path) -> int:
     listing = import_module(f"{_ROOM}.modellist")
-    code: int = listing.show(state, args.model, _config(args.config), as_json=args.json)
+    code: int = listing.show(state, args.model, _config(args.config, state), as_json=args.json)
     return code
 
 
 def _remove(args: argparse.Namespace, state: Path) -> int:
     module = import_module(f"{_ROOM}.modelremove")
-    code: int = module.remove(state, args.model, _config(args.config), as_json=args.json)
+    code: int = module.remove(state, args.model, _config(args.config, state), as_json=args.json)
     return code
 
 
