@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,21 +112,73 @@ class Windows:
         return Windows(self.samples[pick], self.context[pick], facts)
 
 
-def load_windows(path: Path | str) -> Windows:
+def load_windows(path: Path | str, source: Capture | Tags | None = None) -> Windows:
     """Read windows from a ``.npz`` file, as ``edge-opcua model export-windows`` writes it.
 
     ``samples`` (or ``waveform``) and ``context`` are the windows; every further array with as many rows is
-    one of the facts.
+    one of the facts. ``about`` says which tags and units they have.
+
+    Args:
+        path: The file.
+        source: What the model is fed with: tags are put into its order, and units, rate and size must be its.
+            None, or a file without ``about``: as they are in the file.
 
     Raises:
-        ModelError: The file is no such file (M605).
+        ModelError: The file is no such file, or holds other tags, units, rates or sizes (M605).
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         samples = arrays.pop("waveform") if "waveform" in arrays else arrays.pop("samples")
+        about = json.loads(str(arrays.pop("about"))) if "about" in arrays else {}
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as exc:
         raise ModelError(f"{path} holds no windows: {exc}", code="M605") from exc
     context = arrays.pop("context", None)
     facts = {name: array for name, array in arrays.items() if array.ndim and len(array) == len(samples)}
-    return Windows(samples, context, facts)
+    windows = Windows(samples, context, facts)
+    if source is None or not about:
+        return windows
+    recorded = _Recorded(str(path), about)
+    if isinstance(source, Capture):
+        recorded.require("unit", about.get("unit"), source.unit)
+        recorded.require("rate", about.get("sample_rate_hz"), float(source.sample_rate_hz))
+        recorded.require("number of samples", windows.samples.shape[1], source.sample_count)
+        order = recorded.order("context", source.context)
+        return Windows(windows.samples, windows.context[:, order], windows.facts)
+    order, count = recorded.order("columns", source.tags), max(1, len(about.get("columns", ())))
+    recorded.require("number of rows", windows.samples.shape[1] / count, source.window)
+    rows = windows.samples.reshape(len(windows), source.window, count)
+    return Windows(rows[:, :, order], None, windows.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What a file says about its windows.
+
+    Args:
+        file: Its name, for messages.
+        about: Lists of tags and of their units, by name.
+    """
+
+    file: str
+    about: Mapping[str, Any]
+
+    def require(self, what: str, found: object, wanted: object) -> None:
+        """Refuse something else than the model shall be fed with (M605)."""
+        if found != wanted:
+            raise ModelError(f"{self.file}: the {what} is {found}, not {wanted}", code="M605")
+
+    def order(self, key: str, tags: Sequence[Tag]) -> list[int]:
+        """Return where each tag is in the file; by its name, with or without that of the device."""
+        ids = [str(tag) for tag in self.about.get(key, ())]
+        units = self.about.get("column_units" if key == "columns" else "context_units", ())
+        places = {name.partition("/")[2] or name: number for number, name in enumerate(ids)}
+        order = []
+        for tag in tags:
+            if tag.name not in places:
+                there = ", ".join(places) or "none"
+                raise ModelError(f"{self.file}: there is no tag {tag.name}, there is {there}", code="M605")
+            place = places[tag.name]
+            self.require(f"unit of {tag.name}", str(units[place]) if place < len(units) else "", tag.unit)
+            order.append(place)
+        return order

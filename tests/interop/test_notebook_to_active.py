@@ -8,8 +8,10 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edge_opcua import training
 from edge_opcua.core.values import Verdict
 from tests.system.plant import Plant
 
@@ -18,6 +20,12 @@ pytestmark = [pytest.mark.interop, pytest.mark.system, pytest.mark.timeout(240)]
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / "tests" / "peers" / ".installed"
 PAGE = ROOT / "docs" / "tutorial" / "your-model.md"
+PRESS = training.Capture(
+    2_000,
+    10_000,
+    "m/s²",
+    [training.Tag("tonnage", "kN", low=400), training.Tag("strokes_per_min", "1/min")],
+)
 COMMAND_S = 60.0
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -107,3 +115,12 @@ async def test_from_the_notebook_to_active_in_the_commands_of_the_tutorial(
         mark = plant.mark()
         await type_in(plant, desk, peer, back)
         await plant.until(lambda: judged(mark, 1, Verdict.NOT_OK), "the former model again")
+
+        # What the next version learns from.
+        await type_in(
+            plant, desk, peer, "edge-opcua model export-windows --pipeline press-anomaly --out mine.npz"
+        )
+        windows = training.load_windows(desk / "mine.npz", PRESS)
+        assert {1, version} == {int(key.partition("/")[2]) for key in windows.facts["model"].tolist()}
+        assert np.isfinite(windows.samples).all()
+        assert (windows.context[:, 0] > PRESS.context[0].low).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,71 @@ def test_a_file_without_windows_is_refused(content: bytes, tmp_path: Path) -> No
     np.savez(tmp_path / "other.npz", score=np.ones(3))
     with pytest.raises(ModelError, match="holds no windows"):
         training.load_windows(tmp_path / "other.npz")
+
+
+ABOUT = {
+    "pipeline": "press",
+    "unit": "V",
+    "sample_rate_hz": 100.0,
+    "columns": [],
+    "column_units": [],
+    "context": ["press/speed", "press/temp"],
+    "context_units": ["1/min", "°C"],
+}
+OF_TAGS = {
+    **ABOUT,
+    "columns": ["tank/level", "tank/flow"],
+    "column_units": ["m", "l/s"],
+    "context": [],
+    "context_units": [],
+}
+TEMP, SPEED = training.Tag("temp", "°C"), training.Tag("speed", "1/min")
+
+
+def exported(folder: Path, about: Mapping[str, Any], context: int) -> Path:
+    path = folder / "windows.npz"
+    np.savez(
+        path,
+        samples=np.arange(12.0).reshape(2, 6),
+        context=np.arange(2 * context).reshape(2, context),
+        about=json.dumps(about),
+    )
+    return path
+
+
+def test_tags_of_a_file_are_put_into_the_order_of_the_model(tmp_path: Path) -> None:
+    file = exported(tmp_path, ABOUT, 2)
+    windows = training.load_windows(file, training.Capture(6, 100, "V", [TEMP, SPEED]))
+    np.testing.assert_array_equal(windows.context, [[1, 0], [3, 2]])
+    assert training.load_windows(file, training.Capture(6, 100, "V", [TEMP])).context.shape == (2, 1)
+    tags = training.Tags([training.Tag("flow", "l/s"), training.Tag("level", "m")], window=3)
+    rows = training.load_windows(exported(tmp_path, OF_TAGS, 0), tags).samples
+    np.testing.assert_array_equal(rows[0], [1, 0, 3, 2, 5, 4])
+
+
+@pytest.mark.parametrize(
+    ("about", "source", "sentence"),
+    [
+        (ABOUT, training.Capture(6, 100, "A", [TEMP]), "the unit is V, not A"),
+        (ABOUT, training.Capture(6, 200, "V", [TEMP]), r"the rate is 100.0, not 200.0"),
+        (ABOUT, training.Capture(5, 100, "V", [TEMP]), "the number of samples is 6, not 5"),
+        (ABOUT, training.Capture(6, 100, "V", [training.Tag("temp", "K")]), "the unit of temp is °C, not K"),
+        (
+            ABOUT,
+            training.Capture(6, 100, "V", [training.Tag("oil", "K")]),
+            "no tag oil, there is speed, temp",
+        ),
+        (ABOUT, training.Tags([TEMP]), "there is no tag temp, there is none"),
+        (OF_TAGS, training.Tags([training.Tag("flow", "l/s")], 2), r"the number of rows is 3.0, not 2"),
+    ],
+)
+def test_a_file_of_other_windows_than_the_model_wants_is_refused(
+    about: Mapping[str, Any], source: training.Capture | training.Tags, sentence: str, tmp_path: Path
+) -> None:
+    file = exported(tmp_path, about, len(about["context"]))
+    with pytest.raises(ModelError, match=sentence) as refused:
+        training.load_windows(file, source)
+    assert refused.value.code == "M605"
 
 
 def test_fitting_on_other_windows_than_declared_is_refused() -> None:

@@ -7,6 +7,7 @@ of the verdicts (``answer``) is what a model learns from.
 """
 
 # %%
+import json
 import sys
 
 import numpy as np
@@ -38,5 +39,13 @@ np.savez_compressed(
     context=np.array(context),
     press=np.array(press),
     answer=np.array(answer),
+    about=json.dumps(
+        {
+            "unit": "m/s²",
+            "sample_rate_hz": 10_000.0,
+            "context": ["press/tonnage", "press/die_temp", "press/strokes_per_min"],
+            "context_units": ["kN", "°C", "1/min"],
+        }
+    ),
 )
 print(f"{len(samples)} strokes of {PRESSES} presses: {sys.argv[1]}")

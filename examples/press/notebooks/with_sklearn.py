@@ -14,12 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from edge_opcua import training
 
-# %% Strokes, what a person said of them, and some presses that the model must not see.
-strokes = training.load_windows(sys.argv[1])
-worn = strokes.facts["answer"] == "real"
-held_out = strokes.facts["press"] >= 6
-
-# %% What a stroke is made into before a model sees it: declared here, computed by the server in the same way.
+# %% What a model of this press is fed with: the waveform of a stroke, and tags beside it.
 press = training.Capture(
     sample_count=2_000,
     sample_rate_hz=10_000,
@@ -30,6 +25,13 @@ press = training.Capture(
         training.Tag("strokes_per_min", "1/min", low=9, high=66),
     ],
 )
+
+# %% Strokes, what a person said of them, and some presses that the model must not see.
+strokes = training.load_windows(sys.argv[1], press)
+worn = strokes.facts["answer"] == "real"
+held_out = strokes.facts["press"] >= 6
+
+# %% What a stroke is made into before a model sees it: declared here, computed by the server in the same way.
 prepared = training.fit(
     press,
     [

@@ -18,13 +18,7 @@ from edge_opcua import training
 torch.manual_seed(7)
 torch.set_num_threads(1)
 
-# %% Healthy strokes to learn from, healthy ones of other presses for the limit, worn ones to try it on.
-strokes = training.load_windows(sys.argv[1])
-worn = strokes.facts["answer"] == "real"
-held_out = strokes.facts["press"] >= 6
-learned, unseen = strokes[~worn & ~held_out], strokes[~worn & held_out]
-
-# %% What a stroke is made into; the waveform's spectrum between 0 and 1600 Hz, in 16 bands.
+# %% What a model of this press is fed with: the waveform of a stroke, and tags beside it.
 press = training.Capture(
     sample_count=2_000,
     sample_rate_hz=10_000,
@@ -35,6 +29,14 @@ press = training.Capture(
         training.Tag("strokes_per_min", "1/min", low=9, high=66),
     ],
 )
+
+# %% Healthy strokes to learn from, healthy ones of other presses for the limit, worn ones to try it on.
+strokes = training.load_windows(sys.argv[1], press)
+worn = strokes.facts["answer"] == "real"
+held_out = strokes.facts["press"] >= 6
+learned, unseen = strokes[~worn & ~held_out], strokes[~worn & held_out]
+
+# %% What a stroke is made into; the waveform's spectrum between 0 and 1600 Hz, in 16 bands.
 prepared = training.fit(
     press,
     [
