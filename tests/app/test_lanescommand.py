@@ -58,9 +58,12 @@ def _with(row: dict[str, Any] | None = None, **lane: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def server(state_dir: Path, rows: Sequence[dict[str, Any]], faults: Sequence[Any] = ()) -> Iterator[None]:
+def server(
+    state_dir: Path, rows: Sequence[dict[str, Any]], faults: Sequence[Any] = (), *, config: str = ""
+) -> Iterator[None]:
     StateDir(state_dir).create()
     body = {"machine": "Press01", "pipelines": list(rows), "processes": [PROCESS], "faults": list(faults)}
+    body["config"] = config
 
     async def supervise(request: Request) -> Reply:
         assert request.kind == "status"

@@ -295,6 +295,13 @@ def test_a_server_that_runs_knows_what_is_loaded(run: Run, tmp_path: Path) -> No
         assert [each["state"] for each in as_json(run, "list")[1]["models"]] == ["shadow", "active"]
 
 
+def test_a_model_is_held_against_the_configuration_of_the_server_that_runs(run: Run, tmp_path: Path) -> None:
+    state = stored(tmp_path, SECOND)
+    with server(state.root, [], config=PRESS):
+        code, trial = as_json(run, "validate", "press-anomaly/2")
+    assert (code, trial["measured"]["pipelines"][0]["pipeline"]) == (0, "press-anomaly")
+
+
 def test_history_tells_who_changed_what_and_what_came_of_it(run: Run, tmp_path: Path) -> None:
     state = stored(tmp_path, DELIVERED, SECOND)
     ledger_of(state, *load_steps(2, 1, Step.BEGUN))

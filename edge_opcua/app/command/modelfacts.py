@@ -171,7 +171,7 @@ def _take_active(uses: Uses, standing: Standing, state: StateDir, config: EdgeCo
 
 
 def running_config(state: StateDir) -> Path | None:
-    """Return the configuration of the server that runs; None if none runs, or its file cannot be read here."""
+    """Return the configuration of the server that runs; None if none runs, or its file is not here."""
     status = asyncio.run(_status(state))
     file = Path(str((status or {}).get("config", "")))
     return file if file.is_file() else None

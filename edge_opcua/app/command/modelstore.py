@@ -250,7 +250,7 @@ def _inspect(args: argparse.Namespace, state: Path) -> int:
 def _map(args: argparse.Namespace, state: Path) -> int:
     module = import_module(f"{_ROOM}.modelmap")
     options = module.MapOptions(
-        config=import_module("edge_opcua.cli").find_config(args.config, state),
+        config=_config(args.config, state) or import_module("edge_opcua.cli").find_config(None),
         devices=tuple(args.device),
         capture=args.capture,
         columns=args.columns,
@@ -290,7 +290,7 @@ def _trial(args: argparse.Namespace, state: Path) -> Any:
 
 
 def _config(named: Path | None, state: Path) -> Path | None:
-    """Return the configuration that is meant: the one named, the running server's, or where one is looked for."""
+    """Return the configuration that is meant: the one named, the running server's, or one that is there."""
     if named is None:
         facts, place = import_module(f"{_ROOM}.modelfacts"), import_module("edge_opcua.core.statedir")
         running: Path | None = facts.running_config(place.StateDir(state))
