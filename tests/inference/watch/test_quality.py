@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edge_opcua.inference.watch.profile import ReferenceProfile, make_profile
@@ -14,13 +15,12 @@ from edge_opcua.inference.watch.units import looks_like
 
 NAMES, UNITS = ("pressure", "temp", "rms", "rate"), ("bar", "°C", "mm/s", "1/min")
 SECOND_NS = 1_000_000_000
-Row = np.ndarray
+Row = npt.NDArray[np.float64]
 
 
 def healthy(random: np.random.Generator) -> Row:
-    return np.float32([random.normal(120, 4), random.normal(45, 2), random.gamma(9, 0.3), 18.0]).astype(
-        np.float64
-    )
+    row = [random.normal(120, 4), random.normal(45, 2), random.gamma(9, 0.3), 18.0]
+    return np.asarray(row, np.float32).astype(np.float64)
 
 
 def profile() -> ReferenceProfile:

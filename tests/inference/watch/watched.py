@@ -111,7 +111,7 @@ def healthy_profile() -> ReferenceProfile:
     watched = WatchedLine()
     lane = watched.lane()
     lane.activate(None)
-    for _ in range(600):
+    for _ in range(400):
         watched.strokes(lane, None, 1)
         results.append(watched.line.verdict())
     watched.close()
@@ -128,4 +128,4 @@ def healthy_profile() -> ReferenceProfile:
 
 def number(value: Value) -> float:
     """Return a figure, NaN where it is not known."""
-    return math.nan if value is None else float(value)  # type: ignore[arg-type]
+    return math.nan if value is None else float(value)
