@@ -31,7 +31,10 @@ LEAST_LASTING_S: Final = 10.0
 MOST_CAUSES: Final = 64
 CRASH: Final = "crash"
 _NS: Final = 1_000_000_000
-_NOT_THE_MODEL: Final = NO_MEMORY | {"M530", "M531", "M597", "H651"}
+MOST_LOADS: Final = 3
+"""So often a version may end or hang while it is loaded, before that is its own fault."""
+_NOT_READY: Final = "M530"
+_NOT_THE_MODEL: Final = NO_MEMORY | {"M531", "M597", "H651"}
 """Codes of lanes that do not serve for want of something else than a model that can be loaded."""
 
 _log = structlog.get_logger(__name__)
@@ -135,8 +138,12 @@ class Guard:
 
     def on_fault(self, source: str, code: str, text: str) -> None:
         """Take note of a pipeline without service: its model cannot be loaded, or ends its process."""
-        if source in self._names() and code not in _NOT_THE_MODEL:
-            self._add(Cause((source,), self._running(source), CRASH, code, text))
+        if source not in self._names() or code in _NOT_THE_MODEL:
+            return
+        running = self._running(source)
+        if code == _NOT_READY and self._book.loads_of(running) < MOST_LOADS and not self._is_on_trial(source):
+            return
+        self._add(Cause((source,), running, CRASH, code, text))
 
     def on_watch(self, body: Mapping[str, Any]) -> None:
         """Take a ``watch`` notice of a lane process: an alarm of a running model comes or goes."""

@@ -186,6 +186,8 @@ class ModelJobs:
     async def _prepare(self, attempt: _Attempt) -> bool:
         """Load and prove a version, and let it take over; returns whether it has to judge in shadow first."""
         job = attempt.job
+        if not job.pipelines:  # ordered for others than there are now
+            raise ModelError(f"no pipeline runs {job.name} any more", code="M531")
         await self._end_shadows(job)
         choice = await self._book.verify(ModelChoice(job.name, job.version, job.sha256))
         parts = self._parts(job.pipelines)

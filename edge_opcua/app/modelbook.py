@@ -97,6 +97,10 @@ class ModelBook:
             _log.error("ledger.not_written", step=step.value, error=str(exc), consequence=consequence)
             return replace(entry, change=entry.change or self._ledger.last)
 
+    def loads_of(self, choice: ModelChoice) -> int:
+        """Return how often a version was loaded since it last had lasted."""
+        return self._loads.of(choice)
+
     async def loading(self, choices: Iterable[ModelChoice]) -> None:
         """Take note that versions are going to be loaded; on disk when this returns, if it can be."""
         await self._count(self._loads.begin, tuple(choices))

@@ -22,6 +22,7 @@ _JOBS: Final = {
     "validate_model": JobKind.VALIDATE,
     "rollback_model": JobKind.ROLLBACK,
 }
+_AUDITED: Final = 2000  # characters of what people and models say
 _ENDED: Final = frozenset(state.value for state in ENDED)
 
 
@@ -127,5 +128,24 @@ class ModelDesk:
 
     def _on_job(self, body: dict[str, Any]) -> None:
         self.guard.on_job(body)
+        if body["state"] in _ENDED and body["kind"] != JobKind.VALIDATE.value:
+            self._notify("records", "audit", _audit(body))
         for role in ("opcua", "records", "telemetry"):
             self._notify(role, "job", body)
+
+
+def _audit(body: Mapping[str, Any]) -> dict[str, str]:
+    """Return who has changed what, from which version to which, and why, for the journal."""
+    old, new = (
+        ", ".join(f"{name}: {body['name']} {version}" for name, version in body[when].items())
+        for when in ("before", "now")
+    )
+    outcome = f"{body['state']} {body['reason']}".strip()[:_AUDITED]
+    return {
+        "what": f"model {body['kind']} {body['name']} {body['version']}",
+        "who": str(body["user"]),
+        "old": old,
+        "new": new,
+        "why": str(body["note"]),
+        "outcome": outcome,
+    }

@@ -180,7 +180,8 @@ class Stand:
         formers: What it ran before, the latest first.
         trial: Number of the change whose version is on trial; None if none is.
         since: Number of the entry that made it so.
-        reverted_ns: When the server last went back by itself, ns UTC; 0 if it never did.
+        reverted_ns: When the server last went back by itself, ns UTC; 0 if somebody has activated a version
+            since, or it never did.
     """
 
     active: ModelChoice | None = None
@@ -198,9 +199,7 @@ class Stand:
         """Return it with another version, on trial."""
         known = [each for each in (old, *self.formers) if each is not None and not each.is_same(new)]
         formers = tuple(each for at, each in enumerate(known) if not _among(each, known[:at]))
-        return replace(
-            self, active=new, formers=formers[:MOST_FORMERS], trial=entry.change, since=entry.number
-        )
+        return Stand(new, formers[:MOST_FORMERS], entry.change, entry.number)
 
     def reverted(self, to: ModelChoice, entry: Entry) -> Stand:
         """Return it with a former version; what came after that is no former one of it."""

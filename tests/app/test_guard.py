@@ -26,7 +26,7 @@ from edge_opcua.inference.lifecycle import Job, JobKind
 from edge_opcua.testing import ManualClock
 
 MODEL = "press-anomaly"
-V1, V2 = ModelChoice(MODEL, 1, "1" * 64), ModelChoice(MODEL, 2, "2" * 64)
+V1, V2, V3 = (ModelChoice(MODEL, number, str(number) * 64) for number in (1, 2, 3))
 
 
 @dataclass
@@ -185,7 +185,29 @@ async def test_an_established_version_is_started_again_until_that_has_failed_too
     assert watched.gone_back == [(("c",), "crash: its process ended 3 times")]
 
 
-@pytest.mark.parametrize("code", ["M530", "M531", "M580", "M581", "M597", "H651"])
+async def test_what_somebody_has_activated_since_goes_back_all_the_same(watched: Watched) -> None:
+    await watched.taken(Step.ACTIVE, V3, V1, "c")
+    await watched.taken(Step.REVERTED, V1, V3, "c", user=SERVER)
+    await watched.on_trial("c")
+    watched.alarm("errors", "c")
+    await watched.guard.look()
+    assert [names for names, _ in watched.gone_back] == [("c",)]
+
+
+async def test_a_version_that_hangs_while_it_is_loaded_is_left_after_the_third_time(watched: Watched) -> None:
+    await watched.taken(Step.ACTIVE, V2, V1, "c")
+    watched.keepers[1].serve(watched.clock.monotonic_s())
+    await watched.clock.advance(61)
+    await watched.guard.look()
+    for times in (1, 2, 3):
+        await watched.book.loading([V2])
+        watched.keepers[1].lanes = ()
+        watched.guard.on_fault("c", "M530", "it was not ready in 40 s")
+        await watched.guard.look()
+        assert len(watched.gone_back) == (times == 3)
+
+
+@pytest.mark.parametrize("code", ["M531", "M580", "M581", "M597", "H651"])
 async def test_want_of_memory_or_of_a_process_is_no_fault_of_a_model(watched: Watched, code: str) -> None:
     await watched.on_trial("c")
     watched.guard.on_fault("c", code, "no room")
@@ -232,8 +254,8 @@ async def test_that_it_was_loaded_is_held_against_a_version_until_it_has_judged_
 
 async def test_nobody_goes_back_twice_within_an_hour(watched: Watched) -> None:
     await watched.on_trial("c")
-    await watched.taken(Step.REVERTED, V1, V2, "c", user=SERVER)
-    await watched.on_trial("c")
+    await watched.taken(Step.ACTIVE, V3, V2, "c")
+    await watched.taken(Step.REVERTED, V2, V3, "c", user=SERVER)
     watched.alarm("errors", "c")
     await watched.guard.look()
     assert watched.gone_back == []
