@@ -130,12 +130,12 @@ def _lines(stream: IO[bytes], patience: _Patience) -> Iterator[bytes]:
             if left_s <= 0 or not selector.select(left_s):
                 raise ModelError("it was not done in the time it was given and was ended", code="M611")
             chunk = os.read(stream.fileno(), _CHUNK_BYTES)
-            patience.renew()
             total += len(chunk)
             if not chunk or total > MOST_BYTES:
                 return
             *lines, kept = (kept + chunk).split(b"\n")
             yield from lines
+            patience.renew()  # what the listener did meanwhile is not the process's time
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

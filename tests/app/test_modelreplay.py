@@ -152,9 +152,12 @@ def test_what_a_model_makes_of_the_past_is_a_picture(state: Path, capsys: pytest
     assert lines[0] == f"{P}: 140 windows, 2026-09-21 14:13:20 to 2026-09-21 16:32:20 UTC"
     assert lines[1] == f"  judged then by {P}/1 (140); 4 answered"
     then, now = lines[3:5]
-    assert then.partition("then  ")[2] == now.partition("now   ")[2]  # both find the same strokes
-    assert set(then.partition("then  ")[2]) == {".", "#"}  # of a column the worst
-    assert "14:13" in lines[5]
+    assert (
+        then.partition("then ")[2].strip() == now.partition("now  ")[2].strip()
+    )  # both find the same strokes
+    assert set(then.partition("then  ")[2].strip()) == {".", "+", "#"}
+    assert lines[5].split() == ["differ"]
+    assert "14:13" in lines[6]
     text = "\n".join(lines)
     assert "agreement         100.00% of 138 (95 %: 97.3% to 100.0%); 0 new alarms, 0 lost" in text
     assert "now was never shown die_temp 12.5 °C (1 window); it knows 15 to 70" in text
@@ -179,6 +182,7 @@ def test_two_models_judge_the_same_windows(state: Path, capsys: pytest.CaptureFi
     assert code == 1
     assert "they agree on 85.51%, 98.00% are asked for" in err
     assert "the last          result 1137" in out
+    assert set(out.splitlines()[5].split()[1]) == {"^"}  # in each column one case of seven
 
 
 def test_the_same_model_beside_itself_has_two_names(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +276,7 @@ def test_windows_that_go_meanwhile_are_not_seen(state: Path) -> None:
     assert 0 < again.seen.sum() < 140
     assert again.seen[-1]
     line = time_line(past, [then_of(past), side_of(again, "now")])
-    assert line[1].startswith("  now    ")  # nothing was seen of the oldest
+    assert line[1].startswith("  now     ")  # nothing was seen of the oldest
 
 
 def test_a_short_past_fits_the_picture_too(state: Path) -> None:

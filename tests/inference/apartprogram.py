@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,11 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
         sys.stderr.write("first\nthe last words\n")
         sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "tell":
+        for number in range(int(request["times"])):
+            tell({"step": str(number)})
+            time.sleep(0.02)
+        return {"told": request["times"]}
     if what == "hang":
         signal.pause()
     if what == "refuse":

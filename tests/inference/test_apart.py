@@ -9,6 +9,7 @@ import pytest
 
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.apart import ask_apart
+from edge_opcua.testing import ManualClock
 from tests.inference.hostile.models import endless, hostile_image
 
 PROGRAM = "tests.inference.apartprogram"
@@ -42,6 +43,25 @@ def test_a_process_that_dies_is_told_with_its_signal_and_last_words() -> None:
 
 def test_a_process_that_hangs_is_ended() -> None:
     assert refused(within_s=1.5, what="hang").code == "M611"
+
+
+def test_a_process_that_goes_on_telling_is_not_ended_for_taking_long() -> None:
+    clock, steps = ManualClock(), []
+
+    def progress(step: dict[str, Any]) -> None:
+        steps.append(step)
+        clock.step(6.0)
+
+    request = {"what": "tell", "times": 8}
+    with pytest.raises(ModelError):  # all of it takes longer than it may
+        ask_apart(PROGRAM, request, within_s=8.0, progress=progress, clock=clock)
+    steps.clear()
+    answer = ask_apart(PROGRAM, request, within_s=8.0, progress=progress, clock=clock, while_it_tells=True)
+    assert answer == {"told": 8}
+    assert len(steps) == 9
+    with pytest.raises(ModelError) as caught:
+        ask_apart(PROGRAM, {"what": "hang"}, within_s=1.5, while_it_tells=True)
+    assert caught.value.code == "M611"
 
 
 def test_a_process_does_not_take_more_memory_than_the_machine_can_spare() -> None:

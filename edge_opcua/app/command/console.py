@@ -164,6 +164,7 @@ def status_text(body: Mapping[str, Any], option: str = "") -> str:
             f"records  {records.get('written', 0)} written, {records.get('spooled', 0)} waiting, "
             f"{records.get('lost', 0)} lost{_because(records.get('fault'))}"
         )
+    lines += filter(None, [_windows_line(body.get("windows"))])
     lines.append("processes  " + "  ".join(_process_text(row) for row in body["processes"]))
     sessions = body["sessions"]
     names = ", ".join(_session_text(session) for session in sessions)
@@ -203,6 +204,17 @@ def _session_text(session: Mapping[str, Any]) -> str:
 def _granted(roles: Iterable[str]) -> list[str]:
     """Return the roles that somebody was given; the other two everybody has."""
     return [role for role in roles if role not in ("Anonymous", "AuthenticatedUser")]
+
+
+def _windows_line(windows: Mapping[str, Any] | None) -> str:
+    """Return how much is kept of what the models judged; empty if nothing is."""
+    if not windows or not (windows.get("kept") or windows.get("fault")):
+        return ""
+    lost = f", {windows['lost']} lost" if windows.get("lost") else ""
+    return (
+        f"windows  {windows.get('kept', 0)} kept, {windows.get('answered', 0)} answered, "
+        f"{(windows.get('bytes') or 0) / 1e6:.0f} MB{lost}{_because(windows.get('fault'))}"
+    )
 
 
 def _because(text: object) -> str:

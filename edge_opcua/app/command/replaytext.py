@@ -18,8 +18,8 @@ from edge_opcua.records.window import Answer
 COLUMNS: Final = 60
 _LABELS_EVERY: Final = 15
 _QUANTILES: Final = (1, 50, 95, 99)
-_MARKS: Final = (".", "?", "x", "#")
-"""By weight: decided OK, not decided, not learned, decided NotOk; a column shows its worst."""
+_MARKS: Final = (".", "?", "x", "+", "#")
+"""By weight: decided OK, not decided, not learned, some NotOk, half NotOk or more; a column has its worst."""
 _WORDS: Final = {
     int(Verdict.OK): "OK",
     int(Verdict.NOT_OK): "NotOk",
@@ -88,11 +88,13 @@ def time_line(past: Recorded, sides: Sequence[Side], columns: int = COLUMNS) -> 
     begin, end = int(past.judged_ns.min()), int(past.judged_ns.max())
     width_ns = max(1, -(-(end - begin + 1) // columns))
     bins = (past.judged_ns - begin) // width_ns
-    label = max(len(side.name) for side in sides)
+    label = max(len("differ"), *(len(side.name) for side in sides))
     lines = [f"  {side.name:<{label}}  {_marks(side, bins, columns)}".rstrip() for side in sides]
+    if len(sides) > 1:
+        lines.append(f"  {'differ':<{label}}  {_differences(sides, bins, columns)}".rstrip())
     lines.append(f"  {'':<{label}}  {_times(begin, width_ns, columns)}")
-    meaning = ". OK  # NotOk  x not learned  ? not decided"
-    lines.append(f"  {'':<{label}}  {meaning}; a column is {_span(width_ns)}, the worst of it")
+    meaning = ". OK  + some NotOk  # half or more  x not learned  ? not decided"
+    lines.append(f"  {'':<{label}}  {meaning}; a column is {_span(width_ns)}")
     return lines
 
 
@@ -104,7 +106,17 @@ def _marks(side: Side, bins: np.ndarray[Any, Any], columns: int) -> str:
     weight[verdicts.alarm] = 3
     worst = np.full(columns, -1, np.int8)
     np.maximum.at(worst, bins[side.seen], weight[side.seen])
+    alarms = np.bincount(bins[side.seen & verdicts.alarm], minlength=columns)
+    worst[(alarms > 0) & (2 * alarms >= np.bincount(bins[side.seen], minlength=columns))] = 4
     return "".join(" " if each < 0 else _MARKS[each] for each in worst)
+
+
+def _differences(sides: Sequence[Side], bins: np.ndarray[Any, Any], columns: int) -> str:
+    """Return a mark for each column in which two decided differently."""
+    before, after = sides[:2]
+    places = list(disagreements(before.verdicts, after.verdicts, before.seen & after.seen))
+    there = np.bincount(bins[places], minlength=columns) if places else np.zeros(columns, np.intp)
+    return "".join("^" if count else " " for count in there)
 
 
 def _times(begin_ns: int, width_ns: int, columns: int) -> str:
