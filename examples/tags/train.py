@@ -51,6 +51,9 @@ BLUNT, SHARP = 0.6, 0.45
 """Wear from which on a die is to be ground, and below which it counts as sharp again."""
 
 
+SHARP_WEAR = 0.05
+
+
 def states(seed: int) -> training.Windows:
     """Return windows of each state, as samples of the PLC's tags every 250 ms."""
     rng = np.random.default_rng(seed)
@@ -90,6 +93,15 @@ def edges(seed: int, count: int) -> training.Windows:
         samples.append([(stroke.tonnage, stroke.die_temp) for stroke in strokes])
         wears.append(wear)
     return training.Windows(np.array(samples, np.float32), facts={"wear": np.array(wears)})
+
+
+def shift(seed: int, strokes: int = 160) -> training.Windows:
+    """Return the windows of a press with a sharp die, in the order of time, to watch the model against."""
+    physics = PressPhysics(seed)
+    seen = [physics.stroke(index, wear=SHARP_WEAR) for index in range(strokes)]
+    rows = np.array([(stroke.tonnage, stroke.die_temp) for stroke in seen], np.float32)
+    size = EDGE_TAGS.window
+    return training.Windows(np.array([rows[end - size : end] for end in range(size, strokes + 1)]))
 
 
 def softmax_weights(x: Floats, labels: npt.NDArray[np.int64], classes: int) -> Floats:
@@ -169,7 +181,6 @@ def press_state(folder: Path, seed: int) -> training.Package:
         card,
         golden=windows[:18],
         answers=lambda rows: {"probabilities": answer(weights, rows, softmax=True)},
-        healthy=unseen[unseen.facts["label"] == STATES.index("running")],
     )
 
 
@@ -196,7 +207,7 @@ def die_wear(folder: Path, seed: int) -> training.Package:
         card,
         golden=windows[:16],
         answers=lambda rows: {"value": answer(weights, rows, softmax=False)},
-        healthy=unseen[unseen.facts["wear"] < BLUNT],
+        healthy=shift(seed + 20_000),
     )
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_opcua.assets import examples_dir
+from edge_opcua.core.control import ask
+from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict, is_bad
 from edge_opcua.demo.client import ScadaClient
 from edge_opcua.demo.story import MACHINE
@@ -32,6 +36,11 @@ class TagPlant(Plant):
         await client.subscribe({client.find(ending): ending for ending in wanted})
         self.client = client
 
+    @property
+    def config(self) -> Path:
+        """The copy of the example that it runs."""
+        return self._config
+
     def told(self, pipeline: str, since: int = 0) -> list[dict[str, Any]]:
         """Return the result events of a pipeline since a mark."""
         return [row for row in self.results(since) if str(row.get("SourceName", "")).endswith(pipeline)]
@@ -39,7 +48,9 @@ class TagPlant(Plant):
 
 @pytest.fixture(scope="module")
 async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TagPlant]:
-    async with TagPlant(tmp_path_factory.mktemp("plant"), config=EXAMPLE, time_factor=12.0) as running:
+    home = tmp_path_factory.mktemp("plant")
+    config = shutil.copytree(EXAMPLE.parent, home / "tags") / EXAMPLE.name
+    async with TagPlant(home, config=config, time_factor=12.0) as running:
         yield running
 
 
@@ -117,3 +128,29 @@ async def test_a_window_outlives_its_lane_and_not_its_io_process_and_a_lost_plc_
     os.kill(await plant.pid("io"), signal.SIGKILL)
     await plant.until(lambda: said("of 4 samples are there", mark), "the window fills", within_s=WITHIN_S)
     await plant.until(lambda: fine(mark), "a verdict after the restart", within_s=WITHIN_S)
+
+
+async def test_a_reload_that_changes_one_window_leaves_the_other_and_its_lane_alone(plant: TagPlant) -> None:
+    def said(pipeline: str, text: str) -> bool:
+        return any(text in str(row.get("Message")) for row in plant.told(pipeline, mark))
+
+    def fine(pipeline: str) -> bool:
+        return any(row["Verdict"] != int(Verdict.NOT_DECIDABLE) for row in plant.told(pipeline, mark))
+
+    mark = plant.mark()
+    await plant.until(lambda: fine("die-wear"), "a full window", within_s=WITHIN_S)
+    roles = {row["role"] for row in (await plant.status())["processes"]}
+    mark = plant.mark()
+    text = plant.config.read_text()
+    plant.config.write_text(text.replace("window = 4", "window = 40"))
+    socket = StateDir(plant.state_dir).control_socket
+    reply = await ask(socket, "supervisor", "reload", {}, timeout_s=60.0)
+
+    assert reply.body["outcome"] == "applied", reply.body
+    # The model wants four samples and gets the newest four of forty, once there are so many.
+    await plant.until(lambda: said("press-state", "of 40 samples"), "the longer window", within_s=WITHIN_S)
+    await plant.until(lambda: fine("press-state"), "a verdict from it", within_s=WITHIN_S)
+    await plant.until(lambda: fine("die-wear"), "a verdict of the other", within_s=WITHIN_S)
+    assert not said("die-wear", "samples are there")
+    wear = {role for role in roles if role.startswith("lane/die-wear")}
+    assert wear <= {row["role"] for row in (await plant.status())["processes"]}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_opcua.config.eai import CONTROL_WORDS, QUEUE, Ctrl, ErrorCode, ResultCode, Stat, is_ahead
-from edge_opcua.core.values import BAD_OUT_OF_RANGE, GOOD, Verdict
+from edge_opcua.core.values import BAD_NOT_SUPPORTED, BAD_OUT_OF_RANGE, GOOD, Verdict
 from edge_opcua.writeback.face import Row
 from edge_opcua.writeback.handshake import (
     Answer,
@@ -280,6 +280,24 @@ def test_a_stroke_that_was_never_learned_has_its_own_code() -> None:
     assert judged is not None
     assert judged.code is ResultCode.LOW_CONFIDENCE
     assert 0 < judged.model_id <= 0xFFFF
+    line.close()
+
+
+def test_a_model_that_does_not_say_how_sure_it_is_may_rule_and_its_confidence_is_no_number() -> None:
+    line = Line()
+    reader = line.bus.reader("wear.result")
+    line.judge(Verdict.OK)
+    writer = line.writers["wear.result"]
+    writer.batch.status[writer.batch.row("confidence")] = BAD_NOT_SUPPORTED
+    writer.publish()
+
+    judged = read_judged(reader.latest(), Verdict.NOT_DECIDABLE)
+
+    assert judged is not None
+    assert judged.usable
+    assert (judged.verdict, judged.code) == (Verdict.OK, ResultCode.OK)
+    assert judged.value("confidence") is None
+    assert judged.value("score") is not None
     line.close()
 
 
