@@ -109,6 +109,7 @@ class _Service:
         self._one_notice_at_a_time = asyncio.Lock()
         self._notices = {
             "job": self._show_job,
+            "last_job": self._show_last_job,
             "watch": self._show_alarm,
             "standby": self._show_standby,
         }
@@ -238,6 +239,9 @@ class _Service:
             self._shadow = shadow
             await server.on_models(await self._models(self._config))
         await server.on_job(body)
+
+    async def _show_last_job(self, server: PlantServer, body: dict[str, Any]) -> None:
+        await server.on_last_job(body)
 
     async def _show_alarm(self, server: PlantServer, body: dict[str, Any]) -> None:
         await server.on_alarm(body)

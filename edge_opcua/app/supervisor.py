@@ -382,6 +382,8 @@ class Supervisor:
             self._seats["opcua"].arguments = (f"--listen={self._config.opcua.host}:{port}",)
         ready_s = self._clock.monotonic_s() - self._started_s
         self._board.listening(body, ready_s, security=self._config.opcua.security, state_dir=self._state.root)
+        if self._desk.jobs.last is not None:  # the process has started again: it knows of no job
+            self._notify("opcua", "last_job", self._desk.jobs.last)
         self._desk.on_listening()
         self.standby_changed()
         return Reply(GOOD, "", {})

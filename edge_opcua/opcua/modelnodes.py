@@ -61,7 +61,7 @@ class ModelRepositoryNode:
         """Show the versions that there are; what is not named any more becomes ``Retired``."""
         if not self._has_begun:  # that there was no job yet is known: nothing to wait for
             self._has_begun = True
-            self._show_job(self._job)
+            self.show_job(self._job)
         now = {model.key: model for model in models}
         for key, model in self._models.items():
             if key not in now:
@@ -79,8 +79,7 @@ class ModelRepositoryNode:
         """Show the progress of a job, and tell it to everybody; its end is an event of its own as well."""
         if job.job_id != self._job.job_id:
             self._before = self._judging(job.name) if not job.ended else {}
-        self._job = job
-        self._show_job(job)
+        self.show_job(job)
         now = utc(self._clock.utc_ns())
         await self._emit(job_event(job, self._space.models, now))
         if job.ended:
@@ -109,7 +108,9 @@ class ModelRepositoryNode:
             for pipeline in model.pipelines
         }
 
-    def _show_job(self, job: Job) -> None:
+    def show_job(self, job: Job) -> None:
+        """Show a job as the youngest one; tells nobody but who watches its variables."""
+        self._job = job
         for member, value, kind in (
             ("JobId", job.job_id, _KINDS.String),
             ("ModelName", job.name, _KINDS.String),

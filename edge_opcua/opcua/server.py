@@ -193,6 +193,11 @@ class PlantServer:
         if self._repository is not None:
             await self._repository.on_job(Job.from_body(body))
 
+    async def on_last_job(self, body: Mapping[str, Any]) -> None:
+        """Show the last job of a time when this server did not run yet; who was connected has heard of it."""
+        if self._repository is not None:
+            self._repository.show_job(Job.from_body(body))
+
     async def on_alarm(self, body: Mapping[str, Any]) -> None:
         """Tell clients of a ``watch`` notification of a lane; before the server is ready it is dropped."""
         if self._repository is not None:

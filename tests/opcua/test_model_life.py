@@ -393,6 +393,20 @@ async def test_the_end_of_a_job_says_who_what_from_to_and_why(plant: Plant, clie
     await plant.server.on_models(MODELS)
 
 
+async def test_the_last_job_is_known_after_a_restart_and_told_to_nobody_again(
+    plant: Plant, client: Client
+) -> None:
+    watcher = Watcher()
+    subscription = await subscribed(client, watcher, Ids.JOB_EVENT_TYPE)
+    job = {"job": "job-11", "kind": "load", "name": "press-anomaly", "version": 2, "state": "Shadow"}
+    await plant.server.on_last_job(job)
+    assert await shown(client, "Models.LastJob.JobId") == "job-11"
+    await plant.server.on_job({**job, "state": "Switching"})
+    await watcher.wait(1)
+    await subscription.delete()
+    assert [each.State for each in watcher.events] == ["Switching"]
+
+
 async def test_a_version_shows_its_age_precision_and_where_it_comes_from(client: Client) -> None:
     name = "Models.press-anomaly.2"
     found = {member: await shown(client, f"{name}.{member}") for member in ("MaxAgeDays", "WhenOld")}
