@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -223,6 +224,25 @@ def test_list_says_what_becomes_of_each_version(run: Run, tmp_path: Path) -> Non
     code, out, _ = run("list", "-c", PRESS)
     assert code == 0
     assert "in quarantine: it crashed; edge-opcua model release press-anomaly/1" in out
+
+
+def test_of_one_version_the_list_says_where_it_comes_from(run: Run, tmp_path: Path) -> None:
+    state = stored(tmp_path, SECOND)
+    with (state.models / "press-anomaly" / "2" / "manifest.toml").open("a") as stream:
+        stream.write('[provenance]\nby = "anna"\n[signature]\nvalue = "x"\n')
+    code, out, _ = run("list", "press-anomaly/2")
+    assert code == 0
+    assert "provenance   by = anna" in out
+    assert "signature    not verified" in out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_what_root_adds_belongs_to_the_server(run: Run, tmp_path: Path) -> None:
+    state = stored(tmp_path)
+    os.chown(state.root, 12345, 12345)
+    assert run("add", str(SECOND), "--alone")[0] == 0
+    owners = {path.stat().st_uid for path in (state.models / "press-anomaly").rglob("*")}
+    assert owners == {12345}
 
 
 def test_a_version_whose_file_was_changed_is_listed_with_the_reason(run: Run, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.command.modeltry import notes_on
+from edge_opcua.app.command.modeltry import notes_on, slower_here
 from edge_opcua.app.modeltrial import Trial, try_model
 from edge_opcua.assets import examples_dir
 from edge_opcua.errors import ModelError
@@ -175,3 +175,12 @@ def test_what_is_allowed_is_worth_a_note_where_it_will_be_missed() -> None:
     assert notes[0] == "it is 10 days old, more than its 7; then = degrade"
     assert "has low or high" in notes[2]
     assert notes[3] == "its signature is not verified"
+
+
+def test_a_run_much_slower_than_where_it_was_measured_is_told() -> None:
+    manifest = load_manifest(SECOND / "manifest.toml")
+    measured = {"alone": {"p99_us": 400.0}, "pipelines": []}
+    assert slower_here(manifest, measured) == ""
+    known = replace(manifest, device={"p99_us": 40, "machine": "the bench"})
+    assert slower_here(known, measured) == "a run takes 400 µs here (p99), 40 µs on the bench"
+    assert slower_here(replace(manifest, device={"p99_us": 200}), measured) == ""

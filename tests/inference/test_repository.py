@@ -180,6 +180,22 @@ def test_weights_in_a_listed_file_of_the_folder_are_verified_too(
         repository.resolve("press-anomaly", 1)
 
 
+def test_a_reference_profile_comes_along_and_is_verified_too(
+    repository: ModelRepository, tmp_path: Path
+) -> None:
+    folder = copy_of_delivered(tmp_path / "copy")
+    (folder / "profile.npz").write_bytes(b"profile")
+    digest = hashlib.sha256(b"profile").hexdigest()
+    with (folder / "manifest.toml").open("a") as stream:
+        stream.write(f'[profile]\nfile = "profile.npz"\nsha256 = "{digest}"\n')
+    installed = repository.install(folder)
+    assert (installed.folder / "profile.npz").read_bytes() == b"profile"
+    (installed.folder / "profile.npz").write_bytes(b"another")
+    with pytest.raises(ModelError, match=r"profile\.npz has SHA-256") as caught:
+        repository.resolve("press-anomaly", 1)
+    assert caught.value.code == "M503"
+
+
 def test_a_manifest_says_what_the_model_was_trained_on() -> None:
     manifest = parse_manifest(TEXT, "manifest.toml")
     assert manifest.names[:4] == ("rms", "peak", "crest_factor", "kurtosis")

@@ -43,6 +43,8 @@ def show(state_dir: Path, wanted: ModelName | None, config: Path | None, *, as_j
         for each in found:
             if note := _note(each, uses):
                 say(f"{each.key[0]}/{each.key[1]}  {note}")
+        if len(found) == 1:
+            say("\n".join(_details(found[0])))
     else:
         say(f"there is no {wanted or 'model'} in {state.models}")
         say(f"help: edge-opcua model add DIR{state_option(state_dir)} proves one and stores it")
@@ -61,6 +63,22 @@ def _cells(each: VersionFacts, uses: Uses, now_ns: int) -> tuple[str, ...]:
         utc_text(each.added_ns)[:10],
         "" if manifest is None else printable(manifest.description)[:60],
     )
+
+
+def _details(each: VersionFacts) -> list[str]:
+    """Return what a manifest says for people, of one version."""
+    if each.manifest is None:
+        return []
+    lines = [f"SHA-256      {each.manifest.sha256}"]
+    for name in NOTES:
+        table = getattr(each.manifest, name)
+        if table:
+            lines.append(
+                printable(f"{name:<11}  {', '.join(f'{key} = {value}' for key, value in table.items())}")
+            )
+    if each.manifest.signature:
+        lines.append("signature    not verified")
+    return lines
 
 
 def _trained(each: VersionFacts, now_ns: int) -> str:

@@ -31,6 +31,7 @@ SCHEMA: Final = "edge-opcua.model-trial/1"
 SPARE_S: Final = 30.0
 MADE_HERE: Final = "they show that its answers stay what they are here, not that they are right"
 _FEW_SAMPLES: Final = 5
+MUCH_SLOWER: Final = 3.0
 _WIDTH: Final = 10
 _STAGES: Final = {
     "M503": "files",
@@ -208,7 +209,8 @@ def _tried(folder: Path, manifest: Manifest, state_dir: Path, options: TryOption
         told.passed("speed", _speed_text(measured["alone"]))
     for pipeline, why in measured["broken"].items():
         told.note(f"with it the deadline of {pipeline} cannot be promised any more: {why} (M590)")
-    for text in notes_on(manifest, _samples(measured), SystemClock()):
+    slower = slower_here(manifest, measured)
+    for text in (*notes_on(manifest, _samples(measured), SystemClock()), *([slower] if slower else [])):
         told.note(text)
     return measured
 
@@ -263,6 +265,17 @@ def notes_on(manifest: Manifest, samples: int, clock: Clock) -> list[str]:
     if manifest.signature:
         notes.append("its signature is not verified")
     return notes
+
+
+def slower_here(manifest: Manifest, measured: Step) -> str:
+    """Return that runs take much longer here than where the manifest was measured; empty if not."""
+    known = manifest.device.get("p99_us")
+    rows = [measured["alone"]] if measured["alone"] is not None else measured["pipelines"]
+    found = max(float(row["p99_us"]) for row in rows)
+    if isinstance(known, bool) or not isinstance(known, int | float) or found <= MUCH_SLOWER * known:
+        return ""
+    there = f"{time_text(float(known))} on {manifest.device.get('machine', 'another machine')}"
+    return f"a run takes {time_text(found)} here (p99), {there}"
 
 
 def _samples(measured: Step) -> int:
