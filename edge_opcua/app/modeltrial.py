@@ -32,6 +32,7 @@ from edge_opcua.inference.model import ServedModel, prove, require_match, time_f
 from edge_opcua.inference.readiness import Readiness
 from edge_opcua.inference.repository import ModelFiles, verify
 from edge_opcua.inference.schedule.costs import CostTable
+from edge_opcua.inference.watch.profile import load_profile
 
 MODULE: Final = "edge_opcua.app.modeltrial"
 _MOST_BATCH: Final = 32
@@ -97,6 +98,8 @@ def try_model(request: Mapping[str, Any], clock: Clock | None = None) -> Step:
     """
     trial, clock = Trial.of(request), clock or SystemClock()
     files = complete(verify(trial.folder))
+    if (profile := files.manifest.profile) is not None:  # a lane would serve it all the same, unwatched
+        load_profile(files.folder / profile.file, files.manifest.names, sha256=profile.sha256)
     tell({"step": "files", "text": _contents(files)})
     if trial.config is None or not trial.pipelines:
         return {"alone": _alone(files, trial, clock), "pipelines": [], "broken": {}}
