@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from asyncua import ua
 
+from edge_opcua.core.control import ask
 from edge_opcua.core.statedir import StateDir
-from edge_opcua.core.values import Verdict
+from edge_opcua.core.values import GOOD, Verdict
 from edge_opcua.inference.repository import ModelRepository
 from edge_opcua.security.roles import Role
 from edge_opcua.security.trust import TrustList
@@ -96,7 +97,7 @@ CHANGE_FIELDS = [
     "6:Note",
     "6:ShadowCompared",
 ]
-JOB, CHANGED = "ns=6;i=1011", "ns=6;i=1020"
+JOB, ALARM, CHANGED = "ns=6;i=1011", "ns=6;i=1019", "ns=6;i=1020"
 
 
 async def _call(peer: Remote, session: str, owner: str, method: str, *given: tuple[str, Any]) -> Any:
@@ -168,3 +169,24 @@ async def test_node_opcua_changes_a_model_in_shadow_goes_back_and_answers_a_verd
         while await given(result_id) != 0:  # the window is on disk a moment after its result is seen
             await asyncio.sleep(0.3)
     assert await given("1") == ua.StatusCodes.BadNotFound
+
+
+async def test_an_alarm_of_a_model_goes_from_the_control_channel_to_node_opcua(
+    plant: Plant, peer: Remote, session: str
+) -> None:
+    socket = StateDir(plant.state_dir).control_socket
+    body = {"pipeline": "press-anomaly", "model": "press-anomaly/1", "kind": "trend", "code": "M658"}
+    said = {**body, "value": 6.0, "limit": 24.0, "text": "reaches the limit in about 6 h", "since_ns": 0}
+    async with subscribed(peer, session):
+        await peer.monitor_events(ENGINE, "alarms", ["EventType", "6:Kind", "6:Active", "6:Code", "Message"])
+        for active in (True, False):
+            reply = await ask(socket, "supervisor", "watch", {**said, "active": active}, timeout_s=5)
+            assert reply.status == GOOD
+        events: list[list[Any]] = []
+        async with asyncio.timeout(20):
+            while len(events) < 2:  # among results
+                seen = [[field["value"] for field in event] for event in await peer.taken("alarms.seen")]
+                events += [event for event in seen if event[0] == ALARM and event[1] == "trend"]
+                await asyncio.sleep(0.1)
+    assert [event[2:4] for event in events] == [[True, "M658"], [False, "M658"]]
+    assert "reaches the limit in about 6 h" in events[0][4]
