@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.app.replay import MODULE
-from edge_opcua.core.values import Verdict
+from edge_opcua.core.values import Verdict, is_bad
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.apart import Step, ask_apart
 from edge_opcua.inference.shadow import Agreement
@@ -149,7 +149,9 @@ def recorded(look: WindowLook, wanted: Wanted) -> Recorded | None:
         ids[place], judged_ns[place] = window.id, window.judged_ns
         result_ids[place] = window.result_id
         then.verdict[place] = window.verdict
-        then.decided[place] = not window.fail_safe and window.verdict in (Verdict.OK, Verdict.NOT_OK)
+        # A verdict that is held while an answer is late has no score of its own.
+        decided = window.verdict in (Verdict.OK, Verdict.NOT_OK) and not is_bad(window.status)
+        then.decided[place] = decided and not window.fail_safe
         then.score[place], then.confidence[place] = window.score, window.confidence
         if window.answer is not None:
             answers[place] = ANSWERS.index(window.answer)

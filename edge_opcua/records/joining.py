@@ -8,6 +8,7 @@ the capture; the lane's own features are kept too, so whoever replays a window c
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +22,6 @@ from edge_opcua.core.values import (
     BAD_NO_COMMUNICATION,
     BAD_WAITING_FOR_INITIAL_DATA,
     UNCERTAIN_SUBSTITUTE,
-    Scalar,
     is_bad,
 )
 from edge_opcua.errors import BusError
@@ -30,6 +30,8 @@ from edge_opcua.records.window import Floats, Numbers, Statuses, Window, WindowS
 _log = structlog.get_logger(__name__)
 
 _MS: Final = 1_000_000
+_KEPT: Final = 32
+_KEPT_BYTES: Final = 4 << 20
 _MASK: Final = 0xFFFFFFFF
 _LARGEST: Final = (1 << 63) - 1  # that SQLite can hold
 
@@ -98,7 +100,9 @@ class Joining:
         if capture is None:
             self.missed += 1
             return None
-        context, statuses = self._context(capture.stamp_ns + round(values.real("queue_ms") * _MS))
+        features = values.floats("features")
+        waited_ns = values.whole("queue_ms") * _MS + _MS  # in whole milliseconds, rounded up
+        context, statuses = self._context(capture.stamp_ns, capture.stamp_ns + waited_ns, features)
         samples = _Values(capture)
         return Window(
             source=self.source,
@@ -116,7 +120,7 @@ class Joining:
             version=values.whole("model_version"),
             total_ms=values.real("total_ms"),
             judged_ns=int(result.server_ns.max()),
-            features=values.floats("features"),
+            features=features,
             context=context,
             context_status=statuses,
             samples=samples.floats("waveform", whatever=True),
@@ -135,14 +139,29 @@ class Joining:
             self._key = capture_key(self._capture)
         return self._capture
 
-    def _context(self, at_ns: int) -> tuple[Numbers, Statuses]:
-        """Return the tags beside the samples as they were then: values, NaN where Bad, and statuses."""
-        then = {block: beside.at(at_ns) for block, beside in self._beside.items()}
-        readings = [row.reading(then[row.block]) for row in self._rows]
-        return (
-            np.array([value for value, _ in readings], np.float64),
-            np.array([status for _, status in readings], np.uint32),
-        )
+    def _context(self, at_ns: int, until_ns: int, features: Floats) -> tuple[Numbers, Statuses]:
+        """Return the tags beside the samples as the lane saw them: values, NaN where Bad, and statuses.
+
+        It came to the capture between two times, monotonic. Where something new arrived in between, its
+        features tell what it saw, if the tags are among them; else it is taken to have come at once.
+        """
+        known = set(features.tolist())
+        values: Numbers = np.full(len(self._rows), np.nan)
+        statuses: Statuses = np.full(len(self._rows), BAD_NO_COMMUNICATION, np.uint32)
+        for block, beside in self._beside.items():
+            rows = [(place, row) for place, row in enumerate(self._rows) if row.block == block]
+            seen = [
+                [row.reading(batch, effective) for _, row in rows]
+                for batch, effective in beside.between(at_ns, until_ns)
+            ]
+            chosen = next((each for each in seen if _are_among(each, known)), seen[0] if seen else [])
+            for (place, _), (value, status) in zip(rows, chosen, strict=False):
+                values[place], statuses[place] = value, status
+        return values, statuses
+
+
+def _are_among(readings: Sequence[tuple[float, int]], known: set[float]) -> bool:
+    return all(math.isnan(value) or float(np.float32(value)) in known for value, _ in readings)
 
 
 def capture_key(capture: TagBatch) -> tuple[int, int]:
@@ -193,7 +212,7 @@ class _Values:
 
 
 class _Beside:
-    """The batches of one block, read forward up to a time.
+    """The last batches of one block up to a time, read forward once.
 
     Args:
         bus: The tag bus.
@@ -201,23 +220,33 @@ class _Beside:
     """
 
     def __init__(self, bus: Bus, block: str) -> None:
+        self._layout = bus.layout(block)
         self._reader = bus.reader(block, from_newest=False)
-        self._then = TagBatch(bus.layout(block))
-        self._known = False
+        self._most = max(2, min(_KEPT, _KEPT_BYTES // self._layout.image_bytes))
+        self._past: deque[TagBatch] = deque()
         self._next: TagBatch | None = None
 
-    def at(self, at_ns: int) -> tuple[TagBatch, Statuses] | None:
-        """Return the newest batch of a time (monotonic, ns) and its effective statuses then."""
-        while True:
-            if self._next is None:
-                self._next = next(self._reader.poll(), None)
-            if self._next is None or self._next.stamp_ns > at_ns:
-                break
-            self._then.copy_from(self._next)
-            self._known, self._next = True, None
-        if not self._known:
-            return None
-        return self._then, self._reader.effective(self._then, at_ns=max(at_ns, self._then.stamp_ns))
+    def between(self, at_ns: int, until_ns: int) -> list[tuple[TagBatch, Statuses]]:
+        """Return the newest batch of a time (monotonic, ns) and those that followed until another one.
+
+        Each with its effective statuses then; valid until the next call.
+        """
+        while (batch := self._upcoming()) is not None and batch.stamp_ns <= until_ns:
+            kept = self._past.popleft() if len(self._past) == self._most else TagBatch(self._layout)
+            kept.copy_from(batch)
+            self._past.append(kept)
+            self._next = None
+        before = [batch for batch in self._past if batch.stamp_ns <= at_ns]
+        after = [batch for batch in self._past if at_ns < batch.stamp_ns <= until_ns]
+        return [
+            (batch, self._reader.effective(batch, at_ns=max(at_ns, batch.stamp_ns)))
+            for batch in (*before[-1:], *after)
+        ]
+
+    def _upcoming(self) -> TagBatch | None:
+        if self._next is None:
+            self._next = next(self._reader.poll(), None)
+        return self._next
 
 
 class _Row:
@@ -230,10 +259,9 @@ class _Row:
         self._scalar, self._place = layout.place(self._row)
         self._substitute = layout.spec.tags[self._row].substitute
 
-    def reading(self, then: tuple[TagBatch, Statuses] | None) -> tuple[float, int]:
-        if then is None or self._place < 0 or self._scalar is Scalar.STRING:
+    def reading(self, batch: TagBatch, statuses: Statuses) -> tuple[float, int]:
+        if self._place < 0:
             return math.nan, BAD_NO_COMMUNICATION
-        batch, statuses = then
         status = int(statuses[self._row])
         if is_bad(status):
             return math.nan, status

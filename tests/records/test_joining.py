@@ -83,6 +83,24 @@ def test_each_result_gets_the_tags_of_its_own_time(bus: Bus) -> None:
     assert [list(each.context) for each in found if each] == [[100.0, 40.0], [200.0, 40.0], [300.0, 40.0]]
 
 
+def test_a_tag_that_came_while_the_capture_waited_is_taken_if_the_features_say_so(bus: Bus) -> None:
+    line = Line(bus)
+    joining = Joining(bus, JUDGED)
+    line.tags(tonnage=100.0)
+    line.capture_of(1)
+    line.tags(tonnage=111.0)  # the lane came to it after this
+    line.tags(tonnage=222.0)
+    line.result_of(1, features=[7.0, 111.0, 40.0], queue_ms=5000.0)
+    line.capture_of(2)
+    line.tags(tonnage=333.0)  # the lane came to it before that
+    line.result_of(2, features=[7.0, 222.0, 40.0], queue_ms=5000.0)
+    line.capture_of(3)
+    line.tags(tonnage=444.0)
+    line.result_of(3, features=[0.5], queue_ms=5000.0)  # which nobody can know
+    found = joined(bus, joining)
+    assert [each.context[0] for each in found if each] == [111.0, 222.0, 333.0]
+
+
 def test_a_capture_that_was_superseded_is_passed_over(bus: Bus) -> None:
     line = Line(bus)
     line.capture_of(1)

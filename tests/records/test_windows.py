@@ -91,7 +91,17 @@ def test_a_window_comes_back_as_it_was(path: Path) -> None:
     file.close()
     (found,) = WindowLook(path).windows(Wanted(P))
     assert (kept.windows, found.id) == (1, 1)
-    for name in ("source", "result_id", "stroke", "captured_ns", "judged_ns", "verdict", "model", "version", "answer"):
+    for name in (
+        "source",
+        "result_id",
+        "stroke",
+        "captured_ns",
+        "judged_ns",
+        "verdict",
+        "model",
+        "version",
+        "answer",
+    ):
         assert getattr(found, name) == getattr(given, name), name
     assert np.isnan(found.score)
     for name in ("samples", "features", "context", "context_status"):
@@ -335,6 +345,26 @@ async def test_what_comes_too_fast_for_the_budget_is_thinned_out_and_the_alarms_
     kept = await results_aside(path)
     assert set(range(0, 1000, 100)) <= set(kept)
     assert kept[-1] > 900  # evenly, not only the first
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_budget_that_changes_while_it_runs_counts_at_once(path: Path) -> None:
+    windows = Windows(path, 1000, clock=SystemClock())
+    async with running(windows):
+        for number in range(1500):
+            windows.put(window(number))
+        await until(lambda: windows.state.kept.windows == 1500)
+        assert windows.state.kept.size_bytes > 6 * MB
+        windows.resize(3)
+        await until(lambda: 0 < windows.state.kept.size_bytes < 3 * MB)
+        windows.resize(0)
+        windows.put(window(2000))
+        await until(lambda: not windows.state.waiting)
+        windows.resize(1000)
+        windows.put(window(2001))
+        await until(lambda: windows.state.kept.windows > 0 and not windows.state.waiting)
+    kept = await results_aside(path)
+    assert kept[-2:] == [1499, 2001]  # what was there stays while nothing is kept
 
 
 async def test_without_a_budget_nothing_is_kept(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edge_opcua.core.bus import Bus
@@ -95,7 +97,15 @@ class Line:
         batch.source_ns[:] = stroke * 1000
         self.capture.publish()
 
-    def result_of(self, stroke: int, verdict: Verdict = Verdict.OK, *, status: int = GOOD) -> None:
+    def result_of(
+        self,
+        stroke: int,
+        verdict: Verdict = Verdict.OK,
+        *,
+        status: int = GOOD,
+        features: Sequence[float] = (),
+        queue_ms: float = 0.0,
+    ) -> None:
         batch, rows = self.result.batch, self.result.batch.layout.rows
         values = {
             "stroke": stroke,
@@ -103,8 +113,8 @@ class Line:
             "score": stroke / 100,
             "verdict": int(verdict),
             "confidence": 0.9,
-            "features": np.full(3, stroke, np.float32),
-            "queue_ms": 0.0,
+            "features": np.array(features or [stroke] * 3, np.float32),
+            "queue_ms": queue_ms,
             "total_ms": 1.5,
             "fail_safe_active": False,
             "model_name": "press-anomaly",
