@@ -43,6 +43,10 @@ def show(state_dir: Path, wanted: ModelName | None, config: Path | None, *, as_j
         for each in found:
             if note := _note(each, uses):
                 say(f"{each.key[0]}/{each.key[1]}  {note}")
+        if not uses.is_running and config is None:
+            say(
+                "no server runs, and no configuration is named (-c FILE): who runs what is as the history has it"
+            )
         if len(found) == 1:
             say("\n".join(_details(found[0])))
     else:

@@ -287,7 +287,7 @@ def _samples(measured: Step) -> int:
 def _pipeline_text(facts: Mapping[str, Any]) -> str:
     taken_us = float(facts["features_us"]) + float(facts["p99_us"])
     share = taken_us / 1e3 / float(facts["deadline_ms"])
-    used = f"{share:.0%}" if share >= 0.01 else "less than 1 %"
+    used = f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
     return (
         f"{facts['pipeline']}: inputs and units fit; {facts['samples']} reference samples agree; "
         f"{time_text(taken_us)} of {facts['deadline_ms']:g} ms ({used}) on "
