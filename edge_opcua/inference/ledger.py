@@ -252,6 +252,49 @@ class Standing:
         return found
 
 
+def summary(standing: Standing) -> dict[str, Any]:
+    """Return what is the case as plain data: it stands for all entries that made it so."""
+    return {
+        "pipelines": {
+            name: {
+                "active": None if stand.active is None else stand.active.as_json(),
+                "formers": [former.as_json() for former in stand.formers],
+                "trial": stand.trial,
+                "since": stand.since,
+                "reverted_ns": stand.reverted_ns,
+            }
+            for name, stand in standing.pipelines.items()
+        },
+        "quarantined": [entry.as_json() for entry in standing.quarantined.values()],
+        "open": [entry.as_json() for entry in standing.open.values()],
+    }
+
+
+def from_summary(row: Mapping[str, Any]) -> Standing:
+    """Return what :func:`summary` wrote.
+
+    Raises:
+        ModelError: It is something else (M630).
+    """
+    try:
+        held = [Entry.of(each) for each in row["quarantined"]]
+        begun = [Entry.of(each) for each in row["open"]]
+        return Standing(
+            {str(name): _stand(each) for name, each in row["pipelines"].items()},
+            {(entry.model.name, entry.model.version): entry for entry in held},
+            {entry.change: entry for entry in begun},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise ModelError(f"this is no summary of the ledger of models: {exc!r}", code="M630") from exc
+
+
+def _stand(row: Mapping[str, Any]) -> Stand:
+    active = None if row["active"] is None else ModelChoice.of(row["active"])
+    trial = None if row["trial"] is None else int(row["trial"])
+    formers = tuple(ModelChoice.of(each) for each in row["formers"])
+    return Stand(active, formers, trial, int(row["since"]), int(row["reverted_ns"]))
+
+
 def after(standing: Standing, entry: Entry) -> Standing:
     """Return what is the case after an entry."""
     pipelines = {**standing.pipelines, **_moved(standing, entry)}

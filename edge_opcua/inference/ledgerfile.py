@@ -1,7 +1,8 @@
 """The file of the ledger of models: one line an entry, on disk before what it names happens.
 
 Only the one who holds the lock of the state directory writes; everybody may read. A line that was being
-written when the power went is no entry: what it would have named has not happened.
+written when the power went is no entry: what it would have named has not happened. When the file has grown
+large, its oldest entries give way to a first line that says what was the case after them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,11 @@ import structlog
 
 from edge_opcua.core.clock import Clock
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.ledger import Entry, Standing, after
+from edge_opcua.inference.ledger import Entry, Standing, after, from_summary, summary
 
+MOST_BYTES: Final = 4 << 20
+MOST_KEPT: Final = 1000
+"""Entries that are kept when the file has grown larger than that."""
 _CHUNK_BYTES: Final = 65536
 _MODE: Final = 0o600
 
@@ -33,11 +37,13 @@ class History:
         entries: Every entry, the oldest first.
         standing: What is the case after them.
         damaged: Lines that are no entries; the last one may be a step that was cut off and never happened.
+        before: What was the case before the first entry.
     """
 
     entries: tuple[Entry, ...]
     standing: Standing
     damaged: int
+    before: Standing = field(default_factory=Standing)
 
 
 def read_history(file: Path) -> History:
@@ -51,17 +57,27 @@ def read_history(file: Path) -> History:
     except FileNotFoundError:
         lines = [b""]
     entries, damaged = [], int(bool(lines[-1]))  # whoever was cut off has not written the end of its line
+    before = Standing()
     for line in lines[:-1]:
         try:
-            entries.append(Entry.of(json.loads(line)))
+            row = json.loads(line)
+            if isinstance(row, dict) and "summary" in row:
+                before = from_summary(row["summary"])
+            else:
+                entries.append(Entry.of(row))
         except (ValueError, RecursionError, ModelError):
             damaged += bool(line)
-    return History(tuple(entries), standing_of(entries), damaged)
+    return History(tuple(entries), standing_of(entries, before), damaged, before)
 
 
-def standing_of(entries: Iterable[Entry]) -> Standing:
-    """Return what is the case after some entries."""
-    standing = Standing()
+def standing_of(entries: Iterable[Entry], before: Standing | None = None) -> Standing:
+    """Return what is the case after some entries.
+
+    Args:
+        entries: In their order.
+        before: What was the case before them.
+    """
+    standing = before or Standing()
     for entry in entries:
         standing = after(standing, entry)
     return standing
@@ -90,6 +106,8 @@ class Ledger:
         self._unwritten: list[Entry] = []
         if history.damaged:
             _log.warning("ledger.damaged", file=str(file), lines=history.damaged)
+        if len(history.entries) > MOST_KEPT and file.stat().st_size > MOST_BYTES:
+            self._shorten(history)
 
     def append(self, entry: Entry) -> Entry:
         """Write an entry; when this returns it is on disk.
@@ -121,6 +139,24 @@ class Ledger:
         self._write(self._unwritten)
         self._unwritten.clear()
         return entry
+
+    def _shorten(self, history: History) -> None:
+        """Let the oldest entries give way to what was the case after them; all at once, or not at all."""
+        old, kept = history.entries[:-MOST_KEPT], history.entries[-MOST_KEPT:]
+        first = {"summary": summary(standing_of(old, history.before))}
+        text = "".join(json.dumps(row) + "\n" for row in (first, *(entry.as_json() for entry in kept)))
+        scratch = self._file.with_suffix(".new")
+        try:
+            fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
+            try:
+                _write_all(fd, text.encode(), 0)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            scratch.replace(self._file)
+            flush_directory(self._file.parent)
+        except OSError as exc:
+            _log.warning("ledger.not_shortened", file=str(self._file), error=str(exc))
 
     def _numbered(self, entry: Entry) -> Entry:
         number = self.last + 1

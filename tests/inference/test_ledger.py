@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_opcua.errors import ModelError
+from edge_opcua.inference import ledgerfile
 from edge_opcua.inference.choice import ModelChoice
 from edge_opcua.inference.ledger import (
     CLOSING,
@@ -161,6 +162,33 @@ def test_damaged_lines_are_counted_and_hide_no_other(tmp_path: Path) -> None:
     ledger = Ledger(file, ManualClock())
     assert ledger.damaged == 4
     assert ledger.standing.of("a").active == V2
+
+
+def test_a_ledger_that_has_grown_large_says_the_same_with_fewer_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgerfile, "MOST_BYTES", 4000)
+    monkeypatch.setattr(ledgerfile, "MOST_KEPT", 3)
+    file = tmp_path / "ledger"
+    ledger = Ledger(file, ManualClock())
+    held = ledger.append(load(V3, V1).verdict(Step.QUARANTINED, SERVER, "errors"))
+    ledger.append(replace(load(V3, V1, "b"), step=Step.ORDERED, note="for later"))
+    for new, old in ((V2, V1), (V1, V2)) * 6:
+        begun = ledger.append(load(new, old))
+        ledger.append(begun.next(Step.ACTIVE))
+    ledger.append(replace(back(V1, V2, user=SERVER), step=Step.REVERTED))
+    size, standing = file.stat().st_size, ledger.standing
+    for _ in range(2):  # and once more what was shortened
+        reopened = Ledger(file, ManualClock())
+        assert reopened.standing == standing
+        assert reopened.standing.quarantine_of(V3) == held
+        assert read_history(file).standing == standing
+        assert read_history(file).damaged == 0
+        monkeypatch.setattr(ledgerfile, "MOST_BYTES", 0)
+        monkeypatch.setattr(ledgerfile, "MOST_KEPT", 1)
+    assert file.stat().st_size < size
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert reopened.append(load(V3, V2)).number == 28
 
 
 def test_what_has_happened_counts_though_the_disk_is_full_and_is_written_with_the_next_entry(
