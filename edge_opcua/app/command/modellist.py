@@ -45,7 +45,7 @@ def show(state_dir: Path, wanted: ModelName | None, config: Path | None, *, as_j
                 say(f"{each.key[0]}/{each.key[1]}  {note}")
         if not uses.is_running and config is None:
             say(
-                "no server runs, and no configuration is named (-c FILE): who runs what is as the history has it"
+                "no server runs, no configuration is named (-c FILE): who runs what is from the history alone"
             )
         if len(found) == 1:
             say("\n".join(_details(found[0])))
