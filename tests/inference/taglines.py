@@ -174,7 +174,7 @@ class TagLine:
         return lane
 
     def sample(
-        self, lane: OneLane | None = None, *, statuses: Mapping[str, int] | None = None, **values: float
+        self, lane: OneLane | None, values: Mapping[str, float], *, statuses: Mapping[str, int] | None = None
     ) -> None:
         """Publish process values, take a sample, and let a lane judge it."""
         batch = self.fast.batch

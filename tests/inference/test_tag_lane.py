@@ -22,6 +22,8 @@ from edge_opcua.core.values import (
 )
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.fed import fed_with
+from edge_opcua.inference.lane import Lane
+from edge_opcua.inference.schedule.request import Fate, Request
 from edge_opcua.inference.spec import lane_spec
 from tests.inference.line import delivered
 from tests.inference.taglines import UNITS, TagLine, config, package, pipeline
@@ -55,9 +57,9 @@ def test_a_model_that_gives_a_score_only_is_served_and_the_rest_is_null(
     line = made()
     lane = line.judging(package(tmp_path, SCORE, output={"kind": "score"}))
 
-    line.sample(lane, **NORMAL)
+    line.sample(lane, NORMAL)
     normal = line.verdict()
-    line.sample(lane, oil_temp=56.0)
+    line.sample(lane, {"oil_temp": 56.0})
     hot = line.verdict()
 
     assert (normal["verdict"], hot["verdict"]) == (OK, NOT_OK)
@@ -76,8 +78,8 @@ def test_a_regressor_is_served_with_limits_of_its_value(made: Callable[..., TagL
     post = ({"step": "limits", "low": 0.7, "high": 0.8, "unit": "mm"},)
     lane = line.judging(package(tmp_path, VALUE, roles={"thickness": "value"}, output=output, post=post))
 
-    line.sample(lane, **NORMAL)
-    line.sample(lane, oil_temp=60.0)
+    line.sample(lane, NORMAL)
+    line.sample(lane, {"oil_temp": 60.0})
     inside, outside = line.judged()
 
     assert (inside["verdict"], inside["score"]) == (OK, pytest.approx(0.75))
@@ -93,7 +95,7 @@ def test_a_classifier_is_served_with_label_confidence_and_the_probability_of_not
     lane = line.judging(files)
 
     for oil_temp in (42.0, 45.5, 48.0):
-        line.sample(lane, **{**NORMAL, "oil_temp": oil_temp})
+        line.sample(lane, {**NORMAL, "oil_temp": oil_temp})
     normal, unsure, hot = line.judged()
 
     assert [each["verdict"] for each in (normal, unsure, hot)] == [OK, UNSURE, NOT_OK]
@@ -111,7 +113,7 @@ def test_an_autoencoder_is_served_with_what_it_expected_and_where_it_shows(
     output = {"kind": "reconstruction", "reconstruction": "recon", "scale": [1.0, 2.0, 5.0]}
     lane = line.judging(package(tmp_path, AGAIN, roles={"recon": "reconstruction"}, output=output, limit=2.0))
 
-    line.sample(lane, **{**NORMAL, "oil_temp": 55.0})
+    line.sample(lane, {**NORMAL, "oil_temp": 55.0})
     hot = line.verdict()
 
     assert hot["verdict"] == NOT_OK
@@ -134,7 +136,7 @@ def test_a_window_of_samples_goes_into_a_tensor_of_its_shape_oldest_first(
     lane = line.judging(files)
 
     for oil_temp in (40.0, 41.0, 42.0, 43.0):
-        line.sample(lane, **{**NORMAL, "oil_temp": oil_temp})
+        line.sample(lane, {**NORMAL, "oil_temp": oil_temp})
     *filling, full = line.judged()
 
     assert full["score"] == pytest.approx(41.0 + 430.0)  # the newest three of the four that are kept
@@ -173,7 +175,7 @@ def test_declared_steps_make_features_of_the_window(made: Callable[..., TagLine]
     lane = line.judging(files)
 
     for oil_temp in (40.0, 41.0, 45.0):
-        line.sample(lane, **{**NORMAL, "oil_temp": oil_temp})
+        line.sample(lane, {**NORMAL, "oil_temp": oil_temp})
 
     assert line.judged()[-1]["score"] == pytest.approx(42.0)
 
@@ -184,9 +186,9 @@ def test_an_input_that_is_bad_makes_the_fail_safe_verdict_and_names_the_tag(
     line = made()
     lane = line.judging(package(tmp_path, SCORE, output={"kind": "score"}))
 
-    line.sample(lane, statuses={"level": BAD_SENSOR_FAILURE}, **NORMAL)
+    line.sample(lane, NORMAL, statuses={"level": BAD_SENSOR_FAILURE})
     bad = line.verdict()
-    line.sample(lane, statuses={"level": UNCERTAIN_LAST_USABLE}, **NORMAL)
+    line.sample(lane, NORMAL, statuses={"level": UNCERTAIN_LAST_USABLE})
     old = line.verdict()
 
     assert (bad["verdict"], bad["score"]) == (UNSURE, None)
@@ -203,18 +205,86 @@ def test_a_window_survives_a_swap_of_the_lane_and_so_does_what_the_steps_remembe
     files = package(tmp_path, {"score": weights}, window=3, output={"kind": "score"}, post=post)
     former = line.judging(files)
     for oil_temp in (45.0, 45.0, 56.0, 56.0):
-        line.sample(former, **{**NORMAL, "oil_temp": oil_temp})
+        line.sample(former, {**NORMAL, "oil_temp": oil_temp})
     assert [each["verdict"] for each in line.judged()] == [UNSURE, UNSURE, OK, NOT_OK]
 
     successor = line.lane(files)
     successor.prepare()
     successor.activate(former.retire().cursor)
-    line.sample(successor, oil_temp=52.0)  # 0.7: not below 0.5 yet
+    line.sample(successor, {"oil_temp": 52.0})  # 0.7: not below 0.5 yet
     result = line.verdict()
 
     assert not result["fail_safe_active"]
     assert result["verdict"] == NOT_OK
     assert result["reason"].startswith("score 0.7 is not below 0.5 yet")
+
+
+class Reversed:
+    """An engine that keeps what it is asked; the test answers, in whatever order."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+
+    def submit(self, request: Request) -> bool:
+        self.asked.append(request)
+        return True
+
+    def judge(self, request: Request) -> None:
+        raise AssertionError("no lane of this test is a safety lane")
+
+
+def test_what_depends_on_the_past_is_judged_in_the_order_of_the_samples_not_of_the_answers(
+    made: Callable[..., TagLine], tmp_path: Path
+) -> None:
+    line, engine = made(), Reversed()
+    post = ({"step": "threshold", "high": 1.0, "low": 0.5},)
+    ready = line.lane(package(tmp_path, SCORE, output={"kind": "score"}, post=post)).prepare()
+    lane = Lane(ready.spec, ready.models, line.bus, line.clock, extractor=ready.extractor, engine=engine)
+    lane.activate(None)
+    for oil_temp in (57.0, 52.0):  # 1.2, and 0.7 that is held only because 1.2 was before
+        line.sample(None, {**NORMAL, "oil_temp": oil_temp})
+    lane.take_in()
+    first, second = engine.asked
+    for request, score in ((second, 0.7), (first, 1.2)):
+        request.fate, request.ran = Fate.DONE, request.model
+        request.answers = {"score": np.array([score], np.float32)}
+        lane.finish(request)
+
+    assert [(each["score"], each["verdict"]) for each in line.judged()] == [
+        (pytest.approx(1.2), NOT_OK),
+        (pytest.approx(0.7), NOT_OK),
+    ]
+
+
+def test_a_safety_lane_judges_tags_with_steps_behind_the_model(
+    made: Callable[..., TagLine], tmp_path: Path
+) -> None:
+    line = made(lane="safety")
+    post = ({"step": "k_of_n", "k": 2, "n": 2},)
+    lane = line.judging(package(tmp_path, SCORE, output={"kind": "score"}, post=post))
+
+    for oil_temp in (57.0, 57.0):
+        line.sample(lane, {**NORMAL, "oil_temp": oil_temp})
+
+    assert [each["verdict"] for each in line.judged()] == [OK, NOT_OK]
+
+
+def test_the_four_answers_go_through_steps_too(made: Callable[..., TagLine], tmp_path: Path) -> None:
+    line = made()
+    four = {
+        **SCORE,
+        "confidence": [[0.0, 0.0, 0.0, 0.5]],
+        "expected": AGAIN["recon"],
+        "contributions": [[0.0] * 4, [0.0, 0.0, 0.0, 1.0], [0.0] * 4],
+    }
+    lane = line.judging(package(tmp_path, four, post=({"step": "min_confidence", "least": 0.6},)))
+
+    line.sample(lane, {**NORMAL, "oil_temp": 57.0})
+    result = line.verdict()
+
+    assert (result["verdict"], result["confidence"], result["label"]) == (UNSURE, 0.5, None)
+    assert result["reason"].startswith("confidence 0.5 is below 0.6: shows in oil_temp 57 °C (expected 45)")
+    np.testing.assert_allclose(result["contributions"], [0.0, 1.0, 0.0])
 
 
 def test_samples_of_another_map_are_not_judged(made: Callable[..., TagLine], tmp_path: Path) -> None:
@@ -224,7 +294,7 @@ def test_samples_of_another_map_are_not_judged(made: Callable[..., TagLine], tmp
     assert fed is not None
     line.sampler._fed = replace(fed, tags=fed.tags[::-1])
 
-    line.sample(lane, **NORMAL)
+    line.sample(lane, NORMAL)
     result = line.verdict()
 
     assert result["score.status"] == BAD_CONFIGURATION_ERROR
