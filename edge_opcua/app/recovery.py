@@ -24,7 +24,7 @@ from edge_opcua.inference.ledgerfile import Ledger
 MOST_LOADS: Final = 3
 """So often an established version may be loaded without lasting before a start goes back."""
 MOST_TRIALS: Final = 2
-"""So often one on trial may be loaded without lasting before it is not started any more at all."""
+"""So often a new one may be loaded without lasting before it is not started any more at all."""
 
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +69,8 @@ class _Recovery:
             taken = self._take(entry.next(step, why))
             done = "went back to" if step is Step.REVERTED else "the change was not made, it runs"
             self._tell(taken, f"{done} {_runs(taken)}: {why}")
+            if not clean and entry.kind is Kind.LOAD and self._loads.of(entry.model) >= MOST_TRIALS:
+                self._distrust(entry, why)
         if not clean:
             self._revert_trials()
             self._revert_what_does_not_last()
@@ -119,10 +121,14 @@ class _Recovery:
             _log.error("models.no_way_back", pipeline=pipeline, reason=why, **left.as_json())
             return
         entry = Entry(Kind.ROLLBACK, Step.BEGUN, left, {pipeline: left}, {pipeline: target}, user=SERVER)
-        if quarantine and self._ledger.standing.quarantine_of(left) is None:
-            self._take(entry.verdict(Step.QUARANTINED, SERVER, why))
+        if quarantine:
+            self._distrust(entry, why)
         taken = self._take(entry.next(Step.REVERTED, why))
         self._tell(taken, f"went back from {left.text} to {target.text}: {why}")
+
+    def _distrust(self, entry: Entry, why: str) -> None:
+        if self._ledger.standing.quarantine_of(entry.model) is None:
+            self._take(entry.verdict(Step.QUARANTINED, SERVER, why))
 
     def _take(self, entry: Entry) -> Entry:
         """Write an entry; one that cannot be written is the case all the same, until the next start."""

@@ -123,6 +123,18 @@ def test_a_version_that_dies_on_trial_twice_is_put_into_quarantine(
         assert (book.standing.quarantine_of(V2) is not None) == (times == 2)
 
 
+def test_a_version_that_brings_down_the_computer_while_it_is_loaded_is_loaded_twice_at_most(
+    config: EdgeConfig, state: StateDir
+) -> None:
+    for times in (1, 2):
+        left_behind(state, change(Kind.LOAD, V2, V1), [Step.BEGUN])
+        killed(state, V2)
+        book = started(state, config)
+        assert book.active.choice(PIPELINE).version == 1
+        assert (book.standing.quarantine_of(V2) is not None) == (times == 2)
+    assert V1.is_same(book.active.choice(PIPELINE))
+
+
 def test_a_version_that_brings_down_the_computer_at_every_start_is_left_at_the_third(
     config: EdgeConfig, state: StateDir
 ) -> None:
