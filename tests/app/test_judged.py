@@ -44,7 +44,7 @@ def test_what_tags_were_judged_comes_back_from_the_store_and_is_judged_the_same(
     for number in range(40):
         statuses = {"level": BAD_SENSOR_FAILURE} if number == 20 else None
         hot = 60.0 if 8 <= number < 14 else 40.0
-        line.sample(lane, statuses=statuses, **{**NORMAL, "oil_temp": hot + 0.1 * number})
+        line.sample(lane, {**NORMAL, "oil_temp": hot + 0.1 * number}, statuses=statuses)
         store.write([found for batch in results.poll() if (found := joining.window(batch)) is not None])
     store.close()
     line.close()
