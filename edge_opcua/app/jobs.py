@@ -190,6 +190,7 @@ class ModelJobs:
             raise ModelError(f"no pipeline runs {job.name} any more", code="M531")
         await self._end_shadows(job)
         choice = await self._book.verify(ModelChoice(job.name, job.version, job.sha256))
+        await self._book.require_fresh(choice, job.pipelines, self._clock.utc_ns())
         parts = self._parts(job.pipelines)
         attempt.job = job = replace(job, sha256=choice.sha256)
         care = {name: self._config.pipeline(name).change for name in job.pipelines}

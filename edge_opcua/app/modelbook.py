@@ -123,6 +123,16 @@ class ModelBook:
         """
         return await self._files.call(self.active.verify, choice, timeout_s=VERIFY_S)
 
+    async def require_fresh(self, choice: ModelChoice, pipelines: tuple[str, ...], utc_ns: int) -> None:
+        """Refuse a version that is so old that it would give nothing but the fail-safe verdict.
+
+        Raises:
+            ModelError: It is too old (M657).
+            TimeoutError: Its files cannot be read in time.
+        """
+        check = self.active.require_fresh
+        await self._files.call(check, choice, pipelines, utc_ns, timeout_s=VERIFY_S)
+
     async def way_back(self, pipeline: str) -> ModelChoice | None:
         """Return the former version that a pipeline goes back to; None if there is none that is fit.
 

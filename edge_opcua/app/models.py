@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
@@ -14,7 +14,10 @@ from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.ledger import Stand, Standing
 from edge_opcua.inference.ledgerfile import read_history
-from edge_opcua.inference.repository import ModelRepository
+from edge_opcua.inference.manifest import load_manifest
+from edge_opcua.inference.repository import MANIFEST_FILE, ModelRepository
+from edge_opcua.inference.watch.age import age_of
+from edge_opcua.inference.watch.terms import age_terms
 
 _log = structlog.get_logger(__name__)
 
@@ -98,6 +101,25 @@ class ActiveModels:
         """
         files = self._repository.resolve(choice.name, choice.version, choice.sha256 or None)
         return ModelChoice(choice.name, choice.version, files.manifest.sha256)
+
+    def require_fresh(self, choice: ModelChoice, pipelines: Iterable[str], utc_ns: int) -> None:
+        """Refuse a version that is so old that it would give nothing but the fail-safe verdict; reads a file.
+
+        One that judges already goes on, as its age policy says; nobody puts another such one in its place.
+
+        Args:
+            choice: A version whose files are verified.
+            pipelines: What it shall run in.
+            utc_ns: The time, ns UTC.
+
+        Raises:
+            ModelError: It is too old for one of them (M657).
+        """
+        manifest = load_manifest(self._repository.folder(choice.name, choice.version) / MANIFEST_FILE)
+        for name in pipelines:
+            age = age_of(age_terms(self._config.pipeline(name).watch, manifest), utc_ns)
+            if age.effect == "fail_safe":
+                raise ModelError(f"{choice.text} is too old for {name}: {age.reason}", code="M657")
 
 
 def read_standing(state: StateDir) -> Standing:

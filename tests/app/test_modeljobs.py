@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,9 @@ class Trusting(ActiveModels):
         if choice.version in self.missing:
             raise ModelError(f"model {choice.text} is not in the repository", code="M501")
         return ModelChoice(choice.name, choice.version, choice.sha256 or f"{choice.version}" * 64)
+
+    def require_fresh(self, choice: ModelChoice, pipelines: Iterable[str], utc_ns: int) -> None:
+        """None of them is old."""
 
 
 class Disk(Ledger):

@@ -78,3 +78,22 @@ def test_delivered_models_are_installed_and_a_broken_one_is_named(
     assert len(models.verify(ModelChoice("press-anomaly", 1, "")).sha256) == 64
     with pytest.raises(ModelError, match="not in the repository"):
         models.verify(ModelChoice("press-anomaly", 2, ""))
+
+
+@pytest.mark.parametrize(("then", "refused"), [("warn", False), ("degrade", False), ("fail_safe", True)])
+def test_a_version_that_would_give_nothing_but_the_fail_safe_verdict_takes_nobodys_place(
+    config: EdgeConfig, state: StateDir, then: str, refused: bool
+) -> None:
+    install_delivered(config, state)
+    path = state.models / "press-anomaly" / "2" / "manifest.toml"
+    path.chmod(0o600)
+    age = f'\n[age]\ntrained = "2019-01-01T00:00:00Z"\nmax_days = 30\nthen = "{then}"\n'
+    path.write_text(path.read_text() + age)
+    active, choice = ActiveModels(state, config), ModelChoice("press-anomaly", 2, "")
+    utc_ns = ManualClock().utc_ns()
+    if not refused:
+        active.require_fresh(choice, [PIPELINE], utc_ns)
+        return
+    with pytest.raises(ModelError, match="too old for press-anomaly: trained") as caught:
+        active.require_fresh(choice, [PIPELINE], utc_ns)
+    assert caught.value.code == "M657"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from edge_opcua.config.modelcare import WatchConfig
 from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.inference.manifest import Manifest
 from edge_opcua.inference.watch.age import AgeTerms
@@ -58,11 +59,7 @@ def terms_of(pipeline: PipelineConfig, manifest: Manifest, *, profile_fault: str
         manifest: What the model promises.
         profile_fault: Why its profile cannot be used; empty if it can.
     """
-    watch, age, features = pipeline.watch, manifest.age, manifest.features
-    most = (
-        watch.max_age_days if watch.max_age_days is not None else (math.inf if age is None else age.max_days)
-    )
-    then = watch.when_old or ("warn" if age is None else age.then)
+    watch, features = pipeline.watch, manifest.features
     return WatchTerms(
         pipeline=pipeline.name,
         model=f"{manifest.name}/{manifest.version}",
@@ -73,7 +70,7 @@ def terms_of(pipeline: PipelineConfig, manifest: Manifest, *, profile_fault: str
             tuple(feature.high for feature in features),
             watch.stuck_s,
         ),
-        age=AgeTerms(None if age is None else age.trained_ns, most, then),
+        age=age_terms(watch, manifest),
         limit=manifest.limit if manifest.output is None else math.nan,
         window=watch.window,
         error_share=watch.error_share,
@@ -86,3 +83,13 @@ def terms_of(pipeline: PipelineConfig, manifest: Manifest, *, profile_fault: str
         probation_s=pipeline.change.probation_s,
         profile_fault=profile_fault,
     )
+
+
+def age_terms(watch: WatchConfig, manifest: Manifest) -> AgeTerms:
+    """Return how old a model may become; what the configuration says goes before the manifest."""
+    age = manifest.age
+    most = watch.max_age_days
+    if most is None:
+        most = math.inf if age is None else age.max_days
+    then = watch.when_old or ("warn" if age is None else age.then)
+    return AgeTerms(None if age is None else age.trained_ns, most, then)
