@@ -9,7 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.errors import ModelError
-from edge_opcua.features.flow import FittedStep, Flow, Keys, Run, Signal, Source, Step, Values, unfitted
+from edge_opcua.features.flow import (
+    FittedStep,
+    Flow,
+    Keys,
+    Run,
+    Signal,
+    Source,
+    Step,
+    Values,
+    misfit,
+    unfitted,
+)
 from edge_opcua.features.registry import STEPS
 from edge_opcua.features.vibration import Waveform
 
@@ -18,6 +29,10 @@ STEPS_SET: Final = "steps/1"
 TAGS_SET: Final = "tags/1"
 """Name of no arithmetic at all: the samples are the features, oldest row first."""
 MAX_STEPS: Final = 100
+MAX_VALUES: Final = 100_000_000
+"""Values that all buffers may hold together, about; some 800 MB."""
+_BUFFERS: Final = 4
+"""Buffers of the size of the samples that a step has at most."""
 
 Window = tuple[Waveform, Sequence[float] | npt.NDArray[np.float64]]
 """Samples of one window, shape ``(rows * channels,)``, and its context, shape ``(m,)``."""
@@ -112,6 +127,7 @@ class Bound:
         self._rows = first.samples.T  # a window is given row by row
         self._context = self.flow.context_values
         self._runs: list[Run] = []
+        self._held = 0
 
     def add(self, number: int, step: Step) -> None:
         """Bind one more step.
@@ -120,6 +136,9 @@ class Bound:
             ModelError: It does not fit (M602) or was not fitted (M603).
         """
         try:
+            self._held += _BUFFERS * self.flow.signal.samples.size + self.flow.columns.size
+            if self._held > MAX_VALUES:
+                raise misfit("the steps up to here need more memory than a model may take")
             self.flow, run = step.bind(self.flow)
         except ModelError as exc:
             raise _at(number, step.name, exc) from exc

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 
 from edge_opcua.features.columns import Place
-from edge_opcua.features.flow import Flow, Keys, Run, Values, misfit, unfitted, wrong
+from edge_opcua.features.flow import Flow, Keys, Run, Values, misfit, plain_number, unfitted, wrong
 from edge_opcua.features.samplesteps import Changes
 from edge_opcua.features.stroke import Feature
 
@@ -66,7 +66,7 @@ class OneHot:
         if not self.is_fitted:
             raise unfitted("has no categories; fit the steps on recorded windows")
         index, count = self._index(flow), len(self.categories)
-        made = [Feature(f"{self.feature}.{value:g}", "1") for value in self.categories]
+        made = [Feature(f"{self.feature}.{plain_number(value)}", "1") for value in self.categories]
         features = (*flow.features[:index], *made, *flow.features[index + 1 :])
         before, categories = flow.columns, np.array(self.categories)
         out = np.zeros(len(features))
@@ -79,7 +79,9 @@ class OneHot:
             place[:] = categories == before[index]
             if refuses and not place.any():
                 place[:] = np.nan
-                refusals.append(f"{self.feature} {before[index]:g} is none of the values it was shown")
+                refusals.append(
+                    f"{self.feature} {plain_number(float(before[index]))} is none of the values it was shown"
+                )
 
         return flow.with_columns(out, features), run
 

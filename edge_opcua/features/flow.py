@@ -18,6 +18,8 @@ Run = Callable[[], None]
 
 MAX_FEATURES: Final = 100_000
 MAX_SAMPLES: Final = 10_000_000
+MAX_PREFIX: Final = 32
+"""Characters; a name of a feature has room for 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,7 @@ class Flow:
         Raises:
             ModelError: Two have the same name, or there are too many (M602).
         """
-        if len(features) > MAX_FEATURES:
-            raise misfit(f"would make {len(features)} features, {MAX_FEATURES} are the most")
+        require_count(len(features))
         names = [feature.name for feature in features]
         if len(set(names)) < len(names):
             twice = next(name for number, name in enumerate(names) if name in names[:number])
@@ -234,6 +235,13 @@ class Keys:
             raise wrong(f"{key} is missing")
         return _number(key, value)
 
+    def prefix(self, default: str = "") -> str:
+        """Take what is put before the names of features."""
+        prefix = self.text("prefix", default)
+        if len(prefix) > MAX_PREFIX:
+            raise wrong(f"prefix has {len(prefix)} characters, {MAX_PREFIX} are the most")
+        return prefix
+
     def numbers(self, key: str) -> tuple[float, ...]:
         """Take a list of finite numbers; () if it is not there."""
         return tuple(_number(key, value) for value in self._list(key))
@@ -281,6 +289,21 @@ def misfit(sentence: str) -> ModelError:
 def unfitted(sentence: str) -> ModelError:
     """Return the error of a step that has not learned its numbers."""
     return ModelError(sentence, code="M603")
+
+
+def require_count(count: int) -> None:
+    """Refuse more features than a model may have, before they are made.
+
+    Raises:
+        ModelError: There are (M602).
+    """
+    if count > MAX_FEATURES:
+        raise misfit(f"would make {count} features, {MAX_FEATURES} are the most")
+
+
+def plain_number(value: float) -> str:
+    """Return a number as it stands in the name of a feature."""
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else f"{value:.10g}".replace("+", "")
 
 
 def named(channel: Feature, name: str, prefix: str = "") -> str:

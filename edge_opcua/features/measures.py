@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 
-from edge_opcua.features.flow import Flow, Keys, Run, Values, misfit, named, wrong
+from edge_opcua.features.flow import Flow, Keys, Run, Values, misfit, named, require_count, wrong
 from edge_opcua.features.stroke import Feature
 
 
@@ -152,7 +152,7 @@ class Statistics:
             raise wrong(f'measures holds "{unknown[0][:40]}", not one of {", ".join(MEASURES)}')
         if not measures:
             raise wrong("measures is missing")
-        return cls(measures, keys.text("prefix", ""))
+        return cls(measures, keys.prefix())
 
     def table(self) -> dict[str, Any]:
         """Return its keys."""
@@ -161,6 +161,7 @@ class Statistics:
     def bind(self, flow: Flow) -> tuple[Flow, Run]:
         """Return the flow with these features behind those that are there."""
         signal = flow.signal
+        require_count(len(signal.channels) * len(self.measures))
         chosen = [MEASURES[name] for name in self.measures]
         for name, measure in zip(self.measures, chosen, strict=True):
             if signal.rows < measure.rows:
@@ -206,7 +207,7 @@ class Flatten:
     @classmethod
     def parse(cls, keys: Keys) -> Self:
         """Read the table."""
-        return cls(keys.choice("order", ("time", "channel"), "time"), keys.text("prefix", ""))
+        return cls(keys.choice("order", ("time", "channel"), "time"), keys.prefix())
 
     def table(self) -> dict[str, Any]:
         """Return its keys."""
@@ -215,6 +216,7 @@ class Flatten:
     def bind(self, flow: Flow) -> tuple[Flow, Run]:
         """Return the flow with every sample as a feature."""
         signal = flow.signal
+        require_count(signal.samples.size)
         by_channel = [
             [
                 Feature(_sample_name(channel, row, signal.rows, self.prefix), channel.unit)

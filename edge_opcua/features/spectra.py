@@ -8,7 +8,18 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from edge_opcua.features.flow import Flow, Keys, Run, Signal, misfit, named, wrong
+from edge_opcua.features.flow import (
+    MAX_SAMPLES,
+    Flow,
+    Keys,
+    Run,
+    Signal,
+    misfit,
+    named,
+    plain_number,
+    require_count,
+    wrong,
+)
 from edge_opcua.features.stroke import Feature
 from edge_opcua.features.vibration import Band, BandSpectrum
 
@@ -35,7 +46,7 @@ class FftBands:
     @classmethod
     def parse(cls, keys: Keys) -> Self:
         """Read the table."""
-        return cls(_bands(keys), keys.text("prefix", ""))
+        return cls(_bands(keys), keys.prefix())
 
     def table(self) -> dict[str, Any]:
         """Return its keys."""
@@ -45,7 +56,7 @@ class FftBands:
         """Return the flow with a feature for each channel and band."""
         signal = flow.signal
         spectrum = _spectrum(signal, self.bands)
-        after, place, carry = flow.appended(_names(signal, self.bands, f"{self.prefix}"))
+        after, place, carry = flow.appended(_names(signal, self.bands, self.prefix))
         table = place.reshape(len(signal.channels), len(self.bands))
 
         def run() -> None:
@@ -82,7 +93,7 @@ class EnvelopeSpectrum:
     def parse(cls, keys: Keys) -> Self:
         """Read the table."""
         carrier = _as_bands([keys.numbers("carrier_hz")], "carrier_hz")[0]
-        return cls(carrier, _bands(keys), keys.text("prefix", "envelope_"))
+        return cls(carrier, _bands(keys), keys.prefix("envelope_"))
 
     def table(self) -> dict[str, Any]:
         """Return its keys."""
@@ -144,6 +155,9 @@ def _pairs(bands: tuple[Band, ...]) -> list[list[float]]:
 
 def _spectrum(signal: Signal, bands: tuple[Band, ...]) -> BandSpectrum:
     signal.require_rate("a spectrum")
+    require_count(len(signal.channels) * len(bands))
+    if len(bands) * signal.rows > MAX_SAMPLES:
+        raise misfit(f"{len(bands)} bands of {signal.rows} rows are more than are reckoned with")
     try:
         return BandSpectrum(signal.rows, signal.rate_hz, bands)
     except ValueError as exc:
@@ -152,7 +166,10 @@ def _spectrum(signal: Signal, bands: tuple[Band, ...]) -> BandSpectrum:
 
 def _names(signal: Signal, bands: tuple[Band, ...], prefix: str) -> list[Feature]:
     return [
-        Feature(named(channel, f"band_{band.low_hz:g}_{band.high_hz:g}_hz", prefix), channel.unit)
+        Feature(
+            named(channel, f"band_{plain_number(band.low_hz)}_{plain_number(band.high_hz)}_hz", prefix),
+            channel.unit,
+        )
         for channel in signal.channels
         for band in bands
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from edge_opcua.errors import ModelError
 from edge_opcua.features.chain import MAX_STEPS, Chain, fit_steps
 from edge_opcua.features.flow import MAX_FEATURES, MAX_SAMPLES, Keys, Source
+from edge_opcua.features.registry import STEPS
 from edge_opcua.features.stroke import Feature
 from edge_opcua.training.tomltext import table_text
 
@@ -178,6 +180,7 @@ REFUSED: list[tuple[str, Steps, str]] = [
     ),
     ("M601", [LAST, {"step": "select"}], "either what is kept or drop"),
     ("M601", [{"step": "one_hot"}], "feature is missing"),
+    ("M601", [{"step": "flatten", "prefix": "x" * 33}], "prefix has 33 characters, 32 are the most"),
     ("M602", [{"step": "detrend"}], "the steps make no feature"),
     ("M602", [{"step": "normalise"}], 'step 1 (normalise): there are no features yet; on = "signal"'),
     ("M602", [LAST, {"step": "log", "features": ["rms"]}], 'step 2 (log): "rms" is not one of last'),
@@ -248,6 +251,81 @@ def test_too_many_features_or_samples_are_refused_before_they_are_made() -> None
         Chain(Source(CAPTURE.channels, MAX_FEATURES + 1, 1.0), [{"step": "flatten"}])
     with pytest.raises(ModelError, match="the context has no tag; it has none"):
         Chain(NO_RATE, [{"step": "context"}])
+
+    tags = tuple(Feature(f"t{number}", "m") for number in range(2_000))
+    for step in (
+        {"step": "fft_bands", "edges_hz": [*range(61)]},
+        {"step": "statistics", "measures": ["rms"] * 51},
+    ):
+        with pytest.raises(ModelError, match=f"{MAX_FEATURES} are the most"):
+            Chain(Source(tags, 256, 256.0), [step])
+    with pytest.raises(ModelError, match="bands of 1000000 rows are more than are reckoned with"):
+        Chain(Source(CAPTURE.channels, 1_000_000, 1e6), [{"step": "fft_bands", "edges_hz": [*range(20)]}])
+
+
+def test_steps_that_need_more_memory_than_a_model_may_take_are_refused() -> None:
+    many = [{"step": "detrend"}] * 40
+    with pytest.raises(ModelError, match=r"step 26 \(detrend\): the steps up to here need more memory"):
+        Chain(Source(CAPTURE.channels, 1_000_000, 1e6), [*many, LAST])
+
+
+def test_names_of_features_hold_large_numbers_exactly() -> None:
+    seen = [(np.ones(64, np.float32), (0.0, value)) for value in (1_234_567.0, 1_234_568.0, 0.5, 1e-7)]
+    fitted = fit_steps(CAPTURE, [{"step": "context"}, {"step": "one_hot", "feature": "recipe"}], seen)
+    wanted = ("temp", "recipe.1e-07", "recipe.0.5", "recipe.1234567", "recipe.1234568")
+    assert Chain(CAPTURE, fitted).names == wanted
+
+
+KEYS = [
+    "measures",
+    "edges_hz",
+    "bands_hz",
+    "carrier_hz",
+    "rows",
+    "rate_hz",
+    "first",
+    "last",
+    "low",
+    "high",
+    "on",
+    "features",
+    "channels",
+    "mean",
+    "scale",
+    "feature",
+    "minus",
+    "categories",
+    "prefix",
+    "drop",
+]
+anything = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        st.floats(),
+        st.sampled_from(["rms", "signal", "temp", "recipe", "", "last", "linear", "\x00", "é"]),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=2),
+    max_leaves=4,
+)
+tables = st.builds(
+    lambda name, keys: {"step": name, **keys},
+    st.sampled_from([*STEPS, "?"]),
+    st.dictionaries(st.sampled_from(KEYS), anything, max_size=3),
+)
+
+
+@given(st.lists(tables, min_size=1, max_size=4))
+def test_whatever_a_manifest_declares_is_computed_or_refused(steps: Steps) -> None:
+    said = ""
+    try:
+        chain = Chain(CAPTURE, [LAST, {"step": "context"}, *steps])
+    except ModelError as exc:
+        said = f"{exc.code} {exc}"
+    else:
+        assert chain.extract(np.ones(64, np.float32), 1_000.0, (1.0, 2.0)).shape == (len(chain.names),)
+    assert re.match(r"$|M60[0-3] step \d", said)
 
 
 def test_a_long_list_of_names_is_told_shortly() -> None:
