@@ -16,6 +16,7 @@ from edge_opcua.app.build import plan
 from edge_opcua.app.costs import cost_ns, read_costs
 from edge_opcua.app.extractors import complete, extractor_of
 from edge_opcua.app.judges import judge_of
+from edge_opcua.app.models import ActiveModels
 from edge_opcua.app.promise import promises
 from edge_opcua.app.wanted import wanted_for
 from edge_opcua.config.loader import load
@@ -220,8 +221,13 @@ def _broken(
     config: EdgeConfig, chosen: Sequence[PipelineConfig], rows: Sequence[Step], trial: Trial
 ) -> dict[str, str]:
     """Return the deadlines that could not be promised with this model beside the others of its group."""
-    costs = {} if trial.state is None else read_costs(StateDir(trial.state).model_costs)
-    known = {each.name: cost_ns(costs, each, each.version) for each in config.pipelines}
+    known: dict[str, int | None] = dict.fromkeys((each.name for each in config.pipelines), None)
+    if trial.state is not None:
+        state = StateDir(trial.state)
+        costs, active = read_costs(state.model_costs), ActiveModels(state, config)
+        known = {
+            each.name: cost_ns(costs, each, active.choice(each.name).version) for each in config.pipelines
+        }
     before = promises(config, known, len(os.sched_getaffinity(0)))
     measured = {str(row["pipeline"]): row for row in rows}
     for each in chosen:

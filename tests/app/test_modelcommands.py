@@ -265,6 +265,13 @@ def test_nobody_removes_what_judges_or_what_is_gone_back_to(run: Run, tmp_path: 
     assert (code, "M501" in err) == (2, True)
 
 
+def test_nothing_is_removed_while_nobody_knows_what_judges(run: Run, tmp_path: Path) -> None:
+    state = stored(tmp_path, SECOND)
+    state.model_ledger.write_text("{\n")
+    code, _, err = run("remove", "press-anomaly/2")
+    assert (code, "cannot be read" in err) == (3, True)
+
+
 def test_a_version_that_nobody_needs_goes_with_its_files(run: Run, tmp_path: Path) -> None:
     state = stored(tmp_path, DELIVERED, SECOND)
     ledger_of(state, *load_steps(2, 1, Step.BEGUN, Step.FAILED, why="M512: it answers something else"))
@@ -286,6 +293,8 @@ def test_a_configured_version_is_not_removed_and_one_in_use_says_where() -> None
         with pytest.raises(ModelError, match=says):
             require_unused(("m", number), uses)
     require_unused(("m", 4), uses)
+    with pytest.raises(ModelError, match="does not answer"):
+        require_unused(("m", 4), Uses(is_running=True, is_silent=True))
 
 
 def test_without_a_ledger_the_configuration_says_what_is_active(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class Uses:
         quarantined: Why a version is not started any more.
         busy: What is being done with it.
         is_running: Whether the server runs.
+        is_silent: Whether it runs and does not answer: what is loaded is not known.
     """
 
     active: dict[Key, list[str]] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Uses:
     quarantined: dict[Key, str] = field(default_factory=dict)
     busy: dict[Key, str] = field(default_factory=dict)
     is_running: bool = False
+    is_silent: bool = False
 
     def state_of(self, key: Key) -> str:
         """Return the state of a version in one word, the most important one."""
@@ -178,18 +180,18 @@ def running_config(state: StateDir) -> Path | None:
 
 
 async def _status(state: StateDir) -> Mapping[str, Any] | None:
-    """Return what the server says; None if none runs."""
+    """Return what the server says; None if none runs, nothing if it does not answer."""
     if not server_answers(state.control_socket):
         return None
     reply = await ask(state.control_socket, "supervisor", "status", {}, timeout_s=ANSWER_S)
-    return reply.body if is_good(reply.status) else None
+    return reply.body if is_good(reply.status) else {}
 
 
 def _take_server(uses: Uses, status: Mapping[str, Any] | None) -> None:
     """Take what the server says: it knows what is loaded."""
     if status is None:
         return
-    uses.is_running = True
+    uses.is_running, uses.is_silent = True, not status
     for row in status.get("pipelines", ()):
         name = str(row["pipeline"])
         for word, where in (("model", uses.active), ("standby", uses.standby), ("shadow", uses.shadow)):

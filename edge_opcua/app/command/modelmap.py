@@ -93,7 +93,11 @@ def map_model(path: Path, state_dir: Path, options: MapOptions) -> int:
     if out.exists() and not options.force:
         complain(f"{out} is there already; --force writes over it, --out FILE writes elsewhere")
         return REFUSED
-    out.write_text(manifest_text(draft), encoding="utf-8")
+    try:
+        out.write_text(manifest_text(draft), encoding="utf-8")
+    except OSError as exc:
+        complain(f"{out} cannot be written: {exc.strerror}; --out FILE writes elsewhere")
+        return WRONG_USE
     if options.as_json:
         say(json.dumps({"schema": SCHEMA, "manifest": str(out), **_rows(draft)}))
     else:

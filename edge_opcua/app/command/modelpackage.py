@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from edge_opcua.app.command.modelsamples import write_samples
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.manifest import Manifest, load_manifest
 from edge_opcua.inference.plainfile import open_plain
-from edge_opcua.inference.repository import MANIFEST_FILE, MODEL_FILE
+from edge_opcua.inference.repository import MANIFEST_FILE, MAX_MODEL_BYTES, MODEL_FILE
 
 _CHUNK: Final = 1 << 20
 _LARGE: Final = Path("/var/tmp")  # noqa: S108 - a folder of random name in it; /tmp is often memory, models are large
@@ -104,6 +105,8 @@ def _copy(places: tuple[Path, ...], target: Path) -> None:
     source = next((place for place in places if place.exists()), places[0])
     try:
         with open(open_plain(source), "rb") as stream, target.open("xb") as copy:  # noqa: PTH123 - by descriptor
+            if os.fstat(stream.fileno()).st_size > MAX_MODEL_BYTES:
+                raise ModelError(f"{source} is larger than {MAX_MODEL_BYTES} bytes", code="M510")
             shutil.copyfileobj(stream, copy, _CHUNK)
     except FileNotFoundError:
         raise ModelError(f"{source} is missing: the manifest names it", code="M507") from None

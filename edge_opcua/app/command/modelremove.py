@@ -14,7 +14,7 @@ from edge_opcua.app.command.tell import REFUSED, WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.errors import ModelError
-from edge_opcua.inference.ledgerfile import flush_directory
+from edge_opcua.inference.ledgerfile import flush_directory, read_history
 from edge_opcua.inference.repository import ModelRepository
 
 SCHEMA: Final = "edge-opcua.model-remove/1"
@@ -37,6 +37,7 @@ def remove(state_dir: Path, wanted: ModelName, config: Path | None, *, as_json: 
     code, reason, note = 0, "", ""
     try:
         folder = _there(state, key)
+        _require_ledger(state)
         require_unused(key, uses_of(state, config))
         _remove(folder)
         note = _comes_back(key, config)
@@ -59,6 +60,19 @@ def _there(state: StateDir, key: Key) -> Path:
     return folder
 
 
+def _require_ledger(state: StateDir) -> None:
+    """Refuse to go on without knowing what judges (ModelError M616)."""
+    try:
+        damaged = read_history(state.model_ledger).damaged
+    except OSError as exc:
+        raise ModelError(f"nobody knows what judges: {exc}", code="M616") from exc
+    if damaged:
+        raise ModelError(
+            f"nobody knows for sure what judges: {damaged} lines of {state.model_ledger} cannot be read",
+            code="M616",
+        )
+
+
 def require_unused(key: Key, uses: Uses) -> None:
     """Refuse to remove what a pipeline runs or may have to go back to.
 
@@ -76,6 +90,10 @@ def require_unused(key: Key, uses: Uses) -> None:
     ):
         if key in where:
             raise ModelError(f"{name} {why.format(joined(where[key]))}", code="M616")
+    if uses.is_silent:
+        raise ModelError(
+            "the server does not answer: what it has loaded is not known; try again", code="M616"
+        )
     if key in uses.busy:
         raise ModelError(f"{name} cannot be removed now: {uses.busy[key]}", code="M616")
 

@@ -22,7 +22,7 @@ from edge_opcua.config.loader import load
 from edge_opcua.config.report import problems_text
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.statedir import StateDir, state_option
-from edge_opcua.errors import ModelError
+from edge_opcua.errors import ConfigError, ModelError
 from edge_opcua.inference.apart import Step, ask_apart
 from edge_opcua.inference.manifest import Manifest
 from edge_opcua.inference.repository import ModelRepository
@@ -330,7 +330,10 @@ def _require_new(folder: Path, manifest: Manifest, state_dir: Path) -> None:
 def _store(folder: Path, state_dir: Path) -> bool:
     """Store a package; return whether it is new."""
     state = StateDir(state_dir)
-    state.create()
+    try:
+        state.create()
+    except ConfigError as exc:
+        raise ModelError(str(exc), code="M514") from exc
     repository = ModelRepository(state.models)
     before = set(repository.versions())
     files = repository.install(folder)
