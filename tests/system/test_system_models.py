@@ -20,6 +20,7 @@ from tests.system.plant import Plant, alive, children
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
 
 MODEL = "press-anomaly"
+_ENDS = ("Active", "RolledBack", "Failed")
 
 
 async def _load(plant: Plant, version: int, sha256: str) -> str:
@@ -39,7 +40,7 @@ async def _ended(plant: Plant, since: int, job: str) -> dict[str, Any]:
         lambda: [
             event.fields
             for event in plant.client.events[since:]
-            if event.fields.get("JobId") == job and event.fields.get("State") in ("Active", "Failed")
+            if event.fields.get("JobId") == job and event.fields.get("State") in _ENDS
         ],
         f"the end of {job}",
         within_s=20,
@@ -128,7 +129,9 @@ async def test_what_was_relieved_stands_by_and_is_back_in_the_same_process_witho
     since, other = plant.mark(), 3 - before
     for _ in range(2):
         mark, pid = plant.mark(), await plant.pid(f"lane/{MODEL}")
-        assert (await _ended(plant, mark, await _load(plant, other, "")))["State"] == "Active"
+        assert (await _ended(plant, mark, await _load(plant, other, _sha256(plant, other))))[
+            "State"
+        ] == "Active"
         assert await plant.pid(f"standby/{MODEL}") == pid, "the former process is kept, loaded"
         await _judged_by(plant, mark, other)
         mark = plant.mark()
@@ -166,7 +169,7 @@ async def test_however_the_server_ends_no_process_of_a_model_is_left(tmp_path: P
     async with Plant(tmp_path) as plant:
         await plant.until(lambda: plant.results(0), "a first stroke")
         mark = plant.mark()
-        assert (await _ended(plant, mark, await _load(plant, 2, "")))["State"] == "Active"
+        assert (await _ended(plant, mark, await _load(plant, 2, _sha256(plant, 2))))["State"] == "Active"
         await _ask(plant, "load_model", name=MODEL, version=1, sha256="", shadow=1000)
         await plant.until(
             lambda: [e for e in plant.client.events[mark:] if e.fields.get("State") == "Shadow"], "a shadow"

@@ -172,9 +172,9 @@ class Shop:
         return found
 
     async def memory_mb(self) -> dict[str, float]:
-        """Return what each process of the server has in memory (MB), a share of what several have."""
+        """Return what each process of the server has in memory of its own, MB."""
         rows = (await self._ask("status", {}))["processes"]
-        return {str(row["role"]): _pss_kb(int(row["pid"])) / 1024 for row in rows if row["pid"]}
+        return {str(row["role"]): _own_kb(int(row["pid"])) / 1024 for row in rows if row["pid"]}
 
     async def _job(self, kind: str, body: dict[str, Any]) -> Job:
         since, began_ns = len(self.client.events), self.clock.utc_ns()
@@ -207,8 +207,10 @@ class Shop:
         return file
 
 
-def _pss_kb(pid: int) -> int:
-    """Return the proportional set size of a process; 0 if it has just ended.
+def _own_kb(pid: int) -> int:
+    """Return what a process has in memory that is no file and no share of the bus; 0 if it has just ended.
+
+    What it maps of libraries is shared with every other Python of this machine.
 
     Source:
         proc(5), ``smaps_rollup``.
@@ -217,4 +219,4 @@ def _pss_kb(pid: int) -> int:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith("Anonymous:")), 0)

@@ -115,6 +115,11 @@ def figures(seen: Seen) -> Iterator[Figure]:
     note = "waits up to 1 s for the moment after a verdict"
     yield Figure("from there to the version judging, p50", float(np.median(switched)), "ms", note=note)
     if seen.backs:
+        switched = [job.between_ms("Switching", "RolledBack") for job in seen.backs]
+        note = "from being written down to the former version judging, which stood by"
+        yield Figure(
+            "back to the former version, from the decision, p50", float(np.median(switched)), "ms", note=note
+        )
         took = [job.took_ms for job in seen.backs]
         note = "the former version stood by; until the client has the news, published every 20 ms"
         yield Figure("back to the former version, p50", float(np.median(took)), "ms", note=note)
