@@ -184,7 +184,9 @@ def drawing(found: dict[str, Any]) -> str:
         ("p90", _OTHER, "nine of ten", 36),
     ):
         lines.append(curve(found["shift"], which, first, shift, colour))
-        lines.append(curve(found["spread"], which, second, spread, colour))
+        narrower = {size: each for size, each in found["spread"].items() if float(size) < 1}
+        wider = {size: each for size, each in found["spread"].items() if float(size) > 1}
+        lines += [curve(part, which, second, spread, colour) for part in (narrower, wider)]
         lines.append(f'<text x="{first + 190}" y="{_TOP + height}" fill="{colour}">{word}</text>')
     return "\n".join([*lines, "</svg>", ""])
 
