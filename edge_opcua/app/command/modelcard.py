@@ -122,7 +122,7 @@ def size_text(size: float) -> str:
 def time_text(taken_us: float) -> str:
     """Return a time in µs, ms or s."""
     if taken_us < 1000:
-        return f"{taken_us:.0f} µs"
+        return f"{taken_us:.0f} µs" if taken_us >= 10 else f"{taken_us:.2g} µs"
     return f"{taken_us / 1e3:.3g} ms" if taken_us < 1e6 else f"{taken_us / 1e6:.3g} s"
 
 
@@ -180,7 +180,8 @@ def _made(card: OnnxCard) -> str:
 def _computes(card: OnnxCard) -> str:
     learned = f", {card.parameters} learned numbers" if card.parameters else ""
     beside = f", weights in {', '.join(card.external)}" if card.external else ""
-    return f"{card.precision}{learned}, {card.nodes} operators to run{beside}"
+    runs = f"{card.nodes} operators" if card.nodes != 1 else "one operator"
+    return f"{card.precision}{learned}, {runs} to run{beside}"
 
 
 def _operators(card: OnnxCard) -> str:
@@ -287,9 +288,7 @@ def _verdict(found: Found) -> str:
         return (
             f"can be served; a manifest is missing: edge-opcua model map {found.path} --device NAME drafts it"
         )
-    return (
-        f"can be served: edge-opcua model validate {found.manifest.name}/{found.manifest.version} proves it"
-    )
+    return f"can be served: edge-opcua model validate {found.path.parent} proves it"
 
 
 def _tensor_row(tensor: Tensor) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def _trained(each: VersionFacts, now_ns: int) -> str:
     if age is None:
         return "?"
     days = age_days(age.trained_ns, now_ns)
-    return f"{days:.0f} days ago{' (old)' if days > age.max_days else ''}"
+    when = "today" if days < 1 else f"{days:.0f} days ago"
+    return f"{when}{' (old)' if days > age.max_days else ''}"
 
 
 def _note(each: VersionFacts, uses: Uses) -> str:
