@@ -13,7 +13,7 @@ from edge_opcua.app.modelbook import ModelBook
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.clock import Clock
 from edge_opcua.core.control import Reply, Request
-from edge_opcua.core.values import BAD_INVALID_ARGUMENT, GOOD
+from edge_opcua.core.values import BAD_INVALID_ARGUMENT, GOOD, is_good
 from edge_opcua.inference.ledger import Step
 from edge_opcua.inference.lifecycle import ENDED, Job, JobKind, JobState
 
@@ -60,6 +60,7 @@ class ModelDesk:
         clock: Clock,
     ) -> None:
         self._book = book
+        self._lanes = lanes
         self._notify = notify
         self._untold: list[dict[str, Any]] = []
         self.jobs = ModelJobs(config, lanes.of, book, self._on_job, clock)
@@ -113,7 +114,7 @@ class ModelDesk:
             case "load_model" | "validate_model" | "rollback_model":
                 return self.jobs.submit(body, _JOBS[request.kind])
             case "release_model":
-                return await self.jobs.release(body)
+                return await self._release(body)
             case "model_job":
                 notice = self.jobs.notice(str(body.get("job", "")))
                 if notice is None:
@@ -125,6 +126,16 @@ class ModelDesk:
                     self._notify(role, "watch", body)
                 return Reply(GOOD, "", {})
         return None
+
+    async def _release(self, body: Mapping[str, Any]) -> Reply:
+        reply = await self.jobs.release(body)
+        if is_good(reply.status):
+            what, who = f"model release {body['name']} {body['version']}", str(body.get("user", ""))
+            record = {"what": what, "who": who, "why": str(body.get("note", ""))[:_AUDITED]}
+            self._notify("records", "audit", {**record, "outcome": "Released"})
+            # Clients see it with everything else that is known of versions.
+            self._notify("opcua", "standby", {"models": self._lanes.standby_models()})
+        return reply
 
     def _on_job(self, body: dict[str, Any]) -> None:
         self.guard.on_job(body)
