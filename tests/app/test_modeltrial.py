@@ -13,6 +13,7 @@ import pytest
 from edge_opcua.app.command.modeltry import notes_on, slower_here
 from edge_opcua.app.modeltrial import Trial, try_model
 from edge_opcua.assets import examples_dir
+from edge_opcua.config.loader import load
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.manifest import Age, load_manifest
 from edge_opcua.inference.memory import lift
@@ -184,3 +185,21 @@ def test_a_run_much_slower_than_where_it_was_measured_is_told() -> None:
     known = replace(manifest, device={"p99_us": 40, "machine": "the bench"})
     assert slower_here(known, measured) == "a run takes 400 µs here (p99), 40 µs on the bench"
     assert slower_here(replace(manifest, device={"p99_us": 200}), measured) == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "folder"),
+    [
+        (config, manifest.parent)
+        for config in sorted(examples_dir().glob("*/*.toml"))
+        for manifest in sorted(config.parent.glob("models/*/*/manifest.toml"))
+    ],
+    ids=lambda path: "-".join(path.parts[-2:]),
+)
+def test_every_model_of_the_examples_fits_the_plant_it_is_delivered_with(config: Path, folder: Path) -> None:
+    loaded = load(config).config
+    assert loaded is not None
+    pipelines = tuple(each.name for each in loaded.pipelines if each.model == folder.parent.name)
+    assert pipelines
+    found = tried(folder, config=config, pipelines=pipelines)
+    assert [row["pipeline"] for row in found["pipelines"]] == list(pipelines)
