@@ -254,6 +254,23 @@ async def test_a_broken_file_is_moved_aside_and_told(path: Path) -> None:
     assert told == []  # it is over before anybody can do anything
 
 
+def test_a_file_that_breaks_while_it_is_open_is_begun_anew_when_that_shows(path: Path) -> None:
+    file = WindowFile(path, 6 * MB)
+    for first in range(0, 1500, 50):
+        file.write([window(number) for number in range(first, first + 50)])
+    with path.open("r+b") as stream:  # what a dying disk leaves
+        stream.seek(4096)
+        stream.write(random.Random(7).randbytes(path.stat().st_size - 4096))
+    for first in range(1500, 9000, 50):
+        file.write([window(number) for number in range(first, first + 50)])
+        if file.moved_aside:
+            break
+    assert "is now windows.sqlite.broken" in file.moved_aside
+    file.write([window(9001)])
+    file.close()
+    assert results(path)[-1] == 9001
+
+
 @pytest.mark.usefixtures("quick")
 async def test_a_disk_that_refuses_is_told_once_and_waits_within_bounds(tmp_path: Path) -> None:
     place = tmp_path / "gone"

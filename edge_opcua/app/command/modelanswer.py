@@ -73,7 +73,9 @@ def answer(args: argparse.Namespace, state: Path) -> int:
 
 def _list(args: argparse.Namespace, state: Path) -> int:
     """List the newest verdicts that are not OK, with what somebody said of them."""
-    look = WindowLook(StateDir(state).windows)
+    windows = StateDir(state).windows
+    windows.exists()  # a directory that is somebody else's is told as that
+    look = WindowLook(windows)
     try:
         found = _alarms(look, args.pipeline, args.count)
     except ModelError as exc:

@@ -78,6 +78,7 @@ def _do(
 ) -> int:
     clock = SystemClock()
     windows = StateDir(state).windows
+    windows.exists()  # a directory that is somebody else's is told as that
     look = WindowLook(windows)
     wanted = wanted_windows(args, clock)
 

@@ -30,7 +30,9 @@ def export_windows(args: argparse.Namespace, state: Path) -> int:
         complain(f"{args.out} is there; --force writes over it")
         return WRONG_USE
     clock = SystemClock()
-    look = WindowLook(StateDir(state).windows)
+    windows = StateDir(state).windows
+    windows.exists()  # a directory that is somebody else's is told as that
+    look = WindowLook(windows)
     wanted = replace(wanted_windows(args, clock), answered=args.answered, with_samples=True)
     try:
         found = look.find(wanted)
