@@ -16,8 +16,6 @@ RING: Final = 128
 """Samples that a lane may be behind, as with captures."""
 RING_BYTES: Final = 16 * 2**20
 LEAST_RING: Final = 8
-MOST_NUMBERS: Final = 100_000
-"""Of one window: what a block, a feature and a person can still look through."""
 REASON: Final = 120
 """Characters of the row that tells which tag is not as it should be."""
 

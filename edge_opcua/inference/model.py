@@ -142,7 +142,9 @@ class ServedModel(LoadedModel):
         return f"{feature.name} {value:.4g} {feature.unit} is outside {feature.low:g}..{feature.high:g}"
 
 
-def load(files: ModelFiles, load_backend: LoadBackend, *, provider: str) -> ServedModel:
+def load(
+    files: ModelFiles, load_backend: LoadBackend, *, provider: str, judge: MakeJudge = no_judge
+) -> ServedModel:
     """Load the verified files of a model.
 
     Raises:
@@ -151,7 +153,7 @@ def load(files: ModelFiles, load_backend: LoadBackend, *, provider: str) -> Serv
     manifest = files.manifest
     shapes = {manifest.input_name: manifest.input_shape}
     backend = load_backend(files.model, provider=provider, input_shapes=shapes)
-    return ServedModel(manifest, backend)
+    return ServedModel(manifest, backend, judge=judge)
 
 
 def require_match(manifest: Manifest, extractor: Extractor) -> None:
