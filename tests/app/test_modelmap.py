@@ -241,3 +241,17 @@ def test_a_capture_may_be_judged_instead_of_tags(tmp_path: Path, capsys: pytest.
     small = linear(tmp_path / "small.onnx", [13])
     assert main(["model", "map", str(small), "-c", PRESS, "--capture", "vib/stroke", "--no-run"]) == 2
     assert "a capture has 2000 samples" in capsys.readouterr().err
+
+
+def test_names_chosen_by_a_model_write_nothing_else_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = {"feature_names": json.dumps(["\x1b[2J\x07gone", "b\nname = 1"])}
+    path = linear(tmp_path / "m.onnx", [2], notes=notes)
+    assert main(["model", "map", str(path), "-c", PRESS, "--no-run", "--state", str(tmp_path)]) == 0
+    assert main(["model", "inspect", str(path), "--no-run", "--state", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert "\x07" not in told
+    draft = tomllib.loads(path.with_suffix(".toml").read_text())
+    assert [set(tag) for tag in draft["tags"]] == [{"name", "unit"}] * 2

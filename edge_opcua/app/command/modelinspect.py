@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.modelcard import Found, card_rows, card_text
 from edge_opcua.app.command.modelnames import parse_model_name
 from edge_opcua.app.command.tell import ANSWER_IS_NO, WRONG_USE, complain, say
@@ -66,7 +67,7 @@ def inspect_model(target: str, state_dir: Path, options: InspectOptions) -> int:
         path, manifest_file = locate(target, state_dir)
         found = look(path, manifest_file, options)
     except ModelError as exc:
-        complain(f"{exc.code}: {exc}")
+        complain(printable(f"{exc.code}: {exc}"))
         return WRONG_USE if exc.code in {"M501", "M502", "M507"} else ANSWER_IS_NO
     served = found.fault is None and (not options.run or any(run.get("served") for run in found.runs))
     if options.as_json:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.modeldraft import (
     CaptureFacts,
     Draft,
@@ -25,7 +26,6 @@ from edge_opcua.app.command.modelinspect import SPARE_S, TRYOUT, sha256_of
 from edge_opcua.app.command.modelmatch import Known, Match, Sureness, in_order, match_columns
 from edge_opcua.app.command.tell import REFUSED, WRONG_USE, complain, say
 from edge_opcua.config.loader import load
-from edge_opcua.config.report import problems_text
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.statedir import StateDir
@@ -87,7 +87,7 @@ def map_model(path: Path, state_dir: Path, options: MapOptions) -> int:
     try:
         draft = drafted(path, state_dir, options)
     except ModelError as exc:
-        complain(f"{exc} ({exc.code})")
+        complain(printable(f"{exc} ({exc.code})"))
         return WRONG_USE
     out = options.out or path.with_suffix(".toml")
     if out.exists() and not options.force:
@@ -160,7 +160,7 @@ def _matched(columns: Sequence[str], tags: Sequence[Known], shape: Shape) -> lis
 def _config(file: Path) -> EdgeConfig:
     loaded = load(file)
     if loaded.config is None:
-        raise ModelError(f"{file} has errors:\n{problems_text(loaded)}", code="M615")
+        raise ModelError(f"{file} has errors: edge-opcua check shows them", code="M615")
     return loaded.config
 
 
@@ -250,7 +250,7 @@ def _measured(path: Path, card: OnnxCard, shape: Shape, options: MapOptions) -> 
     try:
         return ask_apart(TRYOUT, request, within_s=options.timeout_s + SPARE_S)
     except ModelError as exc:
-        complain(f"it does not run here: {exc} ({exc.code})")
+        complain(printable(f"it does not run here: {exc} ({exc.code})"))
         return None
 
 
@@ -280,10 +280,10 @@ def _tell(draft: Draft, path: Path, out: Path) -> None:
     for number, match in enumerate(draft.matches, 1):
         column = match.column or f"column {number}"
         tag = "-" if match.tag is None else f"{match.tag.reference} {match.tag.unit}".rstrip()
-        say(f"{marks[match.sureness]}  {column:<{width}}  {tag}  ({match.why})")
+        say(printable(f"{marks[match.sureness]}  {column:<{width}}  {tag}  ({match.why})"))
     say(f"{out} drafted")
     for point in draft.open_points:
-        say(f"to do: {point}")
+        say(printable(f"to do: {point}"))
     say("into the configuration:")
     say(pipeline_text(draft))
     say(f"then: edge-opcua model add {path} --manifest {out}")

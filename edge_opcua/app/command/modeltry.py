@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.modelcard import age_days, time_text
 from edge_opcua.app.command.modeldraft import unfilled
 from edge_opcua.app.command.modelfacts import joined
@@ -19,7 +20,6 @@ from edge_opcua.app.command.modelpackage import Handed, packaged
 from edge_opcua.app.command.tell import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, say
 from edge_opcua.app.modeltrial import MODULE, Trial
 from edge_opcua.config.loader import load
-from edge_opcua.config.report import problems_text
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.errors import ConfigError, ModelError
@@ -117,7 +117,7 @@ class Told:
 
     def _say(self, mark: str, check: str, text: str) -> None:
         if not self.is_quiet:
-            say(f"{mark}  {check:<{_WIDTH}}  {text}")
+            say(printable(f"{mark}  {check:<{_WIDTH}}  {text}"))
 
 
 def add(handed: Handed, state_dir: Path, options: TryOptions) -> int:
@@ -147,7 +147,7 @@ def _do(handed: Handed, state_dir: Path, options: TryOptions, *, store: bool) ->
             return _work(folder, manifest, state_dir, options, told, store=store)
     except ModelError as exc:
         if not options.as_json:
-            complain(f"{exc} ({exc.code})")
+            complain(printable(f"{exc} ({exc.code})"))
         else:
             told.refuse(exc)
             say(json.dumps({"schema": SCHEMA, "model": None, "fit": False, "stored": False, **_rows(told)}))
@@ -222,7 +222,7 @@ def _pipelines(manifest: Manifest, options: TryOptions, told: Told) -> tuple[str
         return ()
     loaded = load(options.config)
     if loaded.config is None:
-        raise ModelError(f"{options.config} has errors:\n{problems_text(loaded)}", code="M615")
+        raise ModelError(f"{options.config} has errors: edge-opcua check shows them", code="M615")
     known = {each.name: each.model for each in loaded.config.pipelines}
     for name in options.pipelines:
         if name not in known:
