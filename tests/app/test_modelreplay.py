@@ -25,7 +25,7 @@ from edge_opcua.inference.repository import ModelRepository
 from edge_opcua.records.window import Answer, Window, WindowSource
 from edge_opcua.records.windowfile import WindowFile
 from edge_opcua.records.windowlook import Wanted, WindowLook
-from edge_opcua.training import load_windows
+from edge_opcua.training import Capture, Tag, load_windows
 from tests.inference.hostile.models import Attack, endless, hostile_image, hostile_version, not_a_number
 from tests.inference.models import DELIVERED, replaced
 
@@ -309,6 +309,10 @@ def test_windows_are_exported_as_training_reads_them(
     assert np.isnan(facts["score"][-1])
     with np.load(out) as archive:
         assert json.loads(str(archive["about"]))["context"] == list(SOURCE.context)
+    tags = [Tag("die_temp", "°C"), Tag("tonnage", "kN"), Tag("strokes_per_min", "1/min")]
+    press = Capture(sample_count=2000, sample_rate_hz=10_000, unit="m/s²", context=tags)
+    ordered = load_windows(out, press)  # as the model wants them, whatever the line's order
+    np.testing.assert_array_equal(ordered.context[3], golden["context"][3][[1, 0, 2]])
     assert not list(state.glob(".windows*"))
     code, _, err = run(capsys, state, "export-windows", "--pipeline", P, "--out", str(out))
     assert (code, "--force" in err) == (2, True)
