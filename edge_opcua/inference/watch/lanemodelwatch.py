@@ -134,10 +134,13 @@ class LaneView:
 
     def tick(self) -> None:
         """Read what was published since, and show what is known if that has become old."""
+        started_ns = self._clock.monotonic_ns()
         if not self._watched.lane.is_active:
             self._board = None
+            if started_ns - self._published_ns >= LATEST_NS:  # it may stand by for weeks, and grow old
+                self._published_ns = started_ns
+                self._aged()
             return
-        started_ns = self._clock.monotonic_ns()
         board = self._board or self._begin(started_ns)
         if self._is_safety and not self._is_quiet(started_ns):
             board.beat()

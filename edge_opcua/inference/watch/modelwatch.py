@@ -96,7 +96,7 @@ class ModelWatch:
         self._confidences: deque[float] = deque(maxlen=min(window, _SCORES))
         self._gaps: deque[float] = deque(maxlen=_GAPS)
         self._last_ns = 0
-        self._taken = 0
+        self._taken = self._blind = 0
         self._reason = ""
         self.former = FormerVersion(terms.deadline_ms)
 
@@ -115,6 +115,7 @@ class ModelWatch:
         if seen.features is not None:
             self._quality.take(seen.features, seen.captured_ns)
         if seen.is_answered:
+            self._blind += seen.features is None
             self._scores.append(seen.score)
             self._confidences.append(seen.confidence)
             self._trend.take(seen.score, seen.captured_ns)
@@ -211,6 +212,8 @@ class ModelWatch:
             notes.append(self.terms.profile_fault or "no reference profile: drift is not watched")
         elif self._drift is not None and self._drift.unknown:
             notes.append(f"too few independent samples in the profile of {', '.join(self._drift.unknown)}")
+        if self._blind:
+            notes.append("its features do not fit into a result: of what it is given nothing is watched")
         if self._drift is not None and not self._drift.results_per_month:
             notes.append("drift is watched once it is known how often results come")
         if age.state == "unknown":

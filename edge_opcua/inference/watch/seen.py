@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.core.batch import BlockLayout, TagBatch
-from edge_opcua.core.values import BAD_INTERNAL_ERROR, BAD_TIMEOUT, Scalar, Verdict, is_bad
+from edge_opcua.core.values import BAD_INTERNAL_ERROR, BAD_NOT_SUPPORTED, BAD_TIMEOUT, Scalar, Verdict, is_bad
 
 _NOT_A_NUMBER: Final = "M533"
 _CANCELLED: Final = ("M535", "M541")
@@ -88,7 +88,8 @@ class ResultRows:
             status == BAD_INTERNAL_ERROR or (status == BAD_TIMEOUT and code[0] in _CANCELLED)
         )
         infer_ms = self._number(batch, "infer_ms")
-        known = not is_bad(int(batch.status[self._features]))
+        features_status = int(batch.status[self._features])
+        known = not is_bad(features_status) or features_status == BAD_NOT_SUPPORTED  # no room for them
         waits = status == BAD_TIMEOUT or failed
         return Seen(
             captured_ns=int(self._number(batch, "captured_ns")),
