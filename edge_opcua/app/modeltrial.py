@@ -166,7 +166,11 @@ def _in_pipelines(
     files: ModelFiles, config: EdgeConfig, chosen: Sequence[PipelineConfig], clock: Clock
 ) -> list[Step]:
     """Make a model ready for each of some pipelines as their lanes would, and return what was measured."""
-    bus = Bus.create(plan(config).blocks, clock=clock)
+    try:
+        blocks = plan(config).blocks
+    except ConfigError as exc:
+        raise ModelError(f"the configuration cannot be used: {exc}", code="M615") from exc
+    bus = Bus.create(blocks, clock=clock)
     try:
         limit = memory.Limit(
             keep_free_bytes=config.inference.keep_free_mb * memory.MB, most_bytes=_most_bytes(config, chosen)

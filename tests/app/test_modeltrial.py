@@ -148,6 +148,13 @@ def test_a_configuration_with_errors_is_no_yardstick(tmp_path: Path) -> None:
     assert refusal(SECOND, config=config)[0] == "M615"
 
 
+def test_an_address_that_no_driver_can_read_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    config = plant(tmp_path, "deadline_ms = 100", "deadline_ms = 100")
+    tags = config.parent / "tags" / "press.csv"
+    tags.write_text(tags.read_text().replace("DB10.DBD16:REAL", "DB10.DBD16:WHAT"))
+    assert refusal(SECOND, config=config)[0] == "M615"
+
+
 def test_deadlines_that_the_model_would_break_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

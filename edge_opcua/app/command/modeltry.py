@@ -54,6 +54,7 @@ _STAGES: Final = {
     "M581": "memory",
     "M613": "deadline",
     "M614": "version",
+    "M615": "plant",
     "M617": "files",
 }
 """Which check a refusal belongs to, for the column in front of it."""
