@@ -105,9 +105,9 @@ class Windows:
     def __iter__(self) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]]:
         return zip(self.samples, self.context, strict=True)
 
-    def __getitem__(self, chosen: slice | npt.NDArray[Any] | Sequence[int]) -> Windows:
+    def __getitem__(self, chosen: slice | int | npt.NDArray[Any] | Sequence[int]) -> Windows:
         """Return some of them: a slice, a mask, or their numbers."""
-        pick = chosen if isinstance(chosen, slice) else np.asarray(chosen)
+        pick = chosen if isinstance(chosen, slice) else np.atleast_1d(np.asarray(chosen))
         facts = {name: fact[pick] for name, fact in self.facts.items()}
         return Windows(self.samples[pick], self.context[pick], facts)
 

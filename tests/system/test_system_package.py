@@ -1,4 +1,4 @@
-"""A package of a notebook in the running whole: its steps are computed on the line, and its version judges."""
+"""A package of a notebook in the running whole: its steps are computed on the line and its version judges."""
 
 from __future__ import annotations
 

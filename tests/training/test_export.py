@@ -247,6 +247,12 @@ def test_windows_are_chosen_by_slice_mask_and_number() -> None:
         np.testing.assert_array_equal(some.facts["worn"], [True, False, False])
 
 
+def test_one_window_is_windows_too() -> None:
+    one = WINDOWS[-1]
+    np.testing.assert_array_equal(one.samples, WINDOWS.samples[-1:])
+    assert one.facts["worn"].shape == (1,)
+
+
 @pytest.mark.parametrize(
     "make",
     [
