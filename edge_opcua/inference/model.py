@@ -20,6 +20,8 @@ from edge_opcua.inference.manifest import Manifest
 from edge_opcua.inference.repository import ModelFiles
 
 FEATURE_RUNS: Final = 64
+_BY_FEATURE: Final = frozenset({"expected", "contributions", "reconstruction"})
+"""Outputs with one value for each feature; those of others are numbered."""
 FEATURES_NS: Final = 100_000_000
 
 
@@ -241,10 +243,10 @@ def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:
         one.judge(wanted)
         for output in model.outputs:
             answer = one.answer[output.name]
-            labels = manifest.names if output.size == len(manifest.names) else ()
+            labels = manifest.names if output.role in _BY_FEATURE else ()
             compare(
                 number,
-                tuple(f"{output.role} {label}" for label in labels) or (output.role,) * output.size,
+                tuple(f"{output.role} {label}" for label in labels) or _numbered(output),
                 answer,
                 samples[output.role][number].reshape(answer.shape),
                 manifest.golden,
@@ -252,6 +254,12 @@ def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:
         if judge is not None and "verdict" in samples:
             require_verdict(number, judge.judge(one.answer, wanted), int(samples["verdict"][number]))
     return len(samples["features"])
+
+
+def _numbered(output: Output) -> tuple[str, ...]:
+    if output.size == 1:
+        return (output.role,)
+    return tuple(f"{output.role} {number}" for number in range(1, output.size + 1))
 
 
 def time_features(golden: Path, manifest: Manifest, extractor: Extractor, clock: Clock) -> int:
