@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_opcua.config.problem import Severity
+from edge_opcua.config.reaction import times_of
 from tests.config.fakedriver import CONFIG, load_texts
 
 CAPTURE = 'capture = "press/stroke"\n'
@@ -194,3 +195,19 @@ def test_a_plc_cannot_trigger_a_pipeline_on_tags_by_its_mailbox(tmp_path: Path) 
     assert any(
         one.code == "C166" and 'pipeline "wear" is fed with tags' in one.message for one in found.problems
     ), found.problems
+
+
+def test_an_output_waits_for_the_slowest_of_the_tags_before_it_calls_them_lost(tmp_path: Path) -> None:
+    fast = CONFIG.replace(
+        'capture = "press/stroke"\ncontext = ["press/force"]', 'inputs = ["press/speed"]\nevery_ms = 100'
+    )
+    slow = fast.replace('inputs = ["press/speed"]', 'inputs = ["press/speed", "press/force"]')
+
+    def input_ms(text: str) -> float:
+        config = load_texts(tmp_path, text.replace("[[devices.captures]]", GROUPS, 1), TABLE).config
+        assert config is not None
+        return times_of(config, config.outputs[0]).input_ms
+
+    timeout_ms, again_ms = 1000, 100  # of the device; a question that got no answer is asked again
+    assert input_ms(fast) == timeout_ms + again_ms + 3 * 100
+    assert input_ms(slow) == timeout_ms + again_ms + 3 * 1000
