@@ -111,10 +111,29 @@ async def _ask(plant: Plant, kind: str, **body: Any) -> str:
     return str(reply.body["job"])
 
 
+async def _counted(plant: Plant) -> dict[str, int]:
+    """Return how many captures there were, how many were dealt with, and how many nobody ever saw."""
+    (row,) = [row["lane"] for row in (await plant.status())["pipelines"] if row["pipeline"] == MODEL]
+    return {name: int(row[name]) for name in ("cursor", "processed", "missed")}
+
+
+async def _nothing_lost(plant: Plant, since: int, before: dict[str, int]) -> None:
+    """Every capture has one result. On a busy machine the unit itself skips strokes: it is read too late."""
+    rows = plant.results(since)
+    strokes = [int(row["Stroke"]) for row in rows if row["Stroke"] is not None]
+    assert strokes == sorted(set(strokes))
+    after = await _counted(plant)
+    if len(strokes) == len(rows):  # else a link was lost for a moment, and said so in the place of captures
+        assert after["processed"] - before["processed"] == after["cursor"] - before["cursor"]
+    assert after["missed"] == before["missed"]
+
+
 def _versions(plant: Plant, since: int) -> list[int]:
     """Return the versions that judged, each once for as long as it did."""
     found: list[int] = []
     for row in plant.results(since):
+        if row["Stroke"] is None:  # about the loss of the source, by no model
+            continue
         version = int(row["ModelVersion"])
         if not found or found[-1] != version:
             found.append(version)
@@ -126,7 +145,7 @@ async def test_what_was_relieved_stands_by_and_is_back_in_the_same_process_witho
 ) -> None:
     await plant.until(lambda: plant.results(0, Verdict.OK), "a first stroke")
     before = int(plant.results()[-1]["ModelVersion"])
-    since, other = plant.mark(), 3 - before
+    since, other, counted = plant.mark(), 3 - before, await _counted(plant)
     for _ in range(2):
         mark, pid = plant.mark(), await plant.pid(f"lane/{MODEL}")
         assert (await _ended(plant, mark, await _load(plant, other, _sha256(plant, other))))[
@@ -140,8 +159,7 @@ async def test_what_was_relieved_stands_by_and_is_back_in_the_same_process_witho
         ] == "RolledBack"
         assert await plant.pid(f"lane/{MODEL}") == pid, "nothing had to be loaded"
         await _judged_by(plant, mark, before)
-    strokes = [int(row["Stroke"]) for row in plant.results(since)]
-    assert strokes == list(range(strokes[0], strokes[0] + len(strokes)))
+    await _nothing_lost(plant, since, counted)
     found = _versions(plant, since)
     wanted = [before, other, before, other, before]
     assert found in (wanted, wanted[1:]), "one version after the other, and none in between"
@@ -152,6 +170,7 @@ async def test_a_version_judges_in_shadow_before_it_takes_over_and_the_line_sees
 ) -> None:
     await plant.until(lambda: plant.results(0, Verdict.OK), "a first stroke")
     before, mark = int(plant.results()[-1]["ModelVersion"]), plant.mark()
+    counted = await _counted(plant)
     job = await _ask(plant, "load_model", name=MODEL, version=3 - before, sha256="", shadow=4)
     ended = await _ended(plant, mark, job)
     assert ended["State"] == "Active", ended
@@ -161,8 +180,7 @@ async def test_a_version_judges_in_shadow_before_it_takes_over_and_the_line_sees
     assert row["model"]["version"] == 3 - before
     await _judged_by(plant, mark, 3 - before)
     assert _versions(plant, mark) == [before, 3 - before]
-    strokes = [int(row["Stroke"]) for row in plant.results(mark)]
-    assert strokes == list(range(strokes[0], strokes[0] + len(strokes)))
+    await _nothing_lost(plant, mark, counted)
 
 
 async def test_however_the_server_ends_no_process_of_a_model_is_left(tmp_path: Path) -> None:
