@@ -187,7 +187,7 @@ class WindowFile:
     # --- one transaction each ------------------------------------------------------------------------
 
     def _write(self, db: sqlite3.Connection, windows: Sequence[Window], spare_bytes: int) -> Kept:
-        room = min(self.budget_bytes - _wal_bytes(self.budget_bytes), _used_bytes(db) + spare_bytes)
+        room = min(self.budget_bytes - self._log_room(), _used_bytes(db) + spare_bytes)
         if room < _LEAST_ROOM:
             raise OSError("the disk has no room but for the journal")
         db.execute("BEGIN IMMEDIATE")
@@ -288,13 +288,18 @@ class WindowFile:
     def _spare_bytes(self) -> int:
         """Return how much may be added until the rest of the disk is for others; negative if it is."""
         disk = shutil.disk_usage(self._path.parent)
-        log = _wal_bytes(self.budget_bytes) - self._log_bytes()
+        log = self._log_room() - self._log_bytes()
         return disk.free - round(min(LEAST_FREE_BYTES, LEAST_FREE_SHARE * disk.total)) - log
 
     def _require_short_log(self) -> None:
-        if self._log_bytes() > 2 * _wal_bytes(self.budget_bytes) + _SLACK:
+        if self._log_bytes() > 2 * self._log_room() + _SLACK:
             self.close()  # which empties the log, unless somebody else is at it
             raise OSError("another program reads the file without an end, so its log cannot be emptied")
+
+    def _log_room(self) -> int:
+        """Return how much of the budget, and of a small disk, the log may take."""
+        total = shutil.disk_usage(self._path.parent).total
+        return min(_LARGEST_WAL, min(self.budget_bytes, total // 4) // 4)
 
     def _log_bytes(self) -> int:
         try:
@@ -334,7 +339,7 @@ class WindowFile:
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
-            wal = _wal_bytes(self.budget_bytes)
+            wal = self._log_room()
             db.execute(f"PRAGMA journal_size_limit = {wal // 2}")
             db.execute(f"PRAGMA wal_autocheckpoint = {wal // 4 // _PAGE_BYTES}")
             if version < SCHEMA_VERSION:
@@ -391,11 +396,6 @@ def _free_bytes(db: sqlite3.Connection) -> int:
     """Return the pages of the file that hold nothing, bytes."""
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
     return int(free) * _PAGE_BYTES
-
-
-def _wal_bytes(budget_bytes: int) -> int:
-    """Return how much of a budget the log may take."""
-    return min(_LARGEST_WAL, budget_bytes // 4)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
