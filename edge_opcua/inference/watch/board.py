@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -60,8 +60,10 @@ class WatchBoard:
         self.former = ""
         self.latency = LatencyHistogram()
         self.results = 0
+        self._begun_ns = clock.monotonic_ns()
         if self._writer.sequence:
             self._go_on()
+        self._results_before = self.results
         name, _, version = terms.model.rpartition("/")
         batch.status[:] = BAD_NOT_SUPPORTED  # nothing is known of this model yet
         self._set("model_name", name)
@@ -81,7 +83,7 @@ class WatchBoard:
             reference: Whether the reference samples had the right answers, and when that was found out, ns
                 UTC; None if they were not run again.
         """
-        self._announce(report.findings)
+        self._announce(report.findings, probation=probation)
         self._figures(report)
         checked = reference is not None and reference[1] > 0
         self._set("reference_ok", reference[0] if checked and reference is not None else None)
@@ -91,6 +93,11 @@ class WatchBoard:
         self._writer.batch.source_ns[:] = now_ns
         self._writer.batch.server_ns[:] = now_ns
         self._writer.publish()
+
+    @property
+    def _after_s(self) -> float:
+        """Time since this watch began, s: since its model took over."""
+        return (self._clock.monotonic_ns() - self._begun_ns) / 1e9
 
     def _figures(self, report: Report) -> None:
         values: dict[str, Any] = {
@@ -138,8 +145,9 @@ class WatchBoard:
         more = f" (and {len(self._standing) - 1} more)" if len(self._standing) > 1 else ""
         return f"{CODES[kind]}: {self._standing[kind].finding.text}{more}"
 
-    def _announce(self, findings: Sequence[Finding]) -> None:
+    def _announce(self, findings: Sequence[Finding], *, probation: bool) -> None:
         now_ns = self._clock.utc_ns()
+        took = f"; found {self._after_s:.1f} s after it took over" if probation else ""
         found: dict[str, Finding] = {}
         for each in findings:
             found.setdefault(each.kind, each)
@@ -151,6 +159,7 @@ class WatchBoard:
             if kind in self._standing:
                 self._standing[kind].finding = finding
                 continue
+            finding = replace(finding, text=finding.text + took)
             self._standing[kind] = _Standing(finding, now_ns)
             _log.warning(
                 "model.alarm", pipeline=self._terms.pipeline, kind=kind, code=CODES[kind], reason=finding.text
@@ -168,6 +177,8 @@ class WatchBoard:
             "text": finding.text,
             "since_ns": since_ns,
             "code": CODES[finding.kind],
+            "after_s": round(self._after_s, 3),
+            "after_results": self.results - self._results_before if active else 0,
         }
         self._tell(NOTICE, body)
 

@@ -117,7 +117,10 @@ def test_a_version_five_times_slower_than_the_former_is_found_before_it_is_late(
     watched.strokes(second, successor, 40)
     (notice,) = [notice for notice in watched.notices if notice["active"]]
     assert notice["kind"] == "latency"
-    assert notice["text"] == "takes 60 ms, 5.0 times as long as press-anomaly/1"
+    text = r"takes 60 ms, 5.0 times as long as press-anomaly/1; found 1?\d\d.\d s after it took over"
+    assert re.fullmatch(text, notice["text"])
+    assert notice["after_results"] >= 29
+    assert notice["after_s"] == pytest.approx(notice["after_results"] * CYCLE_S, rel=0.1)
     assert watched.shown()["probation"] is True
     assert watched.shown()["late_share"] == 0.0
 
