@@ -13,6 +13,7 @@ from edge_opcua.bench.models.suite import Seen, figures, wrong_versions
 from edge_opcua.demo.client import SeenEvent
 
 JOB = Job((("Queued", 0), ("Loading", 10), ("Switching", 10_000_000), ("Active", 14_000_000)), 15.0, "")
+TAKEN_BACK = Job((("Queued", 0), ("Switching", 2_000_000), ("RolledBack", 5_000_000)), 6.0, "")
 
 
 def results(*versions: int, slow: dict[int, float] | None = None) -> list[SeenEvent]:
@@ -39,7 +40,7 @@ def seen(
 ) -> Seen:
     before, after = memory
     there = range(1, (strokes or len(found)) + 1)
-    return Seen(found, [JOB], [JOB], order, ({"io": before}, {"io": after}), there, [2.0])
+    return Seen(found, [JOB], [TAKEN_BACK], order, ({"io": before}, {"io": after}), there, [2.0])
 
 
 def named(found: Seen) -> dict[str, Figure]:
@@ -79,6 +80,7 @@ def test_what_a_change_adds_is_told_beside_what_ordinary_strokes_need() -> None:
     assert told["added at a change, longest"].value == pytest.approx(1.25)
     assert "DOES NOT HOLD" in told["added at a change, longest"].note
     assert told["ordinary strokes, longest"].value == pytest.approx(6.0)
+    assert told["back to the former version, from the decision, p50"].value == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(("after", "held"), [(101.9, True), (98.1, True), (102.1, False), (97.9, False)])
