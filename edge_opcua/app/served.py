@@ -82,15 +82,17 @@ class Served:
             lane: The process that shall judge.
             formers: Those it takes over from.
             keep_warm_s: How long the former one is kept loaded, seconds.
-            quiet_s: How long to wait for a moment without a capture on its way, seconds.
+            quiet_s: How long to wait for a moment without a capture on its way, seconds. Of several processes
+                none waits: who had stopped already would wait for the others.
 
         Returns:
             What the process said. If it is not good it has ended, and a former one judges again if it can.
         """
         cursors: dict[str, int | None] = {}
         stopped_s: list[float] = []
+        wait_s = quiet_s if len(formers) == 1 else 0.0
         for former in formers:
-            cursors |= await self.retire(former, tuple(former.models), quiet_s=quiet_s)
+            cursors |= await self.retire(former, tuple(former.models), quiet_s=wait_s)
             stopped_s.append(self._clock.monotonic_s())
         reply = await self._activate(lane, cursors)
         self.lanes = [each for each in self.lanes if each not in formers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Never
@@ -104,6 +105,7 @@ class Shadowing:
         self._engine = engine
         self._pipelines = {each.spec.pipeline: each for each in pipelines}
         self._shadows: dict[str, _Shadow] = {}
+        self._begun = asyncio.Event()
         self._told_s = 0.0
         self._news = False
 
@@ -119,10 +121,12 @@ class Shadowing:
         self.end("Ended")
         for name, count in wanted.items():
             self._shadows[name] = _Shadow(self._pipelines[name], self._child.bus, self._engine, int(count))
+        self._begun.set()
         _log.info("lane.shadow", pipelines=list(wanted))
 
     def end(self, state: str) -> None:
         """Judge nothing unseen any more."""
+        self._begun.clear()
         shadows, self._shadows = self._shadows, {}
         for shadow in shadows.values():
             shadow.publish(state)
@@ -132,6 +136,7 @@ class Shadowing:
         """Judge, compare and tell, for ever."""
         try:
             while True:
+                await self._begun.wait()  # a process without a shadow does not wake up for one
                 await self._child.clock.sleep(LOOK_S)
                 self._step()
         finally:

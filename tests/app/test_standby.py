@@ -10,6 +10,7 @@ import pytest
 
 from edge_opcua.app.candidate import Candidate, ShadowTerms
 from edge_opcua.app.choice import ModelChoice
+from edge_opcua.app.laneprocess import LaneProcess
 from edge_opcua.app.lanes import LaneKeeper
 from edge_opcua.core.control import Reply
 from edge_opcua.core.values import BAD_INVALID_STATE
@@ -292,3 +293,24 @@ async def test_a_process_that_cannot_judge_in_shadow_says_so() -> None:
         with pytest.raises(ModelError) as caught:
             await running
         assert caught.value.code == "M644"
+
+
+async def test_processes_that_are_relieved_together_do_not_wait_for_a_quiet_moment_each() -> None:
+    # The pipelines of the first would wait for that of the second.
+    host, asked = Host(), []
+    ask = host.request
+
+    async def request(to: str, kind: str, body: dict[str, Any], *, timeout_s: float) -> Reply:
+        if kind == "retire":
+            asked.append(body["quiet_s"])
+        return await ask(to, kind, body, timeout_s=timeout_s)
+
+    host.request = request  # type: ignore[method-assign]
+    async with keeping(host, GROUP, group="g") as keeper:
+        await keeper.swap({"b": ModelChoice("model-b", 2, "")}, silent)
+        assert asked == [1.0]
+        lane = keeper._served.lanes[0]
+        halves = [LaneProcess(lane.child, {name: lane.models[name]}, {}, {}) for name in ("a", "b")]
+        successor = await keeper._starter.prepare(lane.models, within_s=1.0)
+        await keeper._served.take_over(successor, halves)
+        assert asked == [1.0, 0.0, 0.0]
