@@ -245,7 +245,7 @@ class Chapters:
         asked_s = self._story.clock.monotonic_s()
         job = await self._client.call(
             "Models",
-            self._client.find("LoadModel"),
+            self._client.find("Models/LoadModel"),
             ua.Variant(MODEL, ua.VariantType.String),
             ua.Variant(NEXT_VERSION, ua.VariantType.UInt32),
             ua.Variant(entry.sha256, ua.VariantType.String),

@@ -183,7 +183,7 @@ async def test_a_model_that_harms_while_it_is_loaded_is_refused_and_the_old_one_
     try:
         job = await plant.client.call(
             "Models",
-            plant.client.find("LoadModel"),
+            plant.client.find("Models/LoadModel"),
             ua.Variant(CHANGED, ua.VariantType.String),
             ua.Variant(version, ua.VariantType.UInt32),
             ua.Variant(entry.sha256 or "0" * 64, ua.VariantType.String),

@@ -105,7 +105,8 @@ async def test_a_model_that_kills_its_process_is_found_and_held_and_its_neighbou
     signal_process(await plant.pid("lane/office/trend"), signal.SIGSEGV)
     await _until_lanes(plant, {"lane/office": ["study"]})
     faults = {row["source"]: row["code"] for row in (await plant.status())["faults"]}
-    assert faults == {"trend": "M595"}
+    assert faults["trend"] == "M595"
+    assert "study" not in faults
     since = plant.mark()
     await _judging(plant, since, "study")
     assert not _of(plant, since, "trend", Verdict.OK)
@@ -113,7 +114,7 @@ async def test_a_model_that_kills_its_process_is_found_and_held_and_its_neighbou
     entries = ModelRepository(StateDir(plant.state_dir).models).list()
     await plant.client.call(
         "Models",
-        plant.client.find("LoadModel"),
+        plant.client.find("Models/LoadModel"),
         ua.Variant(MODEL, ua.VariantType.String),
         ua.Variant(2, ua.VariantType.UInt32),
         ua.Variant(next(e.sha256 for e in entries if e.version == 2), ua.VariantType.String),

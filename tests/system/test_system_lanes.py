@@ -124,7 +124,7 @@ async def test_a_model_is_changed_in_all_lanes_and_no_stroke_is_missed_or_double
         mark = plant.mark()
         job = await plant.client.call(
             "Models",
-            plant.client.find("LoadModel"),
+            plant.client.find("Models/LoadModel"),
             ua.Variant(MODEL, ua.VariantType.String),
             ua.Variant(version, ua.VariantType.UInt32),
             ua.Variant(next(e.sha256 for e in entries if e.version == version), ua.VariantType.String),
