@@ -8,6 +8,7 @@ the former version shows the same, the cause is not the model. What may not be d
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,11 @@ from edge_opcua.inference.watch.kinds import KINDS
 TICK_S: Final = 0.5
 PAUSE_S: Final = 3600.0
 LEAST_LASTING_S: Final = 10.0
+AFTERMATH_S: Final = 120.0
+"""So long after its process has ended, late verdicts are those that waited for the next one."""
 MOST_CAUSES: Final = 64
 CRASH: Final = "crash"
+LATENCY: Final = "latency"
 _NS: Final = 1_000_000_000
 MOST_LOADS: Final = 3
 """So often a version may end or hang while it is loaded, before that is its own fault."""
@@ -123,6 +127,7 @@ class Guard:
         self._causes: deque[Cause] = deque(maxlen=MOST_CAUSES)
         self._came = asyncio.Event()
         self._going: set[str] = set()
+        self._ended_s: dict[str, float] = {}
 
     def reconfigure(self, config: EdgeConfig) -> None:
         """Go by another configuration from now on."""
@@ -133,6 +138,7 @@ class Guard:
     def on_ended(self, models: Mapping[str, ModelChoice], how: str) -> None:
         """Take note that an active lane process has ended by itself; one on trial gets no second try."""
         for name, choice in models.items():
+            self._ended_s[name] = self._clock.monotonic_s()
             if self._is_on_trial(name):
                 self._add(Cause((name,), choice, CRASH, "M634", f"its process ended on trial: {how}"))
 
@@ -156,6 +162,8 @@ class Guard:
             self._board.clear(f"{name}/{kind}")
             return
         self._board.report(f"{name}/{kind}", code, text)
+        if kind == LATENCY and self._clock.monotonic_s() - self._ended_s.get(name, -math.inf) < AFTERMATH_S:
+            return
         self._add(Cause((name,), running, kind, code, text))
 
     def on_job(self, body: Mapping[str, Any]) -> None:

@@ -144,6 +144,24 @@ async def test_a_pipeline_that_shall_go_back_for_drift_does(press: EdgeConfig, t
     assert watched.gone_back == [(("a",), "drift: 9 of 100 runs failed")]
 
 
+async def test_late_verdicts_after_the_end_of_a_process_are_not_held_against_the_version(
+    watched: Watched,
+) -> None:
+    await watched.taken(Step.ACTIVE, V2, V1, "c")
+    watched.keepers[1].serve(watched.clock.monotonic_s())
+    await watched.clock.advance(61)
+    await watched.guard.look()
+    watched.guard.on_ended({"c": V2}, "killed by SIGKILL")
+    watched.alarm("latency", "c")
+    await watched.guard.look()
+    assert watched.gone_back == []
+    assert "c/latency" in watched.board.faults
+    await watched.clock.advance(121)
+    watched.alarm("latency", "c")
+    await watched.guard.look()
+    assert [names for names, _ in watched.gone_back] == [("c",)]
+
+
 async def test_an_alarm_of_a_version_that_runs_no_longer_says_nothing_of_the_one_that_does(
     watched: Watched,
 ) -> None:
