@@ -157,15 +157,19 @@ class Duty:
                 for each in parts.pipelines
             }
             _log.info("lane.rehearsed", captures=judged)
-        parts.rank.promote()
+        self._become_urgent()
         self._group.get_ready()
         return Reply()
 
     def _activate(self, body: Mapping[str, Any]) -> Reply:
-        self._parts.rank.promote()
+        self._become_urgent()
         self._group.activate(_cursors(body.get("cursors")))
         self._activated.set()
         return Reply()
+
+    def _become_urgent(self) -> None:
+        self._parts.rank.promote()
+        self._parts.engine.rise()
 
     async def _retire(self, body: Mapping[str, Any]) -> Reply:
         pipelines, quiet_s = body.get("pipelines"), float(body.get("quiet_s") or 0.0)

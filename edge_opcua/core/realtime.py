@@ -101,8 +101,11 @@ def become(lane: Urgency, cores: Sequence[int] = ()) -> Granted:
     return granted
 
 
-def rise() -> bool:
-    """Let this thread go before the others of its process: it watches them, perhaps on their only processor.
+def rise(thread: int = 0) -> bool:
+    """Let a thread go before the others of its process: it watches them, perhaps on their only processor.
+
+    Args:
+        thread: Native id of a thread that is as urgent as the caller; 0: the caller itself.
 
     Returns:
         Whether it is served before them now; never where they are not real-time, because then all get a turn.
@@ -111,8 +114,8 @@ def rise() -> bool:
         return False
     above = os.sched_param(os.sched_getparam(0).sched_priority + 1)
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, above)
-    except PermissionError:
+        os.sched_setscheduler(thread, os.SCHED_FIFO, above)
+    except (PermissionError, ProcessLookupError):
         return False
     return True
 

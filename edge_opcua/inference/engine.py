@@ -98,6 +98,10 @@ class Engine:
             self._threads.append(thread)
             thread.start()
 
+    def rise(self) -> None:
+        """Let what watches the runs go before them again, once the process has become more urgent."""
+        self._watch.rise()
+
     def judge(self, request: Request) -> None:
         """Run one request now, in this thread: the way of the safety lane.
 

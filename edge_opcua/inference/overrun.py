@@ -190,6 +190,15 @@ class Watch:
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="lane.watch", daemon=True)
             self._thread.start()
+            self.rise()
+
+    def rise(self) -> None:
+        """Go before what is watched; to be called again once the process has become more urgent.
+
+        The watching thread cannot do it itself: it would not be served any more beside a run that hangs.
+        """
+        if self._thread is not None and self._thread.native_id is not None:
+            realtime.rise(self._thread.native_id)
 
     def close(self) -> None:
         """Watch no more."""
@@ -242,7 +251,5 @@ class Watch:
         return seen
 
     def _watch(self) -> None:
-        risen = False
         while not self._closed.wait(self._tick_s):
-            risen = risen or realtime.rise()  # the process may become urgent later
             self.look()

@@ -31,8 +31,9 @@ def main() -> None:
     )
     model = LoadedModel("bad/1", backend, "features", 13)
     engine = Engine({"bad/1": model}, costs, clock, workers=0, on_hung=hung)
+    engine.start()  # as urgent as any other, as a lane process is before it is promoted
     realtime.become("safety", [min(os.sched_getaffinity(0))])
-    engine.start()
+    engine.rise()
     now_ns = clock.monotonic_ns()
     row = np.ones(13, np.float32)
     request = Request("bad/1", LaneClass.SAFETY, now_ns, now_ns + SECOND_NS, row)
