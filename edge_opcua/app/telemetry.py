@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import structlog
 
@@ -17,7 +17,8 @@ from edge_opcua.core.process import Child
 from edge_opcua.core.values import BAD_NOT_SUPPORTED, is_good
 from edge_opcua.core.worker import Worker
 from edge_opcua.errors import ConfigError
-from edge_opcua.inference.lifecycle import ENDED
+from edge_opcua.inference.ledger import SERVER
+from edge_opcua.inference.lifecycle import ENDED, JobState
 from edge_opcua.inference.nvml import Nvml
 from edge_opcua.inference.watch.kinds import KINDS
 from edge_opcua.telemetry.collector import Card, Heard, PlantCollector
@@ -87,8 +88,8 @@ class _Duty:
         state = str(request.body.get("state", ""))
         if state in _ENDED:
             self._heard.swaps[state.lower()] += 1
-        if state == "RolledBack":
-            self._heard.rollbacks[str(request.body.get("cause") or "asked")] += 1
+        if state == JobState.ROLLED_BACK.value:
+            self._heard.rollbacks[_cause(request.body)] += 1
         return Reply()
 
     async def follow(self, change: Change) -> None:
@@ -119,3 +120,8 @@ class _Duty:
             self._has_looked = True
             self._cards = Nvml.open()
         return [] if self._cards is None else self._cards.uses()
+
+
+def _cause(job: Mapping[str, Any]) -> str:
+    """Return what made the server go back, as a label; ``asked`` if somebody did."""
+    return str(job.get("reason", "")).partition(":")[0] if job.get("user") == SERVER else "asked"

@@ -33,7 +33,7 @@ pytestmark = [
 ]
 # What nobody can see in a plant that is well, on a computer without cards, before models change.
 ONLY_IN_NEED = re.compile(
-    r"edge_(gpu|rollback|swap|hours_to_limit|shadow|faults|drift_psi|confidence_mean|thermal|score)"
+    r"edge_(gpu|rollback|swap|hours_to_limit|shadow|faults|drift_psi|confidence_mean|thermal|score|model_age)"
 )
 
 
