@@ -19,6 +19,7 @@ PIPELINE = "press-anomaly"
 OLD, NEW = ModelChoice("press-anomaly", 1, "a" * 64), ModelChoice("press-anomaly", 2, "b" * 64)
 A, B = ModelChoice("model-a", 1, ""), ModelChoice("model-b", 1, "")
 GROUP = {"a": A, "b": B}
+FACTS = {"p50_us": 2.0, "p99_us": 3.0, "features_ns": 1000}
 
 
 class Lane:
@@ -113,7 +114,7 @@ class Host:
         if what & self.silent:
             return cast("ChildProcess", lane)
         refused = {name: {"reason": "no good", "code": self.refusal} for name, _ in what & self.unfit}
-        fit: dict[str, Any] = {name: {"p99_us": 3.0} for name in lane.models if name not in refused}
+        fit: dict[str, Any] = {name: dict(FACTS) for name in lane.models if name not in refused}
         body: dict[str, Any] = {"pipelines": fit, "refused": refused}
         kind = "ready" if fit else "refused"
         asyncio.get_running_loop().call_later(self.delay_s, self.keeper.on_notice, role, kind, body)
