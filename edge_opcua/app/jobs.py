@@ -201,7 +201,10 @@ class ModelJobs:
 
         if job.kind is JobKind.VALIDATE:
             await loading.prepare(progress)
-            await loading.discard()
+            try:
+                self._require_in_time(loading)
+            finally:
+                await loading.discard()
             await self._book.lasted([choice])
             self._end(attempt, JobEvent.VALIDATED)
             return False
@@ -209,6 +212,7 @@ class ModelJobs:
         await loading.begin()
         attempt.job = replace(attempt.job, before=_versions(loading.before))
         await loading.prepare(progress)
+        self._require_in_time(loading)
         if loading.terms:
             return True
         await self._switch(attempt)
@@ -300,6 +304,22 @@ class ModelJobs:
         held = self._book.standing.quarantine_of(choice)
         if held is not None:
             raise ModelError(f"{choice.text} is in quarantine: {held.why}", code="M631")
+
+    def _require_in_time(self, loading: Loading) -> None:
+        """Refuse a version of which half the verdicts would be late.
+
+        The median counts, other than for ``model add``: lanes that serve meanwhile disturb what is measured,
+        and a version that is only late now and then goes back by itself.
+        """
+        for name, facts in loading.facts.items():
+            pipeline = self._config.pipeline(name)
+            taken_ms = float(facts["features_ns"]) / 1e6 + float(facts["p50_us"]) / 1e3
+            if taken_ms > pipeline.deadline_ms:
+                raise ModelError(
+                    f"{name}: features and a run of {loading.choice.text} take {taken_ms:.3g} ms here "
+                    f"(median), its deadline is {pipeline.deadline_ms:g} ms",
+                    code="M613",
+                )
 
     def _running(self, pipeline: str) -> ModelChoice:
         return self._keeper_of(pipeline).choices[pipeline]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -151,6 +151,17 @@ class Loading:
             changes = dict.fromkeys(part.pipelines, self.choice)
             self._ready.append((part, await part.keeper.prepare(changes, progress)))
         await self._write(Step.PREPARED)
+
+    @property
+    def facts(self) -> dict[str, Mapping[str, Any]]:
+        """What was measured of it while it was prepared, by pipeline."""
+        names = self.job.pipelines
+        return {
+            name: facts
+            for _, candidate in self._ready
+            for name, facts in candidate.facts.items()
+            if name in names
+        }
 
     async def shadow(self, progress: ShadowProgress) -> None:
         """Let it judge beside the active one in every group that asks for it.
