@@ -154,8 +154,8 @@ def _latency(results: Sequence[SeenEvent]) -> Iterator[Figure]:
     where = "first" if worst in first else "last"
     peer = "ordinary strokes, p99"
     note = (
-        f"last and first verdict of each version; floor {ADDED_MS:g} ms: {_held(longest <= ADDED_MS)}; it was "
-        f"the {where} verdict of version {version[worst]}, after {worst} strokes"
+        f"last and first verdict of each version; floor {ADDED_MS:g} ms: {_held(longest <= ADDED_MS)}; "
+        f"it was the {where} verdict of version {version[worst]}, after {worst} strokes"
     )
     yield Figure("added at a change, longest", longest, "ms", peer, p99, note=note)
     yield Figure(
