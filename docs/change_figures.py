@@ -118,8 +118,7 @@ def _strokes() -> Iterator[str]:
 def _marks() -> Iterator[str]:
     for at, text in ((QUIET, "hand-over"), (BACK, "roll-back")):
         yield (
-            f'<path d="M{_x(at):.1f} {_y(0) - 4}V{_y(3) + 36}" stroke="{_QUIET_INK}" '
-            'stroke-dasharray="4 3"/>'
+            f'<path d="M{_x(at):.1f} {_y(0) - 4}V{_y(3) + 36}" stroke="{_QUIET_INK}" stroke-dasharray="4 3"/>'
         )
         yield f'<text x="{_x(at):.1f}" y="{_y(0) - 10}" text-anchor="middle">{text}</text>'
     yield f'<text x="{_x(12):.0f}" y="{_y(4) + 14}" text-anchor="end">time</text>'

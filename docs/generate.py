@@ -157,7 +157,7 @@ def metrics_page() -> str:
         "# Metrics",
         "",
         "What Prometheus reads where `prometheus` of `[telemetry]` names an address",
-        "([how to set it up](../howto/monitor.md)). Base units: seconds, bytes, degrees Celsius, ratios of 0..1.",
+        "([how to set it up](../howto/monitor.md)). Units: seconds, bytes, degrees Celsius, ratios of 0..1.",
         "",
         "| metric | kind | labels | is |",
         "|---|---|---|---|",

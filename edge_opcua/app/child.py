@@ -17,7 +17,7 @@ Main = Callable[[Child, EdgeConfig], Awaitable[None]]
 # Imported only in the process that needs it: a lane holds no OPC UA stack, the records process no driver.
 _MODULES = {
     "io": "edge_opcua.app.io",
-    "lane": "edge_opcua.app.lane",
+    "lane": "edge_opcua.app.serving.process",
     "opcua": "edge_opcua.app.opcua",
     "records": "edge_opcua.app.records",
     "telemetry": "edge_opcua.app.telemetry",

@@ -15,7 +15,7 @@ import structlog
 from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.child import until_stopped
 from edge_opcua.app.command.warnings import certificate_warnings
-from edge_opcua.app.modelview import ModelView
+from edge_opcua.app.models.versions import ModelView
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.collector import settle
 from edge_opcua.core.control import SUPERVISOR, Reply, Request

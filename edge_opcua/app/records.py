@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_opcua.app.changes import Change, Changes
 from edge_opcua.app.child import until_stopped
-from edge_opcua.app.judged import judged
+from edge_opcua.app.windows.kept import judged
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.control import SUPERVISOR
 from edge_opcua.core.journal import Journal

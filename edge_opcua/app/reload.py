@@ -19,7 +19,7 @@ import structlog
 from edge_opcua.app.build import Plan, plan
 from edge_opcua.app.changes import send_descriptors
 from edge_opcua.app.impact import Impact, impact
-from edge_opcua.app.models import ActiveModels, install_delivered
+from edge_opcua.app.models.active import ActiveModels, install_delivered
 from edge_opcua.app.processes import ChildProcess, config_memfd
 from edge_opcua.config.difference import Difference, difference, lines
 from edge_opcua.config.handover import packed

@@ -15,15 +15,15 @@ import structlog
 
 from edge_opcua.app.board import Board
 from edge_opcua.app.build import Plan
-from edge_opcua.app.choice import ModelChoice
-from edge_opcua.app.costs import MeasuredCosts
 from edge_opcua.app.hangup import has_terminal, is_ignored
 from edge_opcua.app.impact import Impact
-from edge_opcua.app.lanegroups import LaneGroups
-from edge_opcua.app.modeldesk import ModelDesk
+from edge_opcua.app.models.desk import ModelDesk
+from edge_opcua.app.models.recovery import open_book
 from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd, exit_text
-from edge_opcua.app.recovery import open_book
 from edge_opcua.app.reload import Reload, Report
+from edge_opcua.app.serving.choices import ModelChoice
+from edge_opcua.app.serving.costs import MeasuredCosts
+from edge_opcua.app.serving.groups import LaneGroups
 from edge_opcua.app.view import BusView
 from edge_opcua.app.watchdog import until_ended
 from edge_opcua.config.handover import packed

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edge_opcua.app.extractors import complete, extractor_of
+from edge_opcua.app.serving.extractors import complete, extractor_of
 from edge_opcua.core.ports import Backend
 from edge_opcua.errors import ConfigError, ModelError
 from edge_opcua.features.judgement import Judge

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from edge_opcua.app.choice import ModelChoice, choices_of
-from edge_opcua.app.lanes import LaneKeeper
 from edge_opcua.app.processes import ChildProcess
+from edge_opcua.app.serving.choices import ModelChoice, choices_of
+from edge_opcua.app.serving.keeper import LaneKeeper
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.control import Reply
 from edge_opcua.inference.lifecycle import JobEvent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from edge_opcua.app.costs import MeasuredCosts, cost_ns, place_of, read_costs
+from edge_opcua.app.serving.costs import MeasuredCosts, cost_ns, place_of, read_costs
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import PipelineConfig

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.guard import Guard
-from edge_opcua.app.laneprocess import LaneProcess
-from edge_opcua.app.loads import LoadCounts
-from edge_opcua.app.modelbook import ModelBook
-from edge_opcua.app.models import ActiveModels
+from edge_opcua.app.models.active import ActiveModels
+from edge_opcua.app.models.book import ModelBook
+from edge_opcua.app.models.guard import Guard
+from edge_opcua.app.models.loads import LoadCounts
+from edge_opcua.app.serving.starting import LaneProcess
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.modelcare import ChangeConfig

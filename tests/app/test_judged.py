@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_opcua.app.judged import judged
-from edge_opcua.app.recordedspec import fitted
-from edge_opcua.app.replayed import agreement, recorded, replayed
+from edge_opcua.app.windows.judged import agreement, recorded, replayed
+from edge_opcua.app.windows.kept import judged
+from edge_opcua.app.windows.spec import fitted
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.core.values import BAD_SENSOR_FAILURE, Verdict

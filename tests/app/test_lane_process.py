@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from edge_opcua.app.laneduty import Duty, DutyParts, Rank
-from edge_opcua.app.lanewatch import LaneParts, LaneWatch
 from edge_opcua.app.processes import exit_text
-from edge_opcua.app.shadowing import Shadowed, Shadowing
+from edge_opcua.app.serving.duty import Duty, DutyParts, Rank
+from edge_opcua.app.serving.shadowing import Shadowed, Shadowing
+from edge_opcua.app.serving.surroundings import LaneParts, LaneWatch
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from edge_opcua.app.build import plan
-from edge_opcua.app.choice import ModelChoice
 from edge_opcua.app.impact import Impact, impact
-from edge_opcua.app.lanegroups import LaneGroups, groups_of, load_s
+from edge_opcua.app.serving.choices import ModelChoice
+from edge_opcua.app.serving.groups import LaneGroups, groups_of, load_s
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.lanes import InferenceConfig, LaneGroupConfig
 from edge_opcua.config.loader import load

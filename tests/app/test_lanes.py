@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from edge_opcua.app.choice import ModelChoice
-from edge_opcua.app.lanes import LaneKeeper
 from edge_opcua.app.processes import ChildProcess
+from edge_opcua.app.serving.choices import ModelChoice
+from edge_opcua.app.serving.keeper import LaneKeeper
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import Reply
 from edge_opcua.core.values import BAD_INVALID_STATE, BAD_TIMEOUT
@@ -274,7 +274,7 @@ async def test_a_process_that_ends_in_its_first_run_counts_too() -> None:
 async def test_a_model_of_which_nothing_is_heard_is_given_up_and_the_old_one_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edge_opcua.app.laneprocess.START_S", 0.05)
+    monkeypatch.setattr("edge_opcua.app.serving.starting.START_S", 0.05)
     host = Host()
     host.silent = {(PIPELINE, 2)}
     async with keeping(host, within_s=0.0) as keeper:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from edge_opcua.app.lanewatch import LaneParts, LaneWatch
+from edge_opcua.app.serving.surroundings import LaneParts, LaneWatch
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.core.bus import Bus

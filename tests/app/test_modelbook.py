@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.app.loads import LoadCounts
-from edge_opcua.app.modelbook import ModelBook
-from edge_opcua.app.models import ActiveModels, install_delivered
-from edge_opcua.app.recovery import MOST_LOADS, open_book
+from edge_opcua.app.models.active import ActiveModels, install_delivered
+from edge_opcua.app.models.book import ModelBook
+from edge_opcua.app.models.loads import LoadCounts
+from edge_opcua.app.models.recovery import MOST_LOADS, open_book
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig

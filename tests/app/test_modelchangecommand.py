@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.models import install_delivered
-from edge_opcua.app.recovery import open_book
+from edge_opcua.app.models.active import install_delivered
+from edge_opcua.app.models.recovery import open_book
 from edge_opcua.assets import examples_dir
 from edge_opcua.cli import main
 from edge_opcua.config.loader import load

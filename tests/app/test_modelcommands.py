@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.command import modeltry
-from edge_opcua.app.command.modelfacts import Uses, uses_of
-from edge_opcua.app.command.modelremove import require_unused
+from edge_opcua.app.command.model import check as modeltry
+from edge_opcua.app.command.model.facts import Uses, uses_of
+from edge_opcua.app.command.model.remove import require_unused
 from edge_opcua.assets import examples_dir
 from edge_opcua.cli import main
 from edge_opcua.core.statedir import StateDir

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.jobs import ModelJobs
-from edge_opcua.app.lanes import LaneKeeper
-from edge_opcua.app.loads import LoadCounts
-from edge_opcua.app.modelbook import ModelBook
-from edge_opcua.app.models import ActiveModels
+from edge_opcua.app.models.active import ActiveModels
+from edge_opcua.app.models.book import ModelBook
+from edge_opcua.app.models.jobs import ModelJobs
+from edge_opcua.app.models.loads import LoadCounts
+from edge_opcua.app.serving.keeper import LaneKeeper
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.modelcare import ChangeConfig

@@ -13,9 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_opcua.app.command.modeldraft import Shape, names_in, shape_of
-from edge_opcua.app.command.modelmatch import Known, Sureness, match_columns, split_unit, words
-from edge_opcua.app.command.modelsamples import read_rows
+from edge_opcua.app.command.model.draft import Shape, names_in, shape_of
+from edge_opcua.app.command.model.match import Known, Sureness, match_columns, split_unit, words
+from edge_opcua.app.command.model.samples import read_rows
 from edge_opcua.assets import examples_dir
 from edge_opcua.cli import main
 from edge_opcua.errors import ModelError

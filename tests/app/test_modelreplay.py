@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_opcua.app.command import modeldata
-from edge_opcua.app.command.replaytext import COLUMNS, side_of, then_of, time_line
-from edge_opcua.app.replayed import recorded, replayed
+from edge_opcua.app.command.model import data as modeldata
+from edge_opcua.app.command.model.replaytext import COLUMNS, side_of, then_of, time_line
+from edge_opcua.app.windows.judged import recorded, replayed
 from edge_opcua.assets import examples_dir
 from edge_opcua.cli import main
 from edge_opcua.core.clock import SystemClock

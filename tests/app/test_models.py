@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.app.choice import ModelChoice
-from edge_opcua.app.models import ActiveModels, install_delivered
+from edge_opcua.app.models.active import ActiveModels, install_delivered
+from edge_opcua.app.serving.choices import ModelChoice
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.command.modeltry import notes_on, slower_here
-from edge_opcua.app.modeltrial import Trial, try_model
+from edge_opcua.app.command.model.check import notes_on, slower_here
+from edge_opcua.app.models.tryout import Trial, try_model
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.errors import ModelError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.app.models import install_delivered
-from edge_opcua.app.modelview import ModelView, plain_facts
+from edge_opcua.app.models.active import install_delivered
+from edge_opcua.app.models.versions import ModelView, plain_facts
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig

@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edge_opcua.app.modeltrial import Trial, try_model
-from edge_opcua.app.modelwatch import model_watch
+from edge_opcua.app.models.tryout import Trial, try_model
+from edge_opcua.app.serving.watching import model_watch
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.app import promise
 from edge_opcua.app.command.run import check
-from edge_opcua.app.costs import place_of
+from edge_opcua.app.models import promise
+from edge_opcua.app.serving.costs import place_of
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.lanes import InferenceConfig, LaneGroupConfig
 from edge_opcua.config.loader import Loaded, load

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_opcua.app.quarantine import MOST_ENDS, TRIAL_S, WITHIN_S, Quarantine
+from edge_opcua.app.serving.quarantine import MOST_ENDS, TRIAL_S, WITHIN_S, Quarantine
 
 NAMES = ("a", "b", "c")
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.candidate import Candidate, ShadowTerms
-from edge_opcua.app.choice import ModelChoice
-from edge_opcua.app.laneprocess import LaneProcess
-from edge_opcua.app.lanes import LaneKeeper
+from edge_opcua.app.serving.candidate import Candidate, ShadowTerms
+from edge_opcua.app.serving.choices import ModelChoice
+from edge_opcua.app.serving.keeper import LaneKeeper
+from edge_opcua.app.serving.starting import LaneProcess
 from edge_opcua.core.control import Reply
 from edge_opcua.core.values import BAD_INVALID_STATE
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.shadow import Agreement
 from edge_opcua.testing import ManualClock
-from tests.app.lanehost import GROUP, NEW, OLD, PIPELINE, A, B, Host, advance, keeping, silent, until
+from tests.app.lanehost import FACTS, GROUP, NEW, OLD, PIPELINE, A, B, Host, advance, keeping, silent, until
 
 WARM_S = 60.0
 THIRD = ModelChoice("press-anomaly", 3, "c" * 64)
@@ -151,7 +151,7 @@ async def test_a_candidate_that_is_not_wanted_is_ended_and_the_lane_goes_on() ->
     host = Host()
     async with keeping(host) as keeper:
         candidate = await keeper.prepare({PIPELINE: NEW}, silent)
-        assert candidate.facts == {PIPELINE: {"p99_us": 3.0}}
+        assert candidate.facts == {PIPELINE: FACTS}
         await keeper.discard(candidate)
         assert alive(host) == [{PIPELINE: 1}]
         assert host.retired == []

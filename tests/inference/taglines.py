@@ -12,8 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_opcua import training
-from edge_opcua.app.extractors import complete, extractor_of
-from edge_opcua.app.judges import judge_of
+from edge_opcua.app.serving.extractors import complete, extractor_of
+from edge_opcua.app.serving.judges import judge_of
 from edge_opcua.config.schema import DeviceConfig, EdgeConfig, GroupConfig, PipelineConfig, SiteConfig
 from edge_opcua.config.tags import TagConfig, TagRows
 from edge_opcua.core.bus import Bus

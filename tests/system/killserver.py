@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_opcua import cli
-from edge_opcua.app import recovery, supervisor
+from edge_opcua.app import supervisor
 from edge_opcua.app.command import run
+from edge_opcua.app.models import recovery
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.control import Reply
 from edge_opcua.inference.ledger import Entry

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app import served, trial
+from edge_opcua.app.serving import served, trial
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.control import ask
 from edge_opcua.core.statedir import StateDir

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from edge_opcua.app import promise
+from edge_opcua.app.models import promise
 from edge_opcua.config.loader import load
 from edge_opcua.core.control import ask
 from edge_opcua.core.statedir import StateDir

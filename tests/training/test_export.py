@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from edge_opcua import training
-from edge_opcua.app.extractors import complete, extractor_of
+from edge_opcua.app.serving.extractors import complete, extractor_of
 from edge_opcua.core.values import Verdict
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.golden import read_golden

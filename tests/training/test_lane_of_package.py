@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edge_opcua import training
-from edge_opcua.app.extractors import complete, extractor_of
-from edge_opcua.app.judges import judge_of
+from edge_opcua.app.serving.extractors import complete, extractor_of
+from edge_opcua.app.serving.judges import judge_of
 from edge_opcua.core.values import BAD_OUT_OF_RANGE, BAD_SENSOR_FAILURE, Verdict
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
 from edge_opcua.inference.readiness import Wanted

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.app.command.modelarguments import add_model
+from edge_opcua.app.command.model.arguments import add_model
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

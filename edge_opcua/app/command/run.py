@@ -8,12 +8,12 @@ import os
 import sys
 from pathlib import Path
 
-from edge_opcua.app import promise
 from edge_opcua.app.command.names import examine
 from edge_opcua.app.command.planned import planned
 from edge_opcua.app.command.tell import REFUSED, WRONG_USE, complain, say
 from edge_opcua.app.command.warnings import certificate_warnings
-from edge_opcua.app.models import install_delivered
+from edge_opcua.app.models import promise
+from edge_opcua.app.models.active import install_delivered
 from edge_opcua.app.supervisor import Supervisor, state_at
 from edge_opcua.config.codes import explain as explanation
 from edge_opcua.config.loader import Loaded, load

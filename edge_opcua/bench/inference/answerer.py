@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edge_opcua.app.lane import INLINE_NS
+from edge_opcua.app.serving.process import INLINE_NS
 from edge_opcua.bench.inference.models import BenchModel, Floats
 from edge_opcua.bench.opcua.remote import Remote, lines, python, say
 from edge_opcua.core.bus import BlockWriter, Bus

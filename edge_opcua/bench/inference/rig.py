@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from edge_opcua.app.build import plan
-from edge_opcua.app.choice import ModelChoice, choices_text
-from edge_opcua.app.models import install_delivered
+from edge_opcua.app.models.active import install_delivered
 from edge_opcua.app.processes import ChildProcess, Inheritance, config_memfd, exit_text
+from edge_opcua.app.serving.choices import ModelChoice, choices_text
 from edge_opcua.assets import examples_dir
 from edge_opcua.config.handover import packed
 from edge_opcua.config.loader import load

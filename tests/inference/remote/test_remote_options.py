@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_opcua.app.wanted import backend_for
+from edge_opcua.app.serving.wanted import backend_for
 from edge_opcua.config.schema import PipelineConfig
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.remote import RemoteBackend

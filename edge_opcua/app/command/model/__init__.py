@@ -1,0 +1,1 @@
+"""``edge-opcua model``: one file per verb, and what the verbs share."""

@@ -1,0 +1,1 @@
+"""Lanes as processes: what one of them does, and who starts, changes, watches and replaces them."""
