@@ -101,6 +101,23 @@ def become(lane: Urgency, cores: Sequence[int] = ()) -> Granted:
     return granted
 
 
+def stand_back() -> None:
+    """Let every thread of this process be like any other again; what it has locked stays in memory.
+
+    A process that has been relieved would else do its idle work, and end, as urgently as the one that judges:
+    among equals SCHED_FIFO has no turns.
+    """
+    for thread in _threads():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, thread, 0)
+
+
+def step_forward() -> None:
+    """Make a safety process that stood back as urgent as it was."""
+    _urgent([])
+
+
 def rise(thread: int = 0) -> bool:
     """Let a thread go before the others of its process: it watches them, perhaps on their only processor.
 

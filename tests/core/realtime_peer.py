@@ -63,6 +63,11 @@ def main() -> None:
     watching.start()
     watching.join()
     found["risen"] = risen[0]
+    if given.get("relieved"):
+        realtime.stand_back()
+        found["back"] = [os.sched_getscheduler(0), os.sched_getscheduler(other.native_id), locked_kb()]
+        realtime.step_forward()
+        found["forward"] = [os.sched_getscheduler(0), os.sched_getscheduler(other.native_id)]
     later = []
     threading.Thread(target=lambda: later.append(os.sched_getscheduler(0))).start()
     garbage: list[list[int]] = [[] for _ in range(realtime.IDLE_GARBAGE + 1)]

@@ -59,6 +59,14 @@ def test_a_safety_lane_is_served_first_and_stays_in_memory() -> None:
 
 
 @rights
+def test_a_safety_lane_that_is_relieved_is_like_any_other_until_it_is_needed_again() -> None:
+    found = become(lane="safety", relieved=True)
+    assert found["back"][:2] == [os.SCHED_OTHER, os.SCHED_OTHER]
+    assert found["back"][2] >= found["locked_kb"]  # it comes back without page faults
+    assert found["forward"] == [os.SCHED_FIFO, os.SCHED_FIFO]
+
+
+@rights
 def test_a_safety_lane_collects_garbage_only_when_it_is_told_that_nothing_waits() -> None:
     found = become(lane="safety")
     assert not found["collects"]

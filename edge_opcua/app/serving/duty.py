@@ -55,6 +55,7 @@ class Rank:
         self._clock = clock
         self._granted: Granted | None = None
         self._idle: realtime.Idle | None = None
+        self._stands_back = False
 
     @property
     def granted(self) -> Granted:
@@ -69,10 +70,16 @@ class Rank:
             self._granted = realtime.become(_URGENCY[self._urgency], self._cores)
             self._idle = realtime.Idle(self._clock)
             self.promoted.set()
+        elif self._stands_back:
+            realtime.step_forward()
+        self._stands_back = False
 
     def relieve(self) -> None:
-        """Be ended first if memory runs out: it judges no more."""
+        """Judge no more: be ended first if memory runs out, and be no hindrance to the one that judges."""
         memory.offer_as_victim(FIRST_VICTIM)
+        if self._urgency is LaneClass.SAFETY and not self._stands_back:
+            self._stands_back = True
+            realtime.stand_back()
 
     def idle(self) -> None:
         """Do what there is to do when nothing waits."""
