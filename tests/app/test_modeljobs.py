@@ -47,7 +47,9 @@ class Trusting(ActiveModels):
         return ModelChoice(choice.name, choice.version, choice.sha256 or f"{choice.version}" * 64)
 
     def require_fresh(self, choice: ModelChoice, pipelines: Iterable[str], utc_ns: int) -> None:
-        """None of them is old."""
+        """None of them is old; who asks for a pipeline that is not there gets what a server would say."""
+        for name in pipelines:
+            self._config.pipeline(name)
 
 
 class Disk(Ledger):
@@ -98,7 +100,10 @@ class Bench:
         self.jobs = ModelJobs(self.config, self.of, self.book, self.told.append, SystemClock())
 
     def of(self, pipeline: str) -> LaneKeeper:
-        return next(keeper for keeper in self.keepers.values() if pipeline in keeper.choices)
+        for keeper in self.keepers.values():
+            if pipeline in keeper.choices:
+                return keeper
+        raise KeyError(pipeline)
 
     def submit(self, body: Mapping[str, Any], kind: JobKind = JobKind.LOAD) -> str:
         reply = self.jobs.submit(body, kind)
@@ -336,6 +341,57 @@ async def test_a_later_job_for_the_same_pipeline_ends_a_shadow(bench: Bench) -> 
     assert (await bench.ended(later))["state"] == "Active"
     assert bench.runs() == {"a": 3}
     assert not bench.book.standing.open
+
+
+async def test_a_later_job_ends_what_has_passed_its_shadow_and_waits_for_its_turn(bench: Bench) -> None:
+    # It would else take over last, and what it was compared with would be the way back: version 1, not 3.
+    number = bench.submit({**LOAD, "shadow": 3})
+    await bench.in_shadow()
+    rows = {"a": Agreement(wanted=3, compared=3, agreed=3).notice()}
+    async with bench.jobs.changing:
+        later = bench.submit({**LOAD, "version": 3, "shadow": 0})
+        bench.keepers["g"].on_notice(bench.hosts["g"].started[-1].role, "shadow", {"pipelines": rows})
+        await until(lambda: "Shadow" in bench.states(number))
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert (await bench.ended(number))["reason"] == f"M635: {later} takes its place"
+    assert (await bench.ended(later))["state"] == "Active"
+    assert bench.runs() == {"a": 3}
+    assert bench.book.standing.of("a").former == OLD
+
+
+async def test_a_reload_ends_a_shadow_and_holds_nothing_against_the_version(bench: Bench) -> None:
+    number = bench.submit({**LOAD, "shadow": 3})
+    await bench.in_shadow()
+    keeper = bench.keepers["g"]
+    await keeper.change(keeper.choices, ("a",), within_s=1.0)
+    assert (await bench.ended(number))["reason"].startswith("M531: the configuration was changed")
+    assert bench.book.loads_of(ModelChoice(MODEL, 2, "2" * 64)) == 0
+
+
+async def test_a_shadow_whose_group_goes_is_over_with_it(bench: Bench) -> None:
+    number = bench.submit({**LOAD, "shadow": 3})
+    await bench.in_shadow()
+    await bench.keepers["g"].end()
+    assert (await bench.ended(number))["state"] == "Failed"
+    assert not bench.book.standing.open
+
+
+async def test_a_job_whose_pipeline_has_gone_or_runs_another_model_meanwhile_fails_alone(
+    two_groups: Bench,
+) -> None:
+    first, second, _ = two_groups.config.pipelines
+    async with two_groups.jobs.changing:
+        gone = two_groups.submit({**LOAD, "pipelines": ["c"]})
+        other = two_groups.submit({**LOAD, "pipelines": ["a"]})
+        config = two_groups.config.model_copy(
+            update={"pipelines": (first.model_copy(update={"model": "another"}), second)}
+        )
+        two_groups.active.reconfigure(config)
+        two_groups.jobs.reconfigure(config)
+        two_groups.keepers.pop("h")
+    assert (await two_groups.ended(gone))["reason"] == "M531: there is no pipeline c any more"
+    assert (await two_groups.ended(other))["reason"] == f"M531: a does not run {MODEL} any more"
 
 
 async def test_a_shadow_that_disagrees_is_refused_in_a_sentence(bench: Bench) -> None:

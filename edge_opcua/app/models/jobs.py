@@ -188,10 +188,13 @@ class ModelJobs:
         job = attempt.job
         if not job.pipelines:  # ordered for others than there are now
             raise ModelError(f"no pipeline runs {job.name} any more", code="M531")
-        await self._end_shadows(job)
+        await self._end_others(job)
+        parts = self._parts(job.pipelines)
+        for name in job.pipelines:
+            if self._config.pipeline(name).model != job.name:  # the configuration has changed meanwhile
+                raise ModelError(f"{name} does not run {job.name} any more", code="M531")
         choice = await self._book.verify(ModelChoice(job.name, job.version, job.sha256))
         await self._book.require_fresh(choice, job.pipelines, self._clock.utc_ns())
-        parts = self._parts(job.pipelines)
         attempt.job = job = replace(job, sha256=choice.sha256)
         care = {name: self._config.pipeline(name).change for name in job.pipelines}
         attempt.loading = loading = Loading(self._book, job, parts, choice, care, attempt.ordered)
@@ -223,6 +226,8 @@ class ModelJobs:
         assert attempt.loading is not None
         try:
             await first_failure(self._shadow(attempt, attempt.loading))
+            if attempt.superseded.is_set():  # by whoever came in the moment in which it passed, and waits
+                raise _taken_by(attempt)
         except FAILURES as exc:
             await self._fail(attempt, exc)
         else:
@@ -258,14 +263,14 @@ class ModelJobs:
 
     async def _go_back(self, attempt: _Attempt) -> None:
         job = attempt.job
-        await self._end_shadows(job)
+        await self._end_others(job)
+        parts = self._parts(job.pipelines)
         targets: dict[str, ModelChoice] = {}
         for name in job.pipelines:
             target = await self._book.way_back(name)
             if target is None:
                 raise ModelError(f"{name} has no former version to go back to", code="M633")
             targets[name] = target
-        parts = self._parts(job.pipelines)
         before = {name: choice for part in parts for name, choice in part.before().items()}
         attempt.job = replace(job, before=_versions(before))
         returning = Returning(self._book, attempt.job, parts, targets, before)
@@ -292,11 +297,19 @@ class ModelJobs:
         code = f"{_code(exc)}: " if _code(exc) else ""
         self._end(attempt, JobEvent.FAILED, f"{code}{why}")
 
-    async def _end_shadows(self, job: Job) -> None:
-        """End what judges in shadow for one of these pipelines: whoever asks later wants something else."""
-        for other in tuple(self._shadows):
-            if job.kind is not JobKind.VALIDATE and not set(other.job.pipelines).isdisjoint(job.pipelines):
-                other.by = job.number
+    async def _end_others(self, job: Job) -> None:
+        """End what judges in shadow for one of these pipelines, or has: whoever asks later wants another."""
+        if job.kind is JobKind.VALIDATE:
+            return
+        passed = [attempt for attempt in self._waiting if attempt.compared]
+        for other in (*self._shadows, *passed):
+            if set(other.job.pipelines).isdisjoint(job.pipelines):
+                continue
+            other.by = job.number
+            if other in self._waiting:  # it was compared with a version that is going to be left
+                self._waiting.remove(other)
+                await self._fail(other, _taken_by(other))
+            else:
                 other.superseded.set()
                 await other.over.wait()
 
@@ -367,7 +380,11 @@ class ModelJobs:
 
 async def _superseded(attempt: _Attempt) -> None:
     await attempt.superseded.wait()
-    raise ModelError(f"{attempt.by} takes its place", code="M635")
+    raise _taken_by(attempt)
+
+
+def _taken_by(attempt: _Attempt) -> ModelError:
+    return ModelError(f"{attempt.by} takes its place", code="M635")
 
 
 def _versions(choices: Mapping[str, ModelChoice]) -> dict[str, int]:

@@ -321,6 +321,7 @@ class LaneKeeping:
         self._quarantine.change(choices, changed)
         self._paces.clear()
         for candidate in tuple(self._candidates.values()):
+            self._trials.withdraw(candidate.lane.role)
             await self.discard(candidate)
         await self._served.end_standby("the configuration has changed")
         for lane in tuple(self._served.lanes):
@@ -340,6 +341,8 @@ class LaneKeeping:
         self._generation += 1
         self._woken.set()
         lanes = [*self._served.everyone(), *(each.lane for each in self._candidates.values())]
+        for role in self._candidates:
+            self._trials.withdraw(role)
         self._candidates.clear()
         async with asyncio.TaskGroup() as group:
             for lane in lanes:

@@ -30,7 +30,7 @@ class _Trial:
         seen: How far each of them is.
         ends_s: When its time is over, monotonic.
         behind: Those that have missed captures.
-        ended: How its process ended; empty while it runs.
+        failure: Why it cannot go on; None while it can.
         news: Set when something has changed.
     """
 
@@ -38,7 +38,7 @@ class _Trial:
     seen: dict[str, Agreement]
     ends_s: dict[str, float]
     behind: set[str] = field(default_factory=set)
-    ended: str = ""
+    failure: ModelError | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -68,9 +68,17 @@ class Trials:
             trial.news.set()
 
     def ended(self, role: str, how: str) -> None:
-        """Take note that a process has ended."""
-        if (trial := self._trials.get(role)) is not None:
-            trial.ended = how
+        """Take note that a process has ended by itself."""
+        self._fail(role, ModelError(f"it ended while it judged in shadow: {how}", code="M642"))
+
+    def withdraw(self, role: str) -> None:
+        """Take note that a process is going to be ended, which is no fault of its version."""
+        self._fail(role, ModelError("the configuration was changed while it judged in shadow", code="M531"))
+
+    def _fail(self, role: str, failure: ModelError) -> None:
+        trial = self._trials.get(role)
+        if trial is not None and trial.failure is None:
+            trial.failure = failure
             trial.news.set()
 
     async def run(
@@ -108,8 +116,8 @@ class Trials:
         left_s = max(0.0, trial.ends_s[first] - self._clock.monotonic_s())
         in_time = await self._clock.wait(trial.news, left_s)
         trial.news.clear()
-        if trial.ended:
-            raise ModelError(f"it ended while it judged in shadow: {trial.ended}", code="M642")
+        if trial.failure is not None:
+            raise trial.failure
         if not in_time:
             raise _too_few(first, trial.seen[first], trial.terms[first])
         for name, each in trial.seen.items():
