@@ -225,8 +225,41 @@ async def test_a_version_that_hangs_while_it_is_loaded_is_left_after_the_third_t
         assert len(watched.gone_back) == (times == 3)
 
 
-@pytest.mark.parametrize("code", ["M531", "M580", "M581", "M597", "H651"])
-async def test_want_of_memory_or_of_a_process_is_no_fault_of_a_model(watched: Watched, code: str) -> None:
+async def test_late_verdicts_of_a_version_that_was_in_time_for_long_are_told_and_change_nothing(
+    watched: Watched,
+) -> None:
+    # A backup that takes the processors is no reason to leave a version, let alone to distrust it.
+    await watched.on_trial("c")
+    watched.keepers[1].serve(watched.clock.monotonic_s())
+    await watched.clock.advance(61)
+    await watched.guard.look()
+    await watched.clock.advance(3600)
+    watched.alarm("latency", "c")
+    await watched.guard.look()
+    assert watched.gone_back == []
+    assert "c/latency" in watched.board.faults
+    assert not watched.book.standing.quarantined
+    watched.alarm("errors", "c")
+    await watched.guard.look()
+    assert [names for names, _ in watched.gone_back] == [("c",)]
+
+
+@pytest.mark.parametrize("code", ["M561", "M591"])
+async def test_one_that_is_loaded_slowly_is_given_three_tries(watched: Watched, code: str) -> None:
+    await watched.taken(Step.ACTIVE, V2, V1, "c")
+    watched.keepers[1].serve(watched.clock.monotonic_s())
+    await watched.clock.advance(61)
+    await watched.guard.look()
+    await watched.book.loading([V2])
+    watched.guard.on_fault("c", code, "not proven in time")
+    await watched.guard.look()
+    assert watched.gone_back == []
+
+
+@pytest.mark.parametrize("code", ["M531", "M580", "M581", "M597", "H651", "M521", "M564", "M570", "M572"])
+async def test_want_of_memory_of_a_process_or_of_a_device_is_no_fault_of_a_model(
+    watched: Watched, code: str
+) -> None:
     await watched.on_trial("c")
     watched.guard.on_fault("c", code, "no room")
     watched.guard.on_fault("group g", "M596", "apart")

@@ -24,6 +24,7 @@ from edge_opcua.core.clock import Clock
 from edge_opcua.inference.choice import ModelChoice
 from edge_opcua.inference.ledger import SERVER, Entry, Kind, Step
 from edge_opcua.inference.lifecycle import Job
+from edge_opcua.inference.surroundings import NOT_THE_MODEL
 from edge_opcua.inference.watch.kinds import KINDS
 
 TICK_S: Final = 0.5
@@ -31,14 +32,17 @@ PAUSE_S: Final = 3600.0
 LEAST_LASTING_S: Final = 10.0
 AFTERMATH_S: Final = 120.0
 """So long after its process has ended, late verdicts are those that waited for the next one."""
+NEW_S: Final = 3600.0
+"""So long after its trial late verdicts speak against a version; later it is the machine that has changed."""
 MOST_CAUSES: Final = 64
 CRASH: Final = "crash"
 LATENCY: Final = "latency"
 _NS: Final = 1_000_000_000
 MOST_LOADS: Final = 3
 """So often a version may end or hang while it is loaded, before that is its own fault."""
-_NOT_READY: Final = "M530"
-_NOT_THE_MODEL: Final = NO_MEMORY | {"M531", "M597", "H651"}
+_NOT_READY: Final = frozenset({"M530", "M561", "M591"})
+"""A machine that has too much to do loads slowly, whatever it loads."""
+_NOT_THE_MODEL: Final = NO_MEMORY | NOT_THE_MODEL | {"M531", "M597", "H651"}
 """Codes of lanes that do not serve for want of something else than a model that can be loaded."""
 
 _log = structlog.get_logger(__name__)
@@ -128,6 +132,7 @@ class Guard:
         self._came = asyncio.Event()
         self._going: set[str] = set()
         self._ended_s: dict[str, float] = {}
+        self._confirmed_s: dict[str, float] = {}
 
     def reconfigure(self, config: EdgeConfig) -> None:
         """Go by another configuration from now on."""
@@ -147,7 +152,7 @@ class Guard:
         if source not in self._names() or code in _NOT_THE_MODEL:
             return
         running = self._running(source)
-        if code == _NOT_READY and self._book.loads_of(running) < MOST_LOADS and not self._is_on_trial(source):
+        if code in _NOT_READY and self._book.loads_of(running) < MOST_LOADS and not self._is_on_trial(source):
             return
         self._add(Cause((source,), running, CRASH, code, text))
 
@@ -162,7 +167,7 @@ class Guard:
             self._board.clear(f"{name}/{kind}")
             return
         self._board.report(f"{name}/{kind}", code, text)
-        if kind == LATENCY and self._clock.monotonic_s() - self._ended_s.get(name, -math.inf) < AFTERMATH_S:
+        if kind == LATENCY and not self._tells_latency(name):
             return
         self._add(Cause((name,), running, kind, code, text))
 
@@ -255,9 +260,12 @@ class Guard:
             if not all(self._has_lasted(name, self._care(name).probation_s) for name in there):
                 continue
             after = {name: active for name in names if (active := self._book.standing.of(name).active)}
+            if not after:  # a ledger that was damaged may say so
+                continue
             model = next(iter(after.values()))
             entry = Entry(Kind.LOAD, Step.CONFIRMED, model, {}, after, user=SERVER, change=change)
             await self._book.note(entry, Step.CONFIRMED)
+            self._confirmed_s |= dict.fromkeys(names, self._clock.monotonic_s())
             _log.info("model.confirmed", pipelines=list(names), **model.as_json())
 
     def _lasting(self) -> list[ModelChoice]:
@@ -280,6 +288,13 @@ class Guard:
 
     def _is_on_trial(self, pipeline: str) -> bool:
         return self._book.standing.of(pipeline).trial is not None or self._is_activating(pipeline)
+
+    def _tells_latency(self, pipeline: str) -> bool:
+        """Return whether late verdicts say something about the version, and not about the machine."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._ended_s.get(pipeline, -math.inf) < AFTERMATH_S:
+            return False
+        return self._is_on_trial(pipeline) or now_s - self._confirmed_s.get(pipeline, -math.inf) < NEW_S
 
     def _is_activating(self, pipeline: str) -> bool:
         entries = self._book.standing.open.values()

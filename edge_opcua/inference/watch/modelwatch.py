@@ -134,7 +134,7 @@ class ModelWatch:
             self._numbers.take(mark=seen.not_a_number)
         if seen.failed:
             self._reason = seen.reason
-        if not seen.unusable:
+        if not seen.unusable and not seen.prevented:
             self._late.take(mark=seen.refused or seen.latency_us > self.terms.deadline_ms * 1e3)
 
     def _pace(self, captured_ns: int) -> None:

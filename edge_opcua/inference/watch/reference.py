@@ -22,6 +22,7 @@ from edge_opcua.inference.golden import compare, read_golden
 from edge_opcua.inference.manifest import Golden
 from edge_opcua.inference.model import ServedModel
 from edge_opcua.inference.schedule.request import Fate, LaneClass, Request
+from edge_opcua.inference.surroundings import NOT_THE_MODEL
 from edge_opcua.inference.watch.findings import Finding
 
 MOST: Final = 32
@@ -176,8 +177,9 @@ class ReferenceCheck:
     def finish(self, request: Request) -> None:
         """Take what has become of a sample."""
         self._asked = False
-        if request.fate in (Fate.REJECTED, Fate.SHED, Fate.EXPIRED):
-            self._due_ns = self._clock.monotonic_ns() + round(_SOON_S * 1e9)  # there is no time for it now
+        prevented = request.fate is Fate.FAILED and request.code in NOT_THE_MODEL
+        if prevented or request.fate in (Fate.REJECTED, Fate.SHED, Fate.EXPIRED):
+            self._due_ns = self._clock.monotonic_ns() + round(_SOON_S * 1e9)  # it cannot be run now
             return
         wrong = self._wrong(request)
         if wrong:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edge_opcua.core.batch import BlockLayout, TagBatch
 from edge_opcua.core.values import BAD_INTERNAL_ERROR, BAD_NOT_SUPPORTED, BAD_TIMEOUT, Scalar, Verdict, is_bad
+from edge_opcua.inference.surroundings import NOT_THE_MODEL
 
 _NOT_A_NUMBER: Final = "M533"
 _CANCELLED: Final = ("M535", "M541")
@@ -32,7 +33,8 @@ class Seen:
         latency_us: From the capture on the bus to the verdict, µs.
         infer_us: Features, run and judgement, µs.
         refused: Whether it was not run, because it would have been late.
-        failed: Whether the run failed.
+        failed: Whether the run failed, which is the doing of the model.
+        prevented: Whether there was no run for want of a model server or of a device.
         not_a_number: Whether it failed because the model answered with no number.
         unusable: Why there were no usable inputs; empty if there were.
         reason: Why, for people.
@@ -48,6 +50,7 @@ class Seen:
     infer_us: float
     refused: bool
     failed: bool
+    prevented: bool
     not_a_number: bool
     unusable: str
     reason: str
@@ -84,13 +87,16 @@ class ResultRows:
         reason = batch.text(self._reason)
         features, status = self._features_of(batch), int(batch.status[self._places["score"][0]])
         code = _CODE.match(reason)
-        failed = code is not None and (
-            status == BAD_INTERNAL_ERROR or (status == BAD_TIMEOUT and code[0] in _CANCELLED)
+        prevented = code is not None and status == BAD_INTERNAL_ERROR and code[0] in NOT_THE_MODEL
+        failed = (
+            code is not None
+            and not prevented
+            and (status == BAD_INTERNAL_ERROR or (status == BAD_TIMEOUT and code[0] in _CANCELLED))
         )
         infer_ms = self._number(batch, "infer_ms")
         features_status = int(batch.status[self._features])
         known = not is_bad(features_status) or features_status == BAD_NOT_SUPPORTED  # no room for them
-        waits = status == BAD_TIMEOUT or failed
+        waits = status == BAD_TIMEOUT or failed or prevented
         return Seen(
             captured_ns=int(self._number(batch, "captured_ns")),
             model=f"{batch.text(self._name)}/{int(self._number(batch, 'model_version'))}",
@@ -102,6 +108,7 @@ class ResultRows:
             infer_us=infer_ms * 1e3,
             refused=status == BAD_TIMEOUT and not failed,
             failed=failed,
+            prevented=prevented,
             not_a_number=failed and code is not None and code[0] == _NOT_A_NUMBER,
             unusable=reason if is_bad(status) and not known and not waits else "",
             reason=reason,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge_opcua.core.values import UNCERTAIN_SUBNORMAL, UNCERTAIN_SUBSTITUTE, Link, Verdict
+from edge_opcua.errors import ModelError
 from edge_opcua.inference.schedule.request import LaneClass
 from edge_opcua.inference.watch.age import AgeTerms
 from edge_opcua.inference.watch.lanemodelwatch import LaneModelWatch
@@ -88,6 +89,25 @@ def test_a_model_that_makes_no_numbers_is_found_after_five_strokes(watched: Watc
     assert kinds["not_a_number"]["model"] == "press-anomaly/1"
     assert kinds["not_a_number"]["text"] == "5 of the last 25 answers are no number"
     assert str(watched.shown()["alarm"]).startswith("M651: ")
+
+
+@pytest.mark.parametrize("code", ["M570", "M572", "M564"])
+def test_that_a_model_server_or_a_device_is_gone_is_not_held_against_the_model(
+    watched: WatchedLine, code: str
+) -> None:
+    # The former version would run nowhere else: to go back, and to distrust this one, would help nobody.
+    lane = watched.lane()
+    view = watched.view(lane)
+    lane.activate(None)
+    watched.strokes(lane, view, 20)
+
+    def gone() -> None:
+        raise ModelError("it cannot be reached", code=code)
+
+    lane.lane.model.bind()._run = gone
+    watched.strokes(lane, view, 30)
+    assert watched.notices == []
+    assert watched.shown()["error_share"] == 0.0
 
 
 def test_a_model_that_becomes_five_times_slower_is_found_once_it_is_late(watched: WatchedLine) -> None:

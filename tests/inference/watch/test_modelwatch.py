@@ -20,7 +20,20 @@ from edge_opcua.inference.watch.terms import WatchTerms
 INPUTS = InputTerms(("a", "b"), ("mm", "mm"), (-math.inf,) * 2, (math.inf,) * 2, 60.0)
 TERMS = WatchTerms("line", "model/1", INPUTS, AgeTerms(0), window=20)
 SEEN = Seen(
-    10**9, "model/1", Verdict.OK, 0.4, 0.9, np.array([1.0, 2.0]), 800.0, 700.0, False, False, False, "", ""
+    10**9,
+    "model/1",
+    Verdict.OK,
+    0.4,
+    0.9,
+    np.array([1.0, 2.0]),
+    800.0,
+    700.0,
+    False,
+    False,
+    False,
+    False,
+    "",
+    "",
 )
 
 

@@ -146,6 +146,19 @@ def test_a_run_that_fails_is_told_with_its_code(lane: OneLane) -> None:
     assert finding.text == "reference sample 1 failed: M532: no memory on the card"
 
 
+def test_a_run_for_which_there_is_no_model_server_is_tried_later_and_told_of_nobody(lane: OneLane) -> None:
+    engine = Asked()
+    check, clock = checked(lane, engine)
+    for _ in range(3):
+        check.tick(math.inf, math.nan)
+        request = engine.requests.pop()
+        request.fate, request.code, request.reason = Fate.FAILED, "M570", "it cannot be reached"
+        check.finish(request)
+        clock.step(11.0)
+    assert check.finding() is None
+    assert check.checked_ns == 0
+
+
 def test_workers_of_the_engine_run_them_too(lane: OneLane) -> None:
     clock = SystemClock()
     models = {lane.lane.model.key: lane.lane.model}
