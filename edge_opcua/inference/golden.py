@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +13,10 @@ from edge_opcua.core.values import Verdict
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.judge import Floats, Judged, Output
 from edge_opcua.inference.manifest import Golden, Manifest
+from edge_opcua.inference.npzfile import read_arrays
 
 MAX_GOLDEN_BYTES: Final = 256 * 2**20
+"""Of the file, and of what is in it."""
 
 Samples = dict[str, npt.NDArray[Any]]
 """``waveform`` (n, samples), ``context`` (n, m), ``features`` (n, k), and by role what the model answered.
@@ -41,19 +41,15 @@ def read_golden(path: Path, manifest: Manifest, outputs: Sequence[Output] = ()) 
         "context": (len(manifest.context),),
         "features": (len(manifest.features),),
     }
-    samples: Samples = {}
     try:
         if path.stat().st_size > MAX_GOLDEN_BYTES:
             raise ModelError(f"{path.name} is larger than {MAX_GOLDEN_BYTES} bytes", code="M513")
         with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            for name in (*columns, *(output.role for output in outputs)):
-                samples[name] = archive[name]
-            if "verdict" in archive:
-                samples["verdict"] = archive["verdict"]
+            names = (*columns, *(output.role for output in outputs))
+            samples = read_arrays(stream, names, most_bytes=MAX_GOLDEN_BYTES, optional=("verdict",))
     except FileNotFoundError:
         raise ModelError(f"{path} is missing", code="M507") from None
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
+    except (OSError, ValueError) as exc:
         raise ModelError(f"{path.name} cannot be read: {exc}", code="M513") from exc
     for output in outputs:
         one = samples[output.role].ndim == 1 and output.size == 1

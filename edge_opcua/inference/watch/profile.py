@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.npzfile import read_arrays
 from edge_opcua.inference.watch.pace import longest_hold, stride_of
 
 FORMAT: Final = 1
@@ -31,6 +30,8 @@ FIRST_FEATURE: Final = 2
 FEWEST: Final = 30
 """Samples from which on a profile says anything."""
 MAX_BYTES: Final = 16 * 2**20
+MOST_BYTES: Final = 64 * 2**20
+"""Of what is in the file."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -166,7 +167,7 @@ def load_profile(path: Path, names: Sequence[str], *, sha256: str = "") -> Refer
         raise ModelError(f"{path.name} is not the file that the manifest names", code="M508")
     try:
         found = _read(content)
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
+    except (OSError, ValueError, TypeError, OverflowError) as exc:
         raise ModelError(f"{path.name} is not a reference profile: {exc}", code="M659") from exc
     if found.names != tuple(names):
         raise ModelError(
@@ -181,14 +182,13 @@ def _as_served(values: npt.ArrayLike) -> Floats:
 
 
 def _read(content: bytes) -> ReferenceProfile:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        if int(archive["format"]) != FORMAT:
-            raise ValueError(f"format {int(archive['format'])}, this program reads {FORMAT}")
-        names = tuple(str(name) for name in archive["names"])
-        units = tuple(str(unit) for unit in archive["units"])
-        arrays = {name: archive[name] for name in _ARRAYS}
+    arrays = read_arrays(io.BytesIO(content), ("format", "names", "units", *_ARRAYS), most_bytes=MOST_BYTES)
+    if int(arrays["format"]) != FORMAT:
+        raise ValueError(f"format {int(arrays['format'])}, this program reads {FORMAT}")
+    names = tuple(str(name) for name in arrays["names"])
+    units = tuple(str(unit) for unit in arrays["units"])
     columns, shares = FIRST_FEATURE + len(names), np.asarray(arrays["shares"], np.float64)
-    if shares.ndim != 1 or len(shares) < 2 or (np.diff(shares) <= 0).any():
+    if shares.ndim != 1 or len(shares) < 2 or not (np.diff(shares) > 0).all():
         raise ValueError("its shares do not rise")
     wanted = {"quantiles": (columns, len(shares)), "mean": (columns,), "std": (columns,)}
     wanted |= {"stride": (columns,), "hold": (columns,), "count": (), "interval_s": ()}
@@ -198,6 +198,11 @@ def _read(content: bytes) -> ReferenceProfile:
     quantiles = np.asarray(arrays["quantiles"], np.float64)
     if not np.isfinite(np.delete(quantiles, CONFIDENCE, axis=0)).all() or (np.diff(quantiles) < 0).any():
         raise ValueError("its quantiles do not rise")
+    for name in ("mean", "std"):
+        if not np.isfinite(np.delete(arrays[name], CONFIDENCE)).all():
+            raise ValueError(f"{name} is not a finite number")
+    if (arrays["std"] < 0).any():
+        raise ValueError("a standard deviation is below 0")
     return ReferenceProfile(
         names,
         units,
