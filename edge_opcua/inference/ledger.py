@@ -163,7 +163,7 @@ class Entry:
                 note=str(row.get("note", "")),
                 why=str(row.get("why", "")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, ModelError) as exc:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ModelError) as exc:
             raise ModelError(f"this is no entry of the ledger of models: {exc!r}", code="M630") from exc
 
 
@@ -284,7 +284,7 @@ def from_summary(row: Mapping[str, Any]) -> Standing:
             {(entry.model.name, entry.model.version): entry for entry in held},
             {entry.change: entry for entry in begun},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as exc:
         raise ModelError(f"this is no summary of the ledger of models: {exc!r}", code="M630") from exc
 
 

@@ -22,6 +22,8 @@ TAGS_SET: Final = "tags/1"
 """Feature set of a model whose features are its tags themselves, one after the other, oldest sample first."""
 MAX_SAMPLES: Final = 10_000_000
 MAX_TAGS: Final = 10_000
+MAX_FEATURES: Final = 100_000
+"""Columns of an input: each has a name, a unit and limits of its own."""
 MAX_STEPS: Final = 100
 
 Source = Literal["capture", "tags"]
@@ -250,6 +252,8 @@ def read_features(root: Table, fed: ModelInput) -> tuple[ModelFeature, ...]:
     """
     tables = root.tables("features", required=fed.feature_set not in {STEPS_SET, TAGS_SET})
     features = tuple(_feature(entry) for entry in tables)
+    if max(len(features), fed.sample_count if fed.feature_set == TAGS_SET else 0) > MAX_FEATURES:
+        raise root.wrong("features", f"are more than {MAX_FEATURES}")
     if not features and fed.feature_set == TAGS_SET:
         features = features_of(fed.tags, fed.window)
     refuse_twice(root, "features", [feature.name for feature in features])
@@ -306,6 +310,9 @@ def read_golden(root: Table) -> Golden:
         table.number("atol"),
     )
     table.end()
+    for key, value in (("rtol", golden.rtol), ("atol", golden.atol)):
+        if not 0.0 <= value < math.inf:  # with inf the samples would prove nothing
+            raise table.wrong(key, f"is {value:g}, not a tolerance from 0")
     return golden
 
 

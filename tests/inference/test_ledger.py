@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,8 +208,28 @@ def test_what_has_happened_counts_though_the_disk_is_full_and_is_written_with_th
     assert [entry.step for entry in read_history(file).entries] == [Step.ACTIVE, Step.BEGUN]
 
 
-@pytest.mark.parametrize("row", [{}, {"number": 1}, {"number": "x", "kind": "load"}])
+@pytest.mark.parametrize("row", [{}, {"number": 1}, {"number": "x", "kind": "load"}, {"number": math.inf}])
 def test_what_is_no_entry_is_refused(row: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="no entry") as caught:
         Entry.of(row)
     assert caught.value.code == "M630"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"number": 1e999, "utc_ns": 1, "change": 1, "kind": "load", "step": "begun", "model": {}}',
+        (
+            b'{"summary": {"quarantined": [], "open": [], "pipelines": {"a": {"active": null, "formers": [],'
+            b' "trial": 1e999, "since": 1, "reverted_ns": 1}}}}'
+        ),
+        b'{"summary": []}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+    ids=["infinite number", "infinite trial", "summary of nothing", "no text", "brackets"],
+)
+def test_no_line_of_a_ledger_ends_who_reads_it(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "ledger"
+    file.write_bytes(line + b"\n")
+    assert read_history(file).damaged == 1

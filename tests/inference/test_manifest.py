@@ -76,6 +76,12 @@ def test_tags_without_steps_are_the_features_themselves_with_their_limits() -> N
     assert (manifest.feature_set, manifest.sample_count, manifest.sample_rate_hz) == ("tags/1", 2, 20.0)
 
 
+def test_more_features_than_any_model_has_are_refused_before_they_are_made() -> None:
+    # Each would get a name and limits: of millions of them whoever lists the repository ran out of memory.
+    with pytest.raises(ModelError, match="features are more than 100000"):
+        read(TAGS.replace("window = 3\n", "window = 5000000\n"))
+
+
 def test_a_window_of_tags_lies_row_after_row_the_oldest_first() -> None:
     manifest = read(TAGS)
     assert manifest.names == ("level.t-2", "flow.t-2", "level.t-1", "flow.t-1", "level.t-0", "flow.t-0")

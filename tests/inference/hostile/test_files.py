@@ -54,8 +54,10 @@ DELIVERED_MANIFEST = (DELIVERED / "manifest.toml").read_text()
         ("limit = 1.0", "limit = 1" + "0" * 400),
         ("limit = 1.0", "limit = 1" + "0" * 5000),
         ('description = "', 'description = "\\u001b[2J'),
+        ("rtol = ", "rtol = inf #"),
+        ("atol = ", "atol = -1.0 #"),
     ],
-    ids=["hundreds of digits", "thousands of digits", "moves the cursor"],
+    ids=["hundreds of digits", "thousands of digits", "moves the cursor", "proves nothing", "below nothing"],
 )
 def test_odd_values_are_a_wrong_manifest(tmp_path: Path, old: str, new: str) -> None:
     assert old in DELIVERED_MANIFEST
