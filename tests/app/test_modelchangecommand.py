@@ -123,6 +123,22 @@ def test_one_that_fails_says_why_and_exits_1(tmp_path: Path, capsys: pytest.Capt
     assert (body["schema"], body["state"]) == ("edge-opcua.model-change/1", "Failed")
 
 
+@pytest.mark.parametrize(
+    ("reason", "exit_code"),
+    [
+        ("M501: model press-anomaly 9 is not in the repository; there are versions 1, 2", 2),
+        ("M503: model press-anomaly 2 has another SHA-256", 2),
+        ("M631: press-anomaly 2 is in quarantine: latency", 3),
+        ("M613: it takes 120 ms of 100 ms", 1),
+    ],
+)
+def test_a_job_ends_with_the_exit_code_that_it_has_without_a_server(
+    tmp_path: Path, reason: str, exit_code: int
+) -> None:
+    with server(tmp_path, [at("Failed", 100, reason=reason)]):
+        assert model(tmp_path, "activate", f"{MODEL}/2") == exit_code
+
+
 def test_a_roll_back_is_one_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with server(tmp_path, [at("RolledBack", 100, kind="rollback", now={MODEL: 1})]) as asked:
         assert model(tmp_path, "rollback") == 0
@@ -197,6 +213,14 @@ def test_without_a_server_an_activation_is_written_down_for_its_next_start(
     assert book.active.choice(MODEL).version == 1  # until it is loaded and proven
 
 
+def test_nobody_who_asks_for_a_shadow_gets_a_change_without_one(
+    state: StateDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert model(state.root, "activate", f"{MODEL}/2", "--shadow", "20") == 4
+    assert "no server runs: start it" in capsys.readouterr().err
+    assert not read_history(state.model_ledger).entries
+
+
 def test_without_a_server_it_starts_with_the_former_version_after_a_roll_back(
     state: StateDir, config: EdgeConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,7 +229,7 @@ def test_without_a_server_it_starts_with_the_former_version_after_a_roll_back(
     assert "back to press-anomaly 1; no server runs" in capsys.readouterr().out
     assert open_book(state, config, ManualClock()).active.choice(MODEL).version == 1
     assert model(state.root, "rollback") == 3
-    assert "M633" in capsys.readouterr().err
+    assert "error[M633] no model has a former version to go back to" in capsys.readouterr().err
 
 
 def test_nobody_is_sent_back_to_a_version_whose_files_are_not_what_they_were(

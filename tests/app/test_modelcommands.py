@@ -346,6 +346,8 @@ def test_history_tells_who_changed_what_and_what_came_of_it(run: Run, tmp_path: 
     _, body = as_json(run, "history", "press-anomaly/3", "--last", "1")
     assert [[entry["step"] for entry in change] for change in body["changes"]] == [["begun", "failed"]]
     assert as_json(run, "history", "--pipeline", "weld")[1]["changes"] == []
+    assert run("history", "tank-leak/7")[1] == "no change of tank-leak/7 is known\n"
+    assert run("history", "--pipeline", "weld")[1] == "no change of a model in pipeline weld is known\n"
 
 
 def test_the_state_directory_of_nobody_has_no_models_and_no_history(run: Run) -> None:

@@ -332,6 +332,20 @@ def test_only_what_was_answered_is_exported_as_a_table(
     assert float(rows[0]["samples[1999]"]) == pytest.approx(0.0, abs=100.0)
 
 
+def test_where_nothing_was_answered_it_says_so_and_how_to(
+    tmp_path: Path, golden: dict[str, np.ndarray[Any, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = StateDir(tmp_path)
+    place.create()
+    store = WindowFile(place.windows, 100_000_000)
+    store.write(recorded_windows(golden, 3))
+    store.close()
+    words = ("export-windows", "--pipeline", P, "--answered", "--out", str(tmp_path / "windows.npz"))
+    code, _, err = run(capsys, tmp_path, *words)
+    assert code == 2
+    assert f"no window of {P} is answered; edge-opcua model answer {P} lists what may be" in err
+
+
 def test_windows_that_were_recorded_another_way_are_left_out_and_said_so(
     state: Path, capsys: pytest.CaptureFixture[str], golden: dict[str, np.ndarray[Any, Any]]
 ) -> None:
@@ -343,7 +357,7 @@ def test_windows_that_were_recorded_another_way_are_left_out_and_said_so(
     out = state / "windows.csv"
     code, said, _ = run(capsys, state, "export-windows", "--pipeline", P, "--out", str(out))
     assert code == 0
-    assert "1 windows of 6 numbers (2 tags)" in said
+    assert "1 window of 6 numbers (2 tags)" in said
     assert "left out: 140 that were recorded another way" in said
     header = out.read_text(encoding="utf-8").splitlines()[0].split(",")
     assert header[-6:] == ["level[0]", "flow[0]", "level[1]", "flow[1]", "level[2]", "flow[2]"]

@@ -50,7 +50,7 @@ def test_one_line_says_what_speaks_against_a_model_and_what_stands_beside_it() -
     )
     assert model_line(row) == (
         "press  model press-anomaly/2: alarm: drift of rms (and 1 more); on trial; "
-        "version 3 in shadow, 120 of 200 compared, 98.3 % agree (surely 95.1 %); version 1 stands by; "
+        "version 3 in shadow, 120 of 200 compared, 98.3 % agree (at least 95.1 %); version 1 stands by; "
         "reaches the limit in 6 h"
     )
 
@@ -69,7 +69,7 @@ def test_a_change_is_shown_until_it_has_happened() -> None:
     job = {"job": "job-3", "kind": "load", "name": "m", "version": 3, "state": "Shadow", "percent": 70}
     assert job_line(None) == ""
     assert job_line({**job, "shadow": SHADOW}) == (
-        "model change  job-3: load m/3: Shadow, 70 %, 120 of 200 compared, 98.3 % agree (surely 95.1 %)"
+        "model change  job-3: load m/3: Shadow, 70 %, 120 of 200 compared, 98.3 % agree (at least 95.1 %)"
     )
     failed = {**job, "state": "Failed", "reason": "M503: the hash differs"}
     assert job_line(failed) == "model change  job-3: load m/3 failed: M503: the hash differs"

@@ -89,7 +89,7 @@ def _alarm(row: Row) -> str:
 
 def _compared(seen: Row) -> str:
     share, low = _percent(seen.get("agreement")), _percent(seen.get("agreement_low"))
-    agree = f", {share} agree (surely {low})" if share and low else ""
+    agree = f", {share} agree (at least {low})" if share and low else ""
     return f"{seen.get('compared') or 0} of {seen.get('wanted') or 0} compared{agree}"
 
 

@@ -292,6 +292,9 @@ def nothing_there(wanted: Wanted, look: WindowLook) -> ModelError:
     if wanted.pipeline not in known:
         there = f"there are windows of {', '.join(known)}" if known else "there are no windows at all"
         return ModelError(f"there are no windows of {wanted.pipeline}; {there}", code="M660")
+    if wanted.answered and look.find(Wanted(wanted.pipeline, answered=True)) is None:
+        todo = f"edge-opcua model answer {wanted.pipeline} lists what may be answered"
+        return ModelError(f"no window of {wanted.pipeline} is answered; {todo}", code="M660")
     every = look.find(Wanted(wanted.pipeline))
     span = "" if every is None else f"; there are {every.count} of other times"
     which = "answered window" if wanted.answered else "window"

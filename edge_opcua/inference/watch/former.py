@@ -37,9 +37,15 @@ class FormerVersion:
         self._now: deque[Seen] = deque(maxlen=_KEPT)
 
     def before(self, seen: Seen) -> None:
-        """Take a result of another version that was published before this one took over."""
+        """Take a result of another version that was published before this one took over.
+
+        Only the last of several is the former one, and what this version judged before that does not count.
+        """
         if seen.is_answered:
-            self.model = seen.model
+            if seen.model != self.model:
+                self.model = seen.model
+                self._before.clear()
+                self._now.clear()
             self._before.append(seen)
 
     def take(self, seen: Seen) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.app.command.console import server_answers
+from edge_opcua.app.command.console import NOT_RUNNING, server_answers
 from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.model import offline as modeloffline
 from edge_opcua.app.command.outputs import who
@@ -26,10 +26,15 @@ from edge_opcua.inference.lifecycle import DONE, ENDED
 SCHEMA: Final = "edge-opcua.model-change/1"
 ANSWER_S: Final = 10.0
 LOOK_S: Final = 0.2
+_NO_SHADOW: Final = (
+    "no server runs: start it, then ask for a shadow; without --shadow the next start does it as configured"
+)
 MOST_SILENT: Final = 15
 """So often in a row the server may not answer while a job is followed."""
 _DONE: Final = frozenset(state.value for state in DONE)
 _ENDED: Final = frozenset(state.value for state in ENDED)
+_UNKNOWN: Final = frozenset({"M501", "M502", "M503"})
+_NOT_ALLOWED: Final = frozenset({"M631", "M633"})
 
 
 def activate(args: argparse.Namespace, state_dir: Path) -> int:
@@ -37,7 +42,7 @@ def activate(args: argparse.Namespace, state_dir: Path) -> int:
 
     Returns:
         0 if it judges now, or will from the next start on; 1 if it does not; 2 if there is no such thing;
-        3 if it is in quarantine.
+        3 if it is in quarantine; 4 if a shadow is asked for and no server runs.
     """
     choice = ModelChoice(args.model.name, args.model.version, args.sha256.lower())
     body: dict[str, Any] = {**choice.as_json(), "pipelines": args.pipelines, **_by(args)}
@@ -45,6 +50,8 @@ def activate(args: argparse.Namespace, state_dir: Path) -> int:
     state = StateDir(state_dir)
     if _runs(state):
         return _follow(state, "load_model", body, as_json=args.json)
+    if args.shadow is not None:
+        return _failed("", _NO_SHADOW, NOT_RUNNING, as_json=args.json)
     return _offline(lambda: modeloffline.order(state, choice, args.pipelines, **_by(args)), args)
 
 
@@ -97,7 +104,7 @@ def _offline(act: Callable[[], str], args: argparse.Namespace) -> int:
     try:
         text = act()
     except ModelError as exc:
-        unknown = exc.code in ("M501", "M502", "M503")
+        unknown = exc.code in _UNKNOWN
         return _failed(exc.code, str(exc), WRONG_USE if unknown else REFUSED, as_json=args.json)
     except (ConfigError, OSError) as exc:
         return _failed("", str(exc), ANSWER_IS_NO, as_json=args.json)
@@ -120,7 +127,12 @@ def _follow(state: StateDir, kind: str, body: Mapping[str, Any], *, as_json: boo
         return _failed("", str(exc), ANSWER_IS_NO, as_json=as_json)
     if as_json:
         say(json.dumps({"schema": SCHEMA, **last}))
-    return 0 if last["state"] in _DONE else ANSWER_IS_NO
+    return 0 if last["state"] in _DONE else _exit_code(str(last.get("reason", "")).partition(":")[0])
+
+
+def _exit_code(code: str) -> int:
+    """Return what a job that failed ends with: the same whether a server runs or not."""
+    return WRONG_USE if code in _UNKNOWN else REFUSED if code in _NOT_ALLOWED else ANSWER_IS_NO
 
 
 async def _watched(state: StateDir, number: str, clock: Clock, progress: _Progress) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def _take_server(uses: Uses, status: Mapping[str, Any] | None) -> None:
                 _add(where, key, name)
     job = status.get("last_job") or {}
     if job and job.get("state") not in _ENDED:
-        uses.busy[str(job["name"]), int(job["version"])] = f"{job['job']} is {job['state']}"
+        uses.busy[str(job["name"]), int(job["version"])] = f"{job['job']} is under way: {job['state']}"
 
 
 def _key(row: object) -> Key | None:

@@ -65,10 +65,21 @@ def history(
             why = f": {printable(entry.why)}" if entry.why else ""
             say(f"    {utc_text(entry.utc_ns)}  {entry.step.value}{why}")
     if not changes:
-        say("no model was changed yet")
+        say(
+            f"no change of {_asked(wanted, pipeline)} is known"
+            if found.entries
+            else "no model was changed yet"
+        )
     if found.damaged:
         say(f"{found.damaged} lines of the ledger cannot be read")
     return 0
+
+
+def _asked(wanted: ModelName | None, pipeline: str | None) -> str:
+    """Return what somebody wants to see the changes of, in words."""
+    where = f"pipeline {printable(pipeline)}" if pipeline is not None else ""
+    what = "a model" if wanted is None else str(wanted)
+    return f"{what} in {where}" if where else what
 
 
 def grouped(entries: Sequence[Entry]) -> list[list[Entry]]:

@@ -98,7 +98,8 @@ def locate(target: str, state_dir: Path) -> tuple[Path, Path | None]:
         (each for name, each in repository.versions() if name == named.name), default=0
     )
     if not version:
-        raise ModelError(f"there is no model {named.name} in {StateDir(state_dir).models}", code="M501")
+        where = f"in {StateDir(state_dir).models}, and no file or folder {target}"
+        raise ModelError(f"there is no model {named.name} {where}", code="M501")
     folder = repository.folder(named.name, version)
     if not folder.is_dir():
         raise ModelError(f"model {named.name} {version} is not in the repository", code="M501")

@@ -59,8 +59,8 @@ def go_back(state: StateDir, name: str, pipeline: str, *, user: str, note: str) 
         ledger = Ledger(state.model_ledger, SystemClock())
         before, after = _ways_back(state, ledger.standing, name, pipeline)
         if not after:
-            what = pipeline or name or "no model"
-            raise ModelError(f"{what}: there is no former version to go back to", code="M633")
+            what = f"{pipeline or name}: there is no" if pipeline or name else "no model has a"
+            raise ModelError(f"{what} former version to go back to", code="M633")
         models = sorted({choice.name for choice in after.values()})
         if len(models) > 1:
             raise ModelError(f"several have a former version, name one: {', '.join(models)}", code="M639")

@@ -17,6 +17,8 @@ from edge_opcua.core.statedir import StateDir, state_option
 
 SCHEMA: Final = "edge-opcua.models/1"
 _HEADER: Final = ("MODEL", "STATE", "IN", "TRAINED", "PRECISION", "SIZE", "ADDED", "")
+_WIDEST: Final = 60
+"""Characters of a description."""
 
 
 def show(state_dir: Path, wanted: ModelName | None, config: Path | None, *, as_json: bool) -> int:
@@ -50,7 +52,7 @@ def show(state_dir: Path, wanted: ModelName | None, config: Path | None, *, as_j
         if len(found) == 1:
             say("\n".join(_details(found[0])))
     else:
-        say(f"there is no {wanted or 'model'} in {state.models}")
+        say(f"there is no model {wanted or ''}".rstrip() + f" in {state.models}")
         say(f"help: edge-opcua model add DIR{state_option(state_dir)} proves one and stores it")
     return ANSWER_IS_NO if not found or any(each.fault for each in found) else 0
 
@@ -65,8 +67,12 @@ def _cells(each: VersionFacts, uses: Uses, now_ns: int) -> tuple[str, ...]:
         "" if each.card is None else each.card.precision,
         size_text(each.size_bytes),
         utc_text(each.added_ns)[:10],
-        "" if manifest is None else printable(manifest.description)[:60],
+        "" if manifest is None else _short(printable(manifest.description)),
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1].rstrip()}…"
 
 
 def _details(each: VersionFacts) -> list[str]:

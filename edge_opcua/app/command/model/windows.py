@@ -56,7 +56,8 @@ def export_windows(args: argparse.Namespace, state: Path) -> int:
 
 def _text(out: Path, done: Exported) -> str:
     of_tags = f"{len(done.source.columns)} tags" if done.source.columns else done.source.capture
-    what = f"{done.windows} windows of {done.samples} numbers ({of_tags})"
+    windows = "1 window" if done.windows == 1 else f"{done.windows} windows"
+    what = f"{windows} of {done.samples} numbers ({of_tags})"
     lines = [f"{out}: {what}, {done.answered} of them answered"]
     if done.left_out:
         lines.append(f"left out: {done.left_out} that were recorded another way (other tags or samples)")
