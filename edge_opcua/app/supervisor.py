@@ -396,6 +396,7 @@ class Supervisor:
     async def _status(self) -> dict[str, Any]:
         sessions = await self._hub.request("opcua", "sessions", {}, timeout_s=SESSIONS_S)
         uptime_s = self._clock.monotonic_s() - self._started_s
+        on_trial = {name for names in self._book.standing.trials.values() for name in names}
         return {
             "schema": "edge-opcua.status/1",
             "machine": self._config.site.machine,
@@ -405,7 +406,10 @@ class Supervisor:
             "thumbprint": self._board.thumbprint,
             "processes": self._processes(),
             "links": self._view.links(),
-            "pipelines": [{**row, **self._lanes.pipeline(row["pipeline"])} for row in self._view.pipelines()],
+            "pipelines": [
+                {**row, **self._lanes.pipeline(row["pipeline"]), "on_trial": row["pipeline"] in on_trial}
+                for row in self._view.pipelines()
+            ],
             "outputs": self._view.outputs(),
             "records": self._view.block("records.health"),
             "windows": self._view.block("records.windows"),

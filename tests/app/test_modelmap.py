@@ -183,7 +183,7 @@ def test_a_draft_fills_in_what_is_known_and_asks_for_the_rest(
     (tmp_path / "golden.npz").touch()
     assert main(["model", "add", str(path), "--alone", "--state", str(tmp_path / "state")]) == 1
     assert 'not filled in: unit of "spindle_load" (M617)' in capsys.readouterr().out
-    assert mapped(capsys, path, "--no-run")[0] == 3
+    assert mapped(capsys, path, "--no-run")[0] == 2
 
 
 def test_a_model_without_names_gets_the_tags_in_order_each_with_a_question(

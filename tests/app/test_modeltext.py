@@ -55,6 +55,11 @@ def test_one_line_says_what_speaks_against_a_model_and_what_stands_beside_it() -
     )
 
 
+def test_a_version_is_on_trial_as_the_ledger_says_whatever_it_is_held_against() -> None:
+    assert model_line(pipeline(on_trial=True)) == "press  model press-anomaly/2: on trial"
+    assert model_line(pipeline({"probation": True}, on_trial=False)) == ""
+
+
 def test_a_trend_that_is_the_alarm_is_said_once() -> None:
     row = pipeline({"alarm": "reaches the limit in 6 h", "alarms": 256, "trend": "reaches the limit in 6 h"})
     assert model_line(row).count("6 h") == 1

@@ -151,7 +151,7 @@ def status_text(body: Mapping[str, Any], option: str = "") -> str:
     endpoints = ", ".join(body["endpoints"]) or "not listening yet"
     lines = [
         f"{body['machine']}  running {duration(body['uptime_s'])}   OPC UA {endpoints}",
-        f"certificate  {body['thumbprint']}",
+        f"certificate  {body['thumbprint'] or 'not known yet'}",
     ]
     lines += [_link_line(link) for link in body["links"]]
     for row in body["pipelines"]:

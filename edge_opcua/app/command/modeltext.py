@@ -67,7 +67,7 @@ def _parts(row: Row) -> Iterable[str]:
     watch, shadow, standby = (row.get(name) or {} for name in ("watch", "shadow", "standby"))
     if alarm := _alarm(row):
         yield alarm
-    if watch.get("probation"):
+    if row.get("on_trial", watch.get("probation")):  # a start has nothing that the watch could compare with
         yield "on trial"
     if shadow:
         yield f"version {shadow.get('version')} in shadow, {_compared(shadow)}"

@@ -106,7 +106,7 @@ def try_model(request: Mapping[str, Any], clock: Clock | None = None) -> Step:
         return {"alone": _alone(files, trial, clock), "pipelines": [], "broken": {}}
     config = load(trial.config).config
     if config is None:
-        raise ModelError(f"{trial.config} has errors: edge-opcua check shows them", code="M615")
+        raise ModelError(f"{trial.config} cannot be used: edge-opcua check {trial.config}", code="M615")
     chosen = [config.pipeline(name) for name in trial.pipelines]
     rows = _in_pipelines(files, config, chosen, clock)
     return {"alone": None, "pipelines": rows, "broken": _broken(config, chosen, rows, trial)}

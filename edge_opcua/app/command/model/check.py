@@ -223,7 +223,7 @@ def _pipelines(manifest: Manifest, options: TryOptions, told: Told) -> tuple[str
         return ()
     loaded = load(options.config)
     if loaded.config is None:
-        raise ModelError(f"{options.config} has errors: edge-opcua check shows them", code="M615")
+        raise ModelError(f"{options.config} cannot be used: edge-opcua check {options.config}", code="M615")
     known = {each.name: each.model for each in loaded.config.pipelines}
     for name in options.pipelines:
         if name not in known:

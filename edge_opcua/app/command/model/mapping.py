@@ -24,7 +24,7 @@ from edge_opcua.app.command.model.draft import (
 )
 from edge_opcua.app.command.model.inspection import SPARE_S, TRYOUT, sha256_of
 from edge_opcua.app.command.model.match import Known, Match, Sureness, in_order, match_columns
-from edge_opcua.app.command.tell import REFUSED, WRONG_USE, complain, say
+from edge_opcua.app.command.tell import WRONG_USE, complain, say
 from edge_opcua.config.loader import load
 from edge_opcua.config.schema import EdgeConfig
 from edge_opcua.core.clock import SystemClock
@@ -82,7 +82,7 @@ def map_model(path: Path, state_dir: Path, options: MapOptions) -> int:
         options: How.
 
     Returns:
-        0; 2 if a file is missing or the configuration has errors, 3 if the draft would overwrite something.
+        0; 2 if a file is missing, the configuration has errors, or the draft would overwrite something.
     """
     try:
         draft = drafted(path, state_dir, options)
@@ -92,7 +92,7 @@ def map_model(path: Path, state_dir: Path, options: MapOptions) -> int:
     out = options.out or path.with_suffix(".toml")
     if out.exists() and not options.force:
         complain(f"{out} is there already; --force writes over it, --out FILE writes elsewhere")
-        return REFUSED
+        return WRONG_USE
     try:
         out.write_text(manifest_text(draft), encoding="utf-8")
     except OSError as exc:
@@ -160,7 +160,7 @@ def _matched(columns: Sequence[str], tags: Sequence[Known], shape: Shape) -> lis
 def _config(file: Path) -> EdgeConfig:
     loaded = load(file)
     if loaded.config is None:
-        raise ModelError(f"{file} has errors: edge-opcua check shows them", code="M615")
+        raise ModelError(f"{file} cannot be used: edge-opcua check {file}", code="M615")
     return loaded.config
 
 
