@@ -96,4 +96,4 @@ def _text(body: Mapping[str, Any], name: str, most: int) -> str:
     value = body.get(name, "")
     if not isinstance(value, str) or len(value) > most:
         raise ControlError(f"{name!r} is not a text of at most {most} characters")
-    return value
+    return value.encode("utf-8", "replace").decode()  # a terminal of another coding gives what no file takes

@@ -428,6 +428,8 @@ async def test_an_order_that_cannot_be_done_is_not_tried_at_every_start(bench: B
         (JobKind.LOAD, {}),
         (JobKind.LOAD, {"name": MODEL, "version": "2"}),
         (JobKind.LOAD, {"name": MODEL, "version": True}),
+        (JobKind.LOAD, {"name": MODEL, "version": -1}),
+        (JobKind.LOAD, {"name": MODEL, "version": 1 << 32}),
         (JobKind.LOAD, {"name": "nobody", "version": 1}),
         (JobKind.LOAD, {**LOAD, "sha256": "xyz"}),
         (JobKind.LOAD, {**LOAD, "pipelines": ["nobody"]}),
@@ -444,6 +446,11 @@ async def test_a_request_that_is_no_request_is_refused_at_once(
 ) -> None:
     assert bench.jobs.submit(body, kind).status == BAD_INVALID_ARGUMENT
     assert not bench.told
+
+
+async def test_a_note_of_a_terminal_with_another_coding_can_be_written_everywhere(bench: Bench) -> None:
+    notice = await bench.done({**LOAD, "note": "f\udcfcr Anna"})
+    assert (notice["state"], notice["note"]) == ("Active", "f?r Anna")
 
 
 async def test_more_jobs_than_can_wait_are_refused(bench: Bench) -> None:

@@ -268,7 +268,7 @@ async def test_an_answer_is_stored_with_its_window_and_journalled(bus: Bus, tmp_
     async with recording(bus, tmp_path) as (recorder, windows):
         line.stroke(1, Verdict.NOT_OK)
         await until(lambda: windows.state.kept.windows == 1)
-        for answer, note in (("real", ""), ("sensor_fault", "cable was loose")):
+        for answer, note in (("real", ""), ("sensor_fault", "cable w\udce4s loose")):
             body = {"pipeline": P, "result_id": "5001", "answer": answer, "note": note, "user": "anna"}
             reply = await recorder.handle(Request("records", "answer_verdict", body, "opcua", timeout_s=5))
             assert reply.status == GOOD, reply.reason
@@ -279,14 +279,14 @@ async def test_an_answer_is_stored_with_its_window_and_journalled(bus: Bus, tmp_
         "result_id": 5001,
         "answer": "sensor_fault",
         "who": "anna",
-        "note": "cable was loose",
+        "note": "cable w?s loose",  # of a terminal with another coding, which no file takes
         "former": "real",
         "verdict": "NOT_OK",
         "model": "press-anomaly/2",
         "origin": "opcua",
     }
     found = await aside(lambda: WindowLook(tmp_path / "windows.sqlite").one(P, 5001))
-    assert (found.answer, found.note, found.who) == (Answer.SENSOR_FAULT, "cable was loose", "anna")
+    assert (found.answer, found.note, found.who) == (Answer.SENSOR_FAULT, "cable w?s loose", "anna")
 
 
 @pytest.mark.parametrize(

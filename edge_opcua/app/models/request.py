@@ -58,6 +58,8 @@ def parse(
     name, version, sha256 = body.get("name"), body.get("version"), body.get("sha256") or ""
     if not isinstance(name, str) or isinstance(version, bool) or not isinstance(version, int):
         raise RequestError("a model is asked for by its name and a version number")
+    if not 0 <= version < 1 << 32:  # what OPC UA has room for: events about others could not be sent
+        raise RequestError("the version of a model is a number of at most 32 bits")
     if not isinstance(sha256, str) or _SHA256.fullmatch(sha256) is None:
         raise RequestError("the SHA-256 of a model is 64 hexadecimal digits, or left out")
     pipelines = _pipelines(body.get("pipelines"), name, config)
@@ -108,4 +110,6 @@ def _text(body: Mapping[str, Any], name: str) -> str:
     text = body.get(name) or ""
     if not isinstance(text, str) or len(text) > MOST_NOTE:
         raise RequestError(f"{name} is a text of at most {MOST_NOTE} characters")
-    return text
+    return text.encode(
+        "utf-8", "replace"
+    ).decode()  # a terminal of another coding gives what nobody can write
