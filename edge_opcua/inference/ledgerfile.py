@@ -99,7 +99,7 @@ class Ledger:
     def __init__(self, file: Path, clock: Clock) -> None:
         self._file = file
         self._clock = clock
-        history = read_history(file)
+        history = _known(file)
         self.standing = history.standing
         self.damaged = history.damaged
         self.last = max((entry.number for entry in history.entries), default=0)
@@ -183,6 +183,15 @@ class Ledger:
             os.close(fd)
         if is_new:
             flush_directory(self._file.parent)
+
+
+def _known(file: Path) -> History:
+    """Return what a ledger holds; one that cannot be read is damaged, and no reason not to judge."""
+    try:
+        return read_history(file)
+    except OSError as exc:
+        _log.error("ledger.unreadable", file=str(file), error=str(exc))
+        return History((), Standing(), 1)
 
 
 def _end_of_last_line(fd: int) -> int:

@@ -208,6 +208,16 @@ def test_what_has_happened_counts_though_the_disk_is_full_and_is_written_with_th
     assert [entry.step for entry in read_history(file).entries] == [Step.ACTIVE, Step.BEGUN]
 
 
+def test_a_ledger_that_cannot_be_read_is_damaged_and_takes_no_change(tmp_path: Path) -> None:
+    # What is configured runs then; the line does not stand still for it.
+    file = tmp_path / "ledger"
+    file.mkdir()
+    ledger = Ledger(file, ManualClock())
+    assert (ledger.damaged, ledger.standing.pipelines) == (1, {})
+    with pytest.raises(OSError, match="directory"):
+        ledger.append(load(V2, V1))
+
+
 @pytest.mark.parametrize("row", [{}, {"number": 1}, {"number": "x", "kind": "load"}, {"number": math.inf}])
 def test_what_is_no_entry_is_refused(row: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="no entry") as caught:
