@@ -116,6 +116,7 @@ class Job:
         seen: Of a shadow: ``compared``, ``agreement``, ``agreement_low`` and ``wanted``.
         before: Version that each pipeline ran when the job began to change something.
         now: Version that each of them runs since it ended.
+        reached: How far it was before, percent.
     """
 
     number: str
@@ -133,11 +134,12 @@ class Job:
     seen: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, int] = field(default_factory=dict)
     now: Mapping[str, int] = field(default_factory=dict)
+    reached: int = 0
 
     @property
     def percent(self) -> int:
-        """How far it is, 0..100."""
-        return PERCENT[self.state]
+        """How far it is, 0..100; it never gets less, also when the next group is loaded."""
+        return max(self.reached, PERCENT[self.state])
 
     @property
     def ended(self) -> bool:
@@ -162,7 +164,8 @@ class Job:
             )
         if (event is JobEvent.FAILED) != bool(reason):
             raise ModelError(f"{self.number}: a reason belongs to a failure and to nothing else", code="M540")
-        return replace(self, state=following, reason=reason, seen=self.seen if seen is None else dict(seen))
+        seen = self.seen if seen is None else dict(seen)
+        return replace(self, state=following, reason=reason, seen=seen, reached=self.percent)
 
     def notice(self) -> dict[str, Any]:
         """Return the body of the ``job`` notice that clients and the journal get."""

@@ -221,9 +221,9 @@ def verify(folder: Path) -> ModelFiles:
     for name, sha256 in expected.items():
         found = _sha256(require_inside(folder, name))
         if found != sha256:
+            which = f"{manifest.name}/{manifest.version}: {name}"  # its folder may be a private copy
             raise ModelError(
-                f"{folder / name} has SHA-256 {found}, its manifest says {sha256}: the file was changed",
-                code="M503",
+                f"{which} has SHA-256 {found}, its manifest says {sha256}: the file was changed", code="M503"
             )
     if not require_inside(folder, manifest.golden.file).is_file():
         raise ModelError(f"{folder / manifest.golden.file} is missing", code="M507")

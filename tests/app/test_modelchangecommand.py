@@ -262,3 +262,11 @@ def test_a_version_that_is_not_there_is_wrong_use(
     assert model(state.root, "activate", f"{MODEL}/99") == 2
     assert "there are versions 1, 2" in capsys.readouterr().err
     assert model(state.root, "activate", f"{MODEL}/2", "--sha256", "0" * 64) == 2
+
+
+def test_a_file_that_was_changed_is_named_by_its_model_not_by_where_a_copy_lies(
+    state: StateDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (state.models / MODEL / "2" / "model.onnx").write_bytes(b"something else")
+    assert model(state.root, "activate", f"{MODEL}/2") == 2
+    assert f"error[M503] {MODEL}/2: model.onnx has SHA-256 " in capsys.readouterr().err
