@@ -28,6 +28,9 @@ MAX_STEPS: Final = 100
 
 Source = Literal["capture", "tags"]
 Then = Literal["warn", "degrade", "fail_safe"]
+_EARLIEST: Final = 1971
+_LATEST: Final = 2200
+"""Years in which a model may have been trained."""
 _SOURCES: Final[tuple[Source, ...]] = ("capture", "tags")
 _THENS: Final[tuple[Then, ...]] = ("warn", "degrade", "fail_safe")
 
@@ -343,6 +346,8 @@ def read_age(root: Table) -> Age | None:
     if table is None:
         return None
     trained = table.moment("trained")
+    if not _EARLIEST <= trained.year <= _LATEST:  # others have no place in what shows them
+        raise table.wrong("trained", f"is in the year {trained.year}")
     max_days = table.number("max_days", default=math.inf)
     if max_days <= 0.0:
         raise table.wrong("max_days", "is not above 0")

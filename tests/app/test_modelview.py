@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from edge_opcua.inference.ledger import Entry, Kind, Step
 from edge_opcua.inference.ledgerfile import Ledger
 from edge_opcua.opcua.models import ModelInfo
 from edge_opcua.testing import ManualClock
+from tests.inference.models import unwatched
 
 PRESS = examples_dir() / "press"
 NAME = PIPELINE = "press-anomaly"
@@ -113,7 +115,7 @@ def test_a_ledger_that_cannot_be_read_hides_no_model(state: StateDir, config: Ed
 
 
 def test_age_precision_and_provenance_come_from_the_manifest(state: StateDir, config: EdgeConfig) -> None:
-    manifest = state.models / NAME / "2" / "manifest.toml"
+    manifest = unwatched(state.models / NAME / "2") / "manifest.toml"
     manifest.write_text(
         manifest.read_text("utf-8")
         + "\n[age]\ntrained = 2026-05-01T00:00:00Z\nmax_days = 90\nthen = 'degrade'\n"
@@ -131,6 +133,9 @@ def test_age_precision_and_provenance_come_from_the_manifest(state: StateDir, co
 def test_only_what_fits_in_a_variable_is_shown() -> None:
     facts = plain_facts({"a": True, "b": 1.5, "c": {"d": 1}, "when": dt.date(2026, 5, 1), "e": "x" * 5000})
     assert facts == {"a": "true", "b": 1.5, "when": "2026-05-01", "e": "x" * 1000}
+    odd = plain_facts({"\x1b[2J": "a\nb\x07", "large": 1 << 80, "": 1, "n" * 500: [1, "\x1b"], "z": math.nan})
+    assert list(odd) == [" [2J", "large", "n" * 100, "z"]
+    assert list(odd.values())[:3] == ["a b ", str(1 << 80), "1,  "]
     assert len(plain_facts({str(number): number for number in range(200)})) == 50
 
 

@@ -28,6 +28,8 @@ Files = tuple[tuple[str, int, int, int, int], ...]
 
 MOST_FACTS: Final = 50
 MOST_LETTERS: Final = 1000
+MOST_NAME: Final = 100
+_TOO_LARGE: Final = 1 << 63
 
 _log = structlog.get_logger(__name__)
 
@@ -87,19 +89,25 @@ def plain_facts(table: Mapping[str, Any]) -> dict[str, float | int | str]:
     Args:
         table: As it was read; tables in it, and what is beyond 50 keys, are left out.
     """
-    found: dict[str, float | int | str] = {}
-    for name, value in list(table.items())[:MOST_FACTS]:
-        if isinstance(value, bool):
-            found[name] = str(value).lower()
-        elif isinstance(value, int | float):
-            found[name] = value
-        elif isinstance(value, dt.datetime | dt.date | dt.time):
-            found[name] = value.isoformat()
-        elif isinstance(value, list):
-            found[name] = ", ".join(str(each) for each in value)[:MOST_LETTERS]
-        elif isinstance(value, str):
-            found[name] = value[:MOST_LETTERS]
-    return found
+    rows = [(_line(name, MOST_NAME), _plain(value)) for name, value in list(table.items())[:MOST_FACTS]]
+    return {name: value for name, value in rows if name and value is not None}
+
+
+def _plain(value: object) -> float | int | str | None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < _TOO_LARGE):
+        return value
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, list):
+        return _line(", ".join(str(each) for each in value), MOST_LETTERS)
+    return _line(str(value), MOST_LETTERS) if isinstance(value, int | str) else None
+
+
+def _line(text: str, most: int) -> str:
+    """Return what a stranger wrote as one line that moves no cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:most])
 
 
 def _files_of(folder: Path) -> Files:
@@ -173,16 +181,15 @@ def _described(manifest: Manifest) -> ModelInfo:
     """Return what a manifest says that clients see."""
     age = manifest.age
     ages = age is not None and math.isfinite(age.max_days)
-    proof = {name: value for name, value in manifest.proof.items() if isinstance(value, (int, float, str))}
     return ModelInfo(
         manifest.name,
         manifest.version,
         manifest.sha256,
         features=manifest.names,
-        proof=proof,
+        proof=plain_facts(manifest.proof),
         trained_ns=0 if age is None else age.trained_ns,
         max_age_days=age.max_days if age is not None and ages else 0.0,
         when_old=age.then if age is not None and ages else "",
-        precision=str(manifest.compression.get("precision", "")),
+        precision=_line(str(manifest.compression.get("precision", "")), MOST_NAME),
         provenance=plain_facts(manifest.provenance),
     )

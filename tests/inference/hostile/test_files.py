@@ -10,7 +10,7 @@ import pytest
 
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.repository import ModelRepository, verify
-from tests.inference.models import DELIVERED, copy_of_delivered
+from tests.inference.models import DELIVERED, copy_of_delivered, unwatched
 
 NAMES = ["model.onnx", "manifest.toml", "golden.npz"]
 
@@ -56,8 +56,18 @@ DELIVERED_MANIFEST = (DELIVERED / "manifest.toml").read_text()
         ('description = "', 'description = "\\u001b[2J'),
         ("rtol = ", "rtol = inf #"),
         ("atol = ", "atol = -1.0 #"),
+        ("trained = ", 'trained = "0001-01-01T00:00:00+23:59" #'),
+        ("trained = ", "trained = 9999-12-31T23:59:59-23:59 #"),
     ],
-    ids=["hundreds of digits", "thousands of digits", "moves the cursor", "proves nothing", "below nothing"],
+    ids=[
+        "hundreds of digits",
+        "thousands of digits",
+        "moves the cursor",
+        "proves nothing",
+        "below nothing",
+        "before all years",
+        "behind all years",
+    ],
 )
 def test_odd_values_are_a_wrong_manifest(tmp_path: Path, old: str, new: str) -> None:
     assert old in DELIVERED_MANIFEST
@@ -101,7 +111,7 @@ def copy_of_delivered_as(root: Path, version: int) -> Path:
 
 
 def test_what_is_taken_into_the_repository_is_files_and_nothing_else(tmp_path: Path) -> None:
-    source = copy_of_delivered(tmp_path / "source")
+    source = unwatched(copy_of_delivered(tmp_path / "source"))
     os.mkfifo(source / "left-over")
     installed = ModelRepository(tmp_path / "models").install(source)
     assert sorted(path.name for path in installed.folder.iterdir()) == sorted(NAMES)
