@@ -31,6 +31,7 @@ from tests.inference.models import (
     copy_of_delivered,
     custom_operator_model,
     replaced,
+    unwatched,
     with_model,
 )
 
@@ -162,12 +163,13 @@ def test_a_version_never_changes(run: Run, tmp_path: Path) -> None:
 
 
 def test_files_may_be_named_one_by_one(run: Run, tmp_path: Path) -> None:
+    package = unwatched(shutil.copytree(SECOND, tmp_path / "package"))
     for name, file in (
         ("net.onnx", "model.onnx"),
         ("said.toml", "manifest.toml"),
         ("proof.npz", "golden.npz"),
     ):
-        shutil.copy(SECOND / file, tmp_path / name)
+        shutil.copy(package / file, tmp_path / name)
     named = ("--manifest", str(tmp_path / "said.toml"), "--golden", str(tmp_path / "proof.npz"), "--alone")
     code, trial = as_json(run, "add", str(tmp_path / "net.onnx"), *named)
     assert (code, trial["stored"]) == (0, True)
@@ -199,8 +201,9 @@ def test_a_model_that_computes_for_ever_is_ended_and_refused(
     assert (code, trial["stored"], trial["refused"]["code"]) == (1, False, "M611")
 
 
-def test_validate_changes_nothing(run: Run) -> None:
-    code, out, _ = run("validate", str(SECOND), "-c", PRESS)
+def test_validate_changes_nothing(run: Run, tmp_path: Path) -> None:
+    package = unwatched(shutil.copytree(SECOND, tmp_path / "package"))
+    code, out, _ = run("validate", str(package), "-c", PRESS)
     assert code == 0
     assert "press-anomaly/2 is fit; nothing was changed" in out
     assert "note        its manifest has no [age]" in out

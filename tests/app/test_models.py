@@ -17,6 +17,7 @@ from edge_opcua.errors import ModelError
 from edge_opcua.inference.ledger import Entry, Kind, Step
 from edge_opcua.inference.ledgerfile import Ledger
 from edge_opcua.testing import ManualClock
+from tests.inference.models import unwatched
 
 PRESS = examples_dir() / "press"
 PIPELINE = "press-anomaly"
@@ -85,8 +86,7 @@ def test_a_version_that_would_give_nothing_but_the_fail_safe_verdict_takes_nobod
     config: EdgeConfig, state: StateDir, then: str, refused: bool
 ) -> None:
     install_delivered(config, state)
-    path = state.models / "press-anomaly" / "2" / "manifest.toml"
-    path.chmod(0o600)
+    path = unwatched(state.models / "press-anomaly" / "2") / "manifest.toml"
     age = f'\n[age]\ntrained = "2019-01-01T00:00:00Z"\nmax_days = 30\nthen = "{then}"\n'
     path.write_text(path.read_text() + age)
     active, choice = ActiveModels(state, config), ModelChoice("press-anomaly", 2, "")

@@ -22,7 +22,7 @@ from edge_opcua.inference.memory import lift
 from edge_opcua.inference.repository import verify
 from edge_opcua.inference.watch.profile import make_profile
 from tests.inference.line import Line, OneLane, plain
-from tests.inference.models import copy_of_delivered
+from tests.inference.models import copy_of_delivered, unwatched
 
 PRESS = examples_dir() / "press" / "press.toml"
 
@@ -93,7 +93,7 @@ def watched(state: Path, line: Line, config: EdgeConfig) -> tuple[Process, OneLa
 def test_a_model_is_watched_with_the_profile_of_its_package(
     tmp_path: Path, line: Line, config: EdgeConfig
 ) -> None:
-    with_profile(copy_of_delivered(tmp_path / "models" / "press-anomaly" / "1"))
+    with_profile(unwatched(copy_of_delivered(tmp_path / "models" / "press-anomaly" / "1")))
     _, _, shown = watched(tmp_path, line, config)
     assert (shown["model_name"], shown["model_version"]) == ("press-anomaly", 1)
     assert "drift is not watched" not in str(shown["note"])
@@ -104,7 +104,7 @@ def test_a_model_whose_profile_is_of_another_one_is_served_and_it_is_said(
     tmp_path: Path, line: Line, config: EdgeConfig
 ) -> None:
     names = tuple(f"other_{number}" for number in range(13))
-    with_profile(copy_of_delivered(tmp_path / "models" / "press-anomaly" / "1"), names)
+    with_profile(unwatched(copy_of_delivered(tmp_path / "models" / "press-anomaly" / "1")), names)
     process, _, shown = watched(tmp_path, line, config)
     assert str(shown["note"]).startswith("M659: profile.npz has other features than the model")
     assert shown["page_hinkley"] is None
@@ -114,7 +114,7 @@ def test_a_model_whose_profile_is_of_another_one_is_served_and_it_is_said(
 
 def test_a_package_with_the_profile_of_another_model_is_refused_beforehand(tmp_path: Path) -> None:
     names = tuple(f"other_{number}" for number in range(13))
-    folder = with_profile(copy_of_delivered(tmp_path / "1"), names)
+    folder = with_profile(unwatched(copy_of_delivered(tmp_path / "1")), names)
     with pytest.raises(ModelError, match="other features than the model") as refused:
         try_model(Trial(folder, config=PRESS, pipelines=("press-anomaly",)).as_json())
     assert refused.value.code == "M659"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,16 @@ def copy_of_delivered(target: Path) -> Path:
     """Return a folder with a writable copy of the delivered version 1."""
     shutil.copytree(DELIVERED, target)
     return target
+
+
+def unwatched(folder: Path) -> Path:
+    """Take profile and age from a copy of a delivered version, as in a package from before there were any."""
+    (folder / "profile.npz").unlink()
+    path = folder / "manifest.toml"
+    text, found = re.subn(r"^\[(?:profile|age)\]\n(?:\w.*\n)+\n?", "", path.read_text(), flags=re.MULTILINE)
+    assert found == 2
+    path.write_text(text)
+    return folder
 
 
 def with_model(folder: Path, image: bytes) -> Path:

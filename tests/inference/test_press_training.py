@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from edge_opcua.assets import examples_dir
 from edge_opcua.inference.repository import verify
+from edge_opcua.inference.watch.profile import ReferenceProfile, load_profile
 from tests.inference.line import MODELS
 
 VERSIONS = (1, 2)
@@ -31,7 +32,13 @@ def constants(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-@pytest.mark.timeout(120)  # 4 000 simulated strokes, on a computer that does other things too
+def profile_of(folder: Path) -> ReferenceProfile:
+    manifest = verify(folder).manifest
+    assert manifest.profile is not None
+    return load_profile(folder / manifest.profile.file, manifest.names, sha256=manifest.profile.sha256)
+
+
+@pytest.mark.timeout(120)  # 7 000 simulated strokes, on a computer that does other things too
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_script_makes_the_committed_model_again(trained: Path, version: int) -> None:
     # Not byte by byte: the last digit of a matrix product is another one on another processor.
@@ -48,7 +55,13 @@ def test_the_script_makes_the_committed_model_again(trained: Path, version: int)
             np.testing.assert_allclose(new_golden[name], old_golden[name], rtol=2e-3, atol=1e-3, err_msg=name)
     new_manifest, old_manifest = verify(made).manifest, verify(committed).manifest
     assert new_manifest.features == old_manifest.features
+    assert new_manifest.age == old_manifest.age
     assert new_manifest.proof == pytest.approx(old_manifest.proof, abs=0.03)
+    new_profile, old_profile = profile_of(made), profile_of(committed)
+    assert (new_profile.columns, new_profile.units) == (old_profile.columns, old_profile.units)
+    for field in ("count", "interval_s", "shares", "quantiles", "mean", "std", "stride", "hold"):
+        new_values, old_values = getattr(new_profile, field), getattr(old_profile, field)
+        np.testing.assert_allclose(new_values, old_values, rtol=2e-3, atol=1e-3, err_msg=field)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -19,6 +19,7 @@ from tests.inference.models import (
     edited,
     external_data_model,
     replaced,
+    unwatched,
     with_model,
 )
 
@@ -183,7 +184,7 @@ def test_weights_in_a_listed_file_of_the_folder_are_verified_too(
 def test_a_reference_profile_comes_along_and_is_verified_too(
     repository: ModelRepository, tmp_path: Path
 ) -> None:
-    folder = copy_of_delivered(tmp_path / "copy")
+    folder = unwatched(copy_of_delivered(tmp_path / "copy"))
     (folder / "profile.npz").write_bytes(b"profile")
     digest = hashlib.sha256(b"profile").hexdigest()
     with (folder / "manifest.toml").open("a") as stream:

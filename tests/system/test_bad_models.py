@@ -33,7 +33,7 @@ from tests.inference.hostile.models import (
     sized,
     stuck,
 )
-from tests.inference.models import DELIVERED, replaced, with_model
+from tests.inference.models import DELIVERED, replaced, unwatched, with_model
 from tests.system.plant import EXAMPLE, Plant
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(170)]
@@ -129,7 +129,7 @@ def void(_: object) -> None:
 
 
 def _stale(folder: Path) -> None:
-    path = folder / "manifest.toml"
+    path = unwatched(folder) / "manifest.toml"
     path.write_text(
         f'{path.read_text()}\n[age]\ntrained = "2019-01-01T00:00:00Z"\nmax_days = 30\nthen = "fail_safe"\n'
     )
