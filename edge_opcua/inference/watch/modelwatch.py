@@ -23,6 +23,8 @@ from edge_opcua.inference.watch.trend import Trend, TrendWatch
 
 _SCORES: Final = 1024
 """Scores at most of which quantiles are shown."""
+_NAMED: Final = 2
+"""Columns that a note names: it has 160 characters for all that it says."""
 _GAPS: Final = 65
 _FASTER: Final = 1.5
 """Times as often as the limits were made for that results may come."""
@@ -211,7 +213,10 @@ class ModelWatch:
         if self._profile is None:
             notes.append(self.terms.profile_fault or "no reference profile: drift is not watched")
         elif self._drift is not None and self._drift.unknown:
-            notes.append(f"too few independent samples in the profile of {', '.join(self._drift.unknown)}")
+            unknown = self._drift.unknown
+            more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+            named = ", ".join(unknown[:_NAMED])
+            notes.append(f"too few independent samples in the profile of {named}{more}")
         if self._blind:
             notes.append("its features do not fit into a result: of what it is given nothing is watched")
         if self._drift is not None and not self._drift.results_per_month:

@@ -13,6 +13,7 @@ from edge_opcua.inference.watch.findings import Persistence, Recent
 from edge_opcua.inference.watch.kinds import CODES, KINDS, bits_of, kinds_of, most_important
 from edge_opcua.inference.watch.latency import BOUNDS_US, BUCKETS, LatencyHistogram, quantile_us
 from edge_opcua.inference.watch.modelwatch import ModelWatch
+from edge_opcua.inference.watch.profile import make_profile
 from edge_opcua.inference.watch.quality import InputTerms
 from edge_opcua.inference.watch.seen import Seen
 from edge_opcua.inference.watch.terms import WatchTerms
@@ -102,6 +103,17 @@ def test_features_that_have_no_room_in_a_result_are_said_to_be_unwatched() -> No
     watch = ModelWatch(TERMS, None)
     watch.take(seen(1, features=None))
     assert "of what it is given nothing is watched" in watch.report(0).note
+
+
+def test_a_note_has_room_for_all_it_says_however_many_columns_are_unknown() -> None:
+    random = np.random.default_rng(5)
+    names = tuple(f"band_{number}_of_many_hz" for number in range(12))
+    slow = np.cumsum(random.normal(size=(300, len(names))), axis=0)
+    units = ("m/s²",) * len(names)
+    profile = make_profile(slow, names=names, units=units, scores=random.normal(size=300))
+    inputs = InputTerms(names, units, (-math.inf,) * len(names), (math.inf,) * len(names), 60.0)
+    note = ModelWatch(replace(TERMS, inputs=inputs), profile).report(0).note
+    assert "in the profile of band_0_of_many_hz, band_1_of_many_hz and 10 more; drift is watched once" in note
 
 
 def test_a_limit_of_the_confidence_holds_without_a_profile() -> None:
