@@ -60,6 +60,7 @@ WATCHED = (
     (f"{MODEL}/Confidence", "Confidence"),
     (f"{MODEL}/ModelVersion", "ModelVersion"),
     (f"{MODEL}/InputAge", "InputAge"),
+    (f"{MODEL}/Watch/Alarm", "alarm"),
     ("Outputs/verdict/State", "authority"),
     ("Process/edge_trusted", "PLC trusts"),
     ("Process/rejects", "rejects"),
@@ -210,6 +211,11 @@ class Chapters:
             self._story.fail("not every value was Good while all was well")
         score = float(np.median([r["Score"] for r in self._results() if r["Verdict"] == Verdict.OK]))
         self._story.proved(f"{HEALTHY_STROKES} strokes judged OK, score {score:.2f} of a limit of 1.00")
+        alarm = self._value("alarm")
+        if alarm:
+            self._story.fail(f"the watch of the model has an alarm about a healthy press: {alarm}")
+        else:
+            self._story.say("the model is watched against its reference profile: no alarm")
 
     async def _worn_die(self) -> None:
         self._story.say(f"the die wears out (wear {WORN:.0%})")
