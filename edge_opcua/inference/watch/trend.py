@@ -21,6 +21,11 @@ from edge_opcua.inference.watch.findings import Finding
 POINTS: Final = 96
 HORIZON_H: Final = 24.0
 """A limit that is reached later than this is told, but is no alarm."""
+FARTHER: Final = 3.0
+"""Times the stretch that was seen to which a line may be drawn out for an alarm.
+
+A press that warms up does so for half an hour, and not for the six hours after which it would be at the limit.
+"""
 FURTHEST_H: Final = 24.0 * 365
 _LENGTHS: Final = (96, 80, 64, 48, 32, 24, 16, 12)
 _SURE: Final = 3.5
@@ -42,21 +47,28 @@ class Trend:
         hours: Best estimate; NaN if it is not heading there.
         low_hours: At the earliest.
         high_hours: At the latest; inf if the slowest slope that fits hardly moves.
+        seen_hours: Length of the stretch that says so.
     """
 
     hours: float = math.nan
     low_hours: float = math.nan
     high_hours: float = math.nan
+    seen_hours: float = 0.0
 
     @property
     def is_heading_there(self) -> bool:
         """Whether the limit will be reached."""
         return self.hours == self.hours
 
+    @property
+    def is_near(self) -> bool:
+        """Whether that is soon, and not far beyond what was seen."""
+        return self.hours <= min(HORIZON_H, FARTHER * self.seen_hours)
+
     def later(self, hours: float) -> Trend:
         """Return the same as it is so many hours later."""
         left = (max(0.0, each - hours) for each in (self.hours, self.low_hours, self.high_hours))
-        return Trend(*left) if self.is_heading_there else self
+        return Trend(*left, self.seen_hours) if self.is_heading_there else self
 
     def text(self) -> str:
         """Return it in words; empty if it is not heading there."""
@@ -114,8 +126,7 @@ class TrendWatch:
             if points and not self.now.is_heading_there:
                 since_h = self._now_h - points[-1][0]
                 self.now = trend_of(np.array(points), self._limit).later(since_h)
-        near = self.now.is_heading_there and self.now.hours <= HORIZON_H
-        self._persists = self._persists + 1 if near else 0
+        self._persists = self._persists + 1 if self.now.is_near else 0
 
     def _keep(self) -> None:
         """Keep the last blocks as one point, of as many blocks as all points are of."""
@@ -151,7 +162,7 @@ def trend_of(points: Floats, limit: float) -> Trend:
         line = _Line.through(hours, means)
         if line is None or line.bends:
             continue
-        return line.reaches(limit)
+        return line.reaches(limit, float(hours[-1] - hours[0]))
     return Trend()
 
 
@@ -196,7 +207,7 @@ class _Line:
         errors = math.sqrt(inflated / width), math.sqrt(inflated / n)
         return cls(slope, errors[0], level, centre_h, errors[1], bends=abs(last) > _BENT)
 
-    def reaches(self, limit: float) -> Trend:
+    def reaches(self, limit: float, seen_hours: float) -> Trend:
         """Return when it reaches a limit, from the last point on; nothing if it does not rise for sure."""
         way = limit - self.level
         if way <= 0 or self.slope <= _SURE * self.error:
@@ -206,7 +217,7 @@ class _Line:
             return Trend()
         # How far the line may be off where it meets the limit, as a share of the way there.
         off = _BOUND * math.hypot(self.mean_error, (hours + self.centre_h) * self.error) / way
-        return Trend(hours, hours / (1 + off), hours / (1 - off) if off < 1 else math.inf)
+        return Trend(hours, hours / (1 + off), hours / (1 - off) if off < 1 else math.inf, seen_hours)
 
 
 def _span(hours: float) -> str:

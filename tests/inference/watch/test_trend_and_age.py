@@ -37,6 +37,12 @@ def test_the_time_to_the_limit_is_told_with_its_uncertainty() -> None:
     assert finding.text.endswith(" at this rate")
 
 
+def test_what_has_been_seen_for_half_an_hour_is_not_drawn_out_over_a_day() -> None:
+    warming = wear(0.05, hours=0.5, noise=0.001)
+    assert warming.now.hours == pytest.approx(11.5, rel=0.15)  # told, at this rate
+    assert warming.finding() is None
+
+
 def test_the_truth_lies_within_the_bounds_nearly_always() -> None:
     inside = 0
     for seed in range(40):
