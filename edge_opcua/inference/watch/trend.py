@@ -24,7 +24,7 @@ HORIZON_H: Final = 24.0
 FARTHER: Final = 3.0
 """Times the stretch that was seen to which a line may be drawn out for an alarm.
 
-A press that warms up does so for half an hour, and not for the six hours after which it would be at the limit.
+A press that warms up does so for half an hour, not for the six hours after which it would be at the limit.
 """
 FURTHEST_H: Final = 24.0 * 365
 _LENGTHS: Final = (96, 80, 64, 48, 32, 24, 16, 12)
