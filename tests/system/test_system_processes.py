@@ -72,7 +72,8 @@ async def test_the_opcua_process_killed_comes_back_under_the_same_address(plant:
     signal_process(pid, signal.SIGKILL)
     await plant.reconnect()
     assert await plant.pid("opcua") != pid
-    assert {path: node.nodeid for path, node in plant.client.nodes.items()} == ids
+    found = {path: node.nodeid for path, node in plant.client.nodes.items()}
+    assert {path: found.get(path) for path in ids} == ids  # versions of models may have come meanwhile
     await _judged(plant)
 
 
