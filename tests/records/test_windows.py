@@ -318,16 +318,16 @@ async def test_where_the_disk_gets_full_the_windows_make_room_for_others(small_d
         assert not windows.state.fault
         assert 200 < windows.state.kept.windows < 1200
         ballast.write_bytes(bytes(600_000))  # what is left free is there for others
-        last = 1200
-        while windows.state.kept.size_bytes >= most and last < 2400:  # at its next batches it gives way
-            for last in range(last, last + 100):
-                windows.put(window(last, count=10_000))
+        count = 1200
+        while windows.state.kept.size_bytes >= most and count < 2400:  # at its next batches it gives way
+            for number in range(count, count + 100):
+                windows.put(window(number, count=10_000))
                 await asyncio.sleep(0.0005)
-            last += 1
+            count += 100
             await until(lambda: not windows.state.waiting)
         assert not windows.state.fault
         assert windows.state.kept.size_bytes < most
-        assert (await results_aside(small_disk / "windows.sqlite"))[-1] == last - 1
+        assert (await results_aside(small_disk / "windows.sqlite"))[-1] == count - 1
 
 
 def test_a_file_size_limit_is_told(path: Path) -> None:
