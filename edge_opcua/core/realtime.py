@@ -81,8 +81,8 @@ def become(lane: Urgency, cores: Sequence[int] = ()) -> Granted:
     locked = False
     settle()
     if lane == "safety":
+        locked = _lock(notes)  # takes milliseconds: before that would hold up others that are as urgent
         scheduler = _urgent(notes)
-        locked = _lock(notes)
         gc.disable()  # from now on :func:`tidy` collects, when nothing waits
     elif lane == "best_effort":
         scheduler = _patient(notes)

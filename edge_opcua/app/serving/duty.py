@@ -164,8 +164,9 @@ class Duty:
                 for each in parts.pipelines
             }
             _log.info("lane.rehearsed", captures=judged)
+        self._group.get_ready()  # before it is urgent: the former one still judges
         self._become_urgent()
-        self._group.get_ready()
+        self._group.get_ready()  # what has come since
         return Reply()
 
     def _activate(self, body: Mapping[str, Any]) -> Reply:
