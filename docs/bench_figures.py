@@ -3,6 +3,7 @@
 edge-opcua bench plc --json docs/reference/plc-performance.jsonl
 edge-opcua bench failsafe --json docs/reference/failsafe-times.jsonl
 edge-opcua bench inference --json docs/reference/inference-performance.jsonl
+edge-opcua bench models --json docs/reference/model-changes-performance.jsonl
 python docs/bench_figures.py
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 REFERENCE: Final = Path(__file__).parent / "reference"
-PAGES: Final = ("plc-performance", "failsafe-times", "inference-performance")
+PAGES: Final = ("plc-performance", "failsafe-times", "inference-performance", "model-changes-performance")
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 _HEAD: Final = """\
