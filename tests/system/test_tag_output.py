@@ -274,7 +274,7 @@ async def test_a_server_that_is_asked_to_end_leaves_the_preset(line: Conveyor) -
     assert line.server.lines[-1] == "stopped; outputs are released"
     assert as_real(await line.drive.read(SPEED, 2)) == pytest.approx(PRESET)
     assert (await line.drive.client.read_coils(GOOD_PART, device_id=7)).bits[0] is False
-    # A stroke may have been judged in the moment before the server was asked: its value comes before the preset.
+    # A stroke may have been judged just before the server was asked: its value comes before the preset.
     *before, last = [write.real for write in line.drive.trace(SPEED, since)]
     assert last == pytest.approx(PRESET)
     assert all(value != pytest.approx(PRESET) for value in before), "it is written once"
