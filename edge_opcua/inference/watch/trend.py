@@ -67,8 +67,10 @@ class Trend:
 
     def later(self, hours: float) -> Trend:
         """Return the same as it is so many hours later."""
-        left = (max(0.0, each - hours) for each in (self.hours, self.low_hours, self.high_hours))
-        return Trend(*left, self.seen_hours) if self.is_heading_there else self
+        if not self.is_heading_there:
+            return self
+        left, low, high = (max(0.0, each - hours) for each in (self.hours, self.low_hours, self.high_hours))
+        return Trend(left, low, high, self.seen_hours)
 
     def text(self) -> str:
         """Return it in words; empty if it is not heading there."""
