@@ -1,0 +1,1 @@
+"""Makes a model smaller and faster, and proves on the user's data that it is as good, or refuses."""
