@@ -37,6 +37,7 @@ class Kitchen:
     """What there is to make variants with; the samples of the gate are never among it.
 
     Args:
+        original: ONNX file of the original, which a variant may learn from.
         input_name: Name of the model's one input.
         calibration: Samples to calibrate, prune, refit and choose with.
         training: Samples to train with; None if there are none beside ``calibration``.
@@ -45,6 +46,7 @@ class Kitchen:
         seed: Of everything that draws numbers.
     """
 
+    original: Path
     input_name: str
     calibration: Dataset
     training: Dataset | None
