@@ -163,7 +163,7 @@ class _Draft:
             backend: type[Backend] = InstalledPlugins().load(BACKENDS, "onnxruntime")
         except (ConfigError, ImportError) as exc:
             raise ModelError(
-                'ONNX Runtime is not installed: pip install "edge-opcua[cpu,train]"', code="M607"
+                'ONNX Runtime is not installed: pip install "edge-opcua[cpu,compress]"', code="M607"
             ) from exc
         shapes = {manifest.input_name: manifest.input_shape}
         loaded = backend.load(files.model, provider="cpu", input_shapes=shapes)
