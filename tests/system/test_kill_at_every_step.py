@@ -3,20 +3,20 @@
 Every step that the ledger knows and every request to a lane process is a moment; none is left out. The server
 is a real one with a real model, and what it left behind by one death is where it starts for the next. The
 moments right behind a step are looked at always, those right before it (then what the step before it
-began has been done) with ``-m slow``.
+began has been done) with ``-m slow``. Each story has a press and a server of its own, and they are told side
+by side: servers that start and stop wait more than they compute.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -209,100 +209,133 @@ class Line:
         self.state.model_loads.write_text('{"clean": false, "begun": {}}')
 
 
+Story = Callable[[Line, str], Awaitable[None]]
+STORIES: dict[str, tuple[Story, float]] = {}
+"""By the name of their test: what is done, and how long a version is on trial meanwhile, in seconds."""
+
+
+def story(*, probation_s: float) -> Callable[[Story], Callable[..., Awaitable[None]]]:
+    """Make a story a test that waits until it is told."""
+
+    def with_test(tell: Story) -> Callable[..., Awaitable[None]]:
+        async def test(
+            request: pytest.FixtureRequest, told: dict[str, asyncio.Task[None]], which: str
+        ) -> None:
+            await told[request.node.name]
+
+        test.__name__ = tell.__name__
+        STORIES[tell.__name__] = tell, probation_s
+        return test
+
+    return with_test
+
+
+async def tell(home: Path, name: str, which: str) -> None:
+    about, probation_s = STORIES[name]
+    async with Cell(time_factor=20.0) as cell:
+        line = Line(home, cell, probation_s=probation_s)
+        try:
+            await about(line, which)
+        finally:
+            if line.process is not None:
+                await line.end(signal.SIGKILL)
+
+
 @pytest.fixture(scope="module")
-async def cell() -> AsyncIterator[Cell]:
-    async with Cell(time_factor=20.0) as running:
-        yield running
+async def told(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
+    """The stories of all tests that were chosen, begun; one that fails ends no other."""
+    tasks: dict[str, asyncio.Task[None]] = {}
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.path == request.path and item.originalname in STORIES:
+            home = tmp_path_factory.mktemp("line")
+            about = tell(home, item.originalname, str(item.callspec.params["which"]))
+            tasks[item.name] = asyncio.create_task(about)
+    yield tasks
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.wait(tasks.values())
 
 
-@contextlib.asynccontextmanager
-async def line_at(home: Path, cell: Cell, *, probation_s: float) -> AsyncIterator[Line]:
-    line = Line(home, cell, probation_s=probation_s)
-    try:
-        yield line
-    finally:
-        if line.process is not None:
-            await line.end(signal.SIGKILL)
-
-
-@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize("which", WHENS)
+@story(probation_s=0.1)
 async def test_a_supervisor_killed_at_any_step_of_an_activation_leaves_the_old_version_or_the_new_one(
-    tmp_path: Path, cell: Cell, when: str
+    line: Line, when: str
 ) -> None:
-    async with line_at(tmp_path, cell, probation_s=0.1) as line:
+    line.start()
+    runs = await line.judging()
+    for kind, what in LOADING:
+        line.moment.write_text(f"supervisor {when} {kind} {what}")
+        old, new, since = runs, 3 - runs, len(line.entries())
+        await line.load(new, shadow=1)
+        assert await line.died() == KILLED, what
+        line.pardon()
         line.start()
         runs = await line.judging()
-        for kind, what in LOADING:
-            line.moment.write_text(f"supervisor {when} {kind} {what}")
-            old, new, since = runs, 3 - runs, len(line.entries())
-            await line.load(new, shadow=1)
-            assert await line.died() == KILLED, what
-            line.pardon()
-            line.start()
-            runs = await line.judging()
-            assert runs == line.told(), what
-            # What was not confirmed is undone: the new version may have been what brought the server down.
-            confirmed = any(entry.step is Step.CONFIRMED for entry in line.entries()[since:])
-            assert confirmed == ((when, what) == ("after", Step.CONFIRMED.value)), what
-            assert runs == (new if confirmed else old), what
+        assert runs == line.told(), what
+        # What was not confirmed is undone: the new version may have been what brought the server down.
+        confirmed = any(entry.step is Step.CONFIRMED for entry in line.entries()[since:])
+        assert confirmed == ((when, what) == ("after", Step.CONFIRMED.value)), what
+        assert runs == (new if confirmed else old), what
 
 
-@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize("which", WHENS)
+@story(probation_s=0.0)
 async def test_a_supervisor_killed_at_any_step_of_a_roll_back_leaves_the_old_version_or_the_new_one(
-    tmp_path: Path, cell: Cell, when: str
+    line: Line, when: str
 ) -> None:
-    async with line_at(tmp_path, cell, probation_s=0.0) as line:
+    line.start()
+    runs, former = await line.judging(), 0
+    for kind, what in RETURNING:
+        if not former:
+            former, since = runs, len(line.entries())
+            assert (await line.load(3 - runs))["state"] == "Active", what
+            await line.until_step(Step.CONFIRMED, since)
+            runs = 3 - former
+        line.moment.write_text(f"supervisor {when} {kind} {what}")
+        since = len(line.entries())
+        await line.go_back()
+        assert await line.died() == KILLED, what
+        line.pardon()
         line.start()
-        runs, former = await line.judging(), 0
-        for kind, what in RETURNING:
-            if not former:
-                former, since = runs, len(line.entries())
-                assert (await line.load(3 - runs))["state"] == "Active", what
-                await line.until_step(Step.CONFIRMED, since)
-                runs = 3 - former
-            line.moment.write_text(f"supervisor {when} {kind} {what}")
-            since = len(line.entries())
-            await line.go_back()
-            assert await line.died() == KILLED, what
-            line.pardon()
-            line.start()
-            left, runs = runs, await line.judging()
-            assert runs == line.told(), what
-            # It is completed once it has begun to take effect; before that nothing has happened.
-            has_begun = any(entry.step is Step.REVERTING for entry in line.entries()[since:])
-            assert runs == (former if has_begun else left), what
-            former = 0 if has_begun else former
+        left, runs = runs, await line.judging()
+        assert runs == line.told(), what
+        # It is completed once it has begun to take effect; before that nothing has happened.
+        has_begun = any(entry.step is Step.REVERTING for entry in line.entries()[since:])
+        assert runs == (former if has_begun else left), what
+        former = 0 if has_begun else former
 
 
-@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize("which", WHENS)
+@story(probation_s=60.0)
 async def test_a_supervisor_killed_while_it_goes_back_by_itself_has_gone_back_at_the_next_start(
-    tmp_path: Path, cell: Cell, when: str
+    line: Line, when: str
 ) -> None:
-    async with line_at(tmp_path, cell, probation_s=60.0) as line:
-        line.start()
-        old = await line.judging()
-        assert (await line.load(3 - old))["state"] == "Active"
-        line.moment.write_text(f"supervisor {when} verdict {Step.QUARANTINED.value}")
-        await line.kill_lane()
-        assert await line.died() == KILLED
-        line.start()
-        assert await line.judging() == old == line.told()
+    line.start()
+    old = await line.judging()
+    assert (await line.load(3 - old))["state"] == "Active"
+    line.moment.write_text(f"supervisor {when} verdict {Step.QUARANTINED.value}")
+    await line.kill_lane()
+    assert await line.died() == KILLED
+    line.start()
+    assert await line.judging() == old == line.told()
 
 
-@pytest.mark.parametrize("who", ["new", "old"])
+@pytest.mark.parametrize("which", ["new", "old"])
+@story(probation_s=0.3)
 async def test_a_lane_process_killed_at_any_step_leaves_the_old_version_or_the_new_one(
-    tmp_path: Path, cell: Cell, who: str
+    line: Line, who: str
 ) -> None:
-    async with line_at(tmp_path, cell, probation_s=0.3) as line:
-        line.start()
-        runs = await line.judging()
-        for kind, what in (*LOADING, *RETURNING):
-            await line.ask("release_model", name=MODEL, version=3 - runs)
-            if kind == "rollback" and line.former() is None:
-                assert (await line.load(3 - runs))["state"] == "Active", what
-                runs = await line.settled()
-            line.moment.write_text(f"{who} after {kind} {what}")
-            notice = await (line.go_back() if kind == "rollback" else line.load(3 - runs, shadow=1))
-            assert notice["state"] in ("Active", "RolledBack", "Failed"), what
-            assert await line.was_struck(), (what, notice["state"], notice["reason"], line.entries()[-3:])
+    line.start()
+    runs = await line.judging()
+    for kind, what in (*LOADING, *RETURNING):
+        await line.ask("release_model", name=MODEL, version=3 - runs)
+        if kind == "rollback" and line.former() is None:
+            assert (await line.load(3 - runs))["state"] == "Active", what
             runs = await line.settled()
+        line.moment.write_text(f"{who} after {kind} {what}")
+        notice = await (line.go_back() if kind == "rollback" else line.load(3 - runs, shadow=1))
+        assert notice["state"] in ("Active", "RolledBack", "Failed"), what
+        assert await line.was_struck(), (what, notice["state"], notice["reason"], line.entries()[-3:])
+        runs = await line.settled()
