@@ -1,0 +1,1 @@
+"""What a variant answers, and what it takes on this machine: time beside the original, memory, size."""

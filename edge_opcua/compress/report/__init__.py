@@ -1,0 +1,1 @@
+"""What came of a search, for people (terminal, HTML) and for programs (JSON)."""
