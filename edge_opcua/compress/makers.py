@@ -1,4 +1,8 @@
-"""Who makes which family of variants: each maker is imported when it is wanted, and not before."""
+"""Who makes which family of variants: each maker is imported when it is wanted, and not before.
+
+Beside ``make`` the module of a family has ``proposals(onnx_path, kitchen)``: what is worth trying. It may have
+``also(onnx_path, kitchen)``: what is only tried if somebody names it (``--also``), such as ``qoperator-s8``.
+"""
 
 from __future__ import annotations
 
@@ -44,3 +48,15 @@ def proposals_of(family: Family) -> Proposals:
     proposals: Any = import_module(module).proposals
     found: Proposals = proposals
     return found
+
+
+def also_of(family: Family) -> Proposals:
+    """Return who says which variants of a family are tried only if somebody names them."""
+    module, _, _ = MAKERS[family].partition(":")
+    also: Any = getattr(import_module(module), "also", _none)
+    found: Proposals = also
+    return found
+
+
+def _none(_path: Path, _kitchen: Kitchen) -> list[Variant]:
+    return []
