@@ -1,7 +1,7 @@
 """Who makes which family of variants: each maker is imported when it is wanted, and not before.
 
-Beside ``make`` the module of a family has ``proposals(onnx_path, kitchen)``: what is worth trying. It may have
-``also(onnx_path, kitchen)``: what is only tried if somebody names it (``--also``), such as ``qoperator-s8``.
+Beside ``make`` the module of a family has ``proposals(onnx_path, kitchen)``: what is worth trying. It may
+have ``also(onnx_path, kitchen)``: what is only tried if somebody names it (``--also qoperator-s8``).
 """
 
 from __future__ import annotations

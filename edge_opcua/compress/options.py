@@ -34,6 +34,7 @@ class Options:
         work: Folder of the steps; None: ``<model>.compress`` beside where the command runs.
         seed: Of everything that draws numbers.
         budget_s: Longest time, seconds; what was not tried by then is not.
+        reference: Inputs and outputs of the framework the model was exported from, ``.npz`` by name.
     """
 
     calibration: Path | None = None
@@ -49,6 +50,7 @@ class Options:
     work: Path | None = None
     seed: int = 1
     budget_s: float = BUDGET_S
+    reference: Path | None = None
 
     def families(self) -> tuple[Family, ...]:
         """Return the families to try, in their order."""
