@@ -2,9 +2,9 @@
 
     python examples/compress/digits.py data
 
-1797 digits of 43 people, 8 × 8 pixels with 17 grey levels, scaled up to 16 × 16 and to 0..1. Two thirds of
-them stay for the gate: whether a smaller model has lost less than half a percentage point can only be shown
-on hundreds of digits that neither the training nor the calibration has seen.
+1797 digits of 43 people, 8 by 8 pixels with 17 grey levels, scaled up to 16 by 16 and to 0..1. Most of them
+stay for the gate: whether a smaller model has lost less than half a percentage point can only be shown on
+many digits that neither the training nor the calibration has seen.
 
 Source:
     E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998).
@@ -29,7 +29,7 @@ def scaled_up(images: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     places = (np.arange(2 * rows) - 0.5) / 2.0
     weights = np.maximum(0.0, 1.0 - np.abs(np.clip(places, 0, rows - 1)[:, None] - np.arange(rows)))
     large = np.einsum("ai,nij,bj->nab", weights, images / 16.0, weights)
-    return large.reshape(n, 1, 2 * rows, 2 * rows).astype(np.float32)
+    return np.asarray(large, np.float32).reshape(n, 1, 2 * rows, 2 * rows)
 
 
 # %%
