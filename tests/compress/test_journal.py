@@ -1,0 +1,148 @@
+"""The work folder: what was done is done, what was killed in the middle is not, and one run writes there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_opcua.compress.journal import Journal, digest_of, key_of, opened
+from edge_opcua.errors import ModelError
+
+FACTS = {"model": "a1", "recipe": {"share": 0.3}}
+
+
+class Worker:
+    """Writes a file and counts how often; or breaks off in the middle."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.calls = 0
+        self._error = error
+
+    def __call__(self, target: Path) -> Mapping[str, Any]:
+        self.calls += 1
+        target.write_bytes(b"half")
+        if self._error is not None:
+            raise self._error
+        target.write_bytes(b"whole")
+        return {"took": 3}
+
+
+def test_a_step_is_done_once(tmp_path: Path) -> None:
+    worker = Worker()
+    with opened(tmp_path) as journal:
+        first = journal.step("int8/model", FACTS, worker, suffix=".onnx")
+    with opened(tmp_path) as journal:
+        second = journal.step("int8/model", dict(reversed(FACTS.items())), worker, suffix=".onnx")
+    assert worker.calls == 1
+    assert (first.again, second.again) == (False, True)
+    assert first.note == second.note == {"took": 3}
+    assert second.file is not None
+    assert second.file.read_bytes() == b"whole"
+    assert second.file.suffix == ".onnx"
+
+
+def test_a_step_that_depends_on_something_else_is_another_step(tmp_path: Path) -> None:
+    worker = Worker()
+    with opened(tmp_path) as journal:
+        journal.step("int8/model", FACTS, worker, suffix=".onnx")
+        journal.step("int8/model", {**FACTS, "model": "a2"}, worker, suffix=".onnx")
+        assert journal.is_done("int8/model", FACTS)
+        assert not journal.is_done("int8/model", {**FACTS, "model": "a3"})
+    assert worker.calls == 2
+
+
+def test_a_step_that_was_killed_in_the_middle_is_done_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal, pytest.raises(KeyboardInterrupt):
+        journal.step("int8/model", FACTS, Worker(KeyboardInterrupt()), suffix=".onnx")
+    assert list(tmp_path.glob("int8/.*")), "the half file is still there, as after a kill"
+    again = Worker()
+    with opened(tmp_path) as journal:
+        assert not list(tmp_path.glob("int8/*"))
+        assert not list(tmp_path.glob("int8/.*"))
+        done = journal.step("int8/model", FACTS, again, suffix=".onnx")
+    assert (again.calls, done.again) == (1, False)
+
+
+@pytest.mark.parametrize("harm", ["file gone", "note cut off", "note of something else"])
+def test_a_step_that_is_not_whole_is_done_again(tmp_path: Path, harm: str) -> None:
+    with opened(tmp_path) as journal:
+        done = journal.step("int8/model", FACTS, Worker(), suffix=".onnx")
+        assert done.file is not None
+        note = done.file.with_suffix(".json")
+        if harm == "file gone":
+            done.file.unlink()
+        else:
+            note.write_text(note.read_text()[:-9] if harm == "note cut off" else "[1]")
+        again = Worker()
+        assert journal.step("int8/model", FACTS, again, suffix=".onnx").note == {"took": 3}
+    assert again.calls == 1
+
+
+def test_what_was_refused_stays_refused(tmp_path: Path) -> None:
+    worker = Worker(ModelError("no weights to prune", code="M675"))
+    with opened(tmp_path) as journal:
+        for _ in range(2):
+            with pytest.raises(ModelError, match="no weights to prune") as caught:
+                journal.step("pruned/model", FACTS, worker, suffix=".onnx")
+            assert caught.value.code == "M675"
+    assert worker.calls == 1
+    assert not list(tmp_path.glob("pruned/*.onnx"))
+
+
+@pytest.mark.parametrize("code", ["M610", "M611", "M581"])
+def test_what_only_this_moment_refused_is_tried_again(tmp_path: Path, code: str) -> None:
+    worker = Worker(ModelError("it was killed", code=code))
+    with opened(tmp_path) as journal:
+        for _ in range(2):
+            with pytest.raises(ModelError, match="it was killed"):
+                journal.step("int8/answers", FACTS, worker, suffix=".npz")
+    assert worker.calls == 2
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (
+        opened(tmp_path),
+        pytest.raises(ModelError, match="another run works in") as caught,
+        opened(tmp_path),
+    ):
+        pass
+    assert caught.value.code == "M681"
+    with opened(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ModelError, match="cannot be written") as caught, opened(tmp_path / "file" / "work"):
+        pass
+    assert caught.value.code == "M681"
+
+
+def test_a_disk_that_is_full_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "int8").write_text("a file where a folder has to be")
+    with opened(tmp_path) as journal, pytest.raises(ModelError, match=r"int8.*cannot be written") as caught:
+        Journal(journal.folder).step("int8/model", FACTS, Worker())
+    assert caught.value.code == "M681"
+
+
+def test_samples_are_known_by_their_numbers_type_and_shape() -> None:
+    rows = np.arange(6, dtype=np.float32)
+    same = digest_of(rows.reshape(2, 3), None)
+    assert same == digest_of(np.asfortranarray(rows.reshape(2, 3)), None)
+    others = {
+        digest_of(rows, None),
+        digest_of(rows.reshape(3, 2), None),
+        digest_of(rows.reshape(2, 3).astype(np.float64), None),
+        digest_of(rows.reshape(2, 3), rows),
+        digest_of(rows.reshape(2, 3) + 1, None),
+    }
+    assert len(others) == 5
+    assert same not in others
+
+
+def test_facts_have_one_key_whatever_their_order() -> None:
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1, "b": 3})
