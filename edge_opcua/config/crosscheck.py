@@ -182,7 +182,7 @@ def _same_url(draft: Draft) -> None:
 def _pipeline(draft: Draft, index: int, pipeline: PipelineConfig) -> None:
     path: Path = ("pipelines", index)
     _delivered(draft, path, pipeline, "version", pipeline.version)
-    if pipeline.cheaper_version is not None:
+    if isinstance(pipeline.cheaper_version, int):
         _delivered(draft, path, pipeline, "cheaper_version", pipeline.cheaper_version)
     check_source(draft, path, pipeline)
     if pipeline.part_id is not None:

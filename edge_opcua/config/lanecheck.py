@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from edge_opcua.config.draft import Draft, tables_of, text_of
+from edge_opcua.config.lanes import AUTO
 from edge_opcua.config.locate import Path
 from edge_opcua.config.problem import Problem, Severity, alternatives, nearest, quoted
 from edge_opcua.config.schema import PipelineConfig
@@ -74,6 +75,10 @@ def _provider(draft: Draft, path: Path, pipeline: PipelineConfig) -> None:
 
 
 def _cheaper(draft: Draft, path: Path, pipeline: PipelineConfig) -> None:
+    if pipeline.cheaper_version == AUTO and REMOTE in (pipeline.backend, pipeline.provider):
+        message = f'cheaper_version = "{AUTO}" goes by what was measured here, {pipeline.name} runs elsewhere'
+        help_text = "name the version, or leave it out"
+        draft.report((*path, "cheaper_version"), Problem("C200", message, help=help_text))
     if pipeline.cheaper_version == pipeline.version:
         message = f"version {pipeline.version} is the version of the pipeline itself"
         help_text = "name one that needs less time, or leave it out"

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from edge_opcua.config.fields import STRICT, Name
 
 LaneName: TypeAlias = Literal["safety", "realtime", "best_effort"]
 LatePolicy: TypeAlias = Literal["fail_safe", "hold_last", "publish_late"]
+
+AUTO: Final = "auto"
+MOST_VERSION: Final = 1_000_000
+
+
+def _version_or_auto(value: object, inner: ValidatorFunctionWrapHandler) -> object:
+    """Say in one sentence what may stand here: a union tells for each of its parts what it is not."""
+    try:
+        return inner(value)
+    except ValidationError as exc:
+        text = 'is neither a version from 1 to {most} nor "{auto}"'
+        raise PydanticCustomError("C104", text, {"most": MOST_VERSION, "auto": AUTO}) from exc
+
+
+CheaperVersion: TypeAlias = Annotated[
+    Annotated[int, Field(ge=1, le=MOST_VERSION)] | Literal["auto"], WrapValidator(_version_or_auto)
+]
 
 MOST_WORKERS: Final = 64
 

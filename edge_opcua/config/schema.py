@@ -38,7 +38,7 @@ from edge_opcua.config.fields import (
     Text,
     split_address,
 )
-from edge_opcua.config.lanes import InferenceConfig, LaneName, LatePolicy
+from edge_opcua.config.lanes import CheaperVersion, InferenceConfig, LaneName, LatePolicy
 from edge_opcua.config.modelcare import ChangeConfig, TelemetryConfig, WatchConfig
 from edge_opcua.config.outputs import OutputConfig
 from edge_opcua.config.tags import DEFAULT_GROUP, TagName, TagRows
@@ -434,8 +434,11 @@ class PipelineConfig(BaseModel):
     max_batch: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=32, description="Most captures judged in one run of the model; 1 switches batches off."
     )
-    cheaper_version: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        default=None, description="Version of the same model that judges while this one is too slow."
+    cheaper_version: CheaperVersion | None = Field(
+        default=None,
+        description="Version of the same model that judges while this one is too slow. `auto`: the fastest "
+        "that was compressed from the same original, proved to be as good, and is faster than the one that "
+        "runs, whichever that is.",
     )
     memory_mb: Annotated[int, Field(ge=16, le=1_000_000)] | None = Field(
         default=None,

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.compressed import Compressed, read_compressed
 from edge_opcua.inference.manifestparts import (
     FEATURE_PATTERN,
     FILE_PATTERN,
@@ -44,6 +45,7 @@ __all__ = [
     "STEPS_SET",
     "TAGS_SET",
     "Age",
+    "Compressed",
     "Golden",
     "Manifest",
     "ModelFeature",
@@ -95,6 +97,7 @@ class Manifest:
         compression: How it was made smaller and what that cost, for people.
         variants: Other precisions of it, for people.
         signature: Who signed it; not verified.
+        compressed: What ``compression`` says where it names the model that this one was made of.
     """
 
     name: str
@@ -126,6 +129,7 @@ class Manifest:
     compression: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Any] = field(default_factory=dict)
     signature: Mapping[str, Any] = field(default_factory=dict)
+    compressed: Compressed | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -151,7 +155,8 @@ class Manifest:
     def files(self) -> Mapping[str, str]:
         """Further files of the version that are held against a SHA-256."""
         profile = {} if self.profile is None else {self.profile.file: self.profile.sha256}
-        return MappingProxyType({**self.external, **profile})
+        report = {} if self.compressed is None else self.compressed.files
+        return MappingProxyType({**self.external, **profile, **report})
 
     def completed(self, names: Sequence[str], units: Sequence[str]) -> Manifest:
         """Return the manifest with the features its steps make, if it does not list them itself.
@@ -220,6 +225,7 @@ def _checked(root: Table) -> Manifest:
         raise root.wrong("format", f"is not {FORMAT}; this program reads format {FORMAT}")
     steps = root.raws("steps", most=MAX_STEPS)
     fed = read_input(root, has_steps=bool(steps))
+    notes = {name: root.raw(name) for name in _NOTES}
     manifest = Manifest(
         name=root.matching("name", NAME_PATTERN, "a model name (a letter, then letters, digits, _ or -)"),
         version=root.whole("version", high=MAX_VERSION),
@@ -245,7 +251,8 @@ def _checked(root: Table) -> Manifest:
         post=root.raws("post", most=MAX_STEPS),
         profile=read_profile(root),
         age=read_age(root),
-        **{name: root.raw(name) for name in _NOTES},
+        compressed=read_compressed(root, notes["compression"]),
+        **notes,
     )
     root.end()
     _refuse_double_files(root, manifest)
@@ -267,6 +274,8 @@ def _refuse_double_files(root: Table, manifest: Manifest) -> None:
     ]
     if manifest.profile is not None:
         roles.append(("profile.file", manifest.profile.file))
+    if manifest.compressed is not None and manifest.compressed.report:
+        roles.append(("compression.report", manifest.compressed.report))
     for key, name in roles:
         if name in taken:
             raise root.wrong(key, f'"{name}" is {taken[name]} already')

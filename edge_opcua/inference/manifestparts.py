@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
 
@@ -79,11 +79,19 @@ class Golden:
         file: Name of the ``.npz`` file in the model's folder.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
+        answer_atol: Absolute tolerance of answers, where it is another one: what computes in few bits rounds
+            otherwise on another machine, its features do not. None: ``atol``.
     """
 
     file: str
     rtol: float
     atol: float
+    answer_atol: float | None = None
+
+    @property
+    def of_answers(self) -> Golden:
+        """The same, as it holds for answers."""
+        return self if self.answer_atol is None else replace(self, atol=self.answer_atol, answer_atol=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,9 +319,11 @@ def read_golden(root: Table) -> Golden:
         table.matching("file", FILE_PATTERN, "a plain file name"),
         table.number("rtol"),
         table.number("atol"),
+        table.optional_number("answer_atol"),
     )
     table.end()
-    for key, value in (("rtol", golden.rtol), ("atol", golden.atol)):
+    limits = {"rtol": golden.rtol, "atol": golden.atol, "answer_atol": golden.of_answers.atol}
+    for key, value in limits.items():
         if not 0.0 <= value < math.inf:  # with inf the samples would prove nothing
             raise table.wrong(key, f"is {value:g}, not a tolerance from 0")
     return golden

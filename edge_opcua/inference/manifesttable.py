@@ -120,6 +120,10 @@ class Table:
             return None
         return Table(self.take(key, dict), self._origin, f"{self._path}{key}.")
 
+    def within(self, key: str, values: Mapping[str, Any]) -> Table:
+        """Return a table that was taken as it stands, to read what of it is needed."""
+        return Table(dict(values), self._origin, f"{self._path}{key}.")
+
     def tables(self, key: str, *, required: bool = True) -> list[Table]:
         """Take a list of tables; none where none is written and none is required."""
         if not required and not self.has(key):

@@ -249,7 +249,7 @@ def prove(model: ServedModel, golden: Path, extractor: Extractor) -> int:
                 tuple(f"{output.role} {label}" for label in labels) or _numbered(output),
                 answer,
                 samples[output.role][number].reshape(answer.shape),
-                manifest.golden,
+                manifest.golden.of_answers,
             )
         if judge is not None and "verdict" in samples:
             require_verdict(number, judge.judge(one.answer, wanted), int(samples["verdict"][number]))
@@ -297,7 +297,7 @@ def judges_apart(model: ServedModel, golden: Path, batch: int) -> bool:
     Raises:
         ModelError: The run failed (M532) or was cancelled (M535).
     """
-    limits = model.manifest.golden
+    limits = model.manifest.golden.of_answers
     samples = read_golden(golden, model.manifest, model.outputs)
     together = model.bind(batch)
     order = np.arange(batch) % len(samples["features"])

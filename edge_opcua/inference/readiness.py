@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,8 @@ class Wanted:
         most: Largest batch.
         load_s: Longest time to load a model, seconds.
         judge: Makes what judges as a manifest declares it, for each lane its own.
+        spares: Verified files of further cheaper ones, the likeliest first: the first that is fit, and faster
+            here, may answer as well; none of them has to be.
     """
 
     spec: LaneSpec
@@ -66,6 +68,7 @@ class Wanted:
     most: int = 1
     load_s: float | None = None
     judge: MakeJudge = no_judge
+    spares: tuple[ModelFiles, ...] = ()
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -88,6 +91,17 @@ class Ready:
     models: tuple[ServedModel, ...]
     extractor: Extractor
     facts: dict[str, Any]
+
+
+@contextlib.contextmanager
+def _foreign_faults() -> Iterator[None]:
+    """Translate what a backend fails with: it may be anybody's, the others of the group need not suffer."""
+    try:
+        yield
+    except EdgeError:
+        raise
+    except Exception as exc:
+        raise ModelError(f"its backend failed: {describe(exc)}", code="M594") from exc
 
 
 class Readiness:
@@ -139,22 +153,15 @@ class Readiness:
             ModelError: A model cannot be served; nothing of it is kept.
         """
         self._given_up.clear()
-        try:
+        with _foreign_faults():
             return self._prepare(wanted, loaded)
-        except EdgeError:
-            raise
-        except Exception as exc:  # a backend may be anybody's, and the others of the group need not suffer
-            raise ModelError(f"its backend failed: {describe(exc)}", code="M594") from exc
 
     def _prepare(self, wanted: Wanted, loaded: Callable[[], None]) -> Ready:
         before = resident_bytes()
         spec = wanted.spec.ordered_for(wanted.files[0].manifest)
         extractor = wanted.extractor(wanted.files[0])
         for files in wanted.files:
-            ordered = wanted.spec.ordered_for(files.manifest)
-            ordered.require_plant(files.manifest, sample_capacity(self._bus, spec.capture_block))
-            require_match(files.manifest, extractor)
-            require_same_features(wanted.files[0].manifest, files.manifest)
+            self._require_fit(wanted, files, extractor)
         Inputs(self._bus, spec.context if spec.part_id is None else (*spec.context, spec.part_id))
         there = [self._load(wanted, files) for files in wanted.files]
         loaded()
@@ -162,7 +169,55 @@ class Readiness:
             self._prove(model, files, extractor, wanted.most)
         for model in there:
             self._keep(model, wanted)
-        return Ready(spec, tuple(there), extractor, self._facts(there, resident_bytes() - before))
+        spare = self._spare(wanted, there[0], extractor)
+        facts = {"cheaper_version": 0 if spare is None else spare.manifest.version} if wanted.spares else {}
+        there += [] if spare is None else [spare]
+        return Ready(spec, tuple(there), extractor, self._facts(there, resident_bytes() - before) | facts)
+
+    def _spare(self, wanted: Wanted, main: ServedModel, extractor: Extractor) -> ServedModel | None:
+        """Return a cheaper model that is fit; one that is not is left out, and its pipeline is served."""
+        for files in wanted.spares:
+            if self._given_up.is_set():
+                return None
+            try:
+                with _foreign_faults():
+                    return self._faster(wanted, files, main, extractor)
+            except ModelError as exc:
+                _log.warning(
+                    "lane.no_spare",
+                    pipeline=wanted.spec.pipeline,
+                    model=f"{files.manifest.name}/{files.manifest.version}",
+                    code=exc.code,
+                    error=str(exc),
+                )
+        return None
+
+    def _faster(
+        self, wanted: Wanted, files: ModelFiles, main: ServedModel, extractor: Extractor
+    ) -> ServedModel:
+        """Make a model ready that is of use only if a run of it takes less time than one of another model.
+
+        Raises:
+            ModelError: It cannot be served, or it is not faster here (M694).
+        """
+        self._require_fit(wanted, files, extractor)
+        model = self._load(wanted, files)
+        self._prove(model, files, extractor, wanted.most)
+        taken_us, most_us = (self._costs.typical_ns(each.key, 1) / 1e3 for each in (model, main))
+        if taken_us >= most_us:
+            raise ModelError(
+                f"a run takes {taken_us:.3g} µs here, of version {main.manifest.version} {most_us:.3g} µs",
+                code="M694",
+            )
+        self._keep(model, wanted)
+        return model
+
+    def _require_fit(self, wanted: Wanted, files: ModelFiles, extractor: Extractor) -> None:
+        """Refuse a model that is no model for this plant, or for these features (ModelError)."""
+        spec = wanted.spec.ordered_for(files.manifest)
+        spec.require_plant(files.manifest, sample_capacity(self._bus, spec.capture_block))
+        require_match(files.manifest, extractor)
+        require_same_features(wanted.files[0].manifest, files.manifest)
 
     def give_up(self) -> None:
         """Let a model that is being tried end its run, called from another thread; it is then refused."""

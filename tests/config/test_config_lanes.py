@@ -44,6 +44,7 @@ GROUP = '[[inference.groups]]\nname = "g"\n'
         ('lane = "realtime"\ngroup = "g"', 'lane = "best_effort"\ngroup = "g"', f"{GROUP}workers = 2"),
         ('group = "wear"', 'group = "wear"', ""),
         ('cheaper_version = 2\nlate = "hold_last"', "", ""),
+        ('cheaper_version = "auto"\nlane = "best_effort"', "", ""),
         ('backend = "remote"\nprovider = "remote"', "", ""),
         ('lane = "safety"\nmax_batch = 1\nperiod_ms = 200', "", ""),
     ],
@@ -136,6 +137,39 @@ def test_what_goes_together_is_taken(tmp_path: Path, wear: str, trend: str, befo
             'group = "wear"',
             "",
             ("C184", "pipelines[trend].group", 'group "wear" has the name of a pipeline that is not in it'),
+        ),
+        *(
+            (
+                f"cheaper_version = {word}",
+                "",
+                "",
+                (
+                    "C104",
+                    "pipelines[wear].cheaper_version",
+                    f'{word} is neither a version from 1 to 1000000 nor "auto"',
+                ),
+            )
+            for word in ('"fast"', "0", "true")
+        ),
+        (
+            'cheaper_version = "auto"\nlane = "safety"',
+            "",
+            "",
+            (
+                "C183",
+                "pipelines[wear].cheaper_version",
+                f"wear: a cheaper version {NOT_SAFE}: it runs one model, always the same",
+            ),
+        ),
+        (
+            'cheaper_version = "auto"\nbackend = "remote"\nprovider = "remote"',
+            "",
+            "",
+            (
+                "C200",
+                "pipelines[wear].cheaper_version",
+                'cheaper_version = "auto" goes by what was measured here, wear runs elsewhere',
+            ),
         ),
         (
             "version = 3\ncheaper_version = 3",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.compressed import Compressed
 from edge_opcua.inference.manifest import Manifest, ModelFeature, load_manifest, parse_manifest
 from tests.inference.models import copy_of_delivered, unwatched
 
@@ -197,6 +198,58 @@ high = 3
     assert manifest.signature["algorithm"] == "ed25519"
     assert manifest.output == {"kind": "value"}
     assert manifest.post == ({"step": "limits", "high": 3},)
+
+
+SMALLER = f"""[compression]
+of = "tank/2"
+of_sha256 = "{"2" * 64}"
+verdict = "proved"
+provider = "cpu"
+p50_ratio = 0.4
+p50_high = 0.5
+report = "compression.json"
+report_sha256 = "{"3" * 64}"
+"""
+
+
+def test_a_model_that_was_made_smaller_names_the_original_and_its_report_is_one_of_its_files() -> None:
+    manifest = read(TAGS, SMALLER)
+    assert manifest.compressed == Compressed(
+        "2" * 64, "proved", "cpu", 0.4, 0.5, "compression.json", "3" * 64
+    )
+    assert manifest.files == {"compression.json": "3" * 64}
+    assert manifest.compression["of"] == "tank/2"
+
+
+def test_a_note_on_compression_that_names_no_original_is_only_for_people() -> None:
+    assert read(TAGS, '[compression]\nverdict = "splendid"\n').compressed is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('"proved"', '"splendid"', 'compression.verdict "splendid" is none of proved, not proved, failed'),
+        ("p50_ratio = 0.4\n", "", "compression.p50_ratio is missing"),
+        ("p50_ratio = 0.4", "p50_ratio = 0", "compression.p50_ratio is 0, not above 0"),
+        ("p50_high = 0.5", "p50_high = 0.3", "compression.p50_ratio is 0.4, not above 0"),
+        ('"compression.json"', '"../secret"', 'compression.report "../secret" is not a plain file name'),
+        ('"compression.json"', '"golden.npz"', 'compression.report "golden.npz" is golden.file already'),
+        ("report_sha256", "report_hash", "compression.report_sha256 is missing"),
+        ("2" * 64, "abc", "compression.of_sha256"),
+    ],
+)
+def test_what_a_scheduler_goes_by_is_right_or_refused(old: str, new: str, says: str) -> None:
+    assert old in SMALLER
+    assert says in refusal(TAGS, SMALLER.replace(old, new))
+
+
+def test_answers_may_have_a_tolerance_of_their_own() -> None:
+    manifest = parse_manifest(f"{HEAD}{TAGS}{GOLDEN}answer_atol = 0.25\n", "manifest.toml")
+    assert (manifest.golden.atol, manifest.golden.of_answers.atol) == (1e-4, 0.25)
+    assert manifest.golden.of_answers.rtol == manifest.golden.rtol
+    assert read(TAGS).golden.of_answers == read(TAGS).golden
+    with pytest.raises(ModelError, match="answer_atol is inf"):
+        parse_manifest(f"{HEAD}{TAGS}{GOLDEN}answer_atol = inf\n", "manifest.toml")
 
 
 def test_the_example_of_the_reference_page_is_a_manifest() -> None:

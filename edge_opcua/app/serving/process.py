@@ -14,9 +14,11 @@ from edge_opcua.app.child import until_stopped
 from edge_opcua.app.serving.choices import ModelChoice, choices_of
 from edge_opcua.app.serving.duty import FIRST_VICTIM, Duty, DutyParts, Rank
 from edge_opcua.app.serving.shadowing import Shadowed, Shadowing
+from edge_opcua.app.serving.spares import Spares
 from edge_opcua.app.serving.surroundings import LaneParts, LaneWatch
 from edge_opcua.app.serving.wanted import wanted_for
 from edge_opcua.app.serving.watching import model_watch
+from edge_opcua.config.lanes import AUTO
 from edge_opcua.config.schema import EdgeConfig, PipelineConfig
 from edge_opcua.core.bus import Bus
 from edge_opcua.core.control import SUPERVISOR
@@ -165,6 +167,7 @@ class _Preparation:
         self._config = config
         self._readiness = readiness
         self._repository = ModelRepository(StateDir(child.state_dir).models)
+        self._spares = Spares(StateDir(child.state_dir))
         self._worker = Worker("model")
 
     async def run(
@@ -204,6 +207,9 @@ class _Preparation:
 
     def _wanted(self, pipeline: PipelineConfig, choice: ModelChoice) -> Wanted:
         files = [self._repository.resolve(choice.name, choice.version, choice.sha256 or None)]
+        if pipeline.cheaper_version == AUTO:
+            spares = self._spares.of(pipeline, files[0].manifest)
+            return wanted_for(self._config, pipeline, files, spares)
         if pipeline.cheaper_version is not None and pipeline.cheaper_version != choice.version:
             files.append(self._repository.resolve(choice.name, pipeline.cheaper_version, None))
         return wanted_for(self._config, pipeline, files)

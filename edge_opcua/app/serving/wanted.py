@@ -16,13 +16,19 @@ from edge_opcua.inference.spec import lane_spec
 from edge_opcua.plugins import BACKENDS, InstalledPlugins
 
 
-def wanted_for(config: EdgeConfig, pipeline: PipelineConfig, files: Iterable[ModelFiles]) -> Wanted:
+def wanted_for(
+    config: EdgeConfig,
+    pipeline: PipelineConfig,
+    files: Iterable[ModelFiles],
+    spares: Iterable[ModelFiles] = (),
+) -> Wanted:
     """Return a pipeline with the models that shall judge for it.
 
     Args:
         config: The configuration.
         pipeline: The pipeline.
         files: Verified files of its model, and after it those of the cheaper ones.
+        spares: Those of further ones, of which one answers as well if it is fit and faster here.
 
     Raises:
         ModelError: The backend must not be in its lane (M579), or the steps of a model cannot be
@@ -40,6 +46,7 @@ def wanted_for(config: EdgeConfig, pipeline: PipelineConfig, files: Iterable[Mod
         1 if spec.lane is LaneClass.SAFETY else pipeline.max_batch,
         pipeline.load_s,
         judge_of,
+        tuple(complete(each) for each in spares),
     )
 
 

@@ -95,7 +95,7 @@ def references_of(model: ServedModel, golden: Path) -> References:
             (output.role,) if output.size == 1 else tuple(f"{output.role} {name}" for name in names)
         )
     rows = samples["features"][chosen].astype(np.float32)
-    return References(model.key, rows, answers, labels, manifest.golden, tuple(chosen.tolist()))
+    return References(model.key, rows, answers, labels, manifest.golden.of_answers, tuple(chosen.tolist()))
 
 
 class ReferenceCheck:

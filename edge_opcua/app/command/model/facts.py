@@ -166,7 +166,7 @@ def _take_active(uses: Uses, standing: Standing, state: StateDir, config: EdgeCo
         choice = active.choice(pipeline.name)
         _add(uses.active, (choice.name, choice.version), pipeline.name)
         _add(uses.named, (pipeline.model, pipeline.version), f"version of {pipeline.name}")
-        if pipeline.cheaper_version is not None:
+        if isinstance(pipeline.cheaper_version, int):
             _add(
                 uses.named, (pipeline.model, pipeline.cheaper_version), f"cheaper_version of {pipeline.name}"
             )

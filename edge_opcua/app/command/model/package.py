@@ -69,6 +69,8 @@ def packaged(handed: Handed, state_dir: Path) -> Iterator[tuple[Path, Manifest]]
     if manifest.profile is not None:
         name = manifest.profile.file
         wanted[name] = _places(handed.profile, name, manifest_file, model)
+    if manifest.compressed is not None:
+        wanted |= {name: _places(None, name, manifest_file, model) for name in manifest.compressed.files}
     with tempfile.TemporaryDirectory(
         prefix="edge-opcua-model-", dir=_LARGE if _LARGE.is_dir() else None
     ) as scratch:
