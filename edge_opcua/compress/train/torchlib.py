@@ -1,0 +1,47 @@
+"""PyTorch, if it is there: only who trains needs it, and it is large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from edge_opcua.errors import ModelError
+
+
+def has_torch() -> bool:
+    """Return whether something can be trained here; nothing is imported for it."""
+    return find_spec("torch") is not None
+
+
+def require_torch() -> None:
+    """Refuse to train without PyTorch.
+
+    Raises:
+        ModelError: It is not installed, or cannot be loaded (M690).
+    """
+    try:
+        import torch  # noqa: F401 - whether it can be
+    except ImportError as exc:
+        raise ModelError(
+            f'PyTorch cannot be loaded ({exc}): pip install "edge-opcua[cpu,train]"', code="M690"
+        ) from exc
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Make everything inside come out the same for the same seed, and leave PyTorch as it was.
+
+    Args:
+        seed: Of every number that is drawn.
+    """
+    import torch
+
+    was_strict = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(mode=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(was_strict)
