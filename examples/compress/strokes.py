@@ -62,10 +62,12 @@ def record(path: Path, presses: Iterable[int], strokes: int, *, worn: bool) -> N
     print(f"{len(samples)} strokes: {path}")
 
 
-# %% Presses to learn from, others to set the limit with, to calibrate with, and others again to judge with.
+# %% No press is in two files: some are to learn from, healthy or worn, some to set the limit, some to
+# calibrate with, and others again to judge with.
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)
 record(folder / "press-train.npz", range(28), 60, worn=False)
 record(folder / "press-limit.npz", range(100, 114), 30, worn=False)
 record(folder / "press-calibration.npz", range(200, 214), 20, worn=True)
+record(folder / "press-worn.npz", range(400, 440), 60, worn=True)
 record(folder / "press-gate.npz", range(300, 350), 40, worn=True)
