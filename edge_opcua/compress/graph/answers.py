@@ -60,12 +60,12 @@ def batches_of_activations(
     size = (shape[0] if shape else None) or batch
     fixed = bool(shape and shape[0])
     wanted = [name for name in dict.fromkeys(names) if name != input_name]
-    session = _session(model, wanted, threads)
+    session = _session(model, wanted, threads) if wanted else None
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         fed = _filled(part, size) if fixed else part
         try:
-            answers = session.run(wanted, {input_name: fed}) if wanted else []
+            answers = session.run(wanted, {input_name: fed}) if session is not None else []
         except Exception as exc:
             raise ModelError(f"the model cannot run: {_first_line(exc)}", code="M510") from exc
         yield {
@@ -80,24 +80,36 @@ def _filled(part: Rows, size: int) -> Rows:
 
 
 def _session(model: Any, wanted: Sequence[str], threads: int) -> Any:
+    """Return a session that computes these values and nothing that they do not need."""
     onnx = onnx_package()
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    known = {value.name: value for value in (*part.graph.value_info, *part.graph.output)}
+    outputs = [known.get(name, onnx.ValueInfoProto(name=name)) for name in wanted]
+    del part.graph.output[:]
+    part.graph.output.extend(outputs)
+    return session_of(part, threads)
+
+
+def session_of(model: Any, threads: int = 1) -> Any:
+    """Return an ONNX Runtime session of a model, on the processor and quiet.
+
+    Raises:
+        ModelError: ONNX Runtime is not installed (M607) or refuses the model (M510).
+    """
     try:
         import onnxruntime
     except ImportError as exc:
         raise ModelError(
             'ONNX Runtime is not installed: pip install "edge-opcua[cpu,compress]"', code="M607"
         ) from exc
-    open_model = onnx.ModelProto()
-    open_model.CopyFrom(model)
-    there = {output.name for output in open_model.graph.output}
-    open_model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in there)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     try:
         return onnxruntime.InferenceSession(
-            open_model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as exc:
         raise ModelError(f"the model cannot be loaded: {_first_line(exc)}", code="M510") from exc
