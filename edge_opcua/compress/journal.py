@@ -23,8 +23,8 @@ from edge_opcua.security.pki import write_atomic
 
 Facts = Mapping[str, Any]
 """What a step depends on, as JSON."""
-MOMENTARY: Final = frozenset({"M581", "M610", "M611"})
-"""Refusals that another moment may not repeat: too little memory, ended, too slow."""
+MOMENTARY: Final = frozenset({"M581", "M610", "M611", "M683"})
+"""Refusals that another moment may not repeat: too little memory, ended, too slow, something unforeseen."""
 _DIGITS: Final = 20
 _LOCK: Final = "lock"
 _DRAFT: Final = ".draft-"
