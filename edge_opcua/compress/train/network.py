@@ -19,7 +19,7 @@ from edge_opcua.errors import ModelError
 
 _CHECKED: Final = 32
 _ALIKE: Final = 1e-3
-_ALIKE_LEVELS: Final = 0.03
+_ALIKE_LEVELS: Final = 0.1  # kernels of whole numbers round at other places, a level here and there
 
 
 class Network(torch.nn.Module):
@@ -142,9 +142,9 @@ class Network(torch.nn.Module):
             return (self._value(of_input) * self._value(of_weight)).detach().reshape(self._raw(name).shape)
         raw = self._raw(name)
         if name in self._levels:
-            kind, scale, zero, axis = self._levels[name]
+            scale, zero, axis, ends = self._levels[name]
             offset = None if zero is None else along(self._value(zero).float(), raw, axis)
-            return levels(raw, along(self._value(scale), raw, axis), offset, kind)
+            return levels(raw, along(self._value(scale), raw, axis), offset, ends)
         return raw.exp() if name in self._scales else raw
 
     def _raw(self, name: str) -> Tensor:
@@ -165,7 +165,7 @@ class Network(torch.nn.Module):
         before = floats.get(name.removesuffix("_quantized"))
         if before is not None and before.shape == array.shape:
             return _tensor(before)
-        _, scale, zero, axis = self._levels[name]
+        scale, zero, axis, _ = self._levels[name]
         steps = _tensor(array).float()
         if zero is not None:
             steps = steps - along(_tensor(arrays[zero]).float(), steps, axis)
@@ -206,18 +206,31 @@ def require_alike(network: Network, model: Any, rows: Rows) -> float:
     return worst
 
 
-def _levels_of(
-    steps: Iterable[Step], arrays: Mapping[str, npt.NDArray[Any]]
-) -> dict[str, tuple[torch.dtype, str, str | None, int]]:
-    """Return the weights that are levels: their type, names of scale and zero point, axis of the channels."""
-    found = {}
-    for step in steps:
-        if step.op != "DequantizeLinear" or step.inputs[0] not in arrays:
+Levels = tuple[str, str | None, int, tuple[int, int]]
+"""Of a weight: names of its scale and zero point, the axis of its channels, its least and highest level."""
+
+
+def _levels_of(steps: Iterable[Step], arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Levels]:
+    """Return the weights that are levels.
+
+    No trained level leaves the range that all weights have in the file: INT8 without -128, or 7 bits where
+    the processor's sums would overflow with more.
+    """
+    restores = {step.inputs[0]: step for step in steps if step.op == "DequantizeLinear"}
+    kinds = {name: _tensor(arrays[name]).dtype for name in restores if name in arrays}
+    found: dict[str, Levels] = {}
+    for name, kind in kinds.items():
+        if kind not in LEVELS:
             continue
-        kind = _tensor(arrays[step.inputs[0]]).dtype
+        step = restores[name]
         zero = step.inputs[2] if len(step.inputs) > 2 and step.inputs[2] else None
-        if kind in LEVELS:
-            found[step.inputs[0]] = (kind, step.inputs[1], zero, int(step.get("axis", 1)))
+        ends = LEVELS[kind]
+        if kind != torch.int32:
+            alike = [arrays[other] for other, its in kinds.items() if its == kind]
+            ends = min(int(each.min()) for each in alike), max(int(each.max()) for each in alike)
+        if kind == torch.int8:
+            ends = -max(-ends[0], ends[1]), max(-ends[0], ends[1])
+        found[name] = (step.inputs[1], zero, int(step.get("axis", 1)), ends)
     return found
 
 

@@ -36,18 +36,17 @@ def rounded(x: Tensor) -> Tensor:
     return x + (torch.round(x) - x).detach()
 
 
-def levels(x: Tensor, scale: Tensor, zero: Tensor | None, kind: torch.dtype) -> Tensor:
+def levels(x: Tensor, scale: Tensor, zero: Tensor | None, ends: tuple[int, int]) -> Tensor:
     """Return the levels of values: whole numbers, as floats.
 
     Args:
         x: Values.
         scale: What a level is worth, so shaped that it meets ``x``.
         zero: The level of nought, so shaped that it meets ``x``; None is 0.
-        kind: Type of the levels.
+        ends: The least and the highest level.
     """
-    least, most = LEVELS[kind]
     shifted = rounded(x / scale)
-    return (shifted if zero is None else shifted + zero).clamp(least, most)
+    return (shifted if zero is None else shifted + zero).clamp(*ends)
 
 
 def _quantise(step: Step, x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
@@ -56,7 +55,7 @@ def _quantise(step: Step, x: Tensor, scale: Tensor, zero: Tensor | None = None) 
         raise step.refuse(f"levels of {kind} or by blocks")
     axis = step.get("axis", 1)
     offset = None if zero is None else along(zero.float(), x, axis)
-    return levels(x, along(scale, x, axis), offset, kind)
+    return levels(x, along(scale, x, axis), offset, LEVELS[kind])
 
 
 def _restore(step: Step, x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
