@@ -48,6 +48,12 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
         "edge_opcua.bench.plc.suite",
         "PLC connectors beside C clients and another gateway: refresh, scan jitter, dead PLCs; 1 min",
     ),
+    "compress": Benchmark(
+        "edge_opcua.bench.compress.suite",
+        "models made smaller: what each variant loses, takes and saves beside the original, and which one is "
+        "chosen; 15 min",
+    ),
+    "compress-quick": Benchmark("edge_opcua.bench.compress.quick", "the same of one model; 3 min"),
     "failsafe": Benchmark(
         "edge_opcua.bench.failsafe.suite",
         "each fault until the PLC is safe, beside what check promises; trigger to result; 3 min",

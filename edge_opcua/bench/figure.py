@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 
@@ -20,6 +20,7 @@ class Figure:
         ratio: How many times better than the peer (below 1: worse); worked out when not given.
         note: Conditions that change the figure.
         better: Whether small or large figures are good ones.
+        facts: What else is known, by name, as JSON; for pages that show more than one number in a row.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Figure:
     ratio: float | None = None
     note: str = ""
     better: Literal["lower", "higher"] = "lower"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.peer) != (self.peer_value is not None):
