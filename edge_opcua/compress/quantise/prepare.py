@@ -1,4 +1,4 @@
-"""A model in the form that quantises well: operators that know a scale per channel, biases inside their nodes."""
+"""A model in the form that quantises well: a scale per channel is known, biases are inside their nodes."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def prepare(path: Path) -> Any:
 def heavy_nodes(model: Any) -> list[Any]:
     """Return the nodes whose weights are constants and have INT8 forms, in the order of the graph."""
     floats = float_weights(model)
-    return [
-        node for node in model.graph.node if node.op_type in HEAVY and not floats.isdisjoint(node.input[1:2])
-    ]
+    return [node for node in model.graph.node if node.op_type in HEAVY and node.input[1] in floats]
 
 
 def float_weights(model: Any) -> set[str]:
@@ -79,15 +77,14 @@ def _modern(model: Any) -> Any:
     """Bring the model to opset 13 if it is older."""
     if opset(model) >= OPSET:
         return model
-    onnx = onnx_package()
-    import onnx.version_converter
+    from onnx import version_converter
 
     try:
-        newer = onnx.version_converter.convert_version(model, OPSET)
-    except Exception as exc:  # noqa: BLE001 - the converter is C++ and raises what it likes
+        newer = version_converter.convert_version(model, OPSET)
+    except Exception as exc:  # the converter is C++ and raises what it likes
         raise ModelError(
-            f"the model has opset {opset(model)} and cannot be brought to {OPSET}, from which on INT8 knows a "
-            f"scale per channel ({exc}): export it with opset_version={OPSET} or newer",
+            f"the model has opset {opset(model)} and cannot be brought to {OPSET}, from which on INT8 knows "
+            f"a scale per channel ({exc}): export it with opset_version={OPSET} or newer",
             code="M680",
         ) from exc
     with tempfile.TemporaryDirectory(prefix="edge-opcua-opset-") as folder:

@@ -24,8 +24,8 @@ OPERATORS: Final = HEAVY | {
     *("MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Pad"),
     *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split"),
 }
-"""What is computed in INT8. Softmax, Sigmoid, norms and the like stay in float: 256 steps of a probability are
-too few to rank by."""
+"""What is computed in INT8. Softmax, Sigmoid, norms and the like stay in float: 256 steps of a probability
+are too few to rank by."""
 
 _MIXING: Final = frozenset({"Add", "Mul", "Concat"})
 _INFERRED: Final = ("onnx.infer", "onnxruntime.quant")  # spares the quantiser a detour over files
@@ -258,7 +258,8 @@ class _Collector(logging.Filter):
 @contextmanager
 def _quiet() -> Iterator[list[str]]:
     """Collect what the quantiser logs to the root logger, which it would else give a handler to stderr."""
-    root, said = logging.getLogger(), []
+    root = logging.getLogger()
+    said: list[str] = []
     collector, silent = _Collector(said), logging.NullHandler()
     root.addFilter(collector)
     root.addHandler(silent)
@@ -275,5 +276,5 @@ def _quiet() -> Iterator[list[str]]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except Exception as exc:  # noqa: BLE001 - the quantiser raises whatever its steps do
+    except Exception as exc:  # the quantiser raises whatever its steps do
         raise ModelError(f"the quantiser cannot make it: {exc!r}", code="M680") from exc
