@@ -169,7 +169,7 @@ def _work(
             _require_new(folder, manifest, state_dir)
         measured = _tried(folder, manifest, state_dir, options, told)
         if store:
-            stored = _store(folder, state_dir)
+            stored = install(folder, state_dir)
         elif measured["broken"]:
             code = ANSWER_IS_NO
     except ModelError as exc:
@@ -328,8 +328,12 @@ def _require_new(folder: Path, manifest: Manifest, state_dir: Path) -> None:
         )
 
 
-def _store(folder: Path, state_dir: Path) -> bool:
-    """Store a package; return whether it is new."""
+def install(folder: Path, state_dir: Path) -> bool:
+    """Store a package that was tried; return whether it is new.
+
+    Raises:
+        ModelError: The version is there with another model (M503), or cannot be written (M514).
+    """
     state = StateDir(state_dir)
     try:
         state.create()
