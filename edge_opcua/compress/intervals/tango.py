@@ -1,10 +1,9 @@
-"""The loss of right decisions: two models decide about the same samples, and some turn from right to wrong."""
+"""The loss of right decisions: two models decide about the same samples, and some decisions turn wrong."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from edge_opcua.compress.intervals.estimate import z_of
 
 Floats = npt.NDArray[np.float64]
-_STEPS = 60
+_STEPS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +57,14 @@ class Turned:
         inner, outer = self.loss, end
         for _ in range(_STEPS):
             middle = (inner + outer) / 2.0
-            if abs(score(self.worse, self.better, self.samples, middle)) < abs(wanted):
+            if abs(float(score(self.worse, self.better, self.samples, middle))) < abs(wanted):
                 inner = middle
             else:
                 outer = middle
         return outer
 
 
-def score(worse: npt.ArrayLike, better: npt.ArrayLike, samples: float, loss: float) -> float | Floats:
+def score(worse: npt.ArrayLike, better: npt.ArrayLike, samples: float, loss: float) -> Floats:
     """Return Tango's score: how many standard deviations the measured loss is above a supposed one.
 
     Args:
@@ -86,4 +85,4 @@ def score(worse: npt.ArrayLike, better: npt.ArrayLike, samples: float, loss: flo
     off = b - c - samples * loss
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Floats = np.where(off == 0.0, 0.0, off / spread)
-    return float(found) if found.ndim == 0 else found
+    return found

@@ -1,0 +1,173 @@
+"""The gate: in which order variants are held against the original, how sure it has to be of each, which wins.
+
+Who looks at forty variants and takes the best one that seems good enough is wrong far more often than each
+look for itself. So the variants are put into an order before the labels of the gate are looked at, and the
+k-th of them has to be shown at the level ``0.05 / 2**k``. All together that is 5 % at most: the chance that a
+variant is called proved, and so chosen, which really loses more than is accepted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from edge_opcua.compress.task import Comparison
+
+CHANCE: Final = 0.05
+"""That anything is called proved which loses more than is accepted, at most."""
+FOR_THE_REPORT: Final = CHANCE / 2
+"""Level at which a variant is compared that cannot be chosen: its ordinary 95 % interval."""
+RUINED: Final = 0.1
+"""Damage on the calibration samples from which on a variant stands behind all others: it would use up a place
+of those that have a chance, for it is often the fastest."""
+_SAME_TIME: Final = math.log(1.02)
+"""Ratios of times that are nearer to each other cannot be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A variant that was made and timed; nothing in here comes from the labels of the gate.
+
+    Args:
+        name: Name of the variant.
+        p50_ratio: Its median time over that of the original.
+        damage: What it seems to lose on the calibration samples, by :meth:`Task.damage`.
+        size_bytes: Size of its file.
+        is_slower: Whether it was measured to be slower than the original.
+        is_better: Whether it was measured to be faster, or its file is smaller.
+    """
+
+    name: str
+    p50_ratio: float
+    damage: float
+    size_bytes: int
+    is_slower: bool
+    is_better: bool
+
+    @property
+    def may_win(self) -> bool:
+        """Whether it would be chosen if it were proved."""
+        return self.is_better and not self.is_slower
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """When and how strictly a variant is held against the original.
+
+    Args:
+        name: Name of the variant.
+        number: Its place in the order, from 1; 0 if it cannot be chosen, whatever it answers.
+        level: Chance of calling it proved though it loses more than is accepted, at most.
+    """
+
+    name: str
+    number: int
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What came of it.
+
+    Args:
+        chosen: Name of the variant to use; None: the original stays.
+        reasons: Of each variant why it was chosen, or was not, in a sentence.
+        text: The outcome in a sentence.
+    """
+
+    chosen: str | None
+    reasons: Mapping[str, str]
+    text: str
+
+
+def level_of(number: int) -> float:
+    """Return the level of a place in the order, from 1: half of what is left."""
+    return math.ldexp(CHANCE, -number)
+
+
+def order(entrants: Sequence[Entrant], placed: Sequence[Place] = ()) -> tuple[Place, ...]:
+    """Return the places of variants: the fastest first, then that with the least damage, then the smallest.
+
+    Args:
+        entrants: The variants.
+        placed: Places that were given before. They stay, and who comes later stands behind them: whether it
+            was made at all may have been decided by what the gate said of the former.
+
+    Returns:
+        ``placed``, then one place for each entrant that has none; those that cannot be chosen come last.
+    """
+    known = {place.name for place in placed}
+    new = sorted((entrant for entrant in entrants if entrant.name not in known), key=_key)
+    first = max((place.number for place in placed), default=0) + 1
+    running = [entrant.name for entrant in new if entrant.may_win]
+    others = [entrant.name for entrant in new if not entrant.may_win]
+    return (
+        *placed,
+        *(Place(name, number, level_of(number)) for number, name in enumerate(running, start=first)),
+        *(Place(name, 0, FOR_THE_REPORT) for name in others),
+    )
+
+
+def _key(entrant: Entrant) -> tuple[bool, int, float, int, str]:
+    # NaN would sort anywhere: what has no damage that can be told is ruined.
+    is_sound = entrant.damage <= RUINED
+    steps = round(math.log(entrant.p50_ratio) / _SAME_TIME)
+    return not is_sound, steps, entrant.damage if is_sound else math.inf, entrant.size_bytes, entrant.name
+
+
+def choose(
+    places: Sequence[Place], entrants: Mapping[str, Entrant], comparisons: Mapping[str, Comparison]
+) -> Choice:
+    """Return the first variant in the order that is proved, not slower, and smaller or faster.
+
+    Args:
+        places: The order.
+        entrants: The variants by name.
+        comparisons: What each was found to lose, at the level of its place; by name.
+    """
+    by_number = sorted((place for place in places if place.name in comparisons), key=_by_number)
+    usable = [
+        place.name
+        for place in by_number
+        if place.number and entrants[place.name].may_win and comparisons[place.name].verdict == "proved"
+    ]
+    chosen = usable[0] if usable else None
+    reasons = {
+        place.name: _reason(entrants[place.name], comparisons[place.name], chosen) for place in by_number
+    }
+    return Choice(chosen, reasons, _outcome(chosen, entrants, comparisons))
+
+
+def _by_number(place: Place) -> tuple[bool, int]:
+    return place.number == 0, place.number
+
+
+def _reason(entrant: Entrant, comparison: Comparison, chosen: str | None) -> str:
+    if entrant.name == chosen:
+        return f"chosen: first in the order that is proved; {comparison.text}"
+    if entrant.is_slower:
+        return f"slower than the original: {entrant.p50_ratio:.2f} times its time"
+    if not entrant.is_better:
+        return "neither smaller nor faster than the original"
+    if comparison.verdict == "proved":
+        return f"proved as well, but {chosen} stands before it in the order"
+    return comparison.text
+
+
+def _outcome(
+    chosen: str | None, entrants: Mapping[str, Entrant], comparisons: Mapping[str, Comparison]
+) -> str:
+    if chosen is not None:
+        return f"{chosen}: {comparisons[chosen].text}"
+    running = [each for name, each in comparisons.items() if entrants[name].may_win]
+    if not running:
+        return "the original stays: nothing that was tried is smaller or faster without being slower"
+    open_ones = [each.needed for each in running if each.verdict == "not proved" and each.needed is not None]
+    if not open_ones:
+        return "the original stays: whatever is smaller or faster loses more than is accepted, as it seems"
+    return (
+        "the original stays: nothing that is smaller or faster is proved to be as good; "
+        f"about {min(open_ones)} samples would prove one"
+    )
