@@ -42,6 +42,11 @@ def int8_kinds(device: Device) -> tuple[Int8, ...]:
     )
 
 
+def needs_7_bits(device: Device) -> bool:
+    """Return whether products of 8 bits may overflow: on x86 without VNNI."""
+    return device.machine not in _ARM and not device.has_vnni
+
+
 def has_half(device: Device) -> bool:
     """Return whether the device computes in FP16; processors convert to FP32 and back."""
     return device.provider in _WITH_HALF

@@ -39,14 +39,7 @@ def prepare(path: Path) -> Any:
         ModelError: It is no ONNX model (M510), is quantised already or has no weights to quantise (M678), or
             cannot be brought to opset 13 (M680).
     """
-    model = open_graph(path)
-    if any(node.op_type in _QUANTISED or node.op_type.startswith("QLinear") for node in model.graph.node):
-        raise ModelError("the model is quantised already: start from the one in float", code="M678")
-    model = _modern(model)
-    _take_factors_in(model)
-    model, _ = tidy(with_shapes(model))
-    _flatten_biases(model)
-    model = with_shapes(model)
+    model = prepare_dynamic(path)
     if not heavy_nodes(model):
         raise ModelError(
             "the model has no convolution or matrix product with constant weights, so there is nothing that "
@@ -54,6 +47,29 @@ def prepare(path: Path) -> Any:
             code="M678",
         )
     return model
+
+
+def prepare_dynamic(path: Path) -> Any:
+    """Return the same, whatever operators it has.
+
+    Raises:
+        ModelError: As :func:`prepare`, except that it may have none of the usual weights.
+    """
+    model = open_graph(path)
+    if any(node.op_type in _QUANTISED or node.op_type.startswith("QLinear") for node in model.graph.node):
+        raise ModelError("the model is quantised already: start from the one in float", code="M678")
+    model = _modern(model)
+    _take_factors_in(model)
+    model, _ = tidy(with_shapes(model))
+    _flatten_biases(model)
+    return with_shapes(model)
+
+
+def dynamic_nodes(model: Any, *, convolutions: bool) -> list[Any]:
+    """Return the nodes that take INT8 weights with ranges measured at run time."""
+    floats = float_weights(model)
+    kinds = {"Gemm", "MatMul", "LSTM", *(["Conv"] if convolutions else [])}
+    return [node for node in model.graph.node if node.op_type in kinds and node.input[1] in floats]
 
 
 def heavy_nodes(model: Any) -> list[Any]:

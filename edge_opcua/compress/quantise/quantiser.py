@@ -84,7 +84,7 @@ def quantised(model: Any, ranges: Mapping[str, Range], recipe: Int8) -> tuple[An
     if not nodes:
         return _copy(model), []
     qdq = recipe.format == "qdq"
-    with _quiet() as said, _translated():
+    with said_quietly() as said, _translated():
         quantiser = (_qdq if qdq else _qoperator)(_copy(model), ranges, recipe, nodes)
         made = quantiser.quantize_model()
     if qdq:
@@ -101,8 +101,8 @@ def quantised_dynamically(model: Any, recipe: Dynamic) -> tuple[Any, list[str]]:
     from onnxruntime.quantization import QuantizationMode, QuantType
     from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 
-    kinds = ["MatMul", *(["Conv"] if recipe.convolutions else [])]
-    with _quiet() as said, _translated():
+    kinds = ["MatMul", "LSTM", *(["Conv"] if recipe.convolutions else [])]
+    with said_quietly() as said, _translated():
         made = ONNXQuantizer(
             _copy(model),
             recipe.per_channel,
@@ -256,7 +256,7 @@ class _Collector(logging.Filter):
 
 
 @contextmanager
-def _quiet() -> Iterator[list[str]]:
+def said_quietly() -> Iterator[list[str]]:
     """Collect what the quantiser logs to the root logger, which it would else give a handler to stderr."""
     root = logging.getLogger()
     said: list[str] = []

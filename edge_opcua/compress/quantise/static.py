@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from edge_opcua.compress.dataset import Rows
-from edge_opcua.compress.graph import activations, save_graph
+from edge_opcua.compress.graph import save_graph
 from edge_opcua.compress.making import Kitchen, Progress
 from edge_opcua.compress.quantise.bias import corrected
 from edge_opcua.compress.quantise.compact import compact
@@ -19,11 +17,11 @@ from edge_opcua.compress.quantise.prepare import heavy_nodes, prepare
 from edge_opcua.compress.quantise.quantiser import quantised, ranged
 from edge_opcua.compress.quantise.ranges import Range, observe, ranges
 from edge_opcua.compress.quantise.recipe import Int8, Method, read_int8
+from edge_opcua.compress.quantise.running import require_running
 from edge_opcua.compress.variant import Variant
 from edge_opcua.errors import ModelError
 
 METHODS: Final[tuple[Method, ...]] = ("minmax", "percentile", "entropy")
-_TRIED: Final = 32
 
 
 def make(
@@ -81,29 +79,6 @@ def write_int8(
         "signal_to_noise_db": noise,
     }
     return notes | ({"said": said} if said else {})
-
-
-def require_running(model: Any, made: Any, rows: Rows) -> dict[str, float]:
-    """Return by output how much louder the answers of the original are than what the variant adds, in dB.
-
-    Raises:
-        ModelError: The variant does not run, or answers what is no number (M680).
-    """
-    names = [output.name for output in model.graph.output]
-    some = rows[:_TRIED]
-    right = activations(model, names, some)
-    try:
-        answers = activations(made, names, some)
-    except ModelError as exc:
-        raise ModelError(f"what came of it does not run: {exc}", code="M680") from exc
-    found = {}
-    for name in names:
-        if right[name].dtype.kind != "f":
-            continue
-        if not np.isfinite(answers[name]).all():
-            raise ModelError(f'what came of it answers "{name}" with what is no number', code="M680")
-        found[name] = _decibels(right[name], answers[name])
-    return found
 
 
 def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
@@ -166,11 +141,3 @@ def variant_of(recipe: Int8, *, prefix: str = "int8", family: Any = "int8-static
             parts.append(part)
             text.append(words)
     return Variant("-".join(parts), family, recipe.as_recipe(), text=", ".join(text))
-
-
-def _decibels(right: Any, answer: Any) -> float:
-    signal = float(np.sum(np.square(right, dtype=np.float64)))
-    noise = float(np.sum(np.square(right.astype(np.float64) - answer)))
-    if noise == 0.0 or signal == 0.0:
-        return 0.0 if signal == 0.0 else 200.0
-    return round(float(10.0 * np.log10(signal / noise)), 2)

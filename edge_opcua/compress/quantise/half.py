@@ -1,0 +1,153 @@
+"""Makes FP16 variants: of everything, for devices that compute in it; or of the weights in the file alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edge_opcua.compress.dataset import Rows
+from edge_opcua.compress.graph import (
+    batches_of_activations,
+    onnx_package,
+    open_graph,
+    save_graph,
+    weights,
+    with_shapes,
+)
+from edge_opcua.compress.graph.clean import tidy
+from edge_opcua.compress.making import Kitchen, Progress
+from edge_opcua.compress.quantise.compact import compact
+from edge_opcua.compress.quantise.guide import has_half
+from edge_opcua.compress.quantise.quantiser import said_quietly
+from edge_opcua.compress.quantise.running import require_running
+from edge_opcua.compress.variant import Variant
+from edge_opcua.errors import ModelError
+
+MOST: Final = 65504.0
+"""Largest number of FP16 (IEEE 754, binary16)."""
+_ROOM: Final = 4.0
+"""Values of the calibration samples must be this much smaller: others may be larger, and sums inside too."""
+_FEW: Final = 16
+"""Weights of fewer numbers stay as they are: a conversion takes more of the file than it saves."""
+
+
+def make(
+    variant: Variant, source: Path, target: Path, kitchen: Kitchen, progress: Progress
+) -> Mapping[str, Any]:
+    """Write the variant, and return what became of its weights and nodes.
+
+    Recipe: ``{"weights_only": bool}``. Weights only: the file is half as large, what runs is as fast and as
+    precise as before, since a runtime converts constants once. Otherwise everything is computed in FP16, but
+    nodes whose values come near the largest number of it.
+
+    Raises:
+        ModelError: The recipe is unknown (M679), there is nothing in float32 (M678), it cannot be done or
+            what came of it does not run (M680).
+    """
+    unknown = sorted(variant.recipe.keys() - {"weights_only"})
+    if unknown:
+        raise ModelError(f'a recipe of FP16 has no "{unknown[0]}", only weights_only', code="M679")
+    model, _ = tidy(open_graph(source))
+    rows = kitchen.calibration.rows
+    progress(0.2, "converting")
+    if variant.recipe.get("weights_only", False):
+        made, notes = _half_weights(model)
+    else:
+        made, notes = _half(model, rows)
+    compact(made)
+    notes["signal_to_noise_db"] = require_running(model, made, rows)
+    save_graph(made, target)
+    return notes
+
+
+def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
+    """Return FP16 as the device can use it: for computing, or for a smaller file."""
+    if not _large_weights(open_graph(onnx_path)):
+        return []
+    if has_half(kitchen.device):
+        return [_everything()]
+    return [
+        Variant(
+            "fp16-weights",
+            "fp16",
+            {"weights_only": True},
+            text="weights kept in FP16, computed in FP32",
+        )
+    ]
+
+
+def also(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
+    """Return FP16 on processors, which convert it to FP32 and back at every run."""
+    if has_half(kitchen.device) or not _large_weights(open_graph(onnx_path)):
+        return []
+    return [_everything()]
+
+
+def _everything() -> Variant:
+    return Variant("fp16", "fp16", {"weights_only": False}, text="FP16")
+
+
+def _large_weights(model: Any) -> dict[str, Any]:
+    found = weights(model).items()
+    return {name: array for name, array in found if array.dtype == np.float32 and array.size >= _FEW}
+
+
+def _half_weights(model: Any) -> tuple[Any, dict[str, Any]]:
+    """Keep weights as FP16, each with a conversion behind it."""
+    onnx = onnx_package()
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    found = {name: array for name, array in _large_weights(model).items() if np.abs(array).max() <= MOST}
+    if not found:
+        raise ModelError("the model has no weights in float32 that FP16 could hold", code="M678")
+    for tensor in [tensor for tensor in made.graph.initializer if tensor.name in found]:
+        made.graph.initializer.remove(tensor)
+    for number, (name, array) in enumerate(found.items()):
+        half = f"{name}_fp16"
+        made.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float16), half))
+        node = onnx.helper.make_node("Cast", [half], [name], name=half, to=onnx.TensorProto.FLOAT)
+        made.graph.node.insert(number, node)
+    return made, {"half_weights": len(found)}
+
+
+def _half(model: Any, rows: Rows) -> tuple[Any, dict[str, Any]]:
+    """Convert everything but the nodes whose values are too large."""
+    if not _large_weights(model):
+        raise ModelError("the model has no weights in float32 that FP16 could hold", code="M678")
+    convert = _converter()
+    blocked = _too_large(model, rows)
+    with said_quietly() as said:
+        made = convert(model, keep_io_types=True, node_block_list=blocked)
+    notes: dict[str, Any] = {"float_nodes": blocked}
+    return with_shapes(made), notes | ({"said": said} if said else {})
+
+
+def _converter() -> Any:
+    """Return ONNX Runtime's converter, and take back what importing it does to where modules are sought."""
+    before = list(sys.path)
+    try:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    finally:
+        sys.path[:] = before
+    return convert_float_to_float16
+
+
+def _too_large(model: Any, rows: Rows) -> list[str]:
+    """Return the names of the nodes that take or make values that FP16 cannot hold with some room."""
+    kind = onnx_package().TensorProto.FLOAT
+    graph = model.graph
+    floats = [
+        value.name
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.elem_type == kind
+    ]
+    largest = {name: float(np.abs(array).max(initial=0.0)) for name, array in _large_weights(model).items()}
+    for batch in batches_of_activations(model, list(dict.fromkeys(floats)), rows):
+        for name, values in batch.items():
+            largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max(initial=0.0)))
+    large = {name for name, value in largest.items() if not value <= MOST / _ROOM}
+    return [node.name for node in graph.node if large.intersection((*node.input, *node.output))]
