@@ -93,7 +93,7 @@ SUBJECTS: Final[Sequence[Subject]] = (
         "{models}/digits-cnn.onnx",
         "digits",
         (DIGITS,),
-        also=("qoperator-s8",),
+        also=("qoperator-s8", "int8-dynamic-convolutions"),
     ),
     Subject(
         "press-autoencoder",
