@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -84,9 +85,9 @@ def read_answers(path: Path) -> Answers:
         ModelError: The file is none of those (M687).
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
             return {str(name): found[f"output_{number}"] for number, name in enumerate(found["names"])}
-    except (OSError, ValueError, KeyError, EOFError) as exc:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as exc:
         raise ModelError(f"{path} does not hold answers of a model: {exc}", code="M687") from exc
 
 
