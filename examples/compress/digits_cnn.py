@@ -76,9 +76,10 @@ model.eval()
 
 # %%
 with np.load(data / "digits-gate.npz") as archive, torch.no_grad():
-    found = model(torch.from_numpy(archive["image"])).argmax(1).numpy()
-    right = float((found == archive["labels"]).mean())
-print(f"right on {len(found)} digits that it has never seen: {100 * right:.2f} %")
+    unseen = archive["image"]
+    logits = model(torch.from_numpy(unseen)).numpy()
+    right = float((logits.argmax(1) == archive["labels"]).mean())
+print(f"right on {len(unseen)} digits that it has never seen: {100 * right:.2f} %")
 
 # %% To ONNX: one input, its first axis open.
 target = Path(sys.argv[2])
@@ -95,3 +96,6 @@ program = torch.onnx.export(
 )
 program.save(target, external_data=False)
 print(f"{target}: {target.stat().st_size} bytes")
+
+# %% What PyTorch answered, so that the exported file can be held against it.
+np.savez_compressed(data / f"{target.stem}-reference.npz", image=unseen[:64], logits=logits[:64])
