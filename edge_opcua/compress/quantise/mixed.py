@@ -1,0 +1,133 @@
+"""Makes variants in mixed precision: INT8, but for the few nodes that lose the most by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from edge_opcua.compress.making import Kitchen, Progress
+from edge_opcua.compress.quantise.guide import int8_kinds
+from edge_opcua.compress.quantise.prepare import prepare
+from edge_opcua.compress.quantise.quantiser import ranged
+from edge_opcua.compress.quantise.ranges import observe, ranges
+from edge_opcua.compress.quantise.recipe import read_int8
+from edge_opcua.compress.quantise.sensitivity import Node, Tasting
+from edge_opcua.compress.quantise.static import is_quantisable, variant_of, write_int8
+from edge_opcua.compress.variant import Variant
+from edge_opcua.errors import ModelError
+
+AIM: Final = 0.25
+"""Share of the damage of plain INT8 that is aimed at."""
+MOST_FLOAT: Final = 0.5
+"""Share of the weights' bytes that may stay in float: beyond that there is little left to gain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which nodes stay in float.
+
+    Args:
+        in_float: Their names.
+        plain: Damage of plain INT8.
+        damage: Damage with them in float.
+        steps: What was tried: node, and damage with it and all that were taken before it in float.
+    """
+
+    in_float: tuple[str, ...]
+    plain: float
+    damage: float
+    steps: tuple[tuple[str, float], ...]
+
+
+def make(
+    variant: Variant, source: Path, target: Path, kitchen: Kitchen, progress: Progress
+) -> Mapping[str, Any]:
+    """Write the variant, and return which nodes stayed in float and why.
+
+    Recipe: that of ``int8-static``, and ``aim``: the share of the damage of plain INT8 that is aimed at.
+
+    Raises:
+        ModelError: The recipe is unknown (M679); plain INT8 does no damage, or nodes in float do not mend it
+            (M678); the model has nothing to quantise (M678), or it cannot be done (M680).
+    """
+    recipe = read_int8(variant.recipe, besides=frozenset({"aim"}))
+    aim = variant.recipe.get("aim", AIM)
+    if not isinstance(aim, float) or not 0.0 <= aim < 1.0:
+        raise ModelError(f"aim = {aim!r} is not a share from 0 to 1", code="M679")
+    if recipe.format != "qdq" or recipe.bias_correction:
+        raise ModelError('mixed precision needs format = "qdq", and no bias_correction', code="M679")
+    model = prepare(source)
+    progress(0.02, "calibrating")
+    found = ranges(observe(model, ranged(model), kitchen.calibration.rows), recipe.calibration)
+    tasting = Tasting(model, found, recipe, kitchen.task, kitchen.calibration)
+    nodes = tasting.alone(lambda share, text: progress(0.05 + 0.5 * share, text))
+    progress(0.55, "choosing what stays in float")
+    choice = choose(nodes, tasting, aim)
+    notes = write_int8(model, found, tasting.recipe_with(choice.in_float), kitchen.calibration.rows, target)
+    sensitivity = {
+        node.name: {"damage": round(node.damage, 6), "signal_to_noise_db": node.noise_db} for node in nodes
+    }
+    damages = {"plain": round(choice.plain, 6), "mixed": round(choice.damage, 6)}
+    steps = [[name, round(damage, 6)] for name, damage in choice.steps]
+    return notes | {"sensitivity": sensitivity, "damage": damages, "steps": steps}
+
+
+def choose(nodes: Sequence[Node], tasting: Tasting, aim: float) -> Choice:
+    """Return which nodes stay in float: the fewest that bring the damage down to what is aimed at.
+
+    The node that loses the most alone goes first; one that does not help goes back. When the aim is reached,
+    each is tried in INT8 again, the least sensitive first, since a later one may have made it needless.
+
+    Raises:
+        ModelError: Plain INT8 does no damage, or nodes in float do not mend it (M678).
+    """
+    plain = tasting.damage(())
+    if plain <= 0.0:
+        raise ModelError(
+            "INT8 does no damage on the calibration samples: nothing has to stay in float", code="M678"
+        )
+    room = MOST_FLOAT * sum(node.bytes_in_float for node in nodes)
+    kept: list[Node] = []
+    steps: list[tuple[str, float]] = []
+    reached = plain
+    for node in sorted(nodes, key=lambda node: (-node.damage, node.noise_db, node.name)):
+        if reached <= aim * plain:
+            break
+        if sum(each.bytes_in_float for each in kept) + node.bytes_in_float > room:
+            continue
+        damage = tasting.damage([*(each.name for each in kept), node.name])
+        steps.append((node.name, damage))
+        if damage < reached:
+            kept.append(node)
+            reached = damage
+    kept, reached = _without_needless(kept, reached, tasting, max(reached, aim * plain))
+    if not kept:
+        raise ModelError("keeping nodes in float does not mend what INT8 loses", code="M678")
+    return Choice(tuple(sorted(node.name for node in kept)), plain, reached, tuple(steps))
+
+
+def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
+    """Return mixed precision with the device's best kind of whole numbers: a scale per tensor and per channel."""
+    kinds = int8_kinds(kitchen.device)
+    if not kinds or not is_quantisable(onnx_path):
+        return []
+    wanted = []
+    for per_channel in sorted({kinds[0].per_channel, True}):
+        made = variant_of(replace(kinds[0], per_channel=per_channel), prefix="mixed", family="mixed")
+        wanted.append(
+            replace(made, recipe=dict(made.recipe) | {"aim": AIM}, text=f"mixed precision: {made.text}")
+        )
+    return wanted
+
+
+def _without_needless(
+    kept: list[Node], reached: float, tasting: Tasting, goal: float
+) -> tuple[list[Node], float]:
+    for node in reversed(list(kept)) if len(kept) > 1 else []:
+        fewer = [each for each in kept if each is not node]
+        damage = tasting.damage([each.name for each in fewer])
+        if fewer and damage <= goal:
+            kept, reached = fewer, damage
+    return kept, reached
