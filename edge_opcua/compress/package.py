@@ -126,7 +126,10 @@ class _Family:
         self._next = 1 + max([source.manifest.version, *numbers])
         self.versions: dict[str, int] = {}
         for number in numbers:
-            manifest = load_manifest(repository.folder(self._name, number) / MANIFEST_FILE)
+            try:
+                manifest = load_manifest(repository.folder(self._name, number) / MANIFEST_FILE)
+            except ModelError:  # model list says what is wrong with it; it is nobody's relative
+                continue
             known = manifest.compressed
             if known is not None and known.of_sha256 == source.manifest.sha256:
                 self.versions[manifest.sha256] = number

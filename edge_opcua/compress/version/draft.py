@@ -23,6 +23,7 @@ from edge_opcua.compress.version.manifest import REPORT_FILE, Identity, manifest
 from edge_opcua.compress.version.profile import MOST_ROWS, moved_profile
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.golden import Samples
+from edge_opcua.inference.onnxfile import inspect_file
 from edge_opcua.inference.repository import MANIFEST_FILE, MODEL_FILE, ModelFiles
 from edge_opcua.inference.watch.profile import load_profile
 
@@ -73,9 +74,9 @@ class Drafts:
         shutil.copyfile(self.file_of(row), model)
         if hashlib.sha256(model.read_bytes()).hexdigest() != row.sha256:
             raise ModelError(f"{self.file_of(row)} is not the file that was measured", code="M695")
+        if outside := inspect_file(model).external:
+            raise ModelError(f"{row.name} keeps weights in other files: {min(outside)}", code="M695")
         (folder / REPORT_FILE).write_text(self._text, "utf-8")
-        for name in self._source.manifest.external:
-            shutil.copyfile(self._source.folder / name, folder / name)
         self._tables[row.name] = (self._write_reference(row, folder), self._write_profile(folder))
 
     def describe(self, who: Identity, folder: Path, siblings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -134,5 +135,5 @@ class Drafts:
         path = self._source.folder / manifest.profile.file
         profile = load_profile(path, manifest.names, sha256=manifest.profile.sha256)
         own = self._answers(folder / MODEL_FILE, self._rows)
-        found = moved_profile(profile, self._original, own) or profile
+        found = moved_profile(profile, self._original, own)
         return {"file": manifest.profile.file, "sha256": found.save(folder / manifest.profile.file)}

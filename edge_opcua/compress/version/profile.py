@@ -20,10 +20,8 @@ MOST_ROWS: Final = 500
 """Samples that both models are asked for it; each is a run."""
 
 
-def moved_profile(
-    profile: ReferenceProfile, original: Answered, variant: Answered
-) -> ReferenceProfile | None:
-    """Return the profile with scores and confidences of a variant; None if the samples are too few.
+def moved_profile(profile: ReferenceProfile, original: Answered, variant: Answered) -> ReferenceProfile:
+    """Return the profile with scores and confidences of a variant; as it is if the samples are too few.
 
     Args:
         profile: Of the original.
@@ -31,7 +29,7 @@ def moved_profile(
         variant: What the variant said of the same.
     """
     if len(original.scores) < FEWEST:
-        return None
+        return profile
     quantiles, mean, std = profile.quantiles.copy(), profile.mean.copy(), profile.std.copy()
     for column, before, after in (
         (SCORE, original.scores, variant.scores),

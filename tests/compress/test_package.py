@@ -1,0 +1,204 @@
+"""A variant that was chosen becomes a version that is served like any other, and says what it was made of."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_opcua.app.serving.extractors import complete
+from edge_opcua.compress.package import add_to_repository
+from edge_opcua.compress.report.report import Report, read_report
+from edge_opcua.compress.version.answering import answers_to, reference_of
+from edge_opcua.compress.version.profile import moved
+from edge_opcua.compress.version.siblings import worth_keeping
+from edge_opcua.core.statedir import StateDir
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.family import faster_versions
+from edge_opcua.inference.repository import ModelFiles, ModelRepository, verify
+from edge_opcua.inference.watch.profile import SCORE, load_profile
+from tests.compress.packages import Work, package, rows
+from tests.compress.reports import comparison, report, row
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    return package(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="module")
+def work(files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    return Work(tmp_path_factory.mktemp("work"), files)
+
+
+@pytest.fixture(scope="module")
+def state(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a state directory with the original, the chosen variant and a sibling of it."""
+    state = tmp_path_factory.mktemp("state")
+    ModelRepository(StateDir(state).models).install(work.files.folder)
+    found = work.report(
+        work.scaled("pruned-30", 1.001, ratio=0.7), work.int8(ratio=0.4), chosen="int8-dynamic"
+    )
+    addition = add_to_repository(found, work.files, work.folder, rows(200), state)
+    assert [(each.key, each.is_chosen, each.is_new) for each in addition.added] == [
+        ("tank/2", True, True),
+        ("tank/3", False, True),
+    ]
+    assert addition.refused == {}
+    return state
+
+
+def version(state: Path, number: int) -> ModelFiles:
+    return complete(ModelRepository(StateDir(state).models).resolve("tank", number))
+
+
+def test_the_version_names_its_original_its_siblings_and_what_was_proved(
+    state: Path, files: ModelFiles
+) -> None:
+    manifest = version(state, 2).manifest
+    assert manifest.compressed is not None
+    assert manifest.compressed.of_sha256 == files.manifest.sha256
+    assert (manifest.compressed.verdict, manifest.compressed.p50_ratio) == ("proved", 0.4)
+    told = manifest.compression
+    assert (told["of"], told["variant"]) == ("tank/1", "int8-dynamic")
+    assert told["precision"].startswith("int8")
+    assert (told["loss"], told["loss_high"], told["allowed"], told["unit"]) == (0.1, 0.4, 0.5, "pp")
+    assert manifest.variants["pruned-30"]["version"] == 3
+    assert version(state, 3).manifest.variants["int8-dynamic"]["version"] == 2
+    assert manifest.description == "leaks of the feed tank; compressed: int8-dynamic"
+    assert manifest.provenance["by"] == "process engineering"
+    assert manifest.device["p99_us"] == 60.0
+
+
+def test_what_is_true_of_the_original_alone_is_not_said_of_the_version(state: Path) -> None:
+    assert version(state, 2).manifest.proof == {}
+
+
+def test_the_whole_report_lies_beside_the_model_and_is_held_against_its_hash(
+    state: Path, tmp_path: Path
+) -> None:
+    folder = version(state, 2).folder
+    found: Report = read_report(folder / "compression.json")
+    assert found.chosen == "int8-dynamic"
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "compression.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(ModelError) as caught:
+        verify(tmp_path)
+    assert caught.value.code == "M503"
+
+
+def test_its_reference_samples_hold_its_own_answers(state: Path, files: ModelFiles) -> None:
+    two, one = version(state, 2), complete(files)
+    mine, theirs = reference_of(two), reference_of(one)
+    np.testing.assert_array_equal(mine["features"], theirs["features"])
+    own = answers_to(two.model, two.manifest, mine["features"], provider="cpu")
+    np.testing.assert_array_equal(mine["probabilities"], own.outputs["probabilities"])
+    assert np.abs(mine["probabilities"] - theirs["probabilities"]).max() > 1e-3, "INT8 answers otherwise"
+    np.testing.assert_array_equal(mine["verdict"], own.verdicts)
+
+
+def test_answers_in_few_bits_may_be_off_by_what_quantising_changed_and_no_more(
+    state: Path, files: ModelFiles
+) -> None:
+    golden, two = complete(files).manifest.golden, version(state, 2)
+    mine, theirs = reference_of(two), reference_of(complete(files))
+    most = float(np.abs(mine["probabilities"] - theirs["probabilities"]).max())
+    assert two.manifest.golden.answer_atol == pytest.approx(most, rel=0.05)
+    assert (two.manifest.golden.rtol, two.manifest.golden.atol) == (golden.rtol, golden.atol)
+    assert version(state, 3).manifest.golden == golden, "it computes as finely as the original"
+
+
+def test_its_profile_has_its_own_scores_and_the_inputs_of_the_original(
+    state: Path, files: ModelFiles
+) -> None:
+    def profile(of: ModelFiles) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        known = of.manifest.profile
+        assert known is not None
+        return load_profile(of.folder / known.file, of.manifest.names, sha256=known.sha256).quantiles
+
+    mine, theirs = profile(version(state, 2)), profile(complete(files))
+    np.testing.assert_array_equal(mine[2:], theirs[2:])
+    assert 0.0 < np.abs(mine[SCORE] - theirs[SCORE]).max() < 0.1
+
+
+def test_quantiles_move_as_the_scores_do() -> None:
+    before = np.random.default_rng(1).normal(size=400)
+    quantiles = np.linspace(-3.0, 3.0, 13)
+    np.testing.assert_allclose(moved(quantiles, before, before + 0.25), quantiles + 0.25)
+    np.testing.assert_allclose(moved(quantiles, before, before), quantiles)
+    stepped = moved(quantiles, before, np.round(before))
+    assert (np.diff(stepped) >= 0.0).all()
+
+
+def test_a_scheduler_finds_what_may_stand_in_for_each_version(state: Path) -> None:
+    family = [version(state, number).manifest for number in (1, 2, 3)]
+    assert [each.version for each in faster_versions(family[0], family, "cpu")] == [2, 3]
+    assert [each.version for each in faster_versions(family[2], family, "cpu")] == [2]
+    assert faster_versions(family[1], family, "cpu") == []
+
+
+def test_a_variant_that_is_there_already_is_not_stored_again(state: Path, work: Work) -> None:
+    before = ModelRepository(StateDir(state).models).versions()
+    found = work.report(work.int8(ratio=0.4), chosen="int8-dynamic")
+    addition = add_to_repository(found, work.files, work.folder, rows(50), state)
+    assert [(each.key, each.is_new) for each in addition.added] == [("tank/2", False)]
+    assert ModelRepository(StateDir(state).models).versions() == before
+
+
+def test_a_sibling_that_cannot_be_served_is_left_out_and_named(work: Work, tmp_path: Path) -> None:
+    good, bad = work.int8(ratio=0.4), work.scaled("pruned-90", 0.999, ratio=0.6)
+    (work.folder / bad.file).write_bytes(b"another file")
+    found = work.report(bad, good, chosen=good.name)
+    addition = add_to_repository(found, work.files, work.folder, rows(50), tmp_path)
+    assert [each.variant for each in addition.added] == [good.name]
+    assert list(addition.refused) == ["pruned-90"]
+    assert "M695" in addition.refused["pruned-90"]
+    assert version(tmp_path, 2).manifest.variants == {}
+
+
+def test_a_chosen_variant_whose_file_was_changed_is_refused_and_nothing_is_stored(
+    work: Work, tmp_path: Path
+) -> None:
+    changed = work.scaled("clean", 1.002)
+    (work.folder / changed.file).unlink()
+    with pytest.raises(ModelError) as caught:
+        add_to_repository(work.report(changed, chosen="clean"), work.files, work.folder, rows(50), tmp_path)
+    assert caught.value.code == "M695"
+    assert ModelRepository(StateDir(tmp_path).models).versions() == ()
+
+
+@pytest.mark.parametrize("has_package", [True, False])
+def test_without_a_choice_or_a_manifest_there_is_nothing_to_store(
+    work: Work, tmp_path: Path, *, has_package: bool
+) -> None:
+    found = work.report(row("int8"), chosen=None if has_package else "int8")
+    with pytest.raises(ModelError) as caught:
+        add_to_repository(found, work.files if has_package else None, work.folder, rows(5), tmp_path)
+    assert caught.value.code == "M693"
+    assert ("model map" in str(caught.value)) is not has_package
+
+
+def test_siblings_are_proved_faster_and_better_than_others_in_something() -> None:
+    chosen = replace(row("chosen", ratio=0.5, is_chosen=True), on_front=True, sha256="c" * 64)
+    kept = replace(row("kept", ratio=0.8), on_front=True, sha256="a" * 64)
+    others = [
+        replace(row("slower", ratio=1.2), on_front=True, sha256="b" * 64),
+        replace(row("worse", ratio=0.9), sha256="d" * 64),
+        replace(row("unsure"), on_front=True, comparison=comparison(0.4), sha256="e" * 64),
+        replace(row("same", ratio=0.9), on_front=True, sha256=kept.sha256),
+    ]
+    found = worth_keeping(report(*others, kept, chosen, chosen="chosen"))
+    assert [each.name for each in found] == ["chosen", "kept"]
+
+
+def test_the_manifest_can_be_read_by_people(state: Path) -> None:
+    text = (version(state, 2).folder / "manifest.toml").read_text()
+    assert text.startswith("# Written by edge-opcua compress.")
+    tree = tomllib.loads(text)
+    assert list(tree)[:3] == ["format", "name", "version"]
+    assert {"input", "tags", "golden", "profile", "compression", "variants"} <= set(tree)
