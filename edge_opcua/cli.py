@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_opcua import __version__
 from edge_opcua.app.command.arguments import FAMILIES
+from edge_opcua.compress.arguments import add_compress
 from edge_opcua.core.statedir import default_state_dir, owner_help
 
 CONFIG_PLACES = (Path("edge-opcua.toml"), Path("/etc/edge-opcua/edge-opcua.toml"))
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edge-opcua {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    for add in FAMILIES:
+    for add in (*FAMILIES, add_compress):
         add(commands)
     return parser
 
@@ -272,6 +273,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     ),
     "lanes": lambda args, state: _call("edge_opcua.app.command.lanes", "lanes", state, as_json=args.json),
     "model": lambda args, state: _call(args.module, "run", args, state),
+    "compress": lambda args, state: _call("edge_opcua.compress.command", "run", args, state),
     "outputs": _outputs,
     "ladder": _ladder,
     "trust": _trust,

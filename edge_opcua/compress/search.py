@@ -2,19 +2,211 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
+from edge_opcua import __version__
+from edge_opcua.app.command.model.card import utc_text
+from edge_opcua.compress.dataset import Dataset
+from edge_opcua.compress.journal import opened
+from edge_opcua.compress.judging import Judged, Tried, judge, no_int8_is_proved, original_of, rows, told
+from edge_opcua.compress.keeping import Keeper, version_of
 from edge_opcua.compress.options import Options
-from edge_opcua.compress.progress import Watcher
+from edge_opcua.compress.plan import Plan, Stages, Tasted, imagined
+from edge_opcua.compress.preparing import Prepared, prepare
+from edge_opcua.compress.progress import Pace, Watcher
+from edge_opcua.compress.report.report import Report, Samples
+from edge_opcua.compress.steps import Steps
+from edge_opcua.compress.subject import Subject, open_subject
+from edge_opcua.compress.variant import ORIGINAL, Made, Variant
+from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.core.statedir import default_state_dir
+from edge_opcua.errors import ModelError
+
+REPORT_FILE: Final = "report.json"
 
 
 def compress(
     model: Path | str,
-    data: Path | str | None = None,
+    data: Path | str,
     options: Options | None = None,
     *,
+    state_dir: Path | None = None,
     progress: Watcher | None = None,
-) -> Any:
-    """Make a model smaller and faster, and prove on data that it is as good, or refuse."""
-    raise NotImplementedError(model, data, options, progress)
+    clock: Clock | None = None,
+) -> Report:
+    """Make a model smaller and faster, and prove on data that it is as good, or refuse.
+
+    A run that was ended goes on where it was, if it is asked for the same again.
+
+    Args:
+        model: An .onnx file, a folder with model and manifest, or ``NAME/VERSION`` of the repository.
+        data: Samples to judge with: ``.npz``, ``.csv``, or what ``edge-opcua model export-windows`` writes.
+        options: How; see there.
+        state_dir: Whose repository; None: the usual one.
+        progress: Gets how far it is, and how long it will still take.
+        clock: For times.
+
+    Returns:
+        Every variant that was tried, and the one that is chosen, if any is.
+
+    Raises:
+        ModelError: Wrong use (M682), the model or the data cannot be used, or the folder of the steps cannot
+            be written (M681).
+    """
+    options, clock = options or Options(), clock or SystemClock()
+    options.require_sound()
+    subject = open_subject(model, state_dir or default_state_dir())
+    pace = Pace(clock, progress)
+    with opened(work_of(model, options)) as journal:
+        keeper = Keeper(journal, pace, input_name=subject.input_name, provider=options.provider)
+        prepared = prepare(subject, Path(data), options)
+        report = _Search(subject, prepared, options, keeper, pace, journal.folder).run(clock)
+        (journal.folder / REPORT_FILE).write_text(report.text(), "utf-8")
+    return report
+
+
+def work_of(model: Path | str, options: Options) -> Path:
+    """Return the folder where each step is kept."""
+    if options.work is not None:
+        return options.work
+    target = Path(model)
+    parts = target.resolve().parts if target.is_dir() else target.parts
+    stem = Path(parts[-1]).stem if target.is_file() else "-".join(parts[-2:])
+    return Path(f"{stem}.compress")
+
+
+def plan_of(
+    model: Path | str, data: Path | str, options: Options, *, state_dir: Path | None = None
+) -> list[list[Variant]]:
+    """Return what would be tried, stage by stage, if nothing does damage; nothing is made.
+
+    Raises:
+        ModelError: As :func:`compress`.
+    """
+    options.require_sound()
+    subject = open_subject(model, state_dir or default_state_dir())
+    prepared = prepare(subject, Path(data), options)
+    return imagined(Plan(subject.path, prepared.kitchen, options), subject.path)
+
+
+class _Search:
+    """A run.
+
+    Args:
+        subject: The model.
+        prepared: What there is to make variants with, and to judge them by.
+        options: How.
+        keeper: Keeps what was done.
+        pace: Gets how far it is.
+        work: Folder of the steps.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        prepared: Prepared,
+        options: Options,
+        keeper: Keeper,
+        pace: Pace,
+        work: Path,
+    ) -> None:
+        self._subject = subject
+        self._prepared = prepared
+        self._options = options
+        self._keeper = keeper
+        self._pace = pace
+        self._work = work
+        self._steps = Steps(
+            keeper,
+            prepared.kitchen,
+            prepared.gate,
+            threads=options.threads,
+            judged_by=prepared.judged_by,
+        )
+        self._tried: list[Tried] = []
+        self._made: dict[str, Made] = {ORIGINAL: self._steps.original}
+
+    def run(self, clock: Clock) -> Report:
+        """Try what the plan says, judge it, and choose."""
+        self._foresee()
+        plan = self._plan()
+        self._follow(plan.stages())
+        if not self._tried:
+            raise ModelError("nothing is worth trying for this model with these families", code="M684")
+        judged = self._judge()
+        more = plan.rescue(no_int8_is_proved(self._tried, judged))
+        if more:
+            self._stage(more)
+            judged = self._judge(judged)
+        return self._report(judged, clock)
+
+    def _plan(self) -> Plan:
+        return Plan(self._subject.path, self._prepared.kitchen, self._options)
+
+    def _foresee(self) -> None:
+        self._pace.expect("answers", 2)  # of the original
+        for stage in imagined(self._plan(), self._subject.path):
+            for variant in stage:
+                for kind in (variant.family, "answers", "timing", "answers", "comparison"):
+                    self._pace.expect(kind)
+
+    def _follow(self, stages: Stages) -> None:
+        try:
+            wanted = next(stages)
+            while True:
+                wanted = stages.send(self._stage(wanted))
+        except StopIteration:
+            return
+
+    def _stage(self, variants: Sequence[Variant]) -> list[Tasted]:
+        tried = [self._try(variant) for variant in variants]
+        self._tried += tried
+        return [each.tasted for each in tried]
+
+    def _try(self, variant: Variant) -> Tried:
+        """Make a variant, taste and time it; what cannot be made is told, and the search goes on."""
+        if self._pace.spent_s > self._options.budget_s:
+            over = f"not tried: the {self._options.budget_s:.0f} s that it may take were over"
+            return Tried(Tasted(variant, refused=over), failure=over)
+        try:
+            made = self._steps.make(variant, self._made[variant.parent])
+        except ModelError as exc:
+            return Tried(Tasted(variant, refused=told(exc)), failure=told(exc))
+        self._made[variant.name] = made
+        try:
+            damage = self._steps.taste(made)
+            timing = self._steps.time(made)
+        except ModelError as exc:
+            return Tried(Tasted(variant, made, refused=told(exc)), failure=told(exc))
+        return Tried(Tasted(variant, made, damage), timing)
+
+    def _judge(self, before: Judged | None = None) -> Judged:
+        placed = () if before is None else before.places
+        return judge(self._steps, self._tried, allowed=self._options.max_loss, placed=placed)
+
+    def _report(self, judged: Judged, clock: Clock) -> Report:
+        prepared, kitchen = self._prepared, self._prepared.kitchen
+        return Report(
+            original=original_of(self._steps, self._subject.name, self._tried),
+            task=kitchen.task.name,
+            outputs=tuple(kitchen.task.outputs),
+            device=kitchen.device,
+            runtime=f"onnxruntime {version_of('onnxruntime')}",
+            threads=self._options.threads,
+            program=__version__,
+            seed=kitchen.seed,
+            gate=self._samples(prepared.gate),
+            calibration=self._samples(kitchen.calibration),
+            training=None if kitchen.training is None else self._samples(kitchen.training),
+            rows=rows(self._steps, self._tried, judged, self._work),
+            chosen=judged.choice.chosen,
+            reasons=(judged.choice.text,),
+            findings=prepared.findings,
+            created=utc_text(clock.utc_ns()),
+            took_s=self._pace.spent_s,
+        )
+
+    def _samples(self, data: Dataset) -> Samples:
+        return Samples(len(data), data.origin, data.kind, self._keeper.digest(data))

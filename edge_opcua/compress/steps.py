@@ -13,7 +13,7 @@ from edge_opcua.compress.making import Kitchen, Maker, Progress
 from edge_opcua.compress.measure.pair import time_pair
 from edge_opcua.compress.measure.timing import Timing
 from edge_opcua.compress.plain import plain, read
-from edge_opcua.compress.task import Comparison
+from edge_opcua.compress.task import Answers, Comparison
 from edge_opcua.compress.variant import ORIGINAL, Family, Made, Variant
 from edge_opcua.errors import ModelError
 
@@ -28,6 +28,7 @@ class Steps:
         kitchen: What there is to make variants with.
         gate: The samples that decide.
         threads: Threads of one run.
+        judged_by: What else decides how answers are compared, such as the hash of a manifest.
         makers: Who makes the variants of a family; others than their own in tests.
     """
 
@@ -38,13 +39,16 @@ class Steps:
         gate: Dataset,
         *,
         threads: int,
+        judged_by: str = "",
         makers: Callable[[Family], Maker] = maker_of,
     ) -> None:
         self._keeper = keeper
         self._kitchen = kitchen
         self._gate = gate
         self._threads = threads
+        self._judged_by = judged_by
         self._makers = makers
+        self._known: dict[str, Answers] = {}
         self.original = Made(Variant(ORIGINAL, ORIGINAL), kitchen.original)
 
     def sha256(self, made: Made) -> str:
@@ -77,10 +81,7 @@ class Steps:
             ModelError: It cannot be run.
         """
         task, calibration = self._kitchen.task, self._kitchen.calibration
-        original, found = (
-            self._keeper.answers(each.variant.name, each.path, calibration, task.outputs)
-            for each in (self.original, made)
-        )
+        original, found = self._of_the_original(calibration), self._answers(made, calibration)
         return float(task.damage(original, found, calibration))
 
     def time(self, made: Made) -> Timing:
@@ -111,10 +112,7 @@ class Steps:
             ModelError: Their answers cannot be compared (M671), or it cannot be run.
         """
         task, gate = self._kitchen.task, self._gate
-        original, found = (
-            self._keeper.answers(each.variant.name, each.path, gate, task.outputs)
-            for each in (self.original, made)
-        )
+        original, found = self._of_the_original(gate), self._answers(made, gate)
 
         def work(_: Path) -> Mapping[str, Any]:
             return dict(plain(task.compare(original, found, gate, allowed=allowed, level=level)))
@@ -123,7 +121,7 @@ class Steps:
             "original": self.sha256(self.original),
             "variant": self.sha256(made),
             "gate": self._keeper.digest(gate),
-            "task": [task.name, *task.outputs],
+            "task": self._task(),
             "provider": self._kitchen.device.provider,
             "allowed": allowed,
             "level": level,
@@ -131,6 +129,19 @@ class Steps:
         }
         name = f"{made.variant.name}/comparison"
         return read(Comparison, self._keeper.step("comparison", name, facts, work).note)
+
+    def _answers(self, made: Made, data: Dataset) -> Answers:
+        return self._keeper.answers(made.variant.name, made.path, data, self._kitchen.task.outputs)
+
+    def _of_the_original(self, data: Dataset) -> Answers:
+        key = self._keeper.digest(data)
+        if key not in self._known:
+            self._known[key] = self._answers(self.original, data)
+        return self._known[key]
+
+    def _task(self) -> list[str]:
+        task = self._kitchen.task
+        return [self._judged_by, task.name, *task.outputs]
 
     def _runs(self) -> dict[str, Any]:
         return {
@@ -156,7 +167,7 @@ class Steps:
             "family": variant.family,
             "recipe": plain(variant.recipe),
             "calibration": self._keeper.digest(kitchen.calibration),
-            "task": [kitchen.task.name, *kitchen.task.outputs],
+            "task": self._task(),
             "device": plain(kitchen.device),
             "seed": kitchen.seed,
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_opcua.app.command.model.inspection import locate, sha256_of
 from edge_opcua.app.serving.extractors import complete
-from edge_opcua.app.serving.judges import judge_of
+from edge_opcua.compress.tasks import judge_for
 from edge_opcua.errors import ModelError
 from edge_opcua.features.judgement import Judge
 from edge_opcua.inference.onnxcard import OnnxCard, read_card
@@ -26,7 +26,7 @@ class Subject:
         card: What the file says of itself.
         input_name: Its one input.
         files: The package; None if it was only a file.
-        judge: What makes verdicts of its answers; None if its manifest asks for none.
+        judge: What makes verdicts of its answers; None if it was only a file.
     """
 
     name: str
@@ -85,5 +85,5 @@ def open_subject(target: Path | str, state_dir: Path) -> Subject:
         card,
         card.inputs[0].name,
         files,
-        None if manifest is None else judge_of(manifest),
+        None if manifest is None else judge_for(manifest),
     )

@@ -1,0 +1,92 @@
+"""``edge-opcua compress``: a run, what it says meanwhile, and what it ends with."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from edge_opcua.app.command.look import printable
+from edge_opcua.app.command.tell import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, duration, say
+from edge_opcua.compress.arguments import options_of
+from edge_opcua.compress.progress import Advance
+from edge_opcua.compress.search import compress, plan_of, work_of
+from edge_opcua.compress.variant import Variant
+from edge_opcua.errors import ModelError
+
+_INTERRUPTED: Final = 130
+_WRONG: Final = frozenset({"M501", "M502", "M507", "M670", "M672", "M673", "M674", "M682"})
+"""Codes of what whoever called it has to change: the model, the data or the options that were named."""
+_WHOLE: Final = 100.0
+
+
+def run(args: argparse.Namespace, state: Path) -> int:
+    """Do what the command line asks for.
+
+    Returns:
+        0: a variant was chosen, or the plan shown; 1: none is proved to be as good; 2: wrong use; 3: refused;
+        130: interrupted.
+    """
+    options = options_of(args)
+    shown = Shown()
+    try:
+        if args.plan:
+            say(plan_text(plan_of(args.target, args.data, options, state_dir=state)))
+            return 0
+        report = compress(args.target, args.data, options, state_dir=state, progress=shown)
+    except ModelError as exc:
+        shown.end()
+        complain(printable(f"{exc.code}: {exc}" if exc.code else str(exc)))
+        return WRONG_USE if exc.code in _WRONG else REFUSED
+    except KeyboardInterrupt:
+        shown.end()
+        complain(f"interrupted; run the same command again to go on: {work_of(args.target, options)}")
+        return _INTERRUPTED
+    shown.end()
+    return 0 if report.chosen is not None else ANSWER_IS_NO
+
+
+def plan_text(stages: Sequence[Sequence[Variant]]) -> str:
+    """Return what would be tried, for people."""
+    lines = []
+    for number, stage in enumerate(stages, 1):
+        lines.append(f"stage {number}")
+        for variant in stage:
+            made_of = "" if variant.parent in ("original", "clean") else f" (of {variant.parent})"
+            lines.append(f"  {variant.name:<44} {variant.text}{made_of}".rstrip())
+    lines.append(
+        "What does damage to the calibration samples is not built upon; mixed precision is tried if INT8 does,"
+        " training for INT8 if the gate refuses each INT8 variant."
+    )
+    return "\n".join(lines)
+
+
+class Shown:
+    """Says on stderr how far a run is: over and over in one line on a terminal, else a line for each step."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._said = ""
+
+    def __call__(self, advance: Advance) -> None:
+        """Take where the run is."""
+        share = f"{_WHOLE * advance.share:3.0f} %"
+        rest = f"about {duration(advance.remaining_s)} left"
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K{share}  {rest}  {printable(advance.text)[:60]}")
+            self._said = advance.text
+        else:
+            step = advance.text.partition(": ")[0]
+            if step == self._said:
+                return
+            self._said = step
+            sys.stderr.write(f"{share}  {rest}  {printable(step)}\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._terminal and self._said:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

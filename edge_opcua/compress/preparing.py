@@ -1,0 +1,129 @@
+"""What a run needs before it begins: the checks of the file, the samples and who gets which, the task."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from edge_opcua.app.command.model.inspection import sha256_of
+from edge_opcua.compress.checks.look import Finding, look, require
+from edge_opcua.compress.dataset import Dataset, Rows
+from edge_opcua.compress.load import Wanted, load, split
+from edge_opcua.compress.making import Kitchen
+from edge_opcua.compress.measure.device import device
+from edge_opcua.compress.options import Options
+from edge_opcua.compress.subject import Subject
+from edge_opcua.compress.tasks import task_for
+from edge_opcua.errors import ModelError
+from edge_opcua.inference.repository import MANIFEST_FILE
+
+MOST_SHARED: Final = 0.05
+"""Share of the gate's samples that may be among those a variant is made with: equal ones occur by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run begins with.
+
+    Args:
+        kitchen: What there is to make variants with.
+        gate: The samples that decide.
+        findings: What the checks of the file said.
+        judged_by: What decides how answers are compared, besides the task's name: the manifest.
+    """
+
+    kitchen: Kitchen
+    gate: Dataset
+    findings: tuple[str, ...]
+    judged_by: str
+
+
+def prepare(
+    subject: Subject, data: Path, options: Options, *, tell: Callable[[str], None] | None = None
+) -> Prepared:
+    """Look at the model and read the samples.
+
+    Args:
+        subject: The model.
+        data: Samples of the gate, and to make variants with if ``options`` names no others.
+        options: How.
+        tell: Gets what is being done.
+
+    Raises:
+        ModelError: Nothing can be made of this model, it is not the one that was trained (M697), or the
+            samples cannot be read or are none for it (M670, M672 … M674); or those of the gate are among the
+            others (M682).
+    """
+    tell = tell or _nobody
+    tell("look at the model")
+    findings = look(subject.path, provider=options.provider, reference=options.reference)
+    require(findings)
+    tell("read the samples")
+    gate = _read(data, subject)
+    if options.calibration is None:
+        calibration, gate = split(gate, options.seed)
+    else:
+        calibration = _read(options.calibration, subject)
+    training = None if options.training is None else _read(options.training, subject)
+    notes = [note for each in (calibration, training) if each is not None for note in _shared(gate, each)]
+    kitchen = Kitchen(
+        original=subject.path,
+        input_name=subject.input_name,
+        calibration=calibration,
+        training=training,
+        task=task_for(subject.card.outputs, gate, options.task, output=options.output, judge=subject.judge),
+        device=device(options.provider),
+        seed=options.seed,
+    )
+    told = (*(_told(each) for each in findings if each.level != "ok"), *notes)
+    return Prepared(kitchen, gate, told, _judged_by(subject, options))
+
+
+def _read(path: Path, subject: Subject) -> Dataset:
+    shape = subject.card.inputs[0].shape[1:]
+    found = load(path, Wanted(subject.input_name, shape), subject.files)
+    wanted = subject.sample_shape
+    if wanted is None or found.rows.shape[1:] == wanted:
+        return found
+    return replace(found, rows=found.rows.reshape(len(found), *wanted))
+
+
+def _shared(gate: Dataset, others: Dataset) -> list[str]:
+    """Refuse samples that decide and are made with as well; return what is to be known of a few.
+
+    Raises:
+        ModelError: More are shared than occur by chance (M682).
+    """
+    known = _known(others.rows)
+    count = sum(each in known for each in _each(gate.rows))
+    if count > MOST_SHARED * len(gate):
+        raise ModelError(
+            f"{count} of the {len(gate)} samples that decide ({gate.origin}) are among {others.origin} too: "
+            "what was made with them says nothing of others",
+            code="M682",
+        )
+    return [f"samples: {count} of the {len(gate)} that decide are among {others.origin} too"] if count else []
+
+
+def _known(rows: Rows) -> frozenset[bytes]:
+    return frozenset(_each(rows))
+
+
+def _each(rows: Rows) -> list[bytes]:
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+
+
+def _judged_by(subject: Subject, options: Options) -> str:
+    manifest = "" if subject.files is None else sha256_of(subject.files.folder / MANIFEST_FILE)
+    return f"{options.task} {options.output or ''} {manifest}".strip()
+
+
+def _told(finding: Finding) -> str:
+    return f"{finding.what}: {finding.text}"
+
+
+def _nobody(_: str) -> None:
+    pass
