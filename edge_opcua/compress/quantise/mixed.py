@@ -109,7 +109,7 @@ def choose(nodes: Sequence[Node], tasting: Tasting, aim: float) -> Choice:
 
 
 def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
-    """Return mixed precision with the device's best kind of whole numbers: a scale per tensor and per channel."""
+    """Return mixed precision with the device's best whole numbers: a scale per tensor, and per channel."""
     kinds = int8_kinds(kitchen.device)
     if not kinds or not is_quantisable(onnx_path):
         return []
