@@ -323,6 +323,11 @@ def test_a_server_that_runs_knows_what_is_loaded(run: Run, tmp_path: Path) -> No
         ]
         code, _, err = run("remove", "press-anomaly/1")
         assert (code, "is still loaded for weld" in err) == (3, True)
+    with server(state.root, [{**row, "standby": None, "facts": {"cheaper_version": 1}}]):
+        assert [each["state"] for each in as_json(run, "list")[1]["models"]] == ["spare", "active"]
+        assert as_json(run, "list")[1]["models"][0]["spare_of"] == ["weld"]
+        code, _, err = run("remove", "press-anomaly/1")
+        assert (code, "answers for weld what another version would be too slow for" in err) == (3, True)
     with server(state.root, [{**row, "standby": None, "shadow": {**row["standby"], "compared": 3}}]):
         assert [each["state"] for each in as_json(run, "list")[1]["models"]] == ["shadow", "active"]
 

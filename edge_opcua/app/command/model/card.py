@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -111,6 +112,15 @@ def manifest_rows(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def note_text(name: str, table: Mapping[str, Any]) -> str:
+    """Return a table that is for people, in words where we know what it says."""
+    if name == "compression" and "of_sha256" in table:
+        return _compression(table)
+    if name == "variants" and table and all(isinstance(each, Mapping) for each in table.values()):
+        return "; ".join(f"{variant}: {_plain(each)}" for variant, each in table.items())
+    return _plain(table)
+
+
 def size_text(size: float) -> str:
     """Return a size in bytes, kB, MB or GB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -207,7 +217,7 @@ def _add_manifest(lines: _Lines, manifest: Manifest) -> None:
         known = then if manifest.age.max_days != float("inf") else ""
         lines.add("trained", f"{utc_text(manifest.age.trained_ns)}{known}")
     for name in NOTES:
-        lines.add(name, _plain(getattr(manifest, name)))
+        lines.add(name, note_text(name, getattr(manifest, name)))
     if manifest.signature:
         lines.add("signature", f"{_plain(manifest.signature)}; not verified")
 
@@ -232,6 +242,18 @@ def _features(features: Sequence[ModelFeature]) -> str:
     names = [f"{each.name} ({each.unit})" if each.unit else each.name for each in features[:_MOST_FEATURES]]
     more = len(features) - len(names)
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+
+def _compression(table: Mapping[str, Any]) -> str:
+    """Return what making it smaller came to; the manifest may be anybody's, so each key may be missing."""
+    said: dict[str, Any] = defaultdict(lambda: "?", table)
+    return (
+        f"{said['variant']} of {said['of']}, {said['verdict']}: {said['measure']} {said['original']} → "
+        f"{said['now']}, loss {said['loss']} {said['unit']} (95 %: {said['loss_low']} to "
+        f"{said['loss_high']}, allowed {said['allowed']}, {said['samples']} samples); takes "
+        f"{said['p50_ratio']} of its time ({said['p50_low']} to {said['p50_high']}) on {said['provider']}, "
+        f"{said['size_ratio']} of its size; all of it: {said['report']}"
+    )
 
 
 def _plain(table: Mapping[str, Any]) -> str:

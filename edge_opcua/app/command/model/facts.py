@@ -38,6 +38,7 @@ class Uses:
         trial: Pipelines in which it is on trial.
         standby: Pipelines for which it is still loaded.
         shadow: Pipelines in which it judges unseen.
+        spare: Pipelines in which it answers what another version would be too slow for.
         named: Where the configuration names it besides.
         quarantined: Why a version is not started any more.
         busy: What is being done with it.
@@ -50,6 +51,7 @@ class Uses:
     trial: dict[Key, list[str]] = field(default_factory=dict)
     standby: dict[Key, list[str]] = field(default_factory=dict)
     shadow: dict[Key, list[str]] = field(default_factory=dict)
+    spare: dict[Key, list[str]] = field(default_factory=dict)
     named: dict[Key, list[str]] = field(default_factory=dict)
     quarantined: dict[Key, str] = field(default_factory=dict)
     busy: dict[Key, str] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Uses:
             ("active", self.active),
             ("shadow", self.shadow),
             ("quarantined", self.quarantined),
+            ("spare", self.spare),
             ("standby", self.standby),
             ("former", self.former),
         ):
@@ -72,7 +75,7 @@ class Uses:
 
     def places_of(self, key: Key) -> list[str]:
         """Return the pipelines that its state is about."""
-        for where in (self.trial, self.active, self.shadow, self.standby, self.former):
+        for where in (self.trial, self.active, self.shadow, self.spare, self.standby, self.former):
             if key in where:
                 return where[key]
         return []
@@ -198,6 +201,10 @@ def _take_server(uses: Uses, status: Mapping[str, Any] | None) -> None:
             key = _key(row.get(word))
             if key is not None:
                 _add(where, key, name)
+        spare = (row.get("facts") or {}).get("cheaper_version")
+        judging = _key(row.get("model"))
+        if judging is not None and isinstance(spare, int) and spare:
+            _add(uses.spare, (judging[0], spare), name)
     job = status.get("last_job") or {}
     if job and job.get("state") not in _ENDED:
         uses.busy[str(job["name"]), int(job["version"])] = f"{job['job']} is under way: {job['state']}"

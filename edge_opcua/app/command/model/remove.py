@@ -84,6 +84,7 @@ def require_unused(key: Key, uses: Uses) -> None:
         (uses.trial, "is on trial in {}"),
         (uses.active, "judges for {}; activate another version first"),
         (uses.shadow, "judges in shadow for {}"),
+        (uses.spare, "answers for {} what another version would be too slow for"),
         (uses.standby, "is still loaded for {}, to go back to"),
         (uses.former, "is what {} would go back to if its model fails"),
         (uses.named, "is in the configuration: {}"),

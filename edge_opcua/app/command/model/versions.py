@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_opcua.app.command.look import printable
-from edge_opcua.app.command.model.card import NOTES, age_days, plain, size_text, utc_text
+from edge_opcua.app.command.model.card import NOTES, age_days, note_text, plain, size_text, utc_text
 from edge_opcua.app.command.model.facts import Uses, VersionFacts, joined, uses_of, versions_in
 from edge_opcua.app.command.model.names import ModelName
 from edge_opcua.app.command.tell import ANSWER_IS_NO, say
@@ -83,9 +83,7 @@ def _details(each: VersionFacts) -> list[str]:
     for name in NOTES:
         table = getattr(each.manifest, name)
         if table:
-            lines.append(
-                printable(f"{name:<11}  {', '.join(f'{key} = {value}' for key, value in table.items())}")
-            )
+            lines.append(printable(f"{name:<11}  {note_text(name, table)}"))
     if each.manifest.signature:
         lines.append("signature    not verified")
     return lines
@@ -119,6 +117,7 @@ def _row(each: VersionFacts, uses: Uses, now_ns: int) -> dict[str, Any]:
         "pipelines": uses.active.get(key, []),
         "former_of": uses.former.get(key, []),
         "standby_of": uses.standby.get(key, []),
+        "spare_of": uses.spare.get(key, []),
         "quarantine": uses.quarantined.get(key, ""),
         "busy": uses.busy.get(key, ""),
         "fault": each.fault,
