@@ -57,8 +57,8 @@ def plan_text(stages: Sequence[Sequence[Variant]]) -> str:
             made_of = "" if variant.parent in ("original", "clean") else f" (of {variant.parent})"
             lines.append(f"  {variant.name:<44} {variant.text}{made_of}".rstrip())
     lines.append(
-        "What does damage to the calibration samples is not built upon; mixed precision is tried if INT8 does,"
-        " training for INT8 if the gate refuses each INT8 variant."
+        "Nothing is built upon what does damage to the calibration samples; mixed precision is tried if INT8 "
+        "does, training for INT8 if the gate refuses each INT8 variant."
     )
     return "\n".join(lines)
 
