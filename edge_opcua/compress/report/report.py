@@ -49,7 +49,7 @@ class Row:
         saved: Share of the original's size that it saves; below 0 if it is larger.
         comparison: What it lost on the samples of the gate; None if it was not compared.
         timing: What it takes beside the original; None if it was not measured.
-        place: Its place in the order of the gate, from 1; 0 if the gate did not see it.
+        place: Its place in the order of the gate, from 1; 0 if it could not be chosen, whatever it lost.
         on_front: Whether no other variant is better in one respect and as good in all others.
         is_chosen: Whether it is the one to use.
         reasons: Why it was not chosen, or was; one sentence each.
