@@ -16,6 +16,7 @@ from edge_opcua.compress.options import Options
 from edge_opcua.compress.plan import Plan, Stages, Tasted, imagined
 from edge_opcua.compress.preparing import Prepared, prepare
 from edge_opcua.compress.progress import Pace, Watcher
+from edge_opcua.compress.report.pareto import with_front
 from edge_opcua.compress.report.report import Report, Samples
 from edge_opcua.compress.steps import Steps
 from edge_opcua.compress.subject import Subject, open_subject
@@ -200,7 +201,7 @@ class _Search:
             gate=self._samples(prepared.gate),
             calibration=self._samples(kitchen.calibration),
             training=None if kitchen.training is None else self._samples(kitchen.training),
-            rows=rows(self._steps, self._tried, judged, self._work),
+            rows=with_front(rows(self._steps, self._tried, judged, self._work)),
             chosen=judged.choice.chosen,
             reasons=(judged.choice.text,),
             findings=prepared.findings,
