@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from edge_opcua.compress.task import Answers, Comparison, Floats
 from edge_opcua.compress.tasks.answers import both, distance, require_finite
 from edge_opcua.compress.tasks.decision import PERCENT, Found, decide
 from edge_opcua.errors import ModelError
+
+_AS_LONG_AS: Final = "as long as none is farther off than the farthest here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ def error_grown(measure: str, original: Floats, variant: Floats) -> Found:
         test="logarithm of the paired ratio, with the rule of three",
         samples=len(original),
         estimate=estimate,
+        note=_AS_LONG_AS,
     )
 
 
@@ -133,7 +137,7 @@ def deviates(original: Floats, variant: Floats) -> Found:
         test="mean squared deviation, with the rule of three",
         samples=len(original),
         estimate=estimate,
-        note="there is no truth: 100 % is the spread of the original's answers",
+        note=f"there is no truth: 100 % is the spread of the original's answers; {_AS_LONG_AS}",
     )
 
 
