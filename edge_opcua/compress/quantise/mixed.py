@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_opcua.compress.making import Kitchen, Progress
+from edge_opcua.compress.quantise.equalise import equalise, has_pairs
 from edge_opcua.compress.quantise.guide import int8_kinds
 from edge_opcua.compress.quantise.prepare import prepare
 from edge_opcua.compress.quantise.quantiser import ranged
 from edge_opcua.compress.quantise.ranges import observe, ranges
 from edge_opcua.compress.quantise.recipe import read_int8
 from edge_opcua.compress.quantise.sensitivity import Node, Tasting
-from edge_opcua.compress.quantise.static import is_quantisable, variant_of, write_int8
+from edge_opcua.compress.quantise.static import quantisable_or_none, variant_of, write_int8
 from edge_opcua.compress.variant import Variant
 from edge_opcua.errors import ModelError
 
 AIM: Final = 0.25
 """Share of the damage of plain INT8 that is aimed at."""
-MOST_FLOAT: Final = 0.5
+MOST_FLOAT: Final = 0.9
 """Share of the weights' bytes that may stay in float: beyond that there is little left to gain."""
 
 
@@ -59,6 +60,8 @@ def make(
     if recipe.format != "qdq" or recipe.bias_correction:
         raise ModelError('mixed precision needs format = "qdq", and no bias_correction', code="M679")
     model = prepare(source)
+    if recipe.equalise:
+        equalise(model)
     progress(0.02, "calibrating")
     found = ranges(observe(model, ranged(model), kitchen.calibration.rows), recipe.calibration)
     tasting = Tasting(model, found, recipe, kitchen.task, kitchen.calibration)
@@ -75,34 +78,33 @@ def make(
 
 
 def choose(nodes: Sequence[Node], tasting: Tasting, aim: float) -> Choice:
-    """Return which nodes stay in float: the fewest that bring the damage down to what is aimed at.
+    """Return which nodes stay in float: few that bring the damage down to what is aimed at.
 
-    The node that loses the most alone goes first; one that does not help goes back. When the aim is reached,
-    each is tried in INT8 again, the least sensitive first, since a later one may have made it needless.
+    The node that loses the most alone goes first, and so on until the aim is reached, or the best is kept.
+    One that does not help by itself may do so together with the next, whose input it makes. Then each is
+    tried in INT8 again, the least sensitive first: others may have made it needless.
 
     Raises:
         ModelError: Plain INT8 does no damage, or nodes in float do not mend it (M678).
     """
     plain = tasting.damage(())
     if plain <= 0.0:
-        raise ModelError(
-            "INT8 does no damage on the calibration samples: nothing has to stay in float", code="M678"
-        )
+        raise ModelError("INT8 does no damage on the calibration samples", code="M678")
     room = MOST_FLOAT * sum(node.bytes_in_float for node in nodes)
-    kept: list[Node] = []
+    tried: list[Node] = []
+    best: tuple[float, list[Node]] = (plain, [])
     steps: list[tuple[str, float]] = []
-    reached = plain
     for node in sorted(nodes, key=lambda node: (-node.damage, node.noise_db, node.name)):
-        if reached <= aim * plain:
+        if best[0] <= aim * plain:
             break
-        if sum(each.bytes_in_float for each in kept) + node.bytes_in_float > room:
+        if sum(each.bytes_in_float for each in tried) + node.bytes_in_float > room:
             continue
-        damage = tasting.damage([*(each.name for each in kept), node.name])
+        tried.append(node)
+        damage = tasting.damage([each.name for each in tried])
         steps.append((node.name, damage))
-        if damage < reached:
-            kept.append(node)
-            reached = damage
-    kept, reached = _without_needless(kept, reached, tasting, max(reached, aim * plain))
+        if damage < best[0]:
+            best = damage, list(tried)
+    reached, kept = _without_needless(best, tasting, aim * plain)
     if not kept:
         raise ModelError("keeping nodes in float does not mend what INT8 loses", code="M678")
     return Choice(tuple(sorted(node.name for node in kept)), plain, reached, tuple(steps))
@@ -111,11 +113,13 @@ def choose(nodes: Sequence[Node], tasting: Tasting, aim: float) -> Choice:
 def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
     """Return mixed precision with the device's best whole numbers: a scale per tensor, and per channel."""
     kinds = int8_kinds(kitchen.device)
-    if not kinds or not is_quantisable(onnx_path):
+    model = quantisable_or_none(onnx_path)
+    if not kinds or model is None:
         return []
     wanted = []
     for per_channel in sorted({kinds[0].per_channel, True}):
-        made = variant_of(replace(kinds[0], per_channel=per_channel), prefix="mixed", family="mixed")
+        whole = replace(kinds[0], per_channel=per_channel, equalise=has_pairs(model))
+        made = variant_of(whole, prefix="mixed", family="mixed")
         wanted.append(
             replace(made, recipe=dict(made.recipe) | {"aim": AIM}, text=f"mixed precision: {made.text}")
         )
@@ -123,11 +127,14 @@ def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
 
 
 def _without_needless(
-    kept: list[Node], reached: float, tasting: Tasting, goal: float
-) -> tuple[list[Node], float]:
-    for node in reversed(list(kept)) if len(kept) > 1 else []:
+    best: tuple[float, list[Node]], tasting: Tasting, goal: float
+) -> tuple[float, list[Node]]:
+    """Return the damage and the nodes without those that do not matter for the goal, or for the damage."""
+    reached, kept = best
+    allowed = max(reached, goal)
+    for node in reversed(best[1]):
         fewer = [each for each in kept if each is not node]
-        damage = tasting.damage([each.name for each in fewer])
-        if fewer and damage <= goal:
-            kept, reached = fewer, damage
-    return kept, reached
+        damage = tasting.damage([each.name for each in fewer]) if fewer else float("inf")
+        if damage <= allowed:
+            reached, kept = damage, fewer
+    return reached, kept

@@ -28,6 +28,7 @@ class Int8:
             bits, which may overflow.
         symmetric: Whether zero lies in the middle of every range; TensorRT takes nothing else.
         integer_bias: Whether a bias is kept as INT32; TensorRT takes it as a float only.
+        equalise: Whether channels are made alike in size first; see ``equalise``.
         bias_correction: Whether biases make up for the mean error of their node.
         exclude: Names of nodes that stay in float.
     """
@@ -40,6 +41,7 @@ class Int8:
     reduce_range: bool = False
     symmetric: bool = False
     integer_bias: bool = True
+    equalise: bool = False
     bias_correction: bool = False
     exclude: tuple[str, ...] = ()
 

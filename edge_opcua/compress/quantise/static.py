@@ -12,6 +12,7 @@ from edge_opcua.compress.graph import save_graph
 from edge_opcua.compress.making import Kitchen, Progress
 from edge_opcua.compress.quantise.bias import corrected
 from edge_opcua.compress.quantise.compact import compact
+from edge_opcua.compress.quantise.equalise import equalise, has_pairs
 from edge_opcua.compress.quantise.guide import int8_kinds
 from edge_opcua.compress.quantise.prepare import heavy_nodes, prepare
 from edge_opcua.compress.quantise.quantiser import quantised, ranged
@@ -35,10 +36,12 @@ def make(
     """
     recipe = read_int8(variant.recipe)
     model = prepare(source)
-    progress(0.05, "calibrating")
     rows = kitchen.calibration.rows
-    found = ranges(observe(model, ranged(model), rows), recipe.calibration)
     notes: dict[str, Any] = {"samples": len(rows)}
+    if recipe.equalise:
+        notes["equalised_channels"] = equalise(model)
+    progress(0.05, "calibrating")
+    found = ranges(observe(model, ranged(model), rows), recipe.calibration)
     if recipe.bias_correction:
         if recipe.format != "qdq":
             raise ModelError('bias_correction needs format = "qdq"', code="M679")
@@ -85,15 +88,18 @@ def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
     """Return the INT8 variants that are worth trying on this device.
 
     Every method, for each tensor and each channel, with the best kind of whole numbers; the cheapest method
-    with the other kinds; and corrected biases. Nothing if the model has nothing to quantise.
+    with the other kinds; and corrected biases, after channels of like size where there are such. Nothing if
+    the model has nothing to quantise.
     """
     kinds = int8_kinds(kitchen.device)
-    if not kinds or not is_quantisable(onnx_path):
+    model = quantisable_or_none(onnx_path)
+    if not kinds or model is None:
         return []
     best = kinds[0]
     scales = (True,) if best.per_channel else (False, True)
     wanted = [replace(best, calibration=method, per_channel=each) for method in METHODS for each in scales]
-    wanted += [replace(best, bias_correction=True, per_channel=each) for each in scales]
+    mended = replace(best, bias_correction=True, equalise=has_pairs(model))
+    wanted += [replace(mended, per_channel=each) for each in scales]
     wanted += [replace(kind, per_channel=each) for kind in kinds[1:] for each in (False, True)]
     return [variant_of(each) for each in wanted]
 
@@ -115,13 +121,7 @@ def also(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:  # noqa: ARG001 - 
 
 def is_quantisable(onnx_path: Path) -> bool:
     """Return whether INT8 finds something to do in a model."""
-    try:
-        prepare(onnx_path)
-    except ModelError as exc:
-        if exc.code in ("M678", "M680"):
-            return False
-        raise
-    return True
+    return quantisable_or_none(onnx_path) is not None
 
 
 def variant_of(recipe: Int8, *, prefix: str = "int8", family: Any = "int8-static") -> Variant:
@@ -135,9 +135,20 @@ def variant_of(recipe: Int8, *, prefix: str = "int8", family: Any = "int8-static
     for asked, part, words in (
         (recipe.reduce_range, "7bit", "weights of 7 bits"),
         (recipe.symmetric, "symmetric", "symmetric ranges"),
+        (recipe.equalise, "equal", "channels of like size"),
         (recipe.bias_correction, "bias", "corrected biases"),
     ):
         if asked:
             parts.append(part)
             text.append(words)
     return Variant("-".join(parts), family, recipe.as_recipe(), text=", ".join(text))
+
+
+def quantisable_or_none(onnx_path: Path) -> Any:
+    """Return the model ready to be quantised; None if there is nothing to do."""
+    try:
+        return prepare(onnx_path)
+    except ModelError as exc:
+        if exc.code in ("M678", "M680"):
+            return None
+        raise
