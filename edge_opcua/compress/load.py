@@ -97,7 +97,10 @@ def _part(data: Dataset, which: npt.NDArray[np.bool_], what: str) -> Dataset:
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {path.stem: found}
+        with found as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as exc:
         raise ModelError(f"{path} is not there", code="M670") from exc
@@ -144,8 +147,8 @@ def _rows(path: Path, arrays: Mapping[str, npt.NDArray[Any]], wanted: Wanted) ->
         there = ", ".join(arrays) or "nothing"
         raise ModelError(f"{path}: which array is the input {wanted.name}? There is {there}", code="M673")
     with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(arrays[name], np.float32)
-    if not len(rows) if rows.ndim else True:
+        rows = np.asarray(arrays[name], np.float32, order="C")
+    if rows.ndim == 0 or len(rows) == 0:
         raise ModelError(f"{path}: {name} holds no samples", code="M673")
     rows = _shaped(path, rows, wanted)
     _require_finite(path, name, rows)
@@ -188,7 +191,7 @@ def _truth(path: Path, arrays: Mapping[str, npt.NDArray[Any]], samples: int) -> 
     if not there:
         return None
     name, array = there[0], arrays[there[0]]
-    if array.dtype.kind not in "fiub" or len(array) != samples if array.ndim else True:
+    if array.dtype.kind not in "fiub" or array.shape[:1] != (samples,):
         raise ModelError(f"{path}: {name} has to be {samples} numbers, one for each sample", code="M673")
     _require_finite(path, name, np.asarray(array, np.float64))
     if name in TARGETS:

@@ -137,7 +137,7 @@ def test_twenty_faults_that_both_find_prove_next_to_nothing_about_the_auc() -> N
 
 
 def test_a_variant_that_ruins_rare_faults_is_not_proved_by_their_absence() -> None:
-    # One fault in 200 is lost altogether, the ranks of all others do not move: the AUC falls by the half point
+    # One fault in 200 is lost, the ranks of all others do not move: the AUC falls by the half point
     # that is accepted. DeLong alone would prove it whenever none of them is among the samples.
     random = np.random.default_rng(7)
     proofs = alone = 0

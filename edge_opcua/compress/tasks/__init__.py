@@ -48,7 +48,7 @@ def task_for(
     """
     if wish == "agreement":
         return Agreement(task_for(outputs, replace(data, truth=None), "auto", output=output, judge=judge))
-    if judge is not None and wish in ("auto", "verdict") and not _is_value(judge, data):
+    if judge is not None and (wish == "verdict" or (wish == "auto" and _counts(judge, data))):
         return Verdicts(judge)
     if wish == "verdict":
         raise ModelError("only a model with a manifest makes verdicts: name a package", code="M672")
@@ -57,9 +57,15 @@ def task_for(
     return looked.task(looked.kind() if wish == "auto" else wish)
 
 
-def _is_value(judge: Judge, data: Dataset) -> bool:
-    """Return whether the model says what a quantity is, and verdicts say nothing of how well."""
-    return judge.outputs[0].role == "value" and data.kind != "labels"
+def _counts(judge: Judge, data: Dataset) -> bool:
+    """Return whether the verdict is what must not get worse.
+
+    It is not if the model says what a quantity is, or if the samples have numbers of classes; of verdicts 0
+    is Ok and 1 is NotOk.
+    """
+    if judge.outputs[0].role == "value":
+        return data.kind == "labels"
+    return data.kind != "labels" or int(max(data.truth, default=0)) <= 1  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
