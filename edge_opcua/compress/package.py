@@ -12,11 +12,15 @@ from edge_opcua.app.command.model.check import SPARE_S, install
 from edge_opcua.app.models.tryout import MODULE, Trial
 from edge_opcua.app.serving.extractors import complete
 from edge_opcua.compress.dataset import Rows
+from edge_opcua.compress.load import Wanted, load
+from edge_opcua.compress.options import Options
 from edge_opcua.compress.report.report import Report, Row
+from edge_opcua.compress.search import work_of
+from edge_opcua.compress.subject import open_subject
 from edge_opcua.compress.version.draft import Drafts
 from edge_opcua.compress.version.manifest import Identity, sibling_table
 from edge_opcua.compress.version.siblings import worth_keeping
-from edge_opcua.core.statedir import StateDir
+from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.apart import ask_apart
 from edge_opcua.inference.manifest import load_manifest
@@ -107,6 +111,33 @@ def add_to_repository(
         for who in kept
     )
     return Addition(tuple(added), refused)
+
+
+def add_chosen(
+    report: Report, model: Path | str, data: Path | str, options: Options, *, state_dir: Path
+) -> Addition:
+    """Store what :func:`edge_opcua.compress.search.compress` has chosen, called with what that was.
+
+    Raises:
+        ModelError: As :func:`add_to_repository`, or the model or the data cannot be read any more.
+    """
+    subject = open_subject(model, state_dir)
+    shape = subject.card.inputs[0].shape[1:]
+    rows = load(Path(data), Wanted(subject.input_name, shape), subject.files).rows
+    return add_to_repository(report, subject.files, work_of(model, options), rows, state_dir)
+
+
+def addition_text(addition: Addition, state_dir: Path) -> str:
+    """Return what came into the repository, for people, and what to do next."""
+    option, lines = state_option(state_dir), []
+    for each in addition.added:
+        done = "added" if each.is_new else "was there already"
+        what = "" if each.is_chosen else ": may answer in its place where time is short"
+        lines.append(f"{each.key} ({each.variant}) {done}{what}")
+    lines += [f"{name} is no version: {why}" for name, why in addition.refused.items()]
+    chosen = next(each for each in addition.added if each.is_chosen)
+    lines.append(f"it judges from: edge-opcua model activate {chosen.key}{option}")
+    return "\n".join(lines)
 
 
 class _Family:

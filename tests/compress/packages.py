@@ -13,7 +13,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from edge_opcua import training
 from edge_opcua.compress.report.report import Report, Row
-from edge_opcua.compress.variant import Variant
+from edge_opcua.compress.variant import Family, Variant
 from edge_opcua.inference.repository import ModelFiles, verify
 from tests.compress.reports import report, row
 from tests.training.graphs import classifier, probabilities
@@ -75,14 +75,18 @@ class Work:
         quantize_dynamic(self.files.model, path, weight_type=QuantType.QInt8)
         return self._row(Variant(name, "int8-dynamic"), path, **facts)
 
+    def variant(self, name: str, image: bytes, family: Family = "clean", **facts: Any) -> Row:
+        """Take a file as a variant."""
+        path = self.folder / f"{name}.onnx"
+        path.write_bytes(image)
+        return self._row(Variant(name, family), path, **facts)
+
     def scaled(self, name: str, factor: float, **facts: Any) -> Row:
         """Return a variant in float whose weights are a little others."""
-        path = self.folder / f"{name}.onnx"
         made = classifier(WEIGHTS * np.float32(factor))
         del made.graph.output[0]  # the label, as training takes it off
         del made.graph.node[2:]
-        path.write_bytes(made.SerializeToString())
-        return self._row(Variant(name, "pruned"), path, **facts)
+        return self.variant(name, made.SerializeToString(), "pruned", **facts)
 
     def report(self, *found: Row, chosen: str | None) -> Report:
         """Return the report of a search that has chosen one of them."""
