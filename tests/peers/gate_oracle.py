@@ -3,7 +3,7 @@
     python gate_oracle.py CASES.npz OUT.npz
 
 CASES.npz holds ``beta`` (n, 3: a, b, x), ``binomial`` (n, 3: count, samples, level), ``turned`` (n, 4: worse,
-better, samples, level), ``scores`` (2, m: original, variant) and ``is_fault`` (m), ``errors`` (2, k: original,
+better, samples, level), ``scores`` (2, m: original, variant), ``is_fault`` (m), ``errors`` (2, k: original,
 variant).
 """
 
