@@ -29,19 +29,25 @@ def require_torch() -> None:
 
 
 @contextmanager
-def repeatable(seed: int) -> Iterator[None]:
+def repeatable(seed: int, *, is_small: bool) -> Iterator[None]:
     """Make everything inside come out the same for the same seed, and leave PyTorch as it was.
 
     Args:
         seed: Of every number that is drawn.
+        is_small: Whether one thread is enough. Several that wait for each other at every layer cost a small
+            model eight times its time on a box that does something else too (measured, two cores).
     """
     import torch
 
+    threads = torch.get_num_threads()
     was_strict = torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(mode=True)
+        if is_small:
+            torch.set_num_threads(1)
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(was_strict)
+            torch.set_num_threads(threads)
