@@ -34,7 +34,7 @@ def report_text(report: Report) -> str:
 def _about(report: Report) -> str:
     device = report.device
     threads = "1 thread" if report.threads == 1 else f"{report.threads} threads"
-    samples = f"{words.count(report.gate.count)} samples of {report.gate.origin}"
+    samples = f"{words.count(report.gate.count)} samples ({report.gate.origin})"
     ran = f"{device.provider}, {threads}, {report.runtime}"
     return (
         f"{report.original.name}: {report.task}, judged on {samples}\nmeasured on {device.processor} ({ran})"

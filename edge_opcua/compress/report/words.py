@@ -62,7 +62,10 @@ def share(value: float) -> str:
 
 def speed(ratio: float) -> str:
     """Return how many times as fast something is that takes this share of the time."""
-    return f"{_three(1.0 / ratio)}{_TIMES}" if ratio > 0 and math.isfinite(ratio) else "unknown"
+    if not (ratio > 0 and math.isfinite(ratio)):
+        return "unknown"
+    times = 1.0 / ratio
+    return f"{times:.{2 if times < 2 else 1 if times < 10 else 0}f}{_TIMES}"
 
 
 def quality(comparison: Comparison, value: float) -> str:
