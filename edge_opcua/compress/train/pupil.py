@@ -93,8 +93,9 @@ class Pupil:
         }
 
     def _is_small(self) -> bool:
-        weights = sum(parameter.numel() for parameter in self._network.layers())
-        return weights < _MANY_WEIGHTS and self._rows[0].numel() < _MANY_VALUES
+        weights: int = sum(parameter.numel() for parameter in self._network.layers())
+        values: int = self._rows[0].numel()
+        return weights < _MANY_WEIGHTS and values < _MANY_VALUES
 
     def _goal(self, first: Mapping[str, Tensor]) -> Goal:
         lesson, task = self._lesson, self._kitchen.task.name
