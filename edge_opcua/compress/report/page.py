@@ -28,8 +28,8 @@ _STYLE: Final = Path(__file__).with_name("style.css")
 _HEAD: Final = """<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">"""
 _TRUST: Final = {
-    "Judged on samples that nothing else has seen.": """{gate} samples decided; {calibration} others calibrated,
-pruned and chose while the variants were made.""",
+    "Judged on samples that nothing else has seen.": """{gate} samples decided; {calibration} others
+calibrated, pruned and chose while the variants were made.""",
     "Sample by sample.": """Original and variant answered the same samples; the interval is that of the
 difference in pairs{test}.""",
     "Not the luckiest of many.": """The variants stood in an order that the labels had no part in, and each

@@ -81,8 +81,10 @@ class Row:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it may run instead of the original: proved, and measured to be not slower."""
-        return self.is_proved and self.timing is not None and self.timing.verdict != "slower"
+        """Whether it may run instead of the original: proved in its place, and measured to be not slower."""
+        return (
+            self.place > 0 and self.is_proved and self.timing is not None and self.timing.verdict != "slower"
+        )
 
 
 @dataclass(frozen=True, slots=True)

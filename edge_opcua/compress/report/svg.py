@@ -149,7 +149,7 @@ def scatter(marks: Sequence[Mark], axis: Axis, span: Losses) -> str:
     title = escape(f"Loss of {span.measure} against {axis.title}, one mark for each variant")
     return (
         f'<svg class="plot" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{title}">'
-        f"{frame.background()}{bars}{frame.original()}{discs}{frame.labels(marks)}</svg>"
+        f"{frame.background()}{frame.limit(marks)}{bars}{frame.original()}{discs}{frame.labels(marks)}</svg>"
     )
 
 
@@ -194,9 +194,6 @@ class _Frame:
             f'<path class="axis" d="M{_LEFT:g} {_TOP:g}V{floor:g}H{right:g}"/>',
             f'<path class="limit" d="M{_LEFT:g} {limit:.1f}H{right:g}"/>',
             _text(
-                _LEFT + 6, limit + 15, f"accepted loss {span.allowed:g} {span.unit}", "start", "limit-text"
-            ),
-            _text(
                 (_LEFT + right) / 2,
                 _HEIGHT - 12,
                 f"{escape(axis.title)} \N{RIGHTWARDS ARROW}",
@@ -208,6 +205,15 @@ class _Frame:
             + "</g>",
         ]
         return "".join(parts)
+
+    def limit(self, marks: Sequence[Mark]) -> str:
+        """Return what the line of the accepted loss is called, at the end where fewer marks are."""
+        y, middle = self.y(self._span.allowed), (_LEFT + _WIDTH - _RIGHT) / 2
+        near = [self.x(mark.x) for mark in marks if abs(self.y(mark.comparison.loss) - y - 10) < 30]
+        left = sum(x < middle for x in near)
+        at, anchor = (_LEFT + 6, "start") if 2 * left < len(near) else (_WIDTH - _RIGHT - 6, "end")
+        text = f"accepted loss {self._span.allowed:g} {escape(self._span.unit)}"
+        return _text(at, y + 15, text, anchor, "limit-text")
 
     def original(self) -> str:
         """Return the mark of the original."""

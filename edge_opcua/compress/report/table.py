@@ -20,12 +20,12 @@ _MOST_NOTE: Final = 160
 def table(report: Report, numbered: Sequence[tuple[int, Row]], span: Losses | None) -> str:
     """Return the table of these rows with their numbers; the range of losses is that of the drawings."""
     compared = next((row.comparison for _, row in numbered if row.comparison is not None), None)
-    measure = "" if compared is None else f"of {escape(compared.measure)}, 95 % interval"
+    measure = "" if compared is None else f"of {escape(compared.measure)}, {compared.unit}"
     heads = (
         _head("#", "", "n"),
         _head("Variant", "", "wide"),
         _head("Loss", measure, "n"),
-        _head("Interval", "dashed: accepted loss"),
+        _head("95 % interval", "dashed: accepted"),
         _head("Verdict"),
         _head("Typical run", "times as fast (p50)", "n"),
         _head("Longest runs", "times as fast (p99)", "n"),
@@ -134,5 +134,5 @@ def _timed(row: Row) -> tuple[str, str]:
 
 
 def _beside(us: float, original_us: float) -> str:
-    """Return a time and that of the original beside it: how busy the machine was differs from pair to pair."""
+    """Return a time and that of the original beside it: how busy the machine is differs each time."""
     return f"{words.time(us)}, was {words.time(original_us)}"
