@@ -22,8 +22,8 @@ FOR_THE_REPORT: Final = CHANCE / 2
 RUINED: Final = 0.1
 """Damage on the calibration samples from which on a variant stands behind all others: it would use up a place
 of those that have a chance, for it is often the fastest."""
-_SAME_TIME: Final = math.log(1.02)
-"""Ratios of times that are nearer to each other cannot be told apart."""
+_SAME_TIME: Final = math.log(1.05)
+"""Who is not faster by that is no reason to prefer what does more damage."""
 
 
 @dataclass(frozen=True, slots=True)
