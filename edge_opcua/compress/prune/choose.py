@@ -15,8 +15,8 @@ from edge_opcua.compress.prune.rank import Ranking
 from edge_opcua.errors import ModelError
 
 _LEAST: Final = 0.1  # of a group: a layer that is cut to almost nothing lets nothing through
-_MULTIPLES: Final = ((64, 8), (32, 4), (16, 2))
-"""From so many channels on, so many go at once: kernels work on 8 or 16 channels at a time."""
+_MULTIPLES: Final = ((64, 8), (24, 4), (8, 2))
+"""Down to so many channels, what is left is a multiple of this: kernels work on 4, 8 or 16 at a time."""
 
 
 def choose(model: Any, coupling: Coupling, rankings: Sequence[Ranking], share: float) -> frozenset[int]:
@@ -62,8 +62,8 @@ def choose(model: Any, coupling: Coupling, rankings: Sequence[Ranking], share: f
 
 def _step(size: int, taken: int) -> int:
     """Return how many units of a group go next; 0 if no more may."""
-    multiple = next((count for least, count in _MULTIPLES if size >= least), 1)
     left = size - taken
+    multiple = next((count for least, count in _MULTIPLES if left > least), 1)
     step = left % multiple or multiple
     return step if left - step >= max(1, math.ceil(_LEAST * size)) else 0
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_STRENGTHS: Final = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS: Final = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """λ as shares of the mean energy of a column of X; without any correction is compared with, too."""
 
 
@@ -100,7 +100,7 @@ def fit(seen: Moments, left_out: Moments, *, with_bias: bool) -> Fit:
     before = left_out.error(*nothing) / rows
     best, strength = before, None
     solve = _Ridge(seen, with_bias=with_bias)
-    for candidate in _STRENGTHS:
+    for candidate in STRENGTHS:
         error = left_out.error(*solve(candidate)) / rows
         if error < best:
             best, strength = error, candidate

@@ -135,7 +135,7 @@ def _refit(
         chosen = (np.arange(at, at + len(x)) % _LEFT_OUT) == 0
         for mask, moments in ((~chosen, seen), (chosen, left_out)):
             some = x[mask].reshape(-1, len(table))
-            moments.add(some, y[mask].reshape(len(some), -1) - some @ table - bias)
+            moments.add(some, y[mask].reshape(-1, table.shape[1]) - some @ table - bias)
         aims = y.reshape(-1, y.shape[-1])
         spread.add(np.ones((len(aims), 1)), aims)
         at += len(x)
