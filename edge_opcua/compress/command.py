@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,18 @@ from typing import Final
 from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.tell import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, duration, say
 from edge_opcua.compress.arguments import options_of
+from edge_opcua.compress.package import add_to_repository
 from edge_opcua.compress.progress import Advance
-from edge_opcua.compress.search import compress, plan_of, work_of
+from edge_opcua.compress.report.page import report_page
+from edge_opcua.compress.report.terminal import report_text
+from edge_opcua.compress.search import Searched, plan_of, search, work_of
 from edge_opcua.compress.variant import Variant
 from edge_opcua.errors import ModelError
+from edge_opcua.security.pki import write_atomic
 
+SCHEMA: Final = "edge-opcua.compression/1"
 _INTERRUPTED: Final = 130
+_READABLE: Final = 0o644
 _WRONG: Final = frozenset({"M501", "M502", "M507", "M670", "M672", "M673", "M674", "M682"})
 """Codes of what whoever called it has to change: the model, the data or the options that were named."""
 _WHOLE: Final = 100.0
@@ -35,7 +42,12 @@ def run(args: argparse.Namespace, state: Path) -> int:
         if args.plan:
             say(plan_text(plan_of(args.target, args.data, options, state_dir=state)))
             return 0
-        report = compress(args.target, args.data, options, state_dir=state, progress=shown)
+        searched = search(args.target, args.data, options, state_dir=state, progress=shown)
+        shown.end()
+        _tell(searched, args)
+        chosen = searched.report.chosen is not None
+        if args.add and chosen:
+            _add(searched, state)
     except ModelError as exc:
         shown.end()
         complain(printable(f"{exc.code}: {exc}" if exc.code else str(exc)))
@@ -44,8 +56,38 @@ def run(args: argparse.Namespace, state: Path) -> int:
         shown.end()
         complain(f"interrupted; run the same command again to go on: {work_of(args.target, options)}")
         return _INTERRUPTED
-    shown.end()
-    return 0 if report.chosen is not None else ANSWER_IS_NO
+    return 0 if chosen else ANSWER_IS_NO
+
+
+def _tell(searched: Searched, args: argparse.Namespace) -> None:
+    """Print the report, and write it where it is wanted.
+
+    Raises:
+        ModelError: It cannot be written there (M681).
+    """
+    if args.report is not None:
+        try:
+            write_atomic(args.report, report_page(searched.report).encode(), mode=_READABLE)
+        except OSError as exc:
+            raise ModelError(f"{args.report} cannot be written: {exc.strerror}", code="M681") from exc
+    if args.json:
+        say(json.dumps({"schema": SCHEMA, **json.loads(searched.report.text())}, ensure_ascii=False))
+        return
+    say(report_text(searched.report))
+    chosen = searched.report.chosen_row
+    if chosen is not None:
+        say(f"its file: {searched.work / chosen.file}")
+
+
+def _add(searched: Searched, state: Path) -> None:
+    addition = add_to_repository(
+        searched.report, searched.subject.files, searched.work, searched.gate.rows, state
+    )
+    for each in addition.added:
+        what = "chosen" if each.is_chosen else "sibling"
+        complain(f"{each.key}: {each.variant}, {what}{'' if each.is_new else ', was there already'}")
+    for name, why in addition.refused.items():
+        complain(f"{name} is no version: {why}")
 
 
 def plan_text(stages: Sequence[Sequence[Variant]]) -> str:

@@ -19,7 +19,7 @@ from edge_opcua.compress.variant import ORIGINAL, Family, Made, Variant
 from edge_opcua.errors import ModelError
 
 HOPELESS: Final = 0.05
-"""Damage on the calibration samples from which on a variant is not built upon (``Task.damage``)."""
+"""Damage on the calibration samples from which on a variant is never built upon (``Task.damage``)."""
 NOTICEABLE: Final = 0.002
 """Damage of plain INT8 from which on it is looked at which nodes should stay in float."""
 MOST_PARENTS: Final = 3
@@ -45,11 +45,6 @@ class Tasted:
     damage: float = float("inf")
     refused: str = ""
 
-    @property
-    def is_hopeful(self) -> bool:
-        """Whether it is worth building upon."""
-        return self.made is not None and self.damage < HOPELESS
-
 
 Stage = Generator[list[Variant], Sequence[Tasted], list[Tasted]]
 """Yields variants, gets what came of them, and returns all of that."""
@@ -64,6 +59,7 @@ class Plan:
         original: Its file.
         kitchen: What there is to make variants with.
         options: Which families, and what else was asked for.
+        hopeless: Damage on the calibration samples from which on a variant is not built upon.
         proposals: Who proposes variants of a family, and who knows those that are only made when named;
             others than the families' own in tests.
     """
@@ -74,6 +70,7 @@ class Plan:
         kitchen: Kitchen,
         options: Options,
         *,
+        hopeless: float = HOPELESS,
         proposals: Callable[[Family], Proposals] = proposals_of,
         also: Callable[[Family], Proposals] = also_of,
     ) -> None:
@@ -81,6 +78,7 @@ class Plan:
         self._kitchen = kitchen
         self._families = options.families()
         self._also = options.also
+        self._hopeless = min(hopeless, HOPELESS)
         self._proposals_of = proposals
         self._also_of = also
         self._names: set[str] = {ORIGINAL}
@@ -131,7 +129,7 @@ class Plan:
         found: list[Tasted] = []
         for variant in sorted(self._proposed("pruned", *base), key=_share):
             found += yield from self._stage([variant])
-            if not found[-1].is_hopeful:
+            if not self._is_hopeful(found[-1]):
                 break
         return found
 
@@ -148,14 +146,17 @@ class Plan:
     def _both(self, quantised: Sequence[Tasted], smaller: Sequence[Tasted]) -> Stage:
         """Quantise what has fewer weights, by the recipes that did the least damage to the whole model."""
         recipes = sorted(
-            (each for each in quantised if each.variant.family == "int8-static" and each.is_hopeful),
+            (each for each in quantised if each.variant.family == "int8-static" and self._is_hopeful(each)),
             key=lambda each: (each.damage, each.variant.name),
         )
         wanted: list[Variant] = []
-        for parent in [each for each in smaller if each.is_hopeful][-MOST_PARENTS:]:
+        for parent in [each for each in smaller if self._is_hopeful(each)][-MOST_PARENTS:]:
             for recipe in recipes[:MOST_RECIPES]:
                 wanted += self._accepted([replace(recipe.variant)], parent.variant.name)
         return (yield from self._stage(wanted))
+
+    def _is_hopeful(self, tasted: Tasted) -> bool:
+        return tasted.made is not None and tasted.damage < self._hopeless
 
     def _stage(self, variants: list[Variant]) -> Stage:
         if not variants:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from edge_opcua import __version__
 from edge_opcua.app.command.model.card import utc_text
 from edge_opcua.compress.dataset import Dataset
+from edge_opcua.compress.entering import Reach, reach_of
+from edge_opcua.compress.gate import level_of
 from edge_opcua.compress.journal import opened
-from edge_opcua.compress.judging import Judged, Tried, judge, no_int8_is_proved, original_of, rows, told
+from edge_opcua.compress.judging import Judged, Tried, judge, no_int8_is_proved, told
 from edge_opcua.compress.keeping import Keeper, version_of
 from edge_opcua.compress.options import Options
+from edge_opcua.compress.outcome import original_of, rows
 from edge_opcua.compress.plan import Plan, Stages, Tasted, imagined
 from edge_opcua.compress.preparing import Prepared, prepare
 from edge_opcua.compress.progress import Pace, Watcher
@@ -24,8 +28,27 @@ from edge_opcua.compress.variant import ORIGINAL, Made, Variant
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.statedir import default_state_dir
 from edge_opcua.errors import ModelError
+from edge_opcua.security.pki import write_atomic
 
 REPORT_FILE: Final = "report.json"
+_READABLE: Final = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A run that came to its end.
+
+    Args:
+        report: What came of it.
+        subject: The model.
+        gate: The samples that decided.
+        work: Folder of the steps, with the files of the variants.
+    """
+
+    report: Report
+    subject: Subject
+    gate: Dataset
+    work: Path
 
 
 def compress(
@@ -53,19 +76,35 @@ def compress(
         Every variant that was tried, and the one that is chosen, if any is.
 
     Raises:
-        ModelError: Wrong use (M682), the model or the data cannot be used, or the folder of the steps cannot
-            be written (M681).
+        ModelError: Wrong use (M682), the model or the data cannot be used, nothing is worth trying (M684), or
+            the folder of the steps cannot be written (M681).
     """
-    options, clock = options or Options(), clock or SystemClock()
+    return search(
+        model, data, options or Options(), state_dir=state_dir, progress=progress, clock=clock
+    ).report
+
+
+def search(
+    model: Path | str,
+    data: Path | str,
+    options: Options,
+    *,
+    state_dir: Path | None = None,
+    progress: Watcher | None = None,
+    clock: Clock | None = None,
+) -> Searched:
+    """Do what :func:`compress` does, and return also what else somebody may want to do with it."""
+    clock = clock or SystemClock()
     options.require_sound()
     subject = open_subject(model, state_dir or default_state_dir())
     pace = Pace(clock, progress)
-    with opened(work_of(model, options)) as journal:
+    work = work_of(model, options)
+    with opened(work) as journal:
         keeper = Keeper(journal, pace, input_name=subject.input_name, provider=options.provider)
         prepared = prepare(subject, Path(data), options)
-        report = _Search(subject, prepared, options, keeper, pace, journal.folder).run(clock)
-        (journal.folder / REPORT_FILE).write_text(report.text(), "utf-8")
-    return report
+        report = _Search(subject, prepared, options, keeper, pace, work).run(clock)
+        write_atomic(work / REPORT_FILE, report.text().encode(), mode=_READABLE)
+    return Searched(report, subject, prepared.gate, work)
 
 
 def work_of(model: Path | str, options: Options) -> Path:
@@ -126,11 +165,14 @@ class _Search:
             threads=options.threads,
             judged_by=prepared.judged_by,
         )
+        self._reach = Reach()
         self._tried: list[Tried] = []
         self._made: dict[str, Made] = {ORIGINAL: self._steps.original}
 
     def run(self, clock: Clock) -> Report:
         """Try what the plan says, judge it, and choose."""
+        same = self._steps.compare(self._steps.original, allowed=self._options.max_loss, level=level_of(1))
+        self._reach = reach_of(same)
         self._foresee()
         plan = self._plan()
         self._follow(plan.stages())
@@ -144,10 +186,12 @@ class _Search:
         return self._report(judged, clock)
 
     def _plan(self) -> Plan:
-        return Plan(self._subject.path, self._prepared.kitchen, self._options)
+        return Plan(
+            self._subject.path, self._prepared.kitchen, self._options, hopeless=self._reach.most_changed
+        )
 
     def _foresee(self) -> None:
-        self._pace.expect("answers", 2)  # of the original
+        self._pace.expect("answers")  # of the original to the calibration samples
         for stage in imagined(self._plan(), self._subject.path):
             for variant in stage:
                 for kind in (variant.family, "answers", "timing", "answers", "comparison"):
@@ -185,7 +229,9 @@ class _Search:
 
     def _judge(self, before: Judged | None = None) -> Judged:
         placed = () if before is None else before.places
-        return judge(self._steps, self._tried, allowed=self._options.max_loss, placed=placed)
+        return judge(
+            self._steps, self._tried, allowed=self._options.max_loss, reach=self._reach, placed=placed
+        )
 
     def _report(self, judged: Judged, clock: Clock) -> Report:
         prepared, kitchen = self._prepared, self._prepared.kitchen
@@ -204,7 +250,7 @@ class _Search:
             rows=with_front(rows(self._steps, self._tried, judged, self._work)),
             chosen=judged.choice.chosen,
             reasons=(judged.choice.text,),
-            findings=prepared.findings,
+            findings=(*prepared.findings, *([self._reach.note] if self._reach.note else [])),
             created=utc_text(clock.utc_ns()),
             took_s=self._pace.spent_s,
         )

@@ -27,7 +27,7 @@ def worth_keeping(report: Report) -> list[Row]:
         (row.timing.ratio, row)
         for row in report.rows
         if row.name != chosen.name
-        and row.is_proved
+        and row.is_usable
         and row.on_front
         and row.timing is not None
         and row.timing.verdict == "faster"
