@@ -15,10 +15,12 @@ from edge_opcua.compress.graph import (
     onnx_package,
     open_graph,
     save_graph,
+    sort,
     weights,
     with_shapes,
 )
 from edge_opcua.compress.graph.clean import tidy
+from edge_opcua.compress.graph.idle import drop_unused
 from edge_opcua.compress.making import Kitchen, Progress
 from edge_opcua.compress.quantise.compact import compact
 from edge_opcua.compress.quantise.guide import has_half
@@ -122,8 +124,30 @@ def _half(model: Any, rows: Rows) -> tuple[Any, dict[str, Any]]:
     blocked = _too_large(model, rows)
     with said_quietly() as said:
         made = convert(model, keep_io_types=True, node_block_list=blocked)
+    sort(made)  # the converter appends
+    _join_casts(made)
     notes: dict[str, Any] = {"float_nodes": blocked}
     return with_shapes(made), notes | ({"said": said} if said else {})
+
+
+def _join_casts(model: Any) -> None:
+    """Let nodes that stay in float hand each other floats.
+
+    The converter brings what each of them answers to FP16 and back, and there it overflows.
+    """
+    kinds = onnx_package().TensorProto
+    lowered = {node.output[0]: node.input[0] for node in _casts(model, kinds.FLOAT16)}
+    for node in _casts(model, kinds.FLOAT):
+        node.input[0] = lowered.get(node.input[0], node.input[0])
+    drop_unused(model)
+
+
+def _casts(model: Any, kind: int) -> list[Any]:
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type == "Cast" and any(each.name == "to" and each.i == kind for each in node.attribute)
+    ]
 
 
 def _converter() -> Any:

@@ -27,7 +27,7 @@ CUT: Final = 1e-4
 """Share of the values that the percentile method cuts off at each end."""
 LEVELS: Final = 128
 """Steps of one sign, of 8 bits."""
-_STRIDE: Final = 16
+_STRIDE: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def observe(model: Any, names: Sequence[str], rows: Rows) -> dict[str, Spread]:
             if not values.size:
                 continue
             low, high = bounds.get(name, (np.inf, -np.inf))
-            bounds[name] = min(low, float(values.min())), max(high, float(values.max()))
+            bounds[name] = float(np.minimum(low, values.min())), float(np.maximum(high, values.max()))
     for name, found in bounds.items():
         if not np.isfinite(found).all():  # the minimum of what holds a NaN is a NaN
             raise ModelError(f'"{name}" has values that are no numbers for some samples', code="M680")
