@@ -173,7 +173,9 @@ def test_some_targets_of_different_size_count_alike() -> None:
     [
         (one((5,)), Dataset(ROWS, CLASSES + 1), "auto", "labels go from 1 to 5, the model decides 0 to 4"),
         (one((3,)), Dataset(ROWS, TARGET), "auto", "it gives 3 values, the data has 1 targets"),
-        (one((1,)), Dataset(ROWS, CLASSES), "auto", "the data has 5"),
+        (one((1,)), Dataset(ROWS, CLASSES), "auto", "label 1 from label 0, the data has 0, 1, 2, 3, 4"),
+        (one((1,)), Dataset(ROWS, 2 * IS_FAULT - 1), "auto", "label 1 from label 0, the data has -1, 1"),
+        (one((1, 4, 4)), Dataset(ROWS, IS_FAULT + 1), "auto", "0 that it has none, not 1, 2"),
         (one((5,)), Dataset(ROWS, IS_FAULT), "reconstruction", "not the shape of the input"),
         (one((5,)), Dataset(ROWS, CLASSES), "value", "compared with targets"),
         (one((5,)), Dataset(ROWS, TARGET), "labels", "compared with labels"),

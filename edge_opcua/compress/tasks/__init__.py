@@ -24,6 +24,7 @@ __all__ = ["judge_for", "task_for"]
 _FLOATS: Final = frozenset({"float16", "float32", "float64", "bfloat16"})
 _WHOLES: Final = frozenset({"int32", "int64", "uint8", "int8", "bool"})
 _TWO: Final = 2
+_SPOKEN: Final = 5
 
 
 def task_for(
@@ -172,8 +173,8 @@ class _Looked:
     def _as_score(self) -> Task:
         if self._size > _TWO or self._is_open:
             raise self._wrong("a score is one value")
-        if self._labels and len(self._labels) != _TWO:
-            raise self._wrong(f"a score tells two kinds of samples apart, the data has {len(self._labels)}")
+        if self._labels and self._labels != [0, 1]:
+            raise self._wrong(f"a score tells label 1 from label 0, the data has {self._named()}")
         if self._data.kind == "targets":
             raise self._wrong("a score is compared with labels, the data has targets")
         return Score(self._output.name)
@@ -189,9 +190,18 @@ class _Looked:
     def _as_reconstruction(self) -> Task:
         if not self._gives_input_again() and not self._is_open:
             raise self._wrong("it has not the shape of the input")
-        if len(self._labels) > _TWO or self._data.kind == "targets":
-            raise self._wrong("only labels 0 and 1 say which samples have a fault")
+        if self._data.kind == "targets" or not {*self._labels} <= {0, 1}:
+            raise self._wrong(
+                f"label 1 says that a sample has a fault, 0 that it has none{self._named(', not ')}"
+            )
         return Reconstruction(self._output.name)
+
+    def _named(self) -> str:
+        some = ", ".join(str(label) for label in self._labels[:_SPOKEN])
+        return some + (" …" if len(self._labels) > _SPOKEN else "")
+
+    def _other(self) -> str:
+        return f", not {self._named()}" if self._labels else "; the data has targets"
 
     def _gives_input_again(self) -> bool:
         return not self._is_open and self._output.shape[1:] == self._data.rows.shape[1:]
