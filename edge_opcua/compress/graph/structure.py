@@ -22,7 +22,7 @@ def weights(model: Any) -> dict[str, Array]:
 
 def set_weight(model: Any, name: str, array: Array) -> None:
     """Give a weight a new value, of any shape; add it if there is none of this name."""
-    tensor = onnx_package().numpy_helper.from_array(np.ascontiguousarray(array), name)
+    tensor = onnx_package().numpy_helper.from_array(np.asarray(array, order="C"), name)  # a number stays one
     for there in model.graph.initializer:
         if there.name == name:
             there.CopyFrom(tensor)
