@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,11 @@ from edge_opcua.compress.train.lesson import Lesson
 from edge_opcua.compress.train.loop import Learned, learn
 from edge_opcua.compress.train.network import Network, require_alike
 from edge_opcua.compress.train.teacher import Lecture, ask
-from edge_opcua.compress.train.torchlib import repeatable
+from edge_opcua.compress.train.torchlib import is_small, repeatable
 from edge_opcua.compress.train.wiring import head_of
 from edge_opcua.errors import ModelError
 
 Tensor = Any
-_MANY_WEIGHTS: Final = 500_000
-_MANY_VALUES: Final = 50_000
 
 
 class Pupil:
@@ -71,7 +69,7 @@ class Pupil:
         Raises:
             ModelError: It cannot be trained with what is known of the samples (M692).
         """
-        with repeatable(self._kitchen.seed, is_small=self._is_small()):
+        with repeatable(self._kitchen.seed, is_small=is_small(self._network, self._rows)):
             with torch.no_grad():
                 first = self._network(self._rows[:SOME])
             goal = self._goal(first)
@@ -91,11 +89,6 @@ class Pupil:
             "features_learned": goal.hints,
             "torch_deviation": round(self._off, 9),
         }
-
-    def _is_small(self) -> bool:
-        weights: int = sum(parameter.numel() for parameter in self._network.layers())
-        values: int = self._rows[0].numel()
-        return weights < _MANY_WEIGHTS and values < _MANY_VALUES
 
     def _goal(self, first: Mapping[str, Tensor]) -> Goal:
         lesson, task = self._lesson, self._kitchen.task.name

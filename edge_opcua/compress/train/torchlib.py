@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any, Final
 
 from edge_opcua.errors import ModelError
+
+_MANY_WEIGHTS: Final = 500_000
+_MANY_VALUES: Final = 50_000
 
 
 def has_torch() -> bool:
@@ -26,6 +30,18 @@ def require_torch() -> None:
         raise ModelError(
             f'PyTorch cannot be loaded ({exc}): pip install "edge-opcua[cpu,train]"', code="M690"
         ) from exc
+
+
+def is_small(module: Any, rows: Any) -> bool:
+    """Return whether one thread is enough to train something.
+
+    Args:
+        module: A ``torch.nn.Module``.
+        rows: What it is fed with, shape ``(n, …)``.
+    """
+    weights: int = sum(parameter.numel() for parameter in module.parameters())
+    values: int = rows[0].numel()
+    return weights < _MANY_WEIGHTS and values < _MANY_VALUES
 
 
 @contextmanager
