@@ -33,6 +33,8 @@ MOST: Final = 65504.0
 """Largest number of FP16 (IEEE 754, binary16)."""
 _ROOM: Final = 4.0
 """Values of the calibration samples must be this much smaller: others may be larger, and sums inside too."""
+_WORST: Final = 1e-3
+"""Relative error of weights from which on they are too small for FP16: twice what rounding makes at most."""
 _FEW: Final = 16
 """Weights of fewer numbers stay as they are: a conversion takes more of the file than it saves."""
 
@@ -103,7 +105,7 @@ def _half_weights(model: Any) -> tuple[Any, dict[str, Any]]:
     onnx = onnx_package()
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    found = {name: array for name, array in _large_weights(model).items() if np.abs(array).max() <= MOST}
+    found = {name: array for name, array in _large_weights(model).items() if _fits(array)}
     if not found:
         raise ModelError("the model has no weights in float32 that FP16 could hold", code="M678")
     for tensor in [tensor for tensor in made.graph.initializer if tensor.name in found]:
@@ -116,12 +118,20 @@ def _half_weights(model: Any) -> tuple[Any, dict[str, Any]]:
     return made, {"half_weights": len(found)}
 
 
+def _fits(array: Any) -> bool:
+    """Return whether FP16 holds an array as precisely as it holds numbers that are neither large nor small."""
+    if np.abs(array).max(initial=0.0) > MOST:
+        return False
+    wrong = float(np.linalg.norm(array.astype(np.float16).astype(np.float64) - array))
+    return wrong <= _WORST * float(np.linalg.norm(array.astype(np.float64)))
+
+
 def _half(model: Any, rows: Rows) -> tuple[Any, dict[str, Any]]:
     """Convert everything but the nodes whose values are too large."""
     if not _large_weights(model):
         raise ModelError("the model has no weights in float32 that FP16 could hold", code="M678")
     convert = _converter()
-    blocked = _too_large(model, rows)
+    blocked = _unfit(model, rows)
     with said_quietly() as said:
         made = convert(model, keep_io_types=True, node_block_list=blocked)
     sort(made)  # the converter appends
@@ -160,8 +170,8 @@ def _converter() -> Any:
     return convert_float_to_float16
 
 
-def _too_large(model: Any, rows: Rows) -> list[str]:
-    """Return the names of the nodes that take or make values that FP16 cannot hold with some room."""
+def _unfit(model: Any, rows: Rows) -> list[str]:
+    """Return the names of the nodes that take or make what FP16 cannot hold with some room, or precisely."""
     kind = onnx_package().TensorProto.FLOAT
     graph = model.graph
     floats = [
@@ -169,9 +179,10 @@ def _too_large(model: Any, rows: Rows) -> list[str]:
         for value in (*graph.input, *graph.value_info, *graph.output)
         if value.type.tensor_type.elem_type == kind
     ]
-    largest = {name: float(np.abs(array).max(initial=0.0)) for name, array in _large_weights(model).items()}
+    largest: dict[str, float] = {}
     for batch in batches_of_activations(model, list(dict.fromkeys(floats)), rows):
         for name, values in batch.items():
             largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max(initial=0.0)))
-    large = {name for name, value in largest.items() if not value <= MOST / _ROOM}
-    return [node.name for node in graph.node if large.intersection((*node.input, *node.output))]
+    unfit = {name for name, value in largest.items() if not value <= MOST / _ROOM}
+    unfit |= {name for name, array in _large_weights(model).items() if not _fits(array)}
+    return [node.name for node in graph.node if unfit.intersection((*node.input, *node.output))]
