@@ -191,9 +191,7 @@ class _Looked:
         if not self._gives_input_again() and not self._is_open:
             raise self._wrong("it has not the shape of the input")
         if self._data.kind == "targets" or not {*self._labels} <= {0, 1}:
-            raise self._wrong(
-                f"label 1 says that a sample has a fault, 0 that it has none{self._named(', not ')}"
-            )
+            raise self._wrong(f"label 1 says that a sample has a fault, 0 that it has none{self._other()}")
         return Reconstruction(self._output.name)
 
     def _named(self) -> str:
