@@ -12,11 +12,7 @@ from edge_opcua.app.command.model.check import SPARE_S, install
 from edge_opcua.app.models.tryout import MODULE, Trial
 from edge_opcua.app.serving.extractors import complete
 from edge_opcua.compress.dataset import Rows
-from edge_opcua.compress.load import Wanted, load
-from edge_opcua.compress.options import Options
 from edge_opcua.compress.report.report import Report, Row
-from edge_opcua.compress.search import work_of
-from edge_opcua.compress.subject import open_subject
 from edge_opcua.compress.version.draft import Drafts
 from edge_opcua.compress.version.manifest import Identity, sibling_table
 from edge_opcua.compress.version.siblings import worth_keeping
@@ -111,20 +107,6 @@ def add_to_repository(
         for who in kept
     )
     return Addition(tuple(added), refused)
-
-
-def add_chosen(
-    report: Report, model: Path | str, data: Path | str, options: Options, *, state_dir: Path
-) -> Addition:
-    """Store what :func:`edge_opcua.compress.search.compress` has chosen, called with what that was.
-
-    Raises:
-        ModelError: As :func:`add_to_repository`, or the model or the data cannot be read any more.
-    """
-    subject = open_subject(model, state_dir)
-    shape = subject.card.inputs[0].shape[1:]
-    rows = load(Path(data), Wanted(subject.input_name, shape), subject.files).rows
-    return add_to_repository(report, subject.files, work_of(model, options), rows, state_dir)
 
 
 def addition_text(addition: Addition, state_dir: Path) -> str:

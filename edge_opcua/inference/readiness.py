@@ -56,7 +56,7 @@ class Wanted:
         load_s: Longest time to load a model, seconds.
         judge: Makes what judges as a manifest declares it, for each lane its own.
         spares: Verified files of further cheaper ones, the likeliest first: the first that is fit, and faster
-            here, may answer as well; none of them has to be.
+            here, may answer as well; none of them has to be. None: nobody asks for one.
     """
 
     spec: LaneSpec
@@ -68,7 +68,7 @@ class Wanted:
     most: int = 1
     load_s: float | None = None
     judge: MakeJudge = no_judge
-    spares: tuple[ModelFiles, ...] = ()
+    spares: tuple[ModelFiles, ...] | None = None
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -170,13 +170,15 @@ class Readiness:
         for model in there:
             self._keep(model, wanted)
         spare = self._spare(wanted, there[0], extractor)
-        facts = {"cheaper_version": 0 if spare is None else spare.manifest.version} if wanted.spares else {}
         there += [] if spare is None else [spare]
-        return Ready(spec, tuple(there), extractor, self._facts(there, resident_bytes() - before) | facts)
+        facts = self._facts(there, resident_bytes() - before)
+        if wanted.spares is not None:
+            facts["cheaper_version"] = 0 if spare is None else spare.manifest.version
+        return Ready(spec, tuple(there), extractor, facts)
 
     def _spare(self, wanted: Wanted, main: ServedModel, extractor: Extractor) -> ServedModel | None:
         """Return a cheaper model that is fit; one that is not is left out, and its pipeline is served."""
-        for files in wanted.spares:
+        for files in wanted.spares or ():
             if self._given_up.is_set():
                 return None
             try:

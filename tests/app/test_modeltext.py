@@ -55,6 +55,14 @@ def test_one_line_says_what_speaks_against_a_model_and_what_stands_beside_it() -
     )
 
 
+def test_a_pipeline_that_asked_for_a_faster_version_says_which_one_there_is() -> None:
+    assert model_line(pipeline(facts={"cheaper_version": 3})).endswith(
+        "version 3 judges where it would be too slow"
+    )
+    assert model_line(pipeline(facts={"cheaper_version": 0})).endswith("no faster version of it")
+    assert model_line(pipeline(facts={"p50_us": 3.0})) == ""
+
+
 def test_a_version_is_on_trial_as_the_ledger_says_whatever_it_is_held_against() -> None:
     assert model_line(pipeline(on_trial=True)) == "press  model press-anomaly/2: on trial"
     assert model_line(pipeline({"probation": True}, on_trial=False)) == ""

@@ -115,7 +115,7 @@ def slow(*folders: Path) -> Any:
     return load
 
 
-def wanted(line: Line, *spares: ModelFiles, slowed: tuple[ModelFiles, ...]) -> Wanted:
+def wanted(line: Line, *spares: ModelFiles, slowed: tuple[ModelFiles, ...] = ()) -> Wanted:
     made = line.lane(delivered(1)).wanted
     return replace(made, spares=spares, load_backend=slow(*(each.folder for each in slowed)))
 
@@ -147,5 +147,8 @@ def test_a_spare_that_cannot_be_served_makes_room_for_the_next_one(
     assert [model.manifest.version for model in ready.models] == [1, 2]
 
 
-def test_a_pipeline_that_asks_for_no_spare_says_nothing_about_one(line: Line, readiness: Readiness) -> None:
-    assert "cheaper_version" not in readiness.prepare(wanted(line, slowed=())).facts
+def test_a_pipeline_says_that_it_has_no_spare_only_if_it_asked_for_one(
+    line: Line, readiness: Readiness
+) -> None:
+    assert readiness.prepare(wanted(line)).facts["cheaper_version"] == 0
+    assert "cheaper_version" not in readiness.prepare(replace(wanted(line), spares=None)).facts

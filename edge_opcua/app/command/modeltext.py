@@ -73,8 +73,9 @@ def _parts(row: Row) -> Iterable[str]:
         yield f"version {shadow.get('version')} in shadow, {_compared(shadow)}"
     if standby and standby != row.get("model"):
         yield f"version {standby.get('version')} stands by"
-    if spare := (row.get("facts") or {}).get("cheaper_version"):
-        yield f"version {spare} judges where it would be too slow"
+    spare = (row.get("facts") or {}).get("cheaper_version")
+    if spare is not None:
+        yield f"version {spare} judges where it would be too slow" if spare else "no faster version of it"
     trend = watch.get("trend")
     if trend and trend != watch.get("alarm"):
         yield printable(trend)

@@ -20,7 +20,7 @@ def wanted_for(
     config: EdgeConfig,
     pipeline: PipelineConfig,
     files: Iterable[ModelFiles],
-    spares: Iterable[ModelFiles] = (),
+    spares: Iterable[ModelFiles] | None = None,
 ) -> Wanted:
     """Return a pipeline with the models that shall judge for it.
 
@@ -28,7 +28,8 @@ def wanted_for(
         config: The configuration.
         pipeline: The pipeline.
         files: Verified files of its model, and after it those of the cheaper ones.
-        spares: Those of further ones, of which one answers as well if it is fit and faster here.
+        spares: Those of further ones, of which one answers as well if it is fit and faster here; None: nobody
+            asks for one.
 
     Raises:
         ModelError: The backend must not be in its lane (M579), or the steps of a model cannot be
@@ -46,7 +47,7 @@ def wanted_for(
         1 if spec.lane is LaneClass.SAFETY else pipeline.max_batch,
         pipeline.load_s,
         judge_of,
-        tuple(complete(each) for each in spares),
+        None if spares is None else tuple(complete(each) for each in spares),
     )
 
 
