@@ -24,7 +24,7 @@ def cards(report: Report) -> str:
     file = f"{words.share(row.saved)}{DOT}was {words.size(report.original.size_bytes)}"
     memory = f"{words.number(timing.memory_mb, 1)} MB"
     lighter = timing.memory_mb / timing.original_memory_mb if timing.original_memory_mb > 0 else 1.0
-    measure = f"{comparison.measure[0].upper()}{comparison.measure[1:]}"
+    measure = words.capital(comparison.measure)
     was = f"was {words.quality(comparison, comparison.original)}"
     loss = f"loss {words.loss(comparison)} {words.interval(comparison)}"
     made = (

@@ -76,7 +76,7 @@ def _head(report: Report) -> str:
 
 def _banner(report: Report) -> str:
     kind = "banner" if report.chosen_row is not None else "banner doubt"
-    reasons = (element("p", escape(reason)) for reason in report.reasons)
+    reasons = (element("p", escape(words.capital(reason))) for reason in report.reasons)
     return element("section", element("strong", escape(words.headline(report))), *reasons, class_=kind)
 
 

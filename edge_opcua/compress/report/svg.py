@@ -22,11 +22,15 @@ _CELL_WIDTH, _CELL_HEIGHT = 132.0, 24.0
 _ROOM: Final = 1.12
 _BEYOND: Final = 3.0
 """Losses of more than so many times what is accepted stand at the edge, with their figure."""
-_TICKS: Final = (0.05, 0.1, 0.2, 0.25, 0.33, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
-_MOST_TICKS: Final = 8
+_TICKS: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200)
 _NARROW: Final = 3.0
 """A range of ratios below this has ticks at equal distances."""
 _CLASS: Final[dict[Verdict, str]] = {"proved": "good", "not proved": "open", "failed": "bad"}
+
+
+_Box = tuple[float, float, float, float]
+_AROUND: Final = ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1.3), (0, 1.3))
+"""Where the number of a mark may stand, in its distance: right, left, the corners, above, below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +132,7 @@ def _speed_ticks(low: float, high: float) -> list[float]:
     if high / low < _NARROW:
         step = _step((high - low) / 5)
         return [round(at * step, 9) for at in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    ticks = [tick for tick in _TICKS if low <= tick <= high]
-    return [tick for at, tick in enumerate(ticks) if len(ticks) <= _MOST_TICKS or at % 2 == 0 or tick == 1]
+    return [tick for tick in _TICKS if low <= tick <= high]
 
 
 def size_axis(rows: Sequence[Row]) -> Axis:
@@ -241,32 +244,36 @@ class _Frame:
         found = mark.comparison
         x, y = self.x(mark.x), self.y(found.loss)
         ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="11"/>' if mark.is_chosen else ""
-        beyond = ""
-        if found.loss > self._span.high:
-            beyond = _text(x, y - 10, escape(words.loss(found)), "middle", "beyond")
-        return f"<g><title>{escape(mark.text)}</title>{ring}{_shape(found.verdict, x, y, 5.5)}{beyond}</g>"
+        return f"<g><title>{escape(mark.text)}</title>{ring}{_shape(found.verdict, x, y, 5.5)}</g>"
 
     def labels(self, marks: Sequence[Mark]) -> str:
         """Return the numbers beside the marks; where there is no room for one, the table has to do."""
-        points = [(self.x(mark.x), self.y(mark.comparison.loss)) for mark in marks]
-        taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
-        taken += [  # the figures of what is beyond the edge
-            (x - 28, y - 22, x + 28, y - 6)
-            for (x, y), mark in zip(points, marks, strict=True)
-            if mark.comparison.loss > self._span.high
-        ]
+        taken = [self._box(mark, 0.0, 0.0, 6.0) for mark in marks]
         found = []
-        for (x, y), mark in sorted(zip(points, marks, strict=True), key=lambda each: not each[1].is_chosen):
-            far = 17 if mark.is_chosen else 12
-            for step_x, step_y in ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1.3), (0, 1.3)):
-                at_x, at_y = x + step_x * far, y + step_y * far
-                box = (at_x - 7, at_y - 7, at_x + 7, at_y + 7)
-                if not any(_overlap(box, other) for other in taken):
-                    taken.append(box)
-                    kind = "number chosen" if mark.is_chosen else "number"
-                    found.append(_text(at_x, at_y + 4, str(mark.number), "middle", kind))
-                    break
+        for mark in sorted(marks, key=lambda mark: not mark.is_chosen):
+            far, kind = (17.0, "number chosen") if mark.is_chosen else (14.0, "number")
+            boxes = (self._box(mark, x * far, y * far, 7.0) for x, y in _AROUND)
+            box = next((box for box in boxes if not any(_overlap(box, other) for other in taken)), None)
+            if box is not None:
+                taken.append(box)
+                found.append(_text((box[0] + box[2]) / 2, box[3] - 3, str(mark.number), "middle", kind))
+        return "".join(found) + self._beyond(marks, taken)
+
+    def _beyond(self, marks: Sequence[Mark], taken: list[_Box]) -> str:
+        """Return the figures of what is at the edge because it loses far more."""
+        found = []
+        for mark in marks:
+            x, y = self.x(mark.x), self.y(mark.comparison.loss)
+            box = (x - 28, y - 22, x + 28, y - 7)
+            is_free = not any(_overlap(box, other) for other in taken)
+            if mark.comparison.loss > self._span.high and is_free:
+                taken.append(box)
+                found.append(_text(x, y - 11, escape(words.loss(mark.comparison)), "middle", "beyond"))
         return "".join(found)
+
+    def _box(self, mark: Mark, right: float, down: float, half: float) -> _Box:
+        x, y = self.x(mark.x) + right, self.y(mark.comparison.loss) + down
+        return x - half, y - half, x + half, y + half
 
 
 def interval_cell(comparison: Comparison, span: Losses) -> str:
@@ -357,5 +364,5 @@ def _digits(span: Losses) -> int:
     return max(0, -math.floor(math.log10(_step((span.high - span.low) / 6)) + 1e-9))
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+def _overlap(one: _Box, other: _Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

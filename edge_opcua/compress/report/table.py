@@ -82,7 +82,7 @@ def _named(row: Row) -> str:
 
 def _why(row: Row) -> str:
     said = row.failure or " ".join(row.reasons)
-    told = [f"{text[0].upper()}{text[1:]}" for text in (row.variant.text, said) if text]
+    told = [words.capital(text) for text in (row.variant.text, said) if text]
     return element("p", escape(". ".join(text.rstrip(".") for text in told)), ".") if told else ""
 
 
@@ -113,7 +113,7 @@ def _compared(comparison: Comparison | None, span: Losses | None) -> tuple[str, 
         return cell(DASH), cell(), cell("not compared", kind="verdict")
     needed = ""
     if comparison.verdict == "not proved" and comparison.needed is not None:
-        needed = f"needs about {words.count(comparison.needed)} samples"
+        needed = f"about {words.count(comparison.needed)} needed"
     return (
         cell(words.loss(comparison), words.interval(comparison)),
         cell(interval_cell(comparison, span), kind="interval"),

@@ -107,12 +107,15 @@ def headline(report: Report) -> str:
     """Return what came of it, in a few words."""
     row = report.chosen_row
     if row is None or row.comparison is None or row.timing is None:
-        return "No variant was proved to be as good: the original stays."
+        return "No variant was chosen."
     limit = f"{row.comparison.allowed:g} {row.comparison.unit}"
-    return (
-        f"{gain(row.timing)[0].upper()}{gain(row.timing)[1:]}, {smaller(row)}, "
-        f"and proved to lose less than {limit} of {row.comparison.measure}."
-    )
+    gained = f"{gain(row.timing)}, {smaller(row)}"
+    return capital(f"{gained}, and proved to lose less than {limit} of {row.comparison.measure}.")
+
+
+def capital(text: str) -> str:
+    """Return a sentence with a capital letter at its beginning."""
+    return text[:1].upper() + text[1:]
 
 
 def count(value: int) -> str:
