@@ -26,7 +26,10 @@ Means = npt.NDArray[np.float64]
 
 _BIASED: Final = frozenset({"Conv", "Gemm"})
 MOST_SAMPLES: Final = 256
-"""Enough for a mean; each node costs a run over them."""
+"""Enough for a mean."""
+MOST_RUNS: Final = 4_000
+"""Samples times nodes: each node costs a run over the samples."""
+FEWEST_SAMPLES: Final = 32
 
 
 def corrected(
@@ -48,7 +51,6 @@ def corrected(
     Returns:
         The model, and by node the largest correction, in standard deviations of its channel.
     """
-    rows = rows[:MOST_SAMPLES]
     better = onnx_package().ModelProto()
     better.CopyFrom(model)
     nodes = [
@@ -56,6 +58,7 @@ def corrected(
         for node in quantisable(better)
         if node.op_type in _BIASED and node.name not in recipe.exclude and _give_bias(better, node)
     ]
+    rows = rows[: min(MOST_SAMPLES, max(FEWEST_SAMPLES, MOST_RUNS // max(len(nodes), 1)))]
     places = {node.name: node.output[0] for node in nodes}
     wanted = _moments(model, places, rows)
     moved: dict[str, float] = {}

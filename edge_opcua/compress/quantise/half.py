@@ -119,7 +119,7 @@ def _half_weights(model: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _fits(array: Any) -> bool:
-    """Return whether FP16 holds an array as precisely as it holds numbers that are neither large nor small."""
+    """Return whether FP16 holds an array as precisely as numbers that are neither large nor small."""
     if np.abs(array).max(initial=0.0) > MOST:
         return False
     wrong = float(np.linalg.norm(array.astype(np.float16).astype(np.float64) - array))

@@ -6,6 +6,8 @@ entropy method considers one range only, the whole one; so the model runs here, 
 
 from __future__ import annotations
 
+import hashlib
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -55,8 +57,35 @@ class Spread:
         return np.linspace(self.low, self.high, BINS + 1)
 
 
-def observe(model: Any, names: Sequence[str], rows: Rows) -> dict[str, Spread]:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was seen of a model.
+
+    Args:
+        image: Its hash.
+        names: Tensors.
+        rows: Samples, as long as somebody else needs them.
+        spreads: Where the values lay.
+    """
+
+    image: bytes
+    names: tuple[str, ...]
+    rows: weakref.ReferenceType[Rows]
+    spreads: Mapping[str, Spread]
+
+    def is_of(self, image: bytes, names: Sequence[str], rows: Rows) -> bool:
+        """Return whether it is of this model, these tensors and these very samples."""
+        return self.image == image and self.names == tuple(names) and self.rows() is rows
+
+
+_LAST: Final[list[_Seen]] = []
+
+
+def observe(model: Any, names: Sequence[str], rows: Rows) -> Mapping[str, Spread]:
     """Run the model on samples and return where the values of some tensors lay.
+
+    What was seen last is remembered: most variants of a search are made of the same model and samples, and
+    running it is most of the work.
 
     Args:
         model: An ``onnx.ModelProto`` in float.
@@ -68,6 +97,13 @@ def observe(model: Any, names: Sequence[str], rows: Rows) -> dict[str, Spread]:
     """
     if not len(rows) or not names:
         raise ModelError("there are no samples to calibrate with", code="M680")
+    image = hashlib.sha256(model.SerializeToString(deterministic=True)).digest()
+    if not (_LAST and _LAST[0].is_of(image, names, rows)):
+        _LAST[:] = [_Seen(image, tuple(names), weakref.ref(rows), _look(model, names, rows))]
+    return _LAST[0].spreads
+
+
+def _look(model: Any, names: Sequence[str], rows: Rows) -> dict[str, Spread]:
     bounds: dict[str, Range] = {}
     for batch in batches_of_activations(model, names, rows):
         for name, values in batch.items():

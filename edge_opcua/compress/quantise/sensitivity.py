@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
+
 from edge_opcua.compress.dataset import Dataset
 from edge_opcua.compress.graph import activations
 from edge_opcua.compress.quantise.prepare import heavy_nodes
@@ -16,6 +18,9 @@ from edge_opcua.compress.quantise.running import decibels
 from edge_opcua.compress.task import Answers, Task
 
 MOST_SAMPLES: Final = 500
+MOST_RUNS: Final = 10_000
+"""Samples times nodes: each node costs a run over the samples, some two or three."""
+FEWEST_SAMPLES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +58,8 @@ class Tasting:
         self._ranges = ranges
         self._recipe = recipe
         self._task = task
-        self._data = replace(
-            data,
-            rows=data.rows[:MOST_SAMPLES],
-            truth=None if data.truth is None else data.truth[:MOST_SAMPLES],
-        )
+        runs = MOST_RUNS // max(len(self.nodes()), 1)
+        self._data = data.some(np.arange(min(len(data), MOST_SAMPLES, max(FEWEST_SAMPLES, runs))))
         self._right = self._answers(model)
 
     def nodes(self) -> list[Any]:
