@@ -250,15 +250,61 @@ _BEYOND: Final = (
 )
 
 
-def _limits(limits: object) -> Iterator[tuple[str, object, str]]:
-    """Yield name, value and text of each limit; the text is what its class says of it."""
-    described = inspect.getdoc(type(limits)) or ""
+def compression_report_page() -> str:
+    """Return what stands in the report of a compression, entry by entry."""
+    from edge_opcua.compress.making import Device
+    from edge_opcua.compress.measure.timing import Timing
+    from edge_opcua.compress.report.report import FORMAT, Original, Report, Row, Samples
+    from edge_opcua.compress.task import Comparison
+    from edge_opcua.compress.variant import Variant
+
+    lines = [
+        "# Report of a compression",
+        "",
+        "What `edge-opcua compress` leaves as `report.json` in its work folder, prints with `--json`, and",
+        "what lies as `compression.json` beside a version that it made ([compress a model](../howto/compress.md)).",
+        f"`--report` writes the same as a page. This is format {FORMAT}: entries are only ever added in it. A number",
+        'that is none is a text: `"inf"`, `"-inf"`, `"nan"`.',
+        "",
+    ]
+    titles = {
+        Report: "The report",
+        Original: "original",
+        Device: "device",
+        Samples: "gate, calibration, training",
+        Row: "rows",
+        Variant: "rows: variant",
+        Comparison: "rows: comparison",
+        Timing: "rows: timing",
+    }
+    for kind, title in titles.items():
+        texts = _described(kind)
+        lines += [f"## {title}", "", "| entry | is |", "|---|---|"]
+        lines += [f"| `{field.name}` | {_plain(texts[field.name])} |" for field in dataclasses.fields(kind)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Return a line of a docstring as a page has it."""
+    text = re.sub(r":(?:mod|class|func|meth|data):`~?([^`]+)`", r"`\1`", text)
+    return text.replace("``", "`").replace("None", "`null`").replace("|", "\\|").rstrip(".")
+
+
+def _described(kind: type) -> dict[str, str]:
+    """Return what a class says of each of its arguments."""
     texts: dict[str, str] = {}
     name = ""
-    for line in described.partition("Args:\n")[2].splitlines():
+    for line in (inspect.getdoc(kind) or "").partition("Args:\n")[2].splitlines():
         found = re.match(r"    (\w+): (.*)", line)
         name = found[1] if found else name
         texts[name] = found[2] if found else f"{texts[name]} {line.strip()}"
+    return texts
+
+
+def _limits(limits: object) -> Iterator[tuple[str, object, str]]:
+    """Yield name, value and text of each limit; the text is what its class says of it."""
+    texts = _described(type(limits))
     for field in dataclasses.fields(limits):  # type: ignore[arg-type]
         if field.name in texts:
             value = getattr(limits, field.name)
@@ -277,6 +323,7 @@ def _amount(name: str, value: object) -> str:
 PAGES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
     "benchmarks.md": ("edge_opcua/bench/__init__.py", benchmark_page),
     "commands.md": ("edge_opcua/app/command/arguments.py", command_page),
+    "compression-report.md": ("edge_opcua/compress/report/report.py", compression_report_page),
     "configuration.md": ("edge_opcua/config/schema.py", configuration_page),
     "doctor.md": ("edge_opcua/doctor/checks.py", checks_page),
     "eai.md": ("edge_opcua/config/eai.py and edge_opcua/ladder/reference.toml", eai_page),

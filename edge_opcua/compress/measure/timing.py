@@ -17,12 +17,12 @@ class Timing:
         p99_us: 99th percentile of it, µs.
         original_p50_us: Median of the original beside it, µs.
         original_p99_us: 99th percentile of it, µs.
-        ratio: Median of the variant over that of the original, in pairs.
+        ratio: Median of the variant over that of the original, in pairs; mean of several loads of both.
         ratio_low: Lower end of its 95 % interval.
         ratio_high: Upper end.
         p99_ratio: The same of the 99th percentiles.
-        p99_low: Lower end of its 95 % interval.
-        p99_high: Upper end.
+        p99_low: Lower end of its 95 % interval; 0 if there were too few runs to tell.
+        p99_high: Upper end; infinite if there were too few.
         runs: Runs of each that count.
         memory_mb: What a process grows by that loads the variant and runs it, MB (2**20 bytes).
         original_memory_mb: The same of the original.
