@@ -12,7 +12,7 @@ from typing import Final
 from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.tell import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, duration, say
 from edge_opcua.compress.arguments import options_of
-from edge_opcua.compress.package import add_to_repository
+from edge_opcua.compress.package import add_to_repository, addition_text, require_package
 from edge_opcua.compress.progress import Advance
 from edge_opcua.compress.report.page import report_page
 from edge_opcua.compress.report.terminal import report_text
@@ -42,6 +42,8 @@ def run(args: argparse.Namespace, state: Path) -> int:
         if args.plan:
             say(plan_text(plan_of(args.target, args.data, options, state_dir=state)))
             return 0
+        if args.add:
+            require_package(args.target, state)
         searched = search(args.target, args.data, options, state_dir=state, progress=shown)
         shown.end()
         _tell(searched, args)
@@ -83,11 +85,8 @@ def _add(searched: Searched, state: Path) -> None:
     addition = add_to_repository(
         searched.report, searched.subject.files, searched.work, searched.gate.rows, state
     )
-    for each in addition.added:
-        what = "chosen" if each.is_chosen else "sibling"
-        complain(f"{each.key}: {each.variant}, {what}{'' if each.is_new else ', was there already'}")
-    for name, why in addition.refused.items():
-        complain(f"{name} is no version: {why}")
+    for line in addition_text(addition, state):
+        complain(line)
 
 
 def plan_text(stages: Sequence[Sequence[Variant]]) -> str:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.model.check import SPARE_S, install
+from edge_opcua.app.command.model.inspection import locate
 from edge_opcua.app.models.tryout import MODULE, Trial
 from edge_opcua.app.serving.extractors import complete
 from edge_opcua.compress.dataset import Rows
@@ -83,11 +85,7 @@ def add_to_repository(
             (M695); the chosen variant cannot be served (its code), or the repository not be written (M514).
     """
     if source is None:
-        raise ModelError(
-            f"{report.original.name} has no manifest: nobody knows what it is fed with and what it means. "
-            "edge-opcua model map drafts one; store it with edge-opcua model add, and compress NAME/VERSION",
-            code="M693",
-        )
+        raise _no_manifest(report.original.name)
     keep, source = worth_keeping(report), complete(source)
     if source.manifest.sha256 != report.original.sha256:
         raise ModelError(f"{source.model} is not the model that the report is about", code="M695")
@@ -109,17 +107,36 @@ def add_to_repository(
     return Addition(tuple(added), refused)
 
 
-def addition_text(addition: Addition, state_dir: Path) -> str:
-    """Return what came into the repository, for people, and what to do next."""
-    option, lines = state_option(state_dir), []
+def require_package(model: Path | str, state_dir: Path) -> None:
+    """Refuse to look for a variant that could not be stored.
+
+    Raises:
+        ModelError: There is no manifest beside the model (M693), or no such model (M501, M507).
+    """
+    path, manifest = locate(str(model), state_dir)
+    if manifest is None:
+        raise _no_manifest(path.name)
+
+
+def _no_manifest(name: str) -> ModelError:
+    return ModelError(
+        f"{name} has no manifest: nobody knows what it is fed with and what it means. edge-opcua model map "
+        "drafts one; store it with edge-opcua model add, and compress NAME/VERSION",
+        code="M693",
+    )
+
+
+def addition_text(addition: Addition, state_dir: Path) -> list[str]:
+    """Return what came into the repository, and what to do next, a line each."""
+    lines = []
     for each in addition.added:
         done = "added" if each.is_new else "was there already"
-        what = "" if each.is_chosen else ": may answer in its place where time is short"
+        what = "" if each.is_chosen else "; it may answer where time is short"
         lines.append(f"{each.key} ({each.variant}) {done}{what}")
-    lines += [f"{name} is no version: {why}" for name, why in addition.refused.items()]
+    lines += [printable(f"{name} is no version: {why}") for name, why in addition.refused.items()]
     chosen = next(each for each in addition.added if each.is_chosen)
-    lines.append(f"it judges from: edge-opcua model activate {chosen.key}{option}")
-    return "\n".join(lines)
+    lines.append(f"it judges from: edge-opcua model activate {chosen.key}{state_option(state_dir)}")
+    return lines
 
 
 class _Family:

@@ -98,4 +98,4 @@ class Work:
     def _row(self, variant: Variant, path: Path, **facts: Any) -> Row:
         made = row(variant.name, **facts)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return replace(made, variant=variant, file=path.name, sha256=digest, on_front=True)
+        return replace(made, variant=variant, file=path.name, sha256=digest, on_front=True, place=1)

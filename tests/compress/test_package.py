@@ -6,14 +6,15 @@ import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_opcua.app.serving.extractors import complete
 from edge_opcua.cli import main
-from edge_opcua.compress.package import add_to_repository
-from edge_opcua.compress.report.report import Report, read_report
+from edge_opcua.compress.package import Added, Addition, add_to_repository, addition_text
+from edge_opcua.compress.report.report import Report, Row, read_report
 from edge_opcua.compress.version.answering import answers_to, reference_of
 from edge_opcua.compress.version.profile import moved
 from edge_opcua.compress.version.siblings import worth_keeping
@@ -184,14 +185,45 @@ def test_without_a_choice_or_a_manifest_there_is_nothing_to_store(
     assert ("model map" in str(caught.value)) is not has_package
 
 
+def test_a_bare_file_is_refused_before_anything_is_searched(
+    files: ModelFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "tank.onnx"
+    bare.write_bytes(files.model.read_bytes())
+    np.savez(tmp_path / "rows.npz", x=rows(20))
+    data = str(tmp_path / "rows.npz")
+    assert main(["compress", str(bare), "--data", data, "--add", "--state", str(tmp_path / "state")]) == 3
+    assert "M693: tank.onnx has no manifest" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.npz", "tank.onnx"]
+
+
+def test_what_came_of_it_is_told_with_what_to_do_next(tmp_path: Path) -> None:
+    addition = Addition(
+        (
+            Added("int8", "tank", 2, is_chosen=True, is_new=True),
+            Added("fp16", "tank", 3, is_chosen=False, is_new=False),
+        ),
+        {"pruned": "it answers otherwise (M512)"},
+    )
+    assert addition_text(addition, tmp_path) == [
+        "tank/2 (int8) added",
+        "tank/3 (fp16) was there already; it may answer where time is short",
+        "pruned is no version: it answers otherwise (M512)",
+        f"it judges from: edge-opcua model activate tank/2 --state {tmp_path}",
+    ]
+
+
 def test_siblings_are_proved_faster_and_better_than_others_in_something() -> None:
-    chosen = replace(row("chosen", ratio=0.5, is_chosen=True), on_front=True, sha256="c" * 64)
-    kept = replace(row("kept", ratio=0.8), on_front=True, sha256="a" * 64)
+    def placed(name: str, digit: str, **facts: Any) -> Row:
+        return replace(row(name, **facts), on_front=True, place=1, sha256=digit * 64)
+
+    chosen, kept = placed("chosen", "c", ratio=0.5, is_chosen=True), placed("kept", "a", ratio=0.8)
     others = [
-        replace(row("slower", ratio=1.2), on_front=True, sha256="b" * 64),
-        replace(row("worse", ratio=0.9), sha256="d" * 64),
-        replace(row("unsure"), on_front=True, comparison=comparison(0.4), sha256="e" * 64),
-        replace(row("same", ratio=0.9), on_front=True, sha256=kept.sha256),
+        placed("slower", "b", ratio=1.2),
+        replace(placed("worse", "d", ratio=0.9), on_front=False),
+        replace(placed("unseen by the gate", "e", ratio=0.9), place=0),
+        replace(placed("unsure", "f"), comparison=comparison(0.4)),
+        placed("same file", "a", ratio=0.9),
     ]
     found = worth_keeping(report(*others, kept, chosen, chosen="chosen"))
     assert [each.name for each in found] == ["chosen", "kept"]

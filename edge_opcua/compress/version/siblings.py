@@ -13,7 +13,7 @@ MOST_SIBLINGS: Final = 3
 def worth_keeping(report: Report) -> list[Row]:
     """Return the chosen variant and after it its siblings, the fastest first.
 
-    A sibling is proved, measured to be faster than the original, and no other variant is better than it in
+    A sibling is proved in its place of the order, measured to be faster than the original, and no other variant is better than it in
     every respect: a pipeline may fall back on it when time is short.
 
     Raises:
