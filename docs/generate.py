@@ -261,10 +261,11 @@ def compression_report_page() -> str:
     lines = [
         "# Report of a compression",
         "",
-        "What `edge-opcua compress` leaves as `report.json` in its work folder, prints with `--json`, and",
-        "what lies as `compression.json` beside a version that it made ([compress a model](../howto/compress.md)).",
-        f"`--report` writes the same as a page. This is format {FORMAT}: entries are only ever added in it. A number",
-        'that is none is a text: `"inf"`, `"-inf"`, `"nan"`.',
+        "What `edge-opcua compress` leaves as `report.json` in its work folder, prints with `--json`, and what",
+        "lies as `compression.json` beside a version that it made",
+        "([compress a model](../howto/compress.md)). `--report` writes the same as a page. This is format",
+        f"{FORMAT}: entries are only ever added in it. A number that is none is a text:",
+        '`"inf"`, `"-inf"`, `"nan"`.',
         "",
     ]
     titles = {

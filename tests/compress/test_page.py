@@ -162,3 +162,8 @@ def test_the_terminal_shows_a_line_for_each_variant_and_why_not() -> None:
         "not proved",
         "failed",
     }
+
+
+def test_a_name_does_not_move_the_cursor_of_a_terminal() -> None:
+    text = report_text(report(row("int8", failure="a\x1b[2Jb\rc"), chosen=None))
+    assert all(line.isprintable() for line in text.split("\n"))

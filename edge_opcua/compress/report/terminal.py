@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from edge_opcua.app.command.look import printable
 from edge_opcua.compress.report import words
 from edge_opcua.compress.report.report import Report, Row
 
@@ -28,7 +29,7 @@ def report_text(report: Report) -> str:
     if report.findings:
         parts.append("\n".join(["found in the file:", *(f"  {finding}" for finding in report.findings)]))
     parts.append("\n".join([words.headline(report), *report.reasons]))
-    return "\n\n".join(parts)
+    return "\n".join(map(printable, "\n\n".join(parts).split("\n")))
 
 
 def _about(report: Report) -> str:
