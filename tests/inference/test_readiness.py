@@ -173,3 +173,13 @@ def test_samples_that_know_of_each_other_are_never_run_together(
     assert ready.facts["most"] == most
     if mixing:
         assert list(ready.facts["costs"]["press-anomaly/1"]) == ["1"]
+
+
+def test_a_model_of_few_bits_may_answer_otherwise_elsewhere_but_not_beside_others(
+    line: Line, readiness: Readiness, tmp_path: Path
+) -> None:
+    lenient = replace(delivered(1).manifest.golden, answer_atol=1e6)
+    files = delivered(1)
+    files = replace(files, manifest=replace(files.manifest, golden=lenient))
+    files = replace(files, folder=open_axis(tmp_path / "1", mixing=True))
+    assert readiness.prepare(wanted(line, files=(files,), most=8)).facts["most"] == 1

@@ -13,8 +13,8 @@ MOST_SIBLINGS: Final = 3
 def worth_keeping(report: Report) -> list[Row]:
     """Return the chosen variant and after it its siblings, the fastest first.
 
-    A sibling is proved in its place of the order, measured to be faster than the original, and no other variant is better than it in
-    every respect: a pipeline may fall back on it when time is short.
+    A sibling is proved in its place of the order, measured to be faster than the original, and no other
+    variant is better than it in every respect: a pipeline may fall back on it when time is short.
 
     Raises:
         ModelError: Nothing was chosen (M693).
