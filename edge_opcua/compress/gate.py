@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_opcua.compress.task import Comparison
@@ -115,6 +115,17 @@ def _key(entrant: Entrant) -> tuple[bool, int, float, int, str]:
     is_sound = entrant.damage <= RUINED
     steps = round(math.log(entrant.p50_ratio) / _SAME_TIME)
     return not is_sound, steps, entrant.damage if is_sound else math.inf, entrant.size_bytes, entrant.name
+
+
+def heard(place: Place, comparison: Comparison) -> Comparison:
+    """Return what a comparison says for the report.
+
+    Nothing is proved without a place in the order: the levels of the places are all the chance there is.
+    """
+    if place.number or comparison.verdict != "proved":
+        return comparison
+    text = f"without a place in the order nothing is proved; alone it would be {comparison.text}"
+    return replace(comparison, verdict="not proved", text=text)
 
 
 def choose(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_opcua.compress.entering import Reach, better_than
-from edge_opcua.compress.gate import FOR_THE_REPORT, Choice, Entrant, Place, choose, order
+from edge_opcua.compress.gate import FOR_THE_REPORT, Choice, Entrant, Place, choose, heard, order
 from edge_opcua.compress.measure.timing import Timing
 from edge_opcua.compress.plan import Tasted
 from edge_opcua.compress.steps import Steps
@@ -89,7 +89,8 @@ def judge(
         file = made[place.name]
         assert file is not None
         try:
-            comparisons[place.name] = steps.compare(file, allowed=allowed, level=place.level)
+            found = steps.compare(file, allowed=allowed, level=place.level)
+            comparisons[place.name] = heard(place, found)
         except ModelError as exc:
             failures[place.name] = told(exc)
     choice = choose(places, entrants, comparisons)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_opcua.compress.gate import FOR_THE_REPORT, Entrant, Place, choose, level_of, order
+from edge_opcua.compress.gate import FOR_THE_REPORT, Entrant, Place, choose, heard, level_of, order
 from edge_opcua.compress.intervals.estimate import z_of
 from edge_opcua.compress.intervals.tango import Turned, score
 from edge_opcua.compress.task import Comparison
@@ -58,6 +58,15 @@ def test_what_cannot_be_chosen_takes_no_place_at_all() -> None:
         ("slower", 0, 0.025),
         ("equal", 0, 0.025),
     }
+
+
+def test_nothing_is_proved_without_a_place_in_the_order() -> None:
+    good, bad = compared(0, 0, 4000), compared(200, 0, 4000)
+    assert heard(Place("a", 3, 0.00625), good) == good
+    assert heard(Place("a", 0, FOR_THE_REPORT), bad) == bad
+    found = heard(Place("a", 0, FOR_THE_REPORT), good)
+    assert (found.verdict, found.loss, found.high) == ("not proved", good.loss, good.high)
+    assert found.text.startswith("without a place in the order nothing is proved; alone it would be proved")
 
 
 def test_who_comes_because_the_others_were_refused_stands_behind_them() -> None:
