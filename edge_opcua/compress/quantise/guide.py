@@ -9,6 +9,7 @@ Source:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from edge_opcua.compress.making import Device
@@ -31,15 +32,18 @@ def int8_kinds(device: Device) -> tuple[Int8, ...]:
         return ()
     if device.provider in _SYMMETRIC:
         return (Int8(activation="s8", symmetric=True, integer_bias=False, per_channel=True),)
+    kinds: tuple[Int8, ...]
     if device.machine in _ARM:
-        return Int8(activation="s8"), Int8(activation="u8")
-    if device.has_vnni:
-        return Int8(activation="u8"), Int8(activation="s8")
-    return (
-        Int8(activation="u8", reduce_range=True),
-        Int8(activation="u8"),
-        Int8(activation="u8", weight="u8"),
-    )
+        kinds = Int8(activation="s8"), Int8(activation="u8")
+    elif device.has_vnni:
+        kinds = Int8(activation="u8"), Int8(activation="s8")
+    else:
+        kinds = (
+            Int8(activation="u8", reduce_range=True),
+            Int8(activation="u8"),
+            Int8(activation="u8", weight="u8"),
+        )
+    return tuple(replace(kind, half_rest=True) for kind in kinds)
 
 
 def needs_7_bits(device: Device) -> bool:

@@ -16,7 +16,6 @@ from edge_opcua.compress.graph import (
     open_graph,
     save_graph,
     sort,
-    weights,
     with_shapes,
 )
 from edge_opcua.compress.graph.clean import tidy
@@ -24,19 +23,14 @@ from edge_opcua.compress.graph.idle import drop_unused
 from edge_opcua.compress.making import Kitchen, Progress
 from edge_opcua.compress.quantise.compact import compact
 from edge_opcua.compress.quantise.guide import has_half
+from edge_opcua.compress.quantise.halfweights import MOST, fits, halve_weights, large_weights
 from edge_opcua.compress.quantise.quantiser import said_quietly
 from edge_opcua.compress.quantise.running import require_running
 from edge_opcua.compress.variant import Variant
 from edge_opcua.errors import ModelError
 
-MOST: Final = 65504.0
-"""Largest number of FP16 (IEEE 754, binary16)."""
 _ROOM: Final = 4.0
 """Values of the calibration samples must be this much smaller: others may be larger, and sums inside too."""
-_WORST: Final = 1e-3
-"""Relative error of weights from which on they are too small for FP16: twice what rounding makes at most."""
-_FEW: Final = 16
-"""Weights of fewer numbers stay as they are: a conversion takes more of the file than it saves."""
 
 
 def make(
@@ -58,8 +52,11 @@ def make(
     model, _ = tidy(open_graph(source))
     rows = kitchen.calibration.rows
     progress(0.2, "converting")
+    if not large_weights(model):
+        raise ModelError("the model has no weights in float32 that FP16 could hold", code="M678")
     if variant.recipe.get("weights_only", False):
-        made, notes = _half_weights(model)
+        made = _copied(model)
+        notes: dict[str, Any] = {"half_weights": halve_weights(made)}
     else:
         made, notes = _half(model, rows)
     compact(made)
@@ -70,7 +67,7 @@ def make(
 
 def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
     """Return FP16 as the device can use it: for computing, or for a smaller file."""
-    if not _large_weights(open_graph(onnx_path)):
+    if not large_weights(open_graph(onnx_path)):
         return []
     if has_half(kitchen.device):
         return [_everything()]
@@ -86,7 +83,7 @@ def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
 
 def also(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
     """Return FP16 on processors, which convert it to FP32 and back at every run."""
-    if has_half(kitchen.device) or not _large_weights(open_graph(onnx_path)):
+    if has_half(kitchen.device) or not large_weights(open_graph(onnx_path)):
         return []
     return [_everything()]
 
@@ -95,41 +92,14 @@ def _everything() -> Variant:
     return Variant("fp16", "fp16", {"weights_only": False}, text="FP16")
 
 
-def _large_weights(model: Any) -> dict[str, Any]:
-    found = weights(model).items()
-    return {name: array for name, array in found if array.dtype == np.float32 and array.size >= _FEW}
-
-
-def _half_weights(model: Any) -> tuple[Any, dict[str, Any]]:
-    """Keep weights as FP16, each with a conversion behind it."""
-    onnx = onnx_package()
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    found = {name: array for name, array in _large_weights(model).items() if _fits(array)}
-    if not found:
-        raise ModelError("the model has no weights in float32 that FP16 could hold", code="M678")
-    for tensor in [tensor for tensor in made.graph.initializer if tensor.name in found]:
-        made.graph.initializer.remove(tensor)
-    for number, (name, array) in enumerate(found.items()):
-        half = f"{name}_fp16"
-        made.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float16), half))
-        node = onnx.helper.make_node("Cast", [half], [name], name=half, to=onnx.TensorProto.FLOAT)
-        made.graph.node.insert(number, node)
-    return made, {"half_weights": len(found)}
-
-
-def _fits(array: Any) -> bool:
-    """Return whether FP16 holds an array as precisely as numbers that are neither large nor small."""
-    if np.abs(array).max(initial=0.0) > MOST:
-        return False
-    wrong = float(np.linalg.norm(array.astype(np.float16).astype(np.float64) - array))
-    return wrong <= _WORST * float(np.linalg.norm(array.astype(np.float64)))
+def _copied(model: Any) -> Any:
+    copy = onnx_package().ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def _half(model: Any, rows: Rows) -> tuple[Any, dict[str, Any]]:
     """Convert everything but the nodes whose values are too large."""
-    if not _large_weights(model):
-        raise ModelError("the model has no weights in float32 that FP16 could hold", code="M678")
     convert = _converter()
     blocked = _unfit(model, rows)
     with said_quietly() as said:
@@ -184,5 +154,5 @@ def _unfit(model: Any, rows: Rows) -> list[str]:
         for name, values in batch.items():
             largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max(initial=0.0)))
     unfit = {name for name, value in largest.items() if not value <= MOST / _ROOM}
-    unfit |= {name for name, array in _large_weights(model).items() if not _fits(array)}
+    unfit |= {name for name, array in large_weights(model).items() if not fits(array)}
     return [node.name for node in graph.node if unfit.intersection((*node.input, *node.output))]

@@ -30,6 +30,7 @@ class Int8:
         integer_bias: Whether a bias is kept as INT32; TensorRT takes it as a float only.
         equalise: Whether channels are made alike in size first; see ``equalise``.
         bias_correction: Whether biases make up for the mean error of their node.
+        half_rest: Whether weights that stay in float are kept as FP16 in the file.
         exclude: Names of nodes that stay in float.
     """
 
@@ -43,6 +44,7 @@ class Int8:
     integer_bias: bool = True
     equalise: bool = False
     bias_correction: bool = False
+    half_rest: bool = False
     exclude: tuple[str, ...] = ()
 
     def as_recipe(self) -> dict[str, Any]:

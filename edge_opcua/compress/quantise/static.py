@@ -14,6 +14,7 @@ from edge_opcua.compress.quantise.bias import corrected
 from edge_opcua.compress.quantise.compact import compact
 from edge_opcua.compress.quantise.equalise import equalise, has_pairs
 from edge_opcua.compress.quantise.guide import int8_kinds
+from edge_opcua.compress.quantise.halfweights import halve_weights
 from edge_opcua.compress.quantise.prepare import heavy_nodes, prepare
 from edge_opcua.compress.quantise.quantiser import quantised, ranged
 from edge_opcua.compress.quantise.ranges import Range, observe, ranges
@@ -73,6 +74,7 @@ def write_int8(
     """
     made, said = quantised(model, found, recipe)
     whole = [node.name for node in heavy_nodes(model) if node.name not in recipe.exclude]
+    half = halve_weights(made) if recipe.half_rest else 0
     compact(made)
     noise = require_running(model, made, rows)
     save_graph(made, target)
@@ -81,6 +83,8 @@ def write_int8(
         "float_nodes": sorted(recipe.exclude),
         "signal_to_noise_db": noise,
     }
+    if half:
+        notes["half_weights"] = half
     return notes | ({"said": said} if said else {})
 
 

@@ -43,6 +43,17 @@ def scaled_rows(samples: int, seed: int) -> np.ndarray:
     return np.asarray(np.random.default_rng(seed).normal(0.0, 1.0, (samples, 6)) * units, np.float32)
 
 
+def decoder() -> Any:
+    """Eight causes, one Gemm, one ConvTranspose: "y", a signal of 32 values on 4 channels."""
+    draft = Draft(9)
+    at = draft.node("Relu", draft.dense("x", "wide", 8, 64), output="act")
+    draft.weights["shape"] = np.array([-1, 4, 16], np.int64)
+    at = draft.node("Reshape", at, "shape", output="folded")
+    weight = draft.weight("up.weight", draft.random.normal(0.0, 0.3, (4, 4, 32)))
+    draft.node("ConvTranspose", at, weight, output="y", strides=[2], pads=[15, 15])
+    return draft.model((8,), "y", (4, 32))
+
+
 def gemm_with_factors() -> Any:
     """One Gemm with alpha and beta, then another that shares its weights: "y" of 4 values."""
     draft = Draft(6)

@@ -29,6 +29,7 @@ from tests.compress.models import autoencoder, conv_net, mlp, pictures, residual
 from tests.compress.quantise.nets import (
     constants,
     decibels,
+    decoder,
     gemm_with_factors,
     operators,
     scaled_net,
@@ -114,6 +115,25 @@ def test_one_unnamed_node_is_left_in_float_and_the_others_are_not(tmp_path: Path
     notes = make(variant_of(Int8(exclude=(name,))), path, target, kitchen(pictures(60, 5)), quiet)
     assert notes["float_nodes"] == [name]
     assert notes["whole_nodes"] == 5
+
+
+def test_what_has_no_int8_form_is_kept_as_fp16(tmp_path: Path) -> None:
+    data = Dataset(np.random.default_rng(1).normal(size=(100, 8)).astype(np.float32))
+    path = saved(decoder(), tmp_path)
+    first = proposals(path, kitchen(data))[0]
+    notes = make(first, path, tmp_path / "variant.onnx", kitchen(data), quiet)
+    assert notes["half_weights"] == 1  # of the ConvTranspose
+    assert (tmp_path / "variant.onnx").stat().st_size < 0.6 * path.stat().st_size
+    assert decibels(run(path, data.rows), run(tmp_path / "variant.onnx", data.rows)) > 30.0
+
+
+@pytest.mark.parametrize(("net", "data"), [(conv_net, pictures), (autoencoder, signals)])
+def test_a_model_of_one_sample_at_a_time_is_quantised_too(
+    net: Callable[..., Any], data: Callable[[int, int], Dataset], tmp_path: Path
+) -> None:
+    rows = data(30, 5)
+    target = made(net(batch=1), tmp_path, rows, equalise=True, bias_correction=True)
+    assert decibels(run(net(batch=1), rows.rows), run(target, rows.rows)) > 25.0
 
 
 def test_the_answer_is_not_rounded_to_256_steps(tmp_path: Path) -> None:
