@@ -261,8 +261,8 @@ def compression_report_page() -> str:
     lines = [
         "# Report of a compression",
         "",
-        "What `edge-opcua compress` leaves as `report.json` in its work folder, prints with `--json`, and what",
-        "lies as `compression.json` beside a version that it made",
+        "What `edge-opcua compress` leaves as `report.json` in its work folder, prints with `--json`, and",
+        "what lies as `compression.json` beside a version that it made",
         "([compress a model](../howto/compress.md)). `--report` writes the same as a page. This is format",
         f"{FORMAT}: entries are only ever added in it. A number that is none is a text:",
         '`"inf"`, `"-inf"`, `"nan"`.',
