@@ -8,13 +8,14 @@ from pathlib import Path
 from statistics import median
 
 from edge_opcua.compress.judging import Judged, Tried
+from edge_opcua.compress.measure.weigh import size_of
 from edge_opcua.compress.report.report import Original, Row
 from edge_opcua.compress.steps import Steps
 
 
 def rows(steps: Steps, tried: Sequence[Tried], judged: Judged, work: Path) -> tuple[Row, ...]:
     """Return the rows of the report, in the order in which the variants were tried."""
-    whole_bytes = steps.original.path.stat().st_size
+    whole_bytes = size_of(steps.original.path)
     numbers = {place.name: place.number for place in judged.places}
     return tuple(_row(each, steps, judged, numbers.get(each.name, 0), whole_bytes, work) for each in tried)
 
@@ -26,7 +27,7 @@ def original_of(steps: Steps, name: str, tried: Sequence[Tried]) -> Original:
     return Original(
         name=name,
         sha256=steps.sha256(steps.original),
-        size_bytes=steps.original.path.stat().st_size,
+        size_bytes=size_of(steps.original.path),
         p50_us=median(each.original_p50_us for each in timings) if timings else nothing,
         p99_us=median(each.original_p99_us for each in timings) if timings else nothing,
         memory_mb=median(each.original_memory_mb for each in timings) if timings else nothing,
@@ -49,7 +50,7 @@ def _row(tried: Tried, steps: Steps, judged: Judged, number: int, whole_bytes: i
     )
     if made is None:
         return row
-    size_bytes = made.path.stat().st_size
+    size_bytes = made.path.stat().st_size if tried.timing is None else tried.timing.size_bytes
     return replace(
         row,
         notes={**made.notes, "damage": tried.tasted.damage},
