@@ -140,7 +140,7 @@ def test_a_place_far_behind_asks_for_more_than_its_ordinary_interval_and_says_so
     assert found.high < 0.5
     assert found.verdict == "not proved"
     assert found.needed == 2000
-    assert "with the 99.9219 % of its place" in found.text
+    assert "with the 99.9219 % that its place in the order asks for" in found.text
 
 
 def test_of_forty_variants_that_all_lose_what_is_accepted_hardly_ever_one_is_chosen() -> None:

@@ -88,11 +88,13 @@ def decide(found: Found, *, allowed: float | None, level: float) -> Comparison:
 def _told(comparison: Comparison, high: float, note: str) -> Comparison:
     unit = comparison.unit
     seen = (
-        f"{comparison.measure} worse by {comparison.loss:.3g} {unit} "
-        f"(95 % interval {comparison.low:.3g} to {comparison.high:.3g}, {comparison.samples} samples)"
+        f"{comparison.measure} {'worse' if comparison.loss >= 0.0 else 'better'} by {abs(comparison.loss):.3g} "
+        f"{unit} (95 % interval of the loss {comparison.low:.3g} to {comparison.high:.3g}, "
+        f"{comparison.samples} samples)"
     )
     if comparison.level < FOR_THE_REPORT and comparison.verdict != "failed":
-        seen += f", by less than {high:.3g} {unit} with the {100 - 100 * comparison.level:.6g} % of its place"
+        sure = f"{_WHOLE - _WHOLE * comparison.level:.6g} %"
+        seen += f", below {high:.3g} {unit} with the {sure} that its place in the order asks for"
     text = f"{comparison.verdict}: {seen}; {_because(comparison)}"
     return replace(comparison, text=f"{text}; {note}" if note else text)
 
