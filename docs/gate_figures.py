@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edge_opcua.compress.gate import FOR_THE_REPORT, level_of
+from edge_opcua.compress.gate import FOR_THE_REPORT, level_after
 from edge_opcua.compress.intervals.delong import ranked
 from edge_opcua.compress.intervals.estimate import needed, z_of
 from edge_opcua.compress.intervals.tango import Turned, score
@@ -77,7 +77,7 @@ def _searched(random: np.random.Generator, count: int) -> dict[str, float]:
     """Return how often a variant is accepted of some that all lose exactly what is too much."""
     turned = _turned(random, SEARCHED, ALLOWED, (SEARCHES, count))
     below = (turned[..., 0] - turned[..., 1]) / SEARCHED < ALLOWED
-    placed = [_proved(turned[:, place], SEARCHED, level_of(place + 1)) for place in range(count)]
+    placed = [_proved(turned[:, place], SEARCHED, level_after(place)) for place in range(count)]
     return {
         "mean": float(below.any(axis=1).mean()),
         "each": float(_proved(turned, SEARCHED).any(axis=1).mean()),
@@ -88,7 +88,7 @@ def _searched(random: np.random.Generator, count: int) -> dict[str, float]:
 def _needed(place: int) -> dict[str, int | None]:
     """Return how many samples prove at a place that nothing is lost: if nothing changes, or as usual."""
     usual = Turned(1_000 * CHANGED / 2.0, 1_000 * CHANGED / 2.0, 1_000)
-    level = level_of(place)
+    level = level_after(place - 1)
     return {
         "nothing changes": needed(Turned(0, 0, 1_000), 1_000, ALLOWED, level),
         "as usual": needed(usual, 1_000, ALLOWED, level),

@@ -1,7 +1,4 @@
-"""Which variants the gate is asked about: a place in its order costs all that stand behind it.
-
-No label of the gate has a part in that: only times, sizes, and what was lost on the calibration samples.
-"""
+"""Which variants the gate is asked about, and what its samples can show: no label has a part in that."""
 
 from __future__ import annotations
 
@@ -24,24 +21,13 @@ class Reach:
     """What the samples of the gate can show.
 
     Args:
-        most_changed: Share of changed decisions from which on they cannot, even if nothing is lost; infinite
-            where nothing is decided.
+        most_changed: Share of changed decisions from which on they cannot show even of what loses nothing
+            that it does: it is not worth building upon; infinite where nothing is decided.
         note: What cannot be shown even of a variant that answers the same; empty if it can.
     """
 
     most_changed: float = math.inf
     note: str = ""
-
-    def is_beyond(self, damage: float) -> bool:
-        """Return whether a variant changes too many decisions on the calibration samples to be entered."""
-        return damage > self.most_changed
-
-    def why_beyond(self, damage: float) -> str:
-        """Return why it is not entered."""
-        return (
-            f"not entered: it decides {_WHOLE * damage:.2g} % of the calibration samples differently; beyond "
-            f"{_WHOLE * self.most_changed:.2g} % the samples of the gate are too few to show so small a loss"
-        )
 
 
 def reach_of(same: Comparison) -> Reach:
@@ -70,9 +56,9 @@ def reach_of(same: Comparison) -> Reach:
 def better_than(entrants: Sequence[Entrant]) -> dict[str, str]:
     """Return which variants need not be shown to be good, and why.
 
-    A place in the order costs all that stand behind it. So of those that are as fast and as small as each
-    other only that with the least damage to the calibration samples is entered; the gate's labels have no
-    part in that.
+    A variant that is refused costs all that stand behind it. So of those that are as fast and as small as
+    each other only that with the least damage to the calibration samples is entered. Each that is entered is
+    then faster or smaller than all that stand before it.
     """
     entered: list[Entrant] = []
     found: dict[str, str] = {}

@@ -1,9 +1,13 @@
 """The gate: in which order variants are held against the original, how sure it has to be of each, which wins.
 
 Who looks at forty variants and takes the best one that seems good enough is wrong far more often than each
-look for itself. So the variants are put into an order before the labels of the gate are looked at, and the
-k-th of them has to be shown at the level ``0.05 / 2**k``. All together that is 5 % at most: the chance that a
-variant is called proved, and so chosen, which really loses more than is accepted.
+look for itself. So the variants are put into an order before the labels of the gate are looked at, the safest
+first, and each has to be shown at the level ``0.025 / 2**r``, r being how many before it were refused.
+
+All together a variant that loses more than is accepted is called proved, and so perhaps chosen, in 5 % of all
+searches at most. For let none of the bad ones have been called proved so far: the j-th of them then has j - 1
+refusals before it at least, and is called proved with a chance of ``0.025 / 2**(j - 1)`` at most; these are
+0.05 together. A good one that is proved costs those behind it nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +24,7 @@ CHANCE: Final = 0.05
 FOR_THE_REPORT: Final = CHANCE / 2
 """Level at which a variant is compared that cannot be chosen: its ordinary 95 % interval."""
 RUINED: Final = 0.1
-"""Damage on the calibration samples from which on a variant stands behind all others: it would use up a place
-of those that have a chance, for it is often the fastest."""
+"""Damage on the calibration samples from which on nobody asks how much it is: a variant stands last."""
 _SAME_TIME: Final = math.log(1.05)
 """Who is not faster by that is no reason to prefer what does more damage."""
 
@@ -59,12 +62,10 @@ class Place:
     Args:
         name: Name of the variant.
         number: Its place in the order, from 1; 0 if it cannot be chosen, whatever it answers.
-        level: Chance of calling it proved though it loses more than is accepted, at most.
     """
 
     name: str
     number: int
-    level: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,13 @@ class Choice:
     text: str
 
 
-def level_of(number: int) -> float:
-    """Return the level of a place in the order, from 1: half of what is left."""
-    return math.ldexp(CHANCE, -number)
+def level_after(refused: int) -> float:
+    """Return the level at which a variant has to be shown after so many refusals: half as much each time."""
+    return math.ldexp(FOR_THE_REPORT, -refused)
 
 
 def order(entrants: Sequence[Entrant], placed: Sequence[Place] = ()) -> tuple[Place, ...]:
-    """Return the places of variants: the fastest first, then that with the least damage, then the smallest.
+    """Return the places of variants: that with the least damage first, then the fastest, then the smallest.
 
     Args:
         entrants: The variants.
@@ -105,16 +106,19 @@ def order(entrants: Sequence[Entrant], placed: Sequence[Place] = ()) -> tuple[Pl
     others = [entrant.name for entrant in new if not entrant.may_win]
     return (
         *placed,
-        *(Place(name, number, level_of(number)) for number, name in enumerate(running, start=first)),
-        *(Place(name, 0, FOR_THE_REPORT) for name in others),
+        *(Place(name, number) for number, name in enumerate(running, start=first)),
+        *(Place(name, 0) for name in others),
     )
 
 
-def _key(entrant: Entrant) -> tuple[bool, int, float, int, str]:
+def _key(entrant: Entrant) -> tuple[float, int, int, str]:
     # NaN would sort anywhere: what has no damage that can be told is ruined.
-    is_sound = entrant.damage <= RUINED
-    steps = round(math.log(entrant.p50_ratio) / _SAME_TIME)
-    return not is_sound, steps, entrant.damage if is_sound else math.inf, entrant.size_bytes, entrant.name
+    damage = entrant.damage if entrant.damage <= RUINED else math.inf
+    return damage, *_gain(entrant), entrant.name
+
+
+def _gain(entrant: Entrant) -> tuple[int, int]:
+    return round(math.log(entrant.p50_ratio) / _SAME_TIME), entrant.size_bytes
 
 
 def heard(place: Place, comparison: Comparison) -> Comparison:
@@ -131,12 +135,12 @@ def heard(place: Place, comparison: Comparison) -> Comparison:
 def choose(
     places: Sequence[Place], entrants: Mapping[str, Entrant], comparisons: Mapping[str, Comparison]
 ) -> Choice:
-    """Return the first variant in the order that is proved, not slower, and smaller or faster.
+    """Return the fastest of the variants that are proved, not slower, and smaller or faster; or the smallest.
 
     Args:
         places: The order.
         entrants: The variants by name.
-        comparisons: What each was found to lose, at the level of its place; by name.
+        comparisons: What each was found to lose, at the level it had to be shown at; by name.
     """
     by_number = sorted((place for place in places if place.name in comparisons), key=_by_number)
     usable = [
@@ -144,7 +148,7 @@ def choose(
         for place in by_number
         if place.number and entrants[place.name].may_win and comparisons[place.name].verdict == "proved"
     ]
-    chosen = usable[0] if usable else None
+    chosen = min(usable, key=lambda name: (*_gain(entrants[name]), entrants[name].damage, name), default=None)
     reasons = {
         place.name: _reason(entrants[place.name], comparisons[place.name], chosen) for place in by_number
     }
@@ -157,13 +161,13 @@ def _by_number(place: Place) -> tuple[bool, int]:
 
 def _reason(entrant: Entrant, comparison: Comparison, chosen: str | None) -> str:
     if entrant.name == chosen:
-        return f"chosen: first in the order that is proved; {comparison.text}"
+        return f"chosen: of what is proved nothing is faster, or as fast and smaller; {comparison.text}"
     if entrant.is_slower:
         return f"slower than the original: {entrant.p50_ratio:.2f} times its time"
     if not entrant.is_better:
         return "neither smaller nor faster than the original"
     if comparison.verdict == "proved":
-        return f"proved as well, but {chosen} stands before it in the order"
+        return f"proved as well, but {chosen} is faster, or as fast and smaller"
     return comparison.text
 
 

@@ -6,8 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edge_opcua.compress.entering import Reach, better_than
-from edge_opcua.compress.gate import FOR_THE_REPORT, Choice, Entrant, Place, choose, heard, order
+from edge_opcua.compress.entering import better_than
+from edge_opcua.compress.gate import (
+    FOR_THE_REPORT,
+    Choice,
+    Entrant,
+    Place,
+    choose,
+    heard,
+    level_after,
+    order,
+)
 from edge_opcua.compress.measure.timing import Timing
 from edge_opcua.compress.plan import Tasted
 from edge_opcua.compress.steps import Steps
@@ -55,12 +64,7 @@ class Judged:
 
 
 def judge(
-    steps: Steps,
-    tried: Sequence[Tried],
-    *,
-    allowed: float | None,
-    reach: Reach,
-    placed: Sequence[Place] = (),
+    steps: Steps, tried: Sequence[Tried], *, allowed: float | None, placed: Sequence[Place] = ()
 ) -> Judged:
     """Let variants through the gate, in an order that its labels had no part in.
 
@@ -68,33 +72,31 @@ def judge(
         steps: Ask and compare.
         tried: What was tried.
         allowed: Loss that is accepted; None takes the task's default.
-        reach: What the samples can show.
         placed: Places that were given before.
     """
     entrants = {each.name: _entrant(each, each.timing) for each in tried if each.timing is not None}
     made = {each.name: each.tasted.made for each in tried}
     known = {place.name for place in placed}
-    beyond = {
-        name: reach.why_beyond(each.damage) for name, each in entrants.items() if reach.is_beyond(each.damage)
-    }
-    covered = better_than([each for name, each in entrants.items() if name not in beyond])
-    left_out = {name: why for name, why in {**beyond, **covered}.items() if name not in known}
-    places = (
-        *order([each for name, each in entrants.items() if name not in left_out], placed),
-        *(Place(name, 0, FOR_THE_REPORT) for name in left_out),
-    )
+    covered = better_than(list(entrants.values()))
+    left_out = [name for name in covered if name not in known]
+    entered = [each for name, each in entrants.items() if name not in left_out]
+    places = (*order(entered, placed), *(Place(name, 0) for name in left_out))
     comparisons: dict[str, Comparison] = {}
     failures: dict[str, str] = {}
-    for place in places:
+    refused = 0
+    for place in sorted(places, key=lambda each: each.number):
+        level = level_after(refused) if place.number else FOR_THE_REPORT
         file = made[place.name]
         assert file is not None
         try:
-            found = steps.compare(file, allowed=allowed, level=place.level)
-            comparisons[place.name] = heard(place, found)
+            comparisons[place.name] = found = heard(place, steps.compare(file, allowed=allowed, level=level))
         except ModelError as exc:
             failures[place.name] = told(exc)
+            continue
+        refused += place.number > 0 and found.verdict != "proved"
     choice = choose(places, entrants, comparisons)
-    reasons = {name: why for name, why in left_out.items() if name in comparisons and entrants[name].may_win}
+    without = {place.name for place in places if not place.number}
+    reasons = {name: why for name, why in covered.items() if name in without and name in comparisons}
     return Judged(places, comparisons, replace(choice, reasons={**choice.reasons, **reasons}), failures)
 
 

@@ -11,7 +11,7 @@ from edge_opcua import __version__
 from edge_opcua.app.command.model.card import utc_text
 from edge_opcua.compress.dataset import Dataset
 from edge_opcua.compress.entering import Reach, reach_of
-from edge_opcua.compress.gate import level_of
+from edge_opcua.compress.gate import FOR_THE_REPORT
 from edge_opcua.compress.journal import opened
 from edge_opcua.compress.judging import Judged, Tried, judge, no_int8_is_proved, told
 from edge_opcua.compress.keeping import Keeper, version_of
@@ -171,7 +171,7 @@ class _Search:
 
     def run(self, clock: Clock) -> Report:
         """Try what the plan says, judge it, and choose."""
-        same = self._steps.compare(self._steps.original, allowed=self._options.max_loss, level=level_of(1))
+        same = self._steps.compare(self._steps.original, allowed=self._options.max_loss, level=FOR_THE_REPORT)
         self._reach = reach_of(same)
         self._foresee()
         plan = self._plan()
@@ -229,9 +229,7 @@ class _Search:
 
     def _judge(self, before: Judged | None = None) -> Judged:
         placed = () if before is None else before.places
-        return judge(
-            self._steps, self._tried, allowed=self._options.max_loss, reach=self._reach, placed=placed
-        )
+        return judge(self._steps, self._tried, allowed=self._options.max_loss, placed=placed)
 
     def _report(self, judged: Judged, clock: Clock) -> Report:
         prepared, kitchen = self._prepared, self._prepared.kitchen

@@ -87,10 +87,10 @@ def decide(found: Found, *, allowed: float | None, level: float) -> Comparison:
 
 def _told(comparison: Comparison, high: float, note: str) -> Comparison:
     unit = comparison.unit
+    said = "worse" if comparison.loss >= 0.0 else "better"
     seen = (
-        f"{comparison.measure} {'worse' if comparison.loss >= 0.0 else 'better'} by {abs(comparison.loss):.3g} "
-        f"{unit} (95 % interval of the loss {comparison.low:.3g} to {comparison.high:.3g}, "
-        f"{comparison.samples} samples)"
+        f"{comparison.measure} {said} by {abs(comparison.loss):.3g} {unit} (95 % interval of the loss "
+        f"{comparison.low:.3g} to {comparison.high:.3g}, {comparison.samples} samples)"
     )
     if comparison.level < FOR_THE_REPORT and comparison.verdict != "failed":
         sure = f"{_WHOLE - _WHOLE * comparison.level:.6g} %"
