@@ -76,8 +76,10 @@ def test_the_version_names_its_original_its_siblings_and_what_was_proved(
     assert manifest.device["p99_us"] == 60.0
 
 
-def test_what_is_true_of_the_original_alone_is_not_said_of_the_version(state: Path) -> None:
-    assert version(state, 2).manifest.proof == {}
+def test_its_proof_is_what_was_measured_of_it_and_not_of_the_original(state: Path) -> None:
+    proof = version(state, 2).manifest.proof
+    assert (proof["accuracy"], proof["accuracy_of_the_original"]) == (0.969, 0.97)
+    assert (proof["verdict"], proof["loss_high"], proof["samples"]) == ("proved", 0.4, 2000)
 
 
 def test_the_whole_report_lies_beside_the_model_and_is_held_against_its_hash(

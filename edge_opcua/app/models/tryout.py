@@ -157,8 +157,10 @@ def _alone(files: ModelFiles, trial: Trial, clock: Clock) -> Step:
 
 def _agree(files: ModelFiles, samples: int) -> str:
     golden = files.manifest.golden
+    apart = "" if golden.answer_atol is None else f", of answers {golden.answer_atol:g}"
     return (
-        f"{samples} samples are answered as where it was trained (rtol {golden.rtol:g}, atol {golden.atol:g})"
+        f"{samples} samples are answered as where it was trained (rtol {golden.rtol:g}, "
+        f"atol {golden.atol:g}{apart})"
     )
 
 

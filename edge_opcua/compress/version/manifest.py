@@ -71,6 +71,7 @@ def manifest_of(
         tree["profile"] = dict(profile)
     tree["compression"] = compression_table(who, report, report_sha256)
     tree["device"] = _device(who.row, report)
+    tree["proof"] = _proof(tree["compression"])
     if siblings:
         tree["variants"] = {name: dict(each) for name, each in siblings.items()}
     tree["provenance"] = {
@@ -119,6 +120,14 @@ def compression_table(who: Identity, report: Report, report_sha256: str) -> dict
         "report_sha256": report_sha256,
     }
     return {name: _one_line(value) if isinstance(value, str) else value for name, value in table.items()}
+
+
+def _proof(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``[proof]``: what of ``[compression]`` clients see beside the model."""
+    kept = ("verdict", "loss", "loss_high", "allowed", "unit", "samples", "p50_ratio", "size_ratio")
+    measure = str(table["measure"]).replace(" ", "_")
+    quality = {measure: table["now"], f"{measure}_of_the_original": table["original"]}
+    return quality | {name: table[name] for name in kept}
 
 
 def sibling_table(who: Identity) -> dict[str, Any]:
