@@ -159,3 +159,20 @@ def test_of_forty_variants_that_all_lose_what_is_accepted_hardly_ever_one_is_cho
     naive = (found < -z_of(FOR_THE_REPORT)).any(axis=1).mean()
     assert wrong < 0.06
     assert naive > 0.4
+
+
+def test_good_variants_between_the_bad_ones_do_not_make_the_gate_more_lenient() -> None:
+    # Every second loses exactly what is too much; the others lose nothing, and most of them are proved.
+    random = np.random.default_rng(5)
+    refused, wrong, proved = np.zeros(4000, np.int64), np.zeros(4000, np.bool_), 0
+    limits = np.array([-z_of(level_after(count)) for count in range(41)])
+    for number in range(40):
+        is_bad = number % 2 == 1
+        shares = [0.0075, 0.0025, 0.99] if is_bad else [0.0005, 0.0005, 0.999]
+        turned = random.multinomial(4000, shares, size=4000)
+        is_proved = score(turned[:, 0], turned[:, 1], 4000, 0.005) < limits[refused]
+        refused += ~is_proved
+        wrong |= is_proved & is_bad
+        proved += int(is_proved.sum()) if number == 10 else 0
+    assert wrong.mean() < 0.05 + 2 * math.sqrt(0.05 * 0.95 / 4000)
+    assert proved > 0.9 * 4000
