@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from edge_opcua.compress.entering import better_than
 from edge_opcua.compress.gate import (
@@ -19,8 +19,8 @@ from edge_opcua.compress.gate import (
 )
 from edge_opcua.compress.measure.timing import Timing
 from edge_opcua.compress.plan import Tasted
-from edge_opcua.compress.steps import Steps
 from edge_opcua.compress.task import Comparison
+from edge_opcua.compress.variant import Made
 from edge_opcua.errors import ModelError
 
 _INT8: Final = frozenset({"int8-static", "int8-dynamic", "mixed"})
@@ -63,8 +63,16 @@ class Judged:
     failures: Mapping[str, str]
 
 
+class Comparing(Protocol):
+    """Holds variants against the original; :class:`edge_opcua.compress.steps.Steps` does."""
+
+    def compare(self, made: Made, *, allowed: float | None, level: float) -> Comparison:
+        """Hold a variant against the original on the samples of the gate (ModelError: it cannot be)."""
+        ...
+
+
 def judge(
-    steps: Steps, tried: Sequence[Tried], *, allowed: float | None, placed: Sequence[Place] = ()
+    steps: Comparing, tried: Sequence[Tried], *, allowed: float | None, placed: Sequence[Place] = ()
 ) -> Judged:
     """Let variants through the gate, in an order that its labels had no part in.
 

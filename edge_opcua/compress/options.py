@@ -12,6 +12,8 @@ from edge_opcua.errors import ModelError
 Wish = Literal["auto", "labels", "score", "value", "reconstruction", "verdict", "agreement"]
 FAMILIES: Final[tuple[Family, ...]] = tuple(each for each in get_args(Family) if each != ORIGINAL)
 BUDGET_S: Final = 1800.0
+TIMING_S: Final = 3.0
+MOST_TIMING_S: Final = 600.0
 MOST_BUDGET_S: Final = 7 * 86400.0
 MOST_THREADS: Final = 256
 
@@ -34,6 +36,7 @@ class Options:
         work: Folder of the steps; None: ``<model>.compress`` beside where the command runs.
         seed: Of everything that draws numbers.
         budget_s: Longest time, seconds; what was not tried by then is not.
+        timing_s: Time that each variant runs beside the original, seconds.
         reference: Inputs and outputs of the framework the model was exported from, ``.npz`` by name.
     """
 
@@ -50,6 +53,7 @@ class Options:
     work: Path | None = None
     seed: int = 1
     budget_s: float = BUDGET_S
+    timing_s: float = TIMING_S
     reference: Path | None = None
 
     def families(self) -> tuple[Family, ...]:
@@ -66,6 +70,7 @@ class Options:
         for name, value, least, most in (
             ("threads", self.threads, 1, MOST_THREADS),
             ("budget_s", self.budget_s, 1.0, MOST_BUDGET_S),
+            ("timing_s", self.timing_s, 0.05, MOST_TIMING_S),
             ("seed", self.seed, 0, 2**31 - 1),
             ("max_loss", 1e-6 if self.max_loss is None else self.max_loss, 1e-6, 100.0),
         ):

@@ -25,7 +25,7 @@ NOTICEABLE: Final = 0.002
 MOST_PARENTS: Final = 3
 """Pruned models that are quantised too: those that lost the most weights without being hopeless."""
 MOST_RECIPES: Final = 2
-"""INT8 recipes that are tried on each of them: those that did the least damage."""
+"""INT8 recipes that are tried on each of them: those that did the least damage. What was trained gets one."""
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -93,7 +93,7 @@ class Plan:
         quantised = yield from self._quantised(base)
         pruned = yield from self._pruned(base)
         trained = yield from self._trained(base, pruned)
-        yield from self._both(quantised, [*pruned, *trained])
+        yield from self._both(quantised, pruned, trained)
 
     def rescue(self, all_int8_refused: bool) -> list[Variant]:  # noqa: FBT001 - the one thing it depends on
         """Return what is tried when the gate has spoken: quantisation-aware training, if no INT8 was proved.
@@ -143,16 +143,19 @@ class Plan:
                 wanted += self._proposed(family, *parent)
         return (yield from self._stage(wanted))
 
-    def _both(self, quantised: Sequence[Tasted], smaller: Sequence[Tasted]) -> Stage:
+    def _both(
+        self, quantised: Sequence[Tasted], pruned: Sequence[Tasted], trained: Sequence[Tasted]
+    ) -> Stage:
         """Quantise what has fewer weights, by the recipes that did the least damage to the whole model."""
         recipes = sorted(
             (each for each in quantised if each.variant.family == "int8-static" and self._is_hopeful(each)),
             key=lambda each: (each.damage, each.variant.name),
         )
+        parents = [(each, MOST_RECIPES) for each in pruned if self._is_hopeful(each)][-MOST_PARENTS:]
+        parents += [(each, 1) for each in trained if self._is_hopeful(each)]
         wanted: list[Variant] = []
-        for parent in [each for each in smaller if self._is_hopeful(each)][-MOST_PARENTS:]:
-            for recipe in recipes[:MOST_RECIPES]:
-                wanted += self._accepted([replace(recipe.variant)], parent.variant.name)
+        for parent, most in parents:
+            wanted += self._accepted([recipe.variant for recipe in recipes[:most]], parent.variant.name)
         return (yield from self._stage(wanted))
 
     def _is_hopeful(self, tasted: Tasted) -> bool:

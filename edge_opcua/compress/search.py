@@ -163,6 +163,7 @@ class _Search:
             prepared.kitchen,
             prepared.gate,
             threads=options.threads,
+            timing_s=options.timing_s,
             judged_by=prepared.judged_by,
         )
         self._reach = Reach()

@@ -28,6 +28,7 @@ class Steps:
         kitchen: What there is to make variants with.
         gate: The samples that decide.
         threads: Threads of one run.
+        timing_s: Time that each variant runs beside the original, seconds.
         judged_by: What else decides how answers are compared, such as the hash of a manifest.
         makers: Who makes the variants of a family; others than their own in tests.
     """
@@ -39,6 +40,7 @@ class Steps:
         gate: Dataset,
         *,
         threads: int,
+        timing_s: float,
         judged_by: str = "",
         makers: Callable[[Family], Maker] = maker_of,
     ) -> None:
@@ -46,6 +48,7 @@ class Steps:
         self._kitchen = kitchen
         self._gate = gate
         self._threads = threads
+        self._timing_s = timing_s
         self._judged_by = judged_by
         self._makers = makers
         self._known: dict[str, Answers] = {}
@@ -97,6 +100,7 @@ class Steps:
                 self.original.path,
                 made.path,
                 rows,
+                budget_s=self._timing_s,
                 progress=self._keeper.tell,
                 **self._runs(),
             )
@@ -157,6 +161,7 @@ class Steps:
             "rows": self._keeper.digest(self._kitchen.calibration),
             "device": plain(self._kitchen.device),
             "threads": self._threads,
+            "timing_s": self._timing_s,
         }
 
     def _facts_of_making(self, variant: Variant, parent: Made) -> dict[str, Any]:
