@@ -60,7 +60,7 @@ def test_the_headline_says_what_was_gained_and_what_is_proved() -> None:
     found = words.headline(report(row("int8", is_chosen=True), chosen="int8"))
     gained, _, proved = found.partition(", and ")
     assert gained == "2.0\N{MULTIPLICATION SIGN} as fast, 70 % smaller"
-    assert proved == "proved to lose less than 0.5 pp of accuracy."
+    assert proved == "proved to be less than 0.5 pp worse in accuracy."
     assert words.headline(report(row("int8"), chosen=None)) == "No variant was chosen."
 
 

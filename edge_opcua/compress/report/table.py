@@ -60,7 +60,7 @@ def _line(number: int, row: Row, span: Losses | None) -> str:
     cells = (
         cell(str(number)),
         element("td", _named(row)),
-        *_compared(row.comparison, span),
+        *_compared(row, span),
         *_timed(row),
         cell(words.size(row.size_bytes), words.share(row.saved)),
         cell(DASH if row.timing is None else f"{words.number(row.timing.memory_mb, 1)} MB"),
@@ -108,19 +108,28 @@ def _flat(notes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _compared(comparison: Comparison | None, span: Losses | None) -> tuple[str, str, str]:
+def _compared(row: Row, span: Losses | None) -> tuple[str, str, str]:
+    comparison = row.comparison
     if comparison is None or span is None:
         return cell(DASH), cell(), cell("not compared", kind="verdict")
-    needed = ""
-    if comparison.verdict == "not proved" and comparison.needed is not None:
-        needed = f"about {words.count(comparison.needed)} needed"
     return (
         cell(words.loss(comparison), words.interval(comparison)),
         cell(interval_cell(comparison, span), kind="interval"),
         cell(
-            f"{sign(comparison.verdict)}{comparison.verdict}", needed, f"verdict {KIND[comparison.verdict]}"
+            f"{sign(comparison.verdict)}{comparison.verdict}",
+            _open(row, comparison),
+            f"verdict {KIND[comparison.verdict]}",
         ),
     )
+
+
+def _open(row: Row, comparison: Comparison) -> str:
+    """Return what is missing where something is not proved."""
+    if comparison.verdict != "not proved":
+        return ""
+    if row.place == 0 and row.timing is not None:
+        return "not up for proof: slower" if row.timing.verdict == "slower" else "not up for proof: no gain"
+    return "" if comparison.needed is None else f"about {words.count(comparison.needed)} needed"
 
 
 def _timed(row: Row) -> tuple[str, str]:

@@ -110,7 +110,7 @@ def headline(report: Report) -> str:
         return "No variant was chosen."
     limit = f"{row.comparison.allowed:g} {row.comparison.unit}"
     gained = f"{gain(row.timing)}, {smaller(row)}"
-    return capital(f"{gained}, and proved to lose less than {limit} of {row.comparison.measure}.")
+    return capital(f"{gained}, and proved to be less than {limit} worse in {row.comparison.measure}.")
 
 
 def capital(text: str) -> str:
