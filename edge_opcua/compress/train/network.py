@@ -13,7 +13,7 @@ from edge_opcua.compress.dataset import Rows
 from edge_opcua.compress.graph import activations, input_shape, set_weight, weights
 from edge_opcua.compress.train.ops import OPS, Step
 from edge_opcua.compress.train.ops.quantised import LEVELS, along, levels
-from edge_opcua.compress.train.ops.step import Tensor
+from edge_opcua.compress.train.step import Tensor
 from edge_opcua.compress.train.wiring import learned, steps_to
 from edge_opcua.errors import ModelError
 

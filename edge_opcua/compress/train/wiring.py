@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from edge_opcua.compress.graph import attributes, producers
-from edge_opcua.compress.train.ops.step import ONNX_DOMAINS, Step
+from edge_opcua.compress.train.step import ONNX_DOMAINS, Step
 from edge_opcua.errors import ModelError
 
 _LEARNED: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
@@ -41,8 +41,9 @@ class Head:
 
     Args:
         output: The output that is looked at.
-        logits: The value before its softmax or sigmoid; the output itself if there is none.
-        kind: ``classes``: a softmax follows; ``yes``: a sigmoid follows; ``values``: nothing does.
+        logits: The value before its softmax, sigmoid or choice; the output itself if there is none.
+        kind: ``classes``: the largest is chosen, or a softmax follows; ``yes``: a sigmoid follows;
+            ``values``: nothing does.
     """
 
     output: str
@@ -58,17 +59,20 @@ def head_of(model: Any, output: str) -> Head:
         output: Name of the output.
     """
     made_by = producers(model)
-    here = output
+    here = logits = output
+    kind: Kind = "values"
     while here in made_by:
         node = made_by[here]
         if node.op_type in ("Softmax", "LogSoftmax"):
             return Head(output, node.input[0], "classes")
-        if node.op_type == "Sigmoid":
+        if node.op_type == "Sigmoid" and kind == "values":
             return Head(output, node.input[0], "yes")
-        if node.op_type not in _PASSING:
+        if node.op_type == "ArgMax":
+            logits, kind = node.input[0], "classes"
+        elif node.op_type not in _PASSING:
             break
         here = node.input[0]
-    return Head(output, output, "values")
+    return Head(output, logits, kind)
 
 
 def steps_to(model: Any, wanted: Iterable[str]) -> list[Step]:

@@ -11,7 +11,7 @@ from edge_opcua.compress.train.ops.layers import LAYERS
 from edge_opcua.compress.train.ops.quantised import QUANTISED
 from edge_opcua.compress.train.ops.reduce import REDUCE
 from edge_opcua.compress.train.ops.shape import SHAPE
-from edge_opcua.compress.train.ops.step import Op, Step
+from edge_opcua.compress.train.step import Op, Step
 
 OPS: Final[Mapping[str, Op]] = MappingProxyType({**LAYERS, **ELEMENTWISE, **SHAPE, **REDUCE, **QUANTISED})
 """By name of the operator, in the domain of ONNX itself."""

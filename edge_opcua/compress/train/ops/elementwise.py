@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch.nn import functional
 
-from edge_opcua.compress.train.ops.step import Op, Step, Tensor
+from edge_opcua.compress.train.step import Op, Step, Tensor
 
 _FLOAT, _FLOAT16, _DOUBLE, _BFLOAT16 = 1, 10, 11, 16  # TensorProto.DataType
 _KINDS: Final = {

@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 from torch.nn import functional
 
-from edge_opcua.compress.train.ops.step import Op, Step, Tensor
+from edge_opcua.compress.train.step import Op, Step, Tensor
 
 _CONVOLUTIONS: Final = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _BACKWARD: Final = {

@@ -17,7 +17,7 @@ from typing import Final
 
 import torch
 
-from edge_opcua.compress.train.ops.step import Op, Step, Tensor
+from edge_opcua.compress.train.step import Op, Step, Tensor
 
 LEVELS: Final[Mapping[torch.dtype, tuple[int, int]]] = MappingProxyType(
     {torch.uint8: (0, 255), torch.int8: (-128, 127), torch.int32: (-(2**31), 2**31 - 1)}

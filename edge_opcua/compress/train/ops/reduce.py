@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 
-from edge_opcua.compress.train.ops.step import Op, Step, Tensor
+from edge_opcua.compress.train.step import Op, Step, Tensor
 
 Over = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch.nn import functional
 
-from edge_opcua.compress.train.ops.step import Op, Step, Tensor
+from edge_opcua.compress.train.step import Op, Step, Tensor
 
 _LIKE: Final = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
