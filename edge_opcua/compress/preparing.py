@@ -68,7 +68,8 @@ def prepare(
     else:
         calibration = _read(options.calibration, subject)
     training = None if options.training is None else _read(options.training, subject)
-    notes = [note for each in (calibration, training) if each is not None for note in _shared(gate, each)]
+    others = [training, None if options.calibration is None else calibration]  # what was split shares none
+    notes = [note for each in others if each is not None for note in _shared(gate, each)] + _repeated(gate)
     kitchen = Kitchen(
         original=subject.path,
         input_name=subject.input_name,
@@ -106,6 +107,15 @@ def _shared(gate: Dataset, others: Dataset) -> list[str]:
             code="M682",
         )
     return [f"samples: {count} of the {len(gate)} that decide are among {others.origin} too"] if count else []
+
+
+def _repeated(gate: Dataset) -> list[str]:
+    """Return what is to be known if many samples are equal: each counts, though one would say as much."""
+    count = len(gate) - len(_known(gate.rows))
+    if count <= MOST_SHARED * len(gate):
+        return []
+    said = f"samples: {count} of the {len(gate)} that decide are equal to another one"
+    return [f"{said}; if they were recorded once and written down again, more is called proved than is"]
 
 
 def _known(rows: Rows) -> frozenset[bytes]:
