@@ -109,9 +109,9 @@ def test_a_larger_share_removes_what_a_smaller_one_does_and_more(tmp_path: Path)
 
 
 def test_a_variant_says_what_went_and_repeats_to_the_last_byte(tmp_path: Path) -> None:
-    path = saved(residual_net(batch=1), tmp_path)
+    path = saved(residual_net(channels=8, batch=1), tmp_path)
     before = path.read_bytes()
-    variant = proposals(path, kitchen(pictures(80, 1)))[5]
+    variant = proposals(path, kitchen(pictures(80, 1)))[2]
     assert (variant.name, variant.recipe) == ("pruned-60", {"share": 0.6, "refit": True})
     notes = [
         make(variant, path, tmp_path / name, kitchen(pictures(80, 1)), quiet)
@@ -138,6 +138,23 @@ def test_a_layer_without_bias_gets_one_if_the_fit_needs_it(tmp_path: Path) -> No
     rows = pictures(50, 2).rows
     lacking = run(made.model, rows) - run(model, rows)
     assert lacking.std() < 0.2 * run(model, rows).std()
+
+
+def test_samples_to_train_with_are_fitted_to_as_well_but_none_twice(tmp_path: Path) -> None:
+    path, variant = saved(mlp(), tmp_path), Variant("pruned", "pruned", {"share": 0.5})
+    few, more = pictures(60, 1), pictures(400, 2)
+    both = Dataset(np.concatenate([few.rows, more.rows]))
+
+    def lost(name: str, training: Dataset | None) -> float:
+        make(variant, path, tmp_path / name, kitchen(few, training), quiet)
+        rows = pictures(500, 3).rows
+        return float(np.mean((run(tmp_path / name, rows) - run(path, rows)) ** 2))
+
+    alone = lost("alone.onnx", None)
+    assert lost("more.onnx", more) < 0.9 * alone
+    assert lost("both.onnx", both) < 0.9 * alone
+    assert (tmp_path / "both.onnx").read_bytes() == (tmp_path / "more.onnx").read_bytes()
+    assert lost("same.onnx", few) == alone
 
 
 def test_what_cannot_be_pruned_is_not_proposed_and_refused(tmp_path: Path) -> None:
