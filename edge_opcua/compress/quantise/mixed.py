@@ -68,7 +68,7 @@ def make(
     nodes = tasting.alone(lambda share, text: progress(0.05 + 0.5 * share, text))
     progress(0.55, "choosing what stays in float")
     choice = choose(nodes, tasting, aim)
-    notes = write_int8(model, found, tasting.recipe_with(choice.in_float), kitchen.calibration.rows, target)
+    notes = write_int8(model, found, tasting.recipe_with(choice.in_float), target)
     sensitivity = {
         node.name: {"damage": round(node.damage, 6), "signal_to_noise_db": node.noise_db} for node in nodes
     }

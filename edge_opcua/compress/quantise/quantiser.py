@@ -30,6 +30,7 @@ are too few to rank by."""
 _MIXING: Final = frozenset({"Add", "Mul", "Concat"})
 _INFERRED: Final = ("onnx.infer", "onnxruntime.quant")  # spares the quantiser a detour over files
 _FLOAT: Final = 1
+_MOST_SAID: Final = 10
 
 
 def quantisable(model: Any) -> list[Any]:
@@ -40,10 +41,12 @@ def quantisable(model: Any) -> list[Any]:
     node with weights: there is nothing to gain after it, and the answer keeps its resolution.
     """
     constants = float_weights(model)
-    useful = _leading_to_weights(model)
+    useful, floats = _leading_to_weights(model), _float_values(model)
     found = []
     for node in model.graph.node:
         if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
+            continue
+        if node.output[0] not in floats:  # shapes are computed with the same operators
             continue
         if node.op_type in HEAVY:
             if node.input[1] in constants:
@@ -56,11 +59,7 @@ def quantisable(model: Any) -> list[Any]:
 def ranged(model: Any) -> list[str]:
     """Return the names of the tensors whose ranges are needed to quantise the model."""
     known = {tensor.name for tensor in model.graph.initializer}
-    floats = {
-        value.name
-        for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)
-        if value.type.tensor_type.elem_type == _FLOAT
-    }
+    floats = _float_values(model)
     names = [name for node in quantisable(model) for name in (*node.input, *node.output)]
     return [name for name in dict.fromkeys(names) if name in floats and name not in known]
 
@@ -176,6 +175,12 @@ def _tensor_ranges(ranges: Mapping[str, Range]) -> dict[str, Any]:
     }
 
 
+def _float_values(model: Any) -> set[str]:
+    """Return the names of the values of float32 that are no weights."""
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    return {value.name for value in values if value.type.tensor_type.elem_type == _FLOAT}
+
+
 def _leading_to_weights(model: Any) -> set[str]:
     """Return the names of the nodes whose result a node with weights takes, sooner or later."""
     taken_by = consumers(model)
@@ -250,8 +255,9 @@ class _Collector(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep warnings for the report; nothing gets printed."""
-        if record.levelno >= logging.WARNING:
-            self._said.append(record.getMessage())
+        text = record.getMessage().partition("\n")[0]
+        if record.levelno >= logging.WARNING and text not in self._said and len(self._said) < _MOST_SAID:
+            self._said.append(text)
         return False
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from edge_opcua.compress.dataset import Rows
 from edge_opcua.compress.graph import save_graph
 from edge_opcua.compress.making import Kitchen, Progress
 from edge_opcua.compress.quantise.bias import corrected
@@ -19,7 +18,6 @@ from edge_opcua.compress.quantise.prepare import heavy_nodes, prepare
 from edge_opcua.compress.quantise.quantiser import quantised, ranged
 from edge_opcua.compress.quantise.ranges import Range, observe, ranges
 from edge_opcua.compress.quantise.recipe import Int8, Method, read_int8
-from edge_opcua.compress.quantise.running import require_running
 from edge_opcua.compress.variant import Variant
 from edge_opcua.errors import ModelError
 
@@ -32,8 +30,8 @@ def make(
     """Write the variant, and return what became of its nodes.
 
     Raises:
-        ModelError: The recipe is unknown (M679), the model has nothing to quantise (M678), it cannot be done
-            or what came of it does not run (M680).
+        ModelError: The recipe is unknown (M679), the model has nothing to quantise (M678), or it cannot be
+            done (M680).
     """
     recipe = read_int8(variant.recipe)
     model = prepare(source)
@@ -50,38 +48,32 @@ def make(
             model, found, recipe, rows, lambda share, text: progress(0.3 + 0.6 * share, text)
         )
     progress(0.9, "quantising")
-    return notes | write_int8(model, found, recipe, rows, target)
+    return notes | write_int8(model, found, recipe, target)
 
 
-def write_int8(
-    model: Any, found: Mapping[str, Range], recipe: Int8, rows: Rows, target: Path
-) -> dict[str, Any]:
-    """Quantise a model with known ranges, see that it runs, and write it.
+def write_int8(model: Any, found: Mapping[str, Range], recipe: Int8, target: Path) -> dict[str, Any]:
+    """Quantise a model with known ranges, and write it.
 
     Args:
         model: As ``prepare`` returns it.
         found: Ranges of the tensors of ``ranged``.
         recipe: How; of ``calibration`` and ``bias_correction`` nothing is left to do.
-        rows: Samples to run it on.
         target: The file.
 
     Returns:
-        For the report: nodes in INT8 and in float, the signal-to-noise ratio of each answer, and what the
-        quantiser had to say.
+        For the report: nodes in INT8 and in float, and what the quantiser had to say.
 
     Raises:
-        ModelError: It cannot be done, or what came of it does not run (M680).
+        ModelError: It cannot be done (M680).
     """
     made, said = quantised(model, found, recipe)
     whole = [node.name for node in heavy_nodes(model) if node.name not in recipe.exclude]
     half = halve_weights(made) if recipe.half_rest else 0
     compact(made)
-    noise = require_running(model, made, rows)
     save_graph(made, target)
     notes: dict[str, Any] = {
         "whole_nodes": len(whole),
         "float_nodes": sorted(recipe.exclude),
-        "signal_to_noise_db": noise,
     }
     if half:
         notes["half_weights"] = half
