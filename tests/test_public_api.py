@@ -23,6 +23,7 @@ MODULES = (
     "edge_opcua.core.ports",
     "edge_opcua.core.values",
     "edge_opcua.testing",
+    "edge_opcua.compress",
     "edge_opcua.training",
 )
 

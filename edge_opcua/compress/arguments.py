@@ -9,8 +9,11 @@ from typing import Any, Final, get_args
 from edge_opcua.compress.options import (
     BUDGET_S,
     FAMILIES,
+    LEAST_TIMING_S,
     MOST_BUDGET_S,
     MOST_THREADS,
+    MOST_TIMING_S,
+    TIMING_S,
     Options,
     Wish,
 )
@@ -51,6 +54,7 @@ def options_of(args: argparse.Namespace) -> Options:
         work=args.work,
         seed=args.seed,
         budget_s=args.budget,
+        timing_s=args.timing,
         reference=args.reference,
     )
 
@@ -133,6 +137,13 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="longest time, such as 90s, 30m or 2h (default 30m); what was not tried by then is not",
     )
+    parser.add_argument(
+        "--timing",
+        type=_timing,
+        default=TIMING_S,
+        metavar="TIME",
+        help="time that each variant runs beside the original (default 3s); more where the computer is busy",
+    )
     parser.add_argument("--plan", action="store_true", help="only show what would be tried")
 
 
@@ -173,12 +184,23 @@ def _families(text: str) -> tuple[str, ...]:
 
 
 def _budget(text: str) -> float:
-    number = text.rstrip("smhin")
-    unit = text[len(number) :] or "s"
-    seconds = _number(number) * _UNITS_S.get(unit, 0.0)
+    seconds = _seconds(text)
     if not 1.0 <= seconds <= MOST_BUDGET_S:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time from 1s to 168h, such as 90s, 30m or 2h")
     return seconds
+
+
+def _timing(text: str) -> float:
+    seconds = _seconds(text)
+    if not LEAST_TIMING_S <= seconds <= MOST_TIMING_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time from {LEAST_TIMING_S}s to 10m, such as 3s")
+    return seconds
+
+
+def _seconds(text: str) -> float:
+    """Return the time; 0 if it is none."""
+    number = text.rstrip("smhin")
+    return _number(number) * _UNITS_S.get(text[len(number) :] or "s", 0.0)
 
 
 def _loss(text: str) -> float:

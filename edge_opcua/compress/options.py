@@ -13,6 +13,7 @@ Wish = Literal["auto", "labels", "score", "value", "reconstruction", "verdict", 
 FAMILIES: Final[tuple[Family, ...]] = tuple(each for each in get_args(Family) if each != ORIGINAL)
 BUDGET_S: Final = 1800.0
 TIMING_S: Final = 3.0
+LEAST_TIMING_S: Final = 0.05
 MOST_TIMING_S: Final = 600.0
 MOST_BUDGET_S: Final = 7 * 86400.0
 MOST_THREADS: Final = 256
@@ -70,7 +71,7 @@ class Options:
         for name, value, least, most in (
             ("threads", self.threads, 1, MOST_THREADS),
             ("budget_s", self.budget_s, 1.0, MOST_BUDGET_S),
-            ("timing_s", self.timing_s, 0.05, MOST_TIMING_S),
+            ("timing_s", self.timing_s, LEAST_TIMING_S, MOST_TIMING_S),
             ("seed", self.seed, 0, 2**31 - 1),
             ("max_loss", 1e-6 if self.max_loss is None else self.max_loss, 1e-6, 100.0),
         ):

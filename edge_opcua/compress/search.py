@@ -172,9 +172,9 @@ class _Search:
 
     def run(self, clock: Clock) -> Report:
         """Try what the plan says, judge it, and choose."""
+        self._foresee()
         same = self._steps.compare(self._steps.original, allowed=self._options.max_loss, level=FOR_THE_REPORT)
         self._reach = reach_of(same)
-        self._foresee()
         plan = self._plan()
         self._follow(plan.stages())
         if not self._tried:
@@ -192,7 +192,8 @@ class _Search:
         )
 
     def _foresee(self) -> None:
-        self._pace.expect("answers")  # of the original to the calibration samples
+        self._pace.expect("answers", 2)  # of the original
+        self._pace.expect("comparison")
         for stage in imagined(self._plan(), self._subject.path):
             for variant in stage:
                 for kind in (variant.family, "answers", "timing", "answers", "comparison"):

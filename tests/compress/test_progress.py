@@ -41,16 +41,16 @@ def test_before_anything_was_seen_the_rest_is_a_guess() -> None:
 
 async def test_a_step_that_was_done_before_says_nothing_of_what_others_take() -> None:
     watch = Watch()
-    watch.pace.expect("make", 2)
-    await watch.step("make", 0.001, again=True)
-    watch.pace.begin("make", "make y")
-    assert watch.seen[-1].remaining_s == pytest.approx(FIRST_GUESS_S["make"])
+    watch.pace.expect("pruned", 2)
+    await watch.step("pruned", 0.001, again=True)
+    watch.pace.begin("pruned", "make y")
+    assert watch.seen[-1].remaining_s == pytest.approx(FIRST_GUESS_S["pruned"])
 
 
 async def test_a_step_that_tells_how_far_it_is_is_believed() -> None:
     watch = Watch()
-    watch.pace.expect("make")
-    watch.pace.begin("make", "train y")
+    watch.pace.expect("pruned")
+    watch.pace.begin("pruned", "train y")
     await watch.clock.advance(30.0)
     watch.pace.within(0.25, "epoch 5 of 20")
     assert watch.seen[-1].remaining_s == pytest.approx(90.0)
@@ -59,10 +59,10 @@ async def test_a_step_that_tells_how_far_it_is_is_believed() -> None:
 
 async def test_the_share_never_goes_back_when_there_is_more_to_do_than_expected() -> None:
     watch = Watch()
-    watch.pace.expect("make", 2)
-    await watch.step("make", 4.0)
-    watch.pace.expect("make", 20)
-    watch.pace.begin("make", "make y")
+    watch.pace.expect("pruned", 2)
+    await watch.step("pruned", 4.0)
+    watch.pace.expect("pruned", 20)
+    watch.pace.begin("pruned", "make y")
     await watch.clock.advance(4.0)
     watch.pace.within(0.5, "")
     shares = [each.share for each in watch.seen]
