@@ -121,7 +121,7 @@ def answer(request: Mapping[str, Any], clock: Clock | None = None) -> Step:
     Returns:
         ``ratios``: the times in µs; ``load_ms`` of original and variant; ``provider``: what ran them.
     """
-    rounds = _Rounds(request, clock or SystemClock())
+    rounds = Rounds(request, clock or SystemClock())
     gc.disable()
     try:
         original, variant = rounds.measure()
@@ -136,7 +136,7 @@ def answer(request: Mapping[str, Any], clock: Clock | None = None) -> Step:
     }
 
 
-class _Rounds:
+class Rounds:
     """Loads both models several times and lets them run in turns each time.
 
     Args:
