@@ -27,7 +27,7 @@ from edge_opcua.compress.train.torchlib import has_torch, require_torch
 from edge_opcua.compress.variant import Variant
 from edge_opcua.errors import ModelError
 
-RATE: Final = 2e-4
+RATE: Final = 1e-3
 _INT8: Final = frozenset(each.name for each in fields(Int8))
 
 
