@@ -136,6 +136,17 @@ def test_a_removed_channel_is_as_good_as_one_that_nobody_listens_to(
     assert sizes[1] < 0.8 * sizes[0]
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_where_shapes_are_not_known_less_is_removed_and_nothing_breaks(name: str, tmp_path: Path) -> None:
+    model = opened(NETS[name](), tmp_path)
+    del model.graph.value_info[:]
+    coupling = trace(model)
+    gone = {int(group[0]) for group in coupling.groups()}
+    rows = inputs_of(model)
+    expected = run(with_zeros(model, coupling, gone), rows)
+    np.testing.assert_allclose(run(without(model, coupling, gone), rows), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_channels_that_are_added_up_are_the_same_and_those_of_the_answer_stay(tmp_path: Path) -> None:
     coupling = trace(opened(residual_net(), tmp_path))
     layers = {layer.node: layer for layer in coupling.layers}
@@ -188,9 +199,13 @@ def test_equal_biases_of_two_layers_do_not_tie_them(tmp_path: Path) -> None:
     nothing = draft.weight("nothing", np.zeros(8))
     at = draft.node("Gemm", "x", draft.he("w1", 6, 8), nothing, output="one")
     at = draft.node("Gemm", draft.node("Relu", at, output="a"), draft.he("w2", 8, 8), nothing, output="two")
-    draft.node("Gemm", draft.node("Relu", at, output="b"), draft.he("w3", 8, 2), output="y")
+    shift = draft.weight("shift", np.zeros((1, 8)))
+    at = draft.node("Add", draft.node("Relu", at, output="b"), shift, output="c")
+    at = draft.node("Gemm", draft.node("Tanh", at, output="d"), draft.he("w3", 8, 8), output="three")
+    at = draft.node("Relu", draft.node("Add", at, shift, output="e"), output="f")
+    draft.node("Gemm", at, draft.he("w4", 8, 2), output="y")
     coupling = trace(opened(draft.model((6,), "y", (2,)), tmp_path))
-    assert [len(group) for group in coupling.groups()] == [8, 8]
+    assert [len(group) for group in coupling.groups()] == [8, 8, 8]
 
 
 def test_a_weight_that_somebody_else_uses_in_another_way_stays_whole(tmp_path: Path) -> None:

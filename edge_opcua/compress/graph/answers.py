@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -10,12 +11,13 @@ import numpy.typing as npt
 
 from edge_opcua.compress.dataset import Rows
 from edge_opcua.compress.graph.files import onnx_package
-from edge_opcua.compress.graph.structure import input_shape
+from edge_opcua.compress.graph.structure import input_shape, shapes
 from edge_opcua.errors import ModelError
 
 Array = npt.NDArray[Any]
 
 BATCH: Final = 32
+_MOST_BYTES: Final = 256 * 2**20
 _ERRORS_ONLY: Final = 3
 
 
@@ -51,15 +53,15 @@ def batches_of_activations(
         names: Values of the graph.
         rows: Samples, shape ``(n, …)``.
         threads: Threads.
-        batch: Samples at a time, where the model does not fix their number.
+        batch: Samples at a time, where the model does not fix their number; fewer if they are large.
 
     Raises:
         ModelError: As :func:`activations`.
     """
     input_name, shape = input_shape(model)
-    size = (shape[0] if shape else None) or batch
-    fixed = bool(shape and shape[0])
     wanted = [name for name in dict.fromkeys(names) if name != input_name]
+    size = (shape[0] if shape else None) or max(1, min(batch, _MOST_BYTES // _bytes(model, wanted)))
+    fixed = bool(shape and shape[0])
     session = _session(model, wanted, threads) if wanted else None
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
@@ -71,6 +73,12 @@ def batches_of_activations(
         yield {
             name: part if name == input_name else answers[wanted.index(name)][: len(part)] for name in names
         }
+
+
+def _bytes(model: Any, names: Sequence[str]) -> int:
+    """Return about how many bytes these values of one sample are, 1 at least."""
+    known = shapes(model)
+    return 1 + 4 * sum(math.prod(length or 1 for length in known.get(name, ())[1:]) for name in names)
 
 
 def _filled(part: Rows, size: int) -> Rows:

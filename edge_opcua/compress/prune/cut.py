@@ -24,12 +24,12 @@ def kept(units: Units, gone: Collection[int]) -> Mask:
 def unshared(model: Any) -> Any:
     """Give each node its own copy of vectors and single numbers that it shares with others by chance.
 
-    Weights with more axes stay shared: those that two layers share are meant to be the same.
+    Tables stay shared: those that two layers share are meant to be the same.
     """
     known, used = weights(model), set[str]()
     for node in model.graph.node:
         for at, name in enumerate(node.input):
-            if name not in known or known[name].ndim > 1:
+            if name not in known or sum(length > 1 for length in known[name].shape) > 1:
                 continue
             if name in used:
                 own = f"{name}.of.{node.name}.{at}"

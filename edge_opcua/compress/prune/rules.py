@@ -127,9 +127,8 @@ def elementwise(tracer: Tracer, node: Any) -> None:
     leading = max(known, key=lambda name: len(_units(tracer, name)))
     source = tracer.of(leading)
     assert source is not None
-    rank = len(tracer.shapes[leading])
-    from_right = rank - source.axis
-    if shape[len(shape) - from_right] != len(source.units):
+    from_right = len(tracer.shapes.get(leading, ())) - source.axis
+    if not 0 < from_right <= len(shape) or shape[-from_right] != len(source.units):
         return needs_all(tracer, node)
     for name in node.input:
         if not name or name == leading:
@@ -167,7 +166,7 @@ def flatten(tracer: Tracer, node: Any) -> None:
     """All axes from one on become one: the channels are repeated or follow each other."""
     source, shape = tracer.of(node.input[0]), tracer.shapes.get(node.input[0], ())
     axis = attributes(node).get("axis", 1)
-    if source is None or axis != 1 or None in shape[1:]:
+    if source is None or axis != 1 or len(shape) < 2 or None in shape[1:]:
         return needs_all(tracer, node)
     return tracer.put(node.output[0], Channels(1, _laid_out(source, shape)))
 
@@ -207,10 +206,10 @@ def _product(lengths: tuple[int | None, ...]) -> int:
 def transpose(tracer: Tracer, node: Any) -> None:
     """The channels change their place."""
     source, shape = tracer.of(node.input[0]), tracer.shapes.get(node.input[0], ())
-    if source is None:
-        return
     perm = list(attributes(node).get("perm", range(len(shape))[::-1]))
-    tracer.put(node.output[0], Channels(perm.index(source.axis), source.units))
+    if source is None or source.axis not in perm:
+        return needs_all(tracer, node)
+    return tracer.put(node.output[0], Channels(perm.index(source.axis), source.units))
 
 
 def squeeze(tracer: Tracer, node: Any) -> None:
@@ -306,7 +305,7 @@ def slice_(tracer: Tracer, node: Any) -> None:
     """A stretch of other axes hands channels on."""
     source, rank = tracer.of(node.input[0]), len(tracer.shapes.get(node.input[0], ()))
     axes = tracer.weights.get(node.input[3]) if len(node.input) > 3 else None
-    if source is None or axes is None or source.axis in [axis % rank for axis in axes.tolist()]:
+    if source is None or axes is None or not rank or source.axis in [axis % rank for axis in axes.tolist()]:
         return needs_all(tracer, node)
     return tracer.put(node.output[0], source)
 
