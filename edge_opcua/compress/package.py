@@ -21,7 +21,7 @@ from edge_opcua.compress.version.siblings import worth_keeping
 from edge_opcua.core.statedir import StateDir, state_option
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.apart import ask_apart
-from edge_opcua.inference.manifest import load_manifest
+from edge_opcua.inference.manifest import Manifest, load_manifest
 from edge_opcua.inference.repository import MANIFEST_FILE, ModelFiles, ModelRepository
 
 LOAD_S: Final = 60.0
@@ -81,18 +81,20 @@ def add_to_repository(
         state_dir: Whose repository.
 
     Raises:
-        ModelError: There is no package, or nothing was chosen (M693); a file is not the one that was measured
-            (M695); the chosen variant cannot be served (its code), or the repository not be written (M514).
+        ModelError: There is no package, it was made smaller itself, or nothing was chosen (M693); a file is
+            not the one that was measured (M695); the chosen variant cannot be served (its code), or the
+            repository not be written (M514).
     """
     if source is None:
         raise _no_manifest(report.original.name)
+    _require_original(source.manifest)
     keep, source = worth_keeping(report), complete(source)
     if source.manifest.sha256 != report.original.sha256:
         raise ModelError(f"{source.model} is not the model that the report is about", code="M695")
     drafts = Drafts(report, source, work, rows)
     family = _Family(ModelRepository(StateDir(state_dir).models), source)
     before = {row.name for row in keep if row.sha256 in family.versions}
-    with tempfile.TemporaryDirectory(prefix="edge-opcua-versions-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=".versions-", dir=work) as scratch:
         refused = _tried([row for row in keep if row.name not in before], drafts, family, Path(scratch))
         kept = [family.identity(row, drafts) for row in keep if row.name not in refused]
         for who in kept:
@@ -111,11 +113,24 @@ def require_package(model: Path | str, state_dir: Path) -> None:
     """Refuse to look for a variant that could not be stored.
 
     Raises:
-        ModelError: There is no manifest beside the model (M693), or no such model (M501, M507).
+        ModelError: There is no manifest beside the model, or it was made smaller itself (M693); or there is
+            no such model (M501, M507).
     """
     path, manifest = locate(str(model), state_dir)
     if manifest is None:
         raise _no_manifest(path.name)
+    _require_original(load_manifest(manifest))
+
+
+def _require_original(manifest: Manifest) -> None:
+    """Refuse to make a version of what was made smaller itself: one loss upon the other was never proved."""
+    if manifest.compressed is not None:
+        made_of = manifest.compression.get("of", "another model")
+        raise ModelError(
+            f"{manifest.name}/{manifest.version} was made of {made_of}; compress that: what is lost is held "
+            "against the original",
+            code="M693",
+        )
 
 
 def _no_manifest(name: str) -> ModelError:

@@ -199,6 +199,17 @@ def test_a_bare_file_is_refused_before_anything_is_searched(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.npz", "tank.onnx"]
 
 
+def test_what_was_made_smaller_is_no_original_of_a_version(
+    state: Path, work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = work.report(work.int8(), chosen="int8-dynamic")
+    with pytest.raises(ModelError, match="tank/2 was made of tank/1; compress that") as caught:
+        add_to_repository(again, version(state, 2), work.folder, rows(5), state)
+    assert caught.value.code == "M693"
+    assert main(["compress", "tank/2", "--data", "none.npz", "--add", "--state", str(state)]) == 3
+    assert "compress that" in capsys.readouterr().err
+
+
 def test_what_came_of_it_is_told_with_what_to_do_next(tmp_path: Path) -> None:
     addition = Addition(
         (
@@ -229,6 +240,15 @@ def test_siblings_are_proved_faster_and_better_than_others_in_something() -> Non
     ]
     found = worth_keeping(report(*others, kept, chosen, chosen="chosen"))
     assert [each.name for each in found] == ["chosen", "kept"]
+
+
+def test_the_version_can_be_handed_on_to_another_box_with_its_report(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = version(state, 2).folder
+    assert main(["model", "add", str(folder), "--alone", "--state", str(tmp_path)]) == 0, capsys.readouterr()
+    there = version(tmp_path, 2)
+    assert (there.folder / "compression.json").read_bytes() == (folder / "compression.json").read_bytes()
 
 
 def test_commands_say_in_words_what_making_it_smaller_came_to(

@@ -9,6 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
+from edge_opcua.app.command.model.inspection import sha256_of
 from edge_opcua.compress.dataset import Rows
 from edge_opcua.compress.report.report import Report, Row
 from edge_opcua.compress.variant import ORIGINAL, Family
@@ -45,7 +48,8 @@ class Drafts:
         self._report = report
         self._source = source
         self._work = work
-        self._rows = rows[:MOST_ROWS]
+        evenly = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(int)
+        self._rows = rows[evenly]
         self._text = report.text()
         self._tables: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {}
 
@@ -72,7 +76,7 @@ class Drafts:
         folder.mkdir(parents=True)
         model = folder / MODEL_FILE
         shutil.copyfile(self.file_of(row), model)
-        if hashlib.sha256(model.read_bytes()).hexdigest() != row.sha256:
+        if sha256_of(model) != row.sha256:
             raise ModelError(f"{self.file_of(row)} is not the file that was measured", code="M695")
         if outside := inspect_file(model).external:
             raise ModelError(f"{row.name} keeps weights in other files: {min(outside)}", code="M695")

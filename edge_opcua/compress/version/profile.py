@@ -16,7 +16,7 @@ from edge_opcua.compress.version.answering import Answered
 from edge_opcua.inference.watch.profile import CONFIDENCE, FEWEST, SCORE, ReferenceProfile
 
 Floats = npt.NDArray[np.float64]
-MOST_ROWS: Final = 500
+MOST_ROWS: Final = 300
 """Samples that both models are asked for it; each is a run."""
 
 
