@@ -28,6 +28,9 @@ MOMENTARY: Final = frozenset({"M581", "M610", "M611", "M683"})
 _DIGITS: Final = 20
 _LOCK: Final = "lock"
 _DRAFT: Final = ".draft-"
+_BEGUN: Final = ".begun-"
+MOST_ENDS: Final = 2
+"""How often a step may end the whole program, by a crash of a library or because somebody kills it."""
 _MODE: Final = 0o644
 
 
@@ -93,7 +96,8 @@ class Journal:
     ) -> Mapping[str, Any]:
         draft = place.with_name(f"{_DRAFT}{place.name}{file.suffix if file else ''}")
         try:
-            note = {"note": dict(work(draft))}
+            with _begun(place.with_name(_BEGUN + place.name)):
+                note = {"note": dict(work(draft))}
         except ModelError as exc:
             draft.unlink(missing_ok=True)
             if exc.code in MOMENTARY:
@@ -103,6 +107,24 @@ class Journal:
             _flush(draft)
             draft.replace(file)
         return note
+
+
+@contextmanager
+def _begun(mark: Path) -> Iterator[None]:
+    """Leave a mark for as long as a step takes: whoever ends the program in it leaves it there.
+
+    Raises:
+        ModelError: The program has ended in this step too often (M683).
+    """
+    ended = mark.stat().st_size if mark.exists() else 0
+    if ended >= MOST_ENDS:
+        raise ModelError(f"the program has ended {ended} times in the middle of it", code="M683")
+    with mark.open("ab") as stream:
+        stream.write(b".")
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,13 @@ from edge_opcua.compress.journal import Journal, digest_of, key_of, opened
 from edge_opcua.errors import ModelError
 
 FACTS = {"model": "a1", "recipe": {"share": 0.3}}
+CRASHING = f"""
+import os, sys
+from pathlib import Path
+from edge_opcua.compress.journal import Journal
+
+Journal(Path(sys.argv[1])).step("int8/model", {FACTS!r}, lambda _: os._exit(1), suffix=".onnx")
+"""
 
 
 class Worker:
@@ -58,7 +67,7 @@ def test_a_step_that_depends_on_something_else_is_another_step(tmp_path: Path) -
 def test_a_step_that_was_killed_in_the_middle_is_done_again(tmp_path: Path) -> None:
     with opened(tmp_path) as journal, pytest.raises(KeyboardInterrupt):
         journal.step("int8/model", FACTS, Worker(KeyboardInterrupt()), suffix=".onnx")
-    assert list(tmp_path.glob("int8/.*")), "the half file is still there, as after a kill"
+    assert list(tmp_path.glob("int8/.draft*")), "the half file is still there, as after a kill"
     again = Worker()
     with opened(tmp_path) as journal:
         assert not list(tmp_path.glob("int8/*"))
@@ -80,6 +89,16 @@ def test_a_step_that_is_not_whole_is_done_again(tmp_path: Path, harm: str) -> No
         again = Worker()
         assert journal.step("int8/model", FACTS, again, suffix=".onnx").note == {"took": 3}
     assert again.calls == 1
+
+
+def test_a_step_in_which_the_program_ended_twice_is_left_out_and_not_tried_for_ever(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        for _ in range(2):
+            subprocess.run([sys.executable, "-c", CRASHING, str(tmp_path)], check=False)
+        worker = Worker()
+        with pytest.raises(ModelError, match="ended 2 times in the middle of it") as caught:
+            journal.step("int8/model", FACTS, worker, suffix=".onnx")
+    assert (caught.value.code, worker.calls) == ("M683", 0)
 
 
 def test_what_was_refused_stays_refused(tmp_path: Path) -> None:
