@@ -20,7 +20,8 @@ SKLEARN: Final = "notebook-sklearn"
 TORCH: Final = "notebook-torch"
 TRAINING_S: Final = 600.0
 
-FLOAT_AND_INT8: Final[frozenset[Family]] = frozenset({"clean", "int8-static", "int8-dynamic", "mixed"})
+INT8: Final[frozenset[Family]] = frozenset({"clean", "int8-static", "int8-dynamic"})
+PRUNED: Final[frozenset[Family]] = frozenset({"clean", "int8-static", "pruned"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,10 @@ class Subject:
         text: What it is, for people.
         model: File or folder; ``{models}`` are those of the examples, ``{data}`` what the scripts made.
         samples: Beginning of the names of its files of samples.
-        ending: How those end.
         scripts: What has to run before.
+        families: What is tried.
+        ending: How those names end.
         output: The output that is looked at, where there are several.
-        families: What is tried; none: all that need no training.
         also: What is tried too because somebody named it: it does damage.
     """
 
@@ -59,9 +60,9 @@ class Subject:
     model: str
     samples: str
     scripts: tuple[Script, ...]
+    families: frozenset[Family]
     ending: str = "npz"
     output: str | None = None
-    families: frozenset[Family] = frozenset()
     also: tuple[str, ...] = ()
 
     def model_in(self, data: Path) -> Path:
@@ -78,7 +79,6 @@ class Subject:
             calibration=self.samples_in(data, "calibration"),
             output=self.output,
             only=self.families,
-            skip=frozenset({"tuned", "distilled", "qat"}),
             also=self.also,
             work=work / self.name,
         )
@@ -93,6 +93,7 @@ SUBJECTS: Final[Sequence[Subject]] = (
         "{models}/digits-cnn.onnx",
         "digits",
         (DIGITS,),
+        INT8,
         also=("qoperator-s8", "int8-dynamic-convolutions"),
     ),
     Subject(
@@ -101,6 +102,7 @@ SUBJECTS: Final[Sequence[Subject]] = (
         "{models}/press-autoencoder/1",
         "press",
         (STROKES,),
+        PRUNED,
     ),
     Subject(
         "wear",
@@ -108,6 +110,7 @@ SUBJECTS: Final[Sequence[Subject]] = (
         "{models}/wear.onnx",
         "wear",
         (STROKES, Script(SKLEARN, "wear_classifier.py", ("{data}", "{data}/wear.onnx"))),
+        INT8,
         output="probabilities",
     ),
     Subject(
@@ -116,6 +119,7 @@ SUBJECTS: Final[Sequence[Subject]] = (
         "{data}/digits-wide.onnx",
         "digits",
         (DIGITS, Script(TORCH, "digits_cnn.py", ("{data}", "{data}/digits-wide.onnx", "2"))),
+        PRUNED,
     ),
     Subject(
         "cancer",
@@ -123,6 +127,7 @@ SUBJECTS: Final[Sequence[Subject]] = (
         "{data}/cancer.onnx",
         "cancer",
         (Script(SKLEARN, "breast_cancer.py"),),
+        INT8,
         ending="csv",
         output="probabilities",
     ),

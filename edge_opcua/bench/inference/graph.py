@@ -166,5 +166,5 @@ def _onnx() -> Any:
     try:
         import onnx
     except ImportError as exc:
-        raise EdgeError("the models are built with the package onnx: install the extra train") from exc
+        raise EdgeError("the models are built with the package onnx: install the extra compress") from exc
     return onnx
