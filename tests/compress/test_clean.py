@@ -83,6 +83,37 @@ def test_factors_and_shifts_after_a_layer_become_part_of_its_weights(tmp_path: P
     )
 
 
+def test_what_scales_the_inputs_of_a_layer_becomes_part_of_it(tmp_path: Path) -> None:
+    draft = Draft(1)
+    at = draft.node("Sub", "x", draft.weight("mean", draft.random.normal(size=(3, 1, 1))), output="centred")
+    at = draft.node(
+        "Div", at, draft.weight("spread", draft.random.uniform(1, 2, (1, 3, 1, 1))), output="even"
+    )
+    at = draft.conv(at, "conv", (5, 3, 3, 3), pads=[0] * 4, strides=[2, 2])
+    at = draft.node("Flatten", draft.node("Relu", at, output="act"), output="flat")
+    at = draft.node(
+        "Mul", at, draft.weight("importance", draft.random.normal(size=(1, 45))), output="weighed"
+    )
+    model = draft.model((3, 8, 8), draft.dense(at, "y", 45, 4), (4,))
+    after, done = tidy(open_graph(saved(model, tmp_path)))
+    assert [node.op_type for node in after.graph.node] == ["Conv", "Relu", "Flatten", "Gemm"]
+    assert done["normalisations of inputs folded"] == 3
+    rows = np.random.default_rng(1).normal(2.0, 1.0, (9, 3, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(run(after, rows), run(model, rows), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "left"), [("Add", ["Add", "Conv"]), ("Mul", ["Conv"])])
+def test_before_padding_a_factor_may_go_but_a_shift_stays(kind: str, left: list[str], tmp_path: Path) -> None:
+    draft = Draft(1)
+    at = draft.node(kind, "x", draft.weight("term", [0.5]), output="moved")
+    model = draft.model((1, 8, 8), draft.conv(at, "y", (5, 1, 3, 3)), (5, 8, 8))
+    after, _ = tidy(open_graph(saved(model, tmp_path)))
+    assert [node.op_type for node in after.graph.node] == left
+    np.testing.assert_allclose(
+        run(after, pictures(9, 1).rows), run(model, pictures(9, 1).rows), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_a_layer_whose_raw_answer_somebody_else_takes_keeps_it(tmp_path: Path) -> None:
     draft = Draft(1)
     raw = draft.conv("x", "conv", (3, 1, 3, 3))

@@ -12,6 +12,7 @@ from edge_opcua.compress.dataset import Rows
 from edge_opcua.compress.graph.answers import activations
 from edge_opcua.compress.graph.constants import fold_constants
 from edge_opcua.compress.graph.files import open_graph, save_graph, with_shapes
+from edge_opcua.compress.graph.foldbefore import fold_before
 from edge_opcua.compress.graph.folding import fold_affine, fold_norms, fuse_matmuls
 from edge_opcua.compress.graph.idle import drop_idle, drop_remarks, drop_unused, share_twins
 from edge_opcua.compress.making import Kitchen, Progress
@@ -24,6 +25,7 @@ _STEPS: Final[Mapping[str, Callable[[Any], int]]] = {
     "batch normalisations folded": fold_norms,
     "products and sums fused": fuse_matmuls,
     "factors and shifts folded": fold_affine,
+    "normalisations of inputs folded": fold_before,
     "nodes and weights for nobody": drop_unused,
     "weights twice": share_twins,
 }
