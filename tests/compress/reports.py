@@ -77,6 +77,7 @@ def row(
     notes: Mapping[str, Any] | None = None,
     reasons: tuple[str, ...] = (),
     is_chosen: bool = False,
+    place: int = 1,
 ) -> Row:
     """Return a row; with a failure there is nothing else in it."""
     variant = Variant(name, family, {"calibration": "minmax"}, text=f"{name} of these tests")
@@ -91,6 +92,7 @@ def row(
         saved=1 - size / ORIGINAL_BYTES,
         comparison=comparison(loss),
         timing=timing(ratio, memory_mb=memory_mb, size=size),
+        place=place,
         reasons=reasons,
         is_chosen=is_chosen,
     )

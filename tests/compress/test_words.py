@@ -36,6 +36,14 @@ def test_a_loss_that_rounds_to_nothing_has_no_sign(value: float) -> None:
     assert words.signed(value) == "0.00"
 
 
+def test_longest_runs_that_cannot_be_told_apart_are_unclear() -> None:
+    found = timing(0.5)
+    assert words.tail(found) == "2.0\N{MULTIPLICATION SIGN}"
+    assert words.tail(replace(found, p99_ratio=0.98, p99_low=0.9, p99_high=1.1)).startswith("1.02")
+    assert words.tail(replace(found, p99_ratio=0.3, p99_low=0.05, p99_high=1.8)) == "unclear"
+    assert words.tail(replace(found, p99_low=0.0, p99_high=math.inf)) == "unclear"
+
+
 def test_losses_have_their_sign() -> None:
     assert words.loss(comparison(0.1)) == "+0.10 pp"
     assert words.loss(comparison(-0.1)) == "\N{MINUS SIGN}0.10 pp"
@@ -67,11 +75,18 @@ def test_the_headline_says_what_was_gained_and_what_is_proved() -> None:
 def test_the_chosen_one_comes_first_then_the_order_of_the_gate() -> None:
     rows = (
         row("impossible", failure="no"),
-        row("slow", ratio=2.0),
-        replace(row("second"), place=2),
-        replace(row("first"), place=1),
-        replace(row("third", is_chosen=True), place=3),
-        row("fast", ratio=0.5),
+        row("slow", ratio=2.0, place=0),
+        row("second", place=2),
+        row("first"),
+        row("third", is_chosen=True, place=3),
+        row("fast", ratio=0.5, place=0),
     )
     order = [each.name for each in words.in_order(report(*rows, chosen="third"))]
     assert order == ["third", "first", "second", "fast", "slow", "impossible"]
+
+
+def test_what_had_no_place_in_the_order_is_not_called_not_proved() -> None:
+    assert words.verdict(row("late", loss=0.3)) == "not proved"
+    assert words.verdict(row("slow", loss=0.3, place=0)) == "not entered"
+    assert words.verdict(row("ruined", loss=3.0, place=0)) == "failed"
+    assert words.verdict(row("impossible", failure="no")) == ""

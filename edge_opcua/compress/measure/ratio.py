@@ -48,7 +48,7 @@ class Ratios:
     """Times of both, and their ratios with 95 % intervals; below 1 the variant is faster.
 
     Args:
-        p50: Median of the variant, in the unit of its times.
+        p50: Median of the variant, in the unit of its times; mean over the rounds, in logarithms.
         p99: Its 99th percentile.
         original_p50: Median of the original.
         original_p99: Its 99th percentile.
@@ -85,22 +85,27 @@ def ratios(original: Sequence[Times], variant: Sequence[Times]) -> Ratios:
     assert len(rounds) == ROUNDS, "the quantile is that of so many"
     ratio, low, high = _interval([_paired(before, after) for before, after in rounds])
     tail, tail_low, tail_high = _interval([_tails(before, after) for before, after in rounds])
-    befores, afters = (np.concatenate([times.ravel() for times in each]) for each in (original, variant))
-    if befores.size < LEAST_TAIL_RUNS:
+    runs = sum(each.size for each in original)
+    if runs < LEAST_TAIL_RUNS:
         tail_low, tail_high = 0.0, math.inf
     return Ratios(
-        p50=float(np.median(afters)),
-        p99=float(np.percentile(afters, 99)),
-        original_p50=float(np.median(befores)),
-        original_p99=float(np.percentile(befores, 99)),
+        p50=_quantile(variant, 50),
+        p99=_quantile(variant, 99),
+        original_p50=_quantile(original, 50),
+        original_p99=_quantile(original, 99),
         ratio=ratio,
         low=low,
         high=high,
         p99_ratio=tail,
         p99_low=tail_low,
         p99_high=tail_high,
-        runs=int(befores.size),
+        runs=runs,
     )
+
+
+def _quantile(rounds: Sequence[Times], percent: float) -> float:
+    """Return a percentile: the mean of those of the rounds, in logarithms like the ratio beside it."""
+    return math.exp(float(np.mean([np.log(np.percentile(times, percent)) for times in rounds])))
 
 
 def _paired(original: Times, variant: Times) -> float:

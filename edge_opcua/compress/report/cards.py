@@ -20,7 +20,10 @@ def cards(report: Report) -> str:
         return ""
     timing, comparison = row.timing, row.comparison
     typical = f"{words.speed(timing.ratio)} as fast{DOT}was {words.time(timing.original_p50_us)}"
-    longest = f"{words.speed(timing.p99_ratio)} as fast{DOT}was {words.time(timing.original_p99_us)}"
+    tail = words.tail(timing)
+    longest = (
+        f"{tail if tail == 'unclear' else f'{tail} as fast'}{DOT}was {words.time(timing.original_p99_us)}"
+    )
     file = f"{words.share(row.saved)}{DOT}was {words.size(report.original.size_bytes)}"
     memory = f"{words.number(timing.memory_mb, 1)} MB"
     lighter = timing.memory_mb / timing.original_memory_mb if timing.original_memory_mb > 0 else 1.0
@@ -30,7 +33,12 @@ def cards(report: Report) -> str:
     made = (
         _card("File", words.size(row.size_bytes), file, 1.0 - row.saved),
         _card("Typical run (median)", words.time(timing.p50_us), typical, timing.ratio),
-        _card("Longest runs (p99)", words.time(timing.p99_us), longest, timing.p99_ratio),
+        _card(
+            "Longest runs (p99)",
+            words.time(timing.p99_us),
+            longest,
+            None if tail == "unclear" else timing.p99_ratio,
+        ),
         _card("Memory", memory, f"was {words.number(timing.original_memory_mb, 1)} MB", lighter),
         _card(measure, words.quality(comparison, comparison.variant), f"{was}{DOT}{loss}", None),
     )

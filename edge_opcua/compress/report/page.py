@@ -32,9 +32,9 @@ _TRUST: Final = {
 calibrated, pruned and chose while the variants were made.""",
     "Sample by sample.": """Original and variant answered the same samples; the interval is that of the
 difference in pairs{test}.""",
-    "Not the luckiest of many.": """The variants stood in an order that the labels had no part in, and each
-further one had to be shown twice as surely. The chance that any variant is called proved which really loses
-more than is accepted is 5 % at most, however many were tried.""",
+    "Not the luckiest of many.": """The variants stood in an order that the labels had no part in, and after
+each that was refused the next had to be shown twice as surely. The chance that any variant is called proved
+which really loses more than is accepted is 5 % at most, however many were tried.""",
     "Timed in turns.": """Original and variant ran in one process, in blocks, one sample per run as on the
 line; both were loaded anew six times. A variant that takes longer than the original is never chosen.""",
 }
@@ -76,7 +76,11 @@ def _head(report: Report) -> str:
 
 def _banner(report: Report) -> str:
     kind = "banner" if report.chosen_row is not None else "banner doubt"
-    reasons = (element("p", escape(words.capital(reason))) for reason in report.reasons)
+    names = {row.name for row in report.rows}  # they stay as they are written
+    reasons = (
+        element("p", escape(reason if reason.split(":")[0] in names else words.capital(reason)))
+        for reason in report.reasons
+    )
     return element("section", element("strong", escape(words.headline(report))), *reasons, class_=kind)
 
 
@@ -102,7 +106,7 @@ def _mark(number: int, row: Row, x: float) -> Mark:
     assert row.timing is not None
     loss = f"{words.loss(row.comparison)} {words.interval(row.comparison)}"
     gain = f"{words.speed(row.timing.ratio)} as fast, {words.smaller(row)}"
-    text = f"{number}  {row.name}: {loss}, {gain}: {row.comparison.verdict}"
+    text = f"{number}  {row.name}: {loss}, {gain}: {words.verdict(row)}"
     return Mark(number, x, row.comparison, row.is_chosen, text)
 
 
@@ -111,7 +115,7 @@ def _legend() -> str:
         f"{original_sign()}the original",
         f"{chosen_sign()}chosen",
         f"{sign('proved')}proved to lose less than is accepted",
-        f"{sign('not proved')}not proved",
+        f"{sign('not proved')}not proved, or not entered",
         f"{sign('failed')}shown to lose more",
         "bars: 95 % interval",
         "shaded: as good, and not slower or larger",

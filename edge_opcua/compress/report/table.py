@@ -116,7 +116,7 @@ def _compared(row: Row, span: Losses | None) -> tuple[str, str, str]:
         cell(words.loss(comparison), words.interval(comparison)),
         cell(interval_cell(comparison, span), kind="interval"),
         cell(
-            f"{sign(comparison.verdict)}{comparison.verdict}",
+            f"{sign(comparison.verdict)}{words.verdict(row)}",
             _open(row, comparison),
             f"verdict {KIND[comparison.verdict]}",
         ),
@@ -125,11 +125,9 @@ def _compared(row: Row, span: Losses | None) -> tuple[str, str, str]:
 
 def _open(row: Row, comparison: Comparison) -> str:
     """Return what is missing where something is not proved."""
-    if comparison.verdict != "not proved":
+    if words.verdict(row) != "not proved" or comparison.needed is None:
         return ""
-    if row.place == 0 and row.timing is not None:
-        return "not up for proof: slower" if row.timing.verdict == "slower" else "not up for proof: no gain"
-    return "" if comparison.needed is None else f"about {words.count(comparison.needed)} needed"
+    return f"about {words.count(comparison.needed)} needed"
 
 
 def _timed(row: Row) -> tuple[str, str]:
@@ -138,7 +136,7 @@ def _timed(row: Row) -> tuple[str, str]:
         return cell(DASH), cell(DASH)
     return (
         cell(words.speed(timing.ratio), _beside(timing.p50_us, timing.original_p50_us)),
-        cell(words.speed(timing.p99_ratio), _beside(timing.p99_us, timing.original_p99_us)),
+        cell(words.tail(timing), _beside(timing.p99_us, timing.original_p99_us)),
     )
 
 

@@ -14,6 +14,8 @@ _MINUS: Final = "\N{MINUS SIGN}"
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _AS_NUMBERS: Final = frozenset({"AUC"})
 _AS_FAST: Final = 1.02
+_WIDE: Final = 1.5
+"""An interval whose upper end is so many times its lower one says nothing if one lies in it."""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -68,6 +70,13 @@ def speed(ratio: float) -> str:
     return f"{times:.{2 if times < 2 else 1 if times < 10 else 0}f}{_TIMES}"
 
 
+def tail(timing: Timing) -> str:
+    """Return how many times as fast the longest runs are; ``unclear`` if that cannot be told from one."""
+    low, high = timing.p99_low, timing.p99_high
+    is_wide = not (low > 0 and high / low < _WIDE)
+    return "unclear" if is_wide and low <= 1.0 <= high else speed(timing.p99_ratio)
+
+
 def quality(comparison: Comparison, value: float) -> str:
     """Return a quality as its measure is usually written."""
     if comparison.unit == "pp":
@@ -116,6 +125,14 @@ def headline(report: Report) -> str:
 def capital(text: str) -> str:
     """Return a sentence with a capital letter at its beginning."""
     return text[:1].upper() + text[1:]
+
+
+def verdict(row: Row) -> str:
+    """Return what the gate said of a variant; of one that had no place in its order, that it had none."""
+    if row.comparison is None:
+        return ""
+    found = row.comparison.verdict
+    return "not entered" if found == "not proved" and row.place == 0 else found
 
 
 def count(value: int) -> str:

@@ -49,6 +49,8 @@ def test_the_verdict_follows_the_ratio(factor: float, verdict: str) -> None:
     assert speed(result) == verdict
     assert result.low < factor < result.high
     assert result.ratio == pytest.approx(factor, rel=0.01)
+    assert result.p50 / result.original_p50 == pytest.approx(result.ratio, rel=0.01)
+    assert result.p99 / result.original_p99 == pytest.approx(result.p99_ratio)
 
 
 def test_what_differs_from_load_to_load_is_not_called_faster() -> None:
