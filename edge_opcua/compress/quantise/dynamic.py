@@ -10,6 +10,7 @@ from edge_opcua.compress.graph import save_graph
 from edge_opcua.compress.making import Kitchen, Progress
 from edge_opcua.compress.quantise.compact import compact
 from edge_opcua.compress.quantise.guide import needs_7_bits
+from edge_opcua.compress.quantise.inputs import standardise
 from edge_opcua.compress.quantise.prepare import dynamic_nodes, prepare_dynamic
 from edge_opcua.compress.quantise.quantiser import quantised_dynamically
 from edge_opcua.compress.quantise.recipe import Dynamic, read_dynamic
@@ -18,11 +19,7 @@ from edge_opcua.errors import ModelError
 
 
 def make(
-    variant: Variant,
-    source: Path,
-    target: Path,
-    kitchen: Kitchen,  # noqa: ARG001 - every maker has this shape
-    progress: Progress,
+    variant: Variant, source: Path, target: Path, kitchen: Kitchen, progress: Progress
 ) -> Mapping[str, Any]:
     """Write the variant, and return what became of its nodes.
 
@@ -31,7 +28,7 @@ def make(
             done (M680).
     """
     recipe = read_dynamic(variant.recipe)
-    model = prepare_dynamic(source)
+    model, _ = standardise(prepare_dynamic(source), kitchen.calibration.rows)
     nodes = dynamic_nodes(model, convolutions=recipe.convolutions)
     if not nodes:
         raise ModelError("the model has no matrix product with constant weights", code="M678")

@@ -24,6 +24,8 @@ _ALIKE: Final = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "Globa
 """Operators that answer a factor per channel with the same factor."""
 _SWEEPS: Final = 8
 _LARGEST: Final = 2.0**12
+_SMALLEST: Final = 4.0
+"""Channels that are less uneven stay as they are: what the weights gain, what flows between them loses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,10 @@ def equalise(model: Any) -> int:
     return len(moved)
 
 
-def has_pairs(model: Any) -> bool:
-    """Return whether there are two nodes whose channels could be made alike."""
-    return next(_pairs(model), None) is not None
+def is_uneven(model: Any) -> bool:
+    """Return whether there are nodes with channels of very different size between them."""
+    arrays = weights(model)
+    return any((_factors(arrays, pair) != 1.0).any() for pair in _pairs(model))
 
 
 def _pairs(model: Any) -> Iterator[_Pair]:
@@ -145,7 +148,7 @@ def _factors(arrays: dict[str, Array], pair: _Pair) -> Array:
     ratio = np.sqrt(np.where(alive, taken, 1.0) / np.where(alive, made, 1.0))
     ratio = ratio / np.exp(np.mean(np.log(ratio[alive]))) if alive.any() else ratio
     factors: Array = 2.0 ** np.round(np.log2(np.clip(ratio, 1.0 / _LARGEST, _LARGEST)))
-    factors[~alive] = 1.0
+    factors[~alive | (np.abs(np.log2(factors)) < np.log2(_SMALLEST))] = 1.0
     return factors
 
 

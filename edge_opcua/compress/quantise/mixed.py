@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_opcua.compress.making import Kitchen, Progress
-from edge_opcua.compress.quantise.equalise import equalise, has_pairs
+from edge_opcua.compress.quantise.equalise import equalise, is_uneven
 from edge_opcua.compress.quantise.guide import int8_kinds
+from edge_opcua.compress.quantise.inputs import standardise
 from edge_opcua.compress.quantise.prepare import prepare
 from edge_opcua.compress.quantise.quantiser import ranged
 from edge_opcua.compress.quantise.ranges import observe, ranges
@@ -59,7 +60,7 @@ def make(
         raise ModelError(f"aim = {aim!r} is not a share from 0 to 1", code="M679")
     if recipe.format != "qdq" or recipe.bias_correction:
         raise ModelError('mixed precision needs format = "qdq", and no bias_correction', code="M679")
-    model = prepare(source)
+    model, _ = standardise(prepare(source), kitchen.calibration.rows)
     if recipe.equalise:
         equalise(model)
     progress(0.02, "calibrating")
@@ -118,7 +119,7 @@ def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
         return []
     wanted = []
     for per_channel in sorted({kinds[0].per_channel, True}):
-        whole = replace(kinds[0], per_channel=per_channel, equalise=has_pairs(model))
+        whole = replace(kinds[0], per_channel=per_channel, equalise=is_uneven(model))
         made = variant_of(whole, prefix="mixed", family="mixed")
         wanted.append(
             replace(made, recipe=dict(made.recipe) | {"aim": AIM}, text=f"mixed precision: {made.text}")

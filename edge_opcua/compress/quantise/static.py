@@ -11,9 +11,10 @@ from edge_opcua.compress.graph import save_graph
 from edge_opcua.compress.making import Kitchen, Progress
 from edge_opcua.compress.quantise.bias import corrected
 from edge_opcua.compress.quantise.compact import compact
-from edge_opcua.compress.quantise.equalise import equalise, has_pairs
+from edge_opcua.compress.quantise.equalise import equalise, is_uneven
 from edge_opcua.compress.quantise.guide import int8_kinds
 from edge_opcua.compress.quantise.halfweights import halve_weights
+from edge_opcua.compress.quantise.inputs import standardise
 from edge_opcua.compress.quantise.prepare import heavy_nodes, prepare
 from edge_opcua.compress.quantise.quantiser import quantised, ranged
 from edge_opcua.compress.quantise.ranges import Range, observe, ranges
@@ -34,9 +35,9 @@ def make(
             done (M680).
     """
     recipe = read_int8(variant.recipe)
-    model = prepare(source)
     rows = kitchen.calibration.rows
-    notes: dict[str, Any] = {"samples": len(rows)}
+    model, scaled = standardise(prepare(source), rows)
+    notes: dict[str, Any] = {"samples": len(rows)} | ({"scaled_inputs": scaled} if scaled else {})
     if recipe.equalise:
         notes["equalised_channels"] = equalise(model)
     progress(0.05, "calibrating")
@@ -84,8 +85,8 @@ def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
     """Return the INT8 variants that are worth trying on this device.
 
     Every method, for each tensor and each channel, with the best kind of whole numbers; the cheapest method
-    with the other kinds; and corrected biases, after channels of like size where there are such. Nothing if
-    the model has nothing to quantise.
+    with the other kinds; and corrected biases, also with channels made alike where they are very uneven.
+    Nothing if the model has nothing to quantise.
     """
     kinds = int8_kinds(kitchen.device)
     model = quantisable_or_none(onnx_path)
@@ -94,8 +95,9 @@ def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
     best = kinds[0]
     scales = (True,) if best.per_channel else (False, True)
     wanted = [replace(best, calibration=method, per_channel=each) for method in METHODS for each in scales]
-    mended = replace(best, bias_correction=True, equalise=has_pairs(model))
-    wanted += [replace(mended, per_channel=each) for each in scales]
+    for equal in (False, True) if is_uneven(model) else (False,):
+        mended = replace(best, bias_correction=True, equalise=equal)
+        wanted += [replace(mended, per_channel=each) for each in scales]
     wanted += [replace(kind, per_channel=each) for kind in kinds[1:] for each in (False, True)]
     return [variant_of(each) for each in wanted]
 

@@ -27,11 +27,15 @@ def uneven_net() -> Any:
     return model
 
 
+UNITS = np.array([1e4, 1e-3, 1.0, 50.0, 1e-2, 300.0], np.float32)
+OFFSETS = np.array([2e4, 0.0, 20.0, 0.0, -0.1, 500.0], np.float32)
+
+
 def scaled_net() -> Any:
     """Brings features of very different units to one scale, then two layers: "y" of 8 values."""
     draft = Draft(5)
-    units = np.array([1e4, 1e-3, 1.0, 50.0, 1e-2, 300.0], np.float32)
-    at = draft.node("Mul", "x", draft.weight("factor", 1.0 / units), output="scaled")
+    at = draft.node("Sub", "x", draft.weight("offset", OFFSETS), output="moved")
+    at = draft.node("Mul", at, draft.weight("factor", 1.0 / UNITS), output="scaled")
     at = draft.node("Relu", draft.dense(at, "hidden", 6, 32), output="act")
     draft.dense(at, "y", 32, 8)
     return draft.model((6,), "y", (8,))
@@ -39,8 +43,25 @@ def scaled_net() -> Any:
 
 def scaled_rows(samples: int, seed: int) -> np.ndarray:
     """Return samples of that model's features."""
-    units = np.array([1e4, 1e-3, 1.0, 50.0, 1e-2, 300.0])
-    return np.asarray(np.random.default_rng(seed).normal(0.0, 1.0, (samples, 6)) * units, np.float32)
+    return np.asarray(
+        np.random.default_rng(seed).normal(0.0, 1.0, (samples, 6)) * UNITS + OFFSETS, np.float32
+    )
+
+
+def sensors_net() -> Any:
+    """A convolution over three sensors of different units: "y" of 4 channels."""
+    draft = Draft(10)
+    scale = np.array([1e3, 1.0, 1e-2]).reshape(1, 3, 1)
+    weight = draft.weight("w", draft.random.normal(0.0, 0.5, (4, 3, 5)) / scale)
+    at = draft.node("Conv", "x", weight, output="conv", pads=[2, 2])
+    draft.node("Relu", at, output="y")
+    return draft.model((3, 24), "y", (4, 24))
+
+
+def sensors_rows(samples: int, seed: int) -> np.ndarray:
+    """Return samples of those sensors."""
+    scale = np.array([1e3, 1.0, 1e-2]).reshape(3, 1)
+    return np.asarray(np.random.default_rng(seed).normal(0.0, 1.0, (samples, 3, 24)) * scale, np.float32)
 
 
 def decoder() -> Any:

@@ -18,7 +18,7 @@ from edge_opcua.compress.variant import Variant
 from edge_opcua.errors import ModelError
 from tests.compress.kitchens import kitchen, quiet
 from tests.compress.models import Draft, autoencoder, conv_net, mlp, pictures, run, saved, signals
-from tests.compress.quantise.nets import decibels, operators, weightless
+from tests.compress.quantise.nets import decibels, operators, scaled_net, scaled_rows, weightless
 
 
 def recurrent() -> Any:
@@ -45,6 +45,12 @@ def test_products_of_matrices_get_small_and_stay_close(tmp_path: Path) -> None:
         rows = data(100, 6).rows
         assert decibels(run(path, rows), run(tmp_path / "variant.onnx", rows)) > 25.0
         assert operators(onnx.load(str(tmp_path / "variant.onnx")))["MatMulInteger"] == 3
+
+
+def test_features_of_different_units_are_scaled_before_anything_is_rounded(tmp_path: Path) -> None:
+    path, data = saved(scaled_net(), tmp_path), Dataset(scaled_rows(100, 1))
+    make(Variant("v", "int8-dynamic"), path, tmp_path / "variant.onnx", kitchen(data), quiet)
+    assert decibels(run(path, data.rows), run(tmp_path / "variant.onnx", data.rows)) > 25.0
 
 
 def test_an_lstm_has_this_kind_of_int8_only(tmp_path: Path) -> None:

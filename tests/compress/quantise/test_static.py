@@ -19,6 +19,7 @@ from edge_opcua.compress.dataset import Dataset
 from edge_opcua.compress.graph import open_graph
 from edge_opcua.compress.making import Device
 from edge_opcua.compress.quantise.equalise import equalise
+from edge_opcua.compress.quantise.inputs import standardise
 from edge_opcua.compress.quantise.prepare import prepare
 from edge_opcua.compress.quantise.recipe import Int8
 from edge_opcua.compress.quantise.static import also, make, proposals, variant_of
@@ -34,6 +35,8 @@ from tests.compress.quantise.nets import (
     operators,
     scaled_net,
     scaled_rows,
+    sensors_net,
+    sensors_rows,
     uneven_net,
     weightless,
 )
@@ -152,11 +155,22 @@ def test_softmax_stays_in_float(tmp_path: Path) -> None:
     assert softmax.output[0] == graph.output[0].name
 
 
-def test_features_of_different_units_are_scaled_before_anything_is_rounded(tmp_path: Path) -> None:
-    data = Dataset(scaled_rows(200, 1))
-    target = made(scaled_net(), tmp_path, data)
-    fresh = scaled_rows(200, 2)
-    assert decibels(run(scaled_net(), fresh), run(target, fresh)) > 25.0
+@pytest.mark.parametrize(("net", "rows"), [(scaled_net, scaled_rows), (sensors_net, sensors_rows)])
+def test_features_of_different_units_are_scaled_before_anything_is_rounded(
+    net: Callable[[], Any], rows: Callable[[int, int], np.ndarray], tmp_path: Path
+) -> None:
+    fresh, calibration = rows(200, 2), rows(200, 1)
+    right = run(net(), fresh)
+    target = made(net(), tmp_path, Dataset(calibration))
+    assert decibels(right, run(target, fresh)) > 25.0
+    model, scaled = standardise(prepare(tmp_path / "model.onnx"), calibration)
+    assert scaled == 1
+    assert np.allclose(run(model, fresh), right, atol=1e-4 * np.abs(right).max())  # in float the same model
+
+
+def test_features_of_like_size_get_no_further_nodes(tmp_path: Path) -> None:
+    for net, data in ((conv_net, pictures), (mlp, pictures), (autoencoder, signals)):
+        assert standardise(prepare(saved(net(), tmp_path)), data(100, 5).rows)[1] == 0
 
 
 def test_factors_of_a_gemm_are_not_forgotten(tmp_path: Path) -> None:
@@ -240,12 +254,21 @@ def test_corrected_biases_take_the_mean_error_off(tmp_path: Path) -> None:
 
 
 def test_channels_of_like_size_are_the_same_model_to_the_last_bit(tmp_path: Path) -> None:
-    for net, data in ((uneven_net, pictures), (conv_net, pictures), (mlp, pictures), (autoencoder, signals)):
+    rows = pictures(50, 5).rows
+    for net in (uneven_net, conv_net):
         model = prepare(saved(net(), tmp_path))
-        rows = data(50, 5).rows
         right = run(model, rows)
         assert equalise(model) > 0
         assert np.array_equal(run(model, rows), right)
+
+
+def test_channels_that_are_alike_stay_as_they_are(tmp_path: Path) -> None:
+    for net in (residual_net, mlp, autoencoder):
+        path = saved(net(), tmp_path)
+        assert equalise(prepare(path)) == 0
+        assert not any(each.recipe["equalise"] for each in proposals(path, kitchen(pictures(9, 5))))
+    found = proposals(saved(uneven_net(), tmp_path), kitchen(pictures(9, 5)))
+    assert sum(each.recipe["equalise"] for each in found) == 2
 
 
 def test_channels_of_like_size_give_back_what_a_scale_per_tensor_loses(tmp_path: Path) -> None:
