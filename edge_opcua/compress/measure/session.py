@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +44,6 @@ class Session:
     ) -> None:
         ort = runtime()
         self.provider = PROVIDERS.get(provider.lower(), provider)
-        self.runtime = f"onnxruntime {ort.__version__}"
         self._ort = ort
         self._session = open_session(Wish(ort, path, self.provider, {}, OnnxRuntimeOptions(threads=threads)))
         self._node = _the_input(self._session, path, input_name, shape)
@@ -100,7 +99,7 @@ class Bound:
         ((self._name, self._buffer),) = inputs.items()
         self._value = ort.OrtValue.ortvalue_from_numpy(self._buffer)
         self._binding.bind_ortvalue_input(self._name, self._value)
-        self._outputs = outputs
+        self._outputs = outputs  # they stay as long as the runs write into them
         for name, array in outputs.items():
             self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
         self._copies = copies
@@ -115,11 +114,6 @@ class Bound:
             self._binding.bind_ortvalue_input(self._name, self._value)
             self._binding.synchronize_inputs()
         self._session.run_with_iobinding(self._binding)
-
-    @property
-    def outputs(self) -> Mapping[str, npt.NDArray[Any]]:
-        """The buffers of the outputs; valid until the next run."""
-        return self._outputs
 
 
 def runtime() -> Any:

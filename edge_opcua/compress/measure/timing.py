@@ -55,8 +55,3 @@ class Timing:
     verdict: Speed
     provider: str
     threads: int
-
-    @property
-    def saved(self) -> float:
-        """Share of the original's size that is saved, below 0 if the variant is larger."""
-        return 1.0 - self.size_bytes / self.original_size_bytes
