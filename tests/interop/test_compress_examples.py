@@ -1,0 +1,155 @@
+"""Models of PyTorch and scikit-learn made smaller by the commands of the how-to, up to a line that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from edge_opcua.compress.report.report import Report, read_report
+from edge_opcua.core.values import Verdict
+from tests.system.plant import Plant
+
+pytestmark = [pytest.mark.interop, pytest.mark.system, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / "tests" / "peers" / ".installed"
+SKLEARN, TORCH = PEERS / "notebook-sklearn" / "bin", PEERS / "notebook-torch" / "bin"
+PAGE = ROOT / "docs" / "howto" / "compress.md"
+LINE = ROOT / "examples" / "compress" / "press.toml"
+COMMAND_S = 300.0
+PYTORCH, SCIKIT, PACKAGE, REFUSED = "From PyTorch", "From scikit-learn", "A package", "When the answer is no"
+_SECTION = re.compile(r"^## (.+?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(section: str) -> list[str]:
+    """Return what a section of the page has typed, in its order."""
+    text = next(text for title, text in _SECTION.findall(PAGE.read_text()) if title.startswith(section))
+    lines = [line for block in _BLOCK.findall(text) for line in block.splitlines()]
+    return [line.partition("   #")[0] for line in lines]
+
+
+def require(*peers: Path) -> None:
+    for peer in peers:
+        if not (peer / "edge-opcua").exists():
+            name = peer.parent.name.removeprefix("notebook-")
+            pytest.skip(f"no {name}: tests/peers/install-notebooks {name}")
+
+
+async def type_in(desk: Path, command: str, *, ends_with: int = 0, state: Path | None = None) -> str:
+    """Run a command as somebody types it at the desk, and return what it prints."""
+    peer = TORCH if "digits_cnn" in command else SKLEARN
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTHON"))},
+        "PATH": f"{peer}:{os.environ['PATH']}",
+        "STATE_DIRECTORY": str(state or desk / "state"),
+        "OMP_NUM_THREADS": "1",
+    }
+    child = await asyncio.create_subprocess_exec(
+        *shlex.split(command),
+        cwd=desk,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(COMMAND_S):
+            printed, told = (text.decode("utf-8", "replace") for text in await child.communicate())
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    assert child.returncode == ends_with, f"{command}\n{printed}\n{told[-2_000:]}"
+    return printed
+
+
+async def compressed(desk: Path, command: str, *, ends_with: int = 0, state: Path | None = None) -> Report:
+    """Run a compression, and return its report; what was typed did all the work."""
+    await type_in(desk, command, ends_with=ends_with, state=state)
+    again = await type_in(desk, f"{command.replace(' --add', '')} --json", ends_with=ends_with, state=state)
+    file = desk / "report.json"
+    file.write_text(again)
+    return read_report(file)
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call_in_the_loop() -> None:
+    """Watch nothing here: what runs are processes of their own."""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """Where the commands are typed: beside the examples."""
+    found = tmp_path / "desk"
+    found.mkdir()
+    (found / "examples").symlink_to(ROOT / "examples")
+    return found
+
+
+async def test_a_network_of_pytorch_becomes_an_int8_model_that_is_proved_and_60_percent_smaller(
+    desk: Path,
+) -> None:
+    require(SKLEARN, TORCH)
+    *before, compress = commands(PYTORCH)
+    for command in before:
+        await type_in(desk, command)
+    report = await compressed(desk, compress)
+    chosen = report.chosen_row
+    assert chosen is not None, report.reasons
+    assert chosen.is_usable
+    assert chosen.saved >= 0.6
+    assert "<svg" in (desk / "digits.html").read_text()
+
+
+async def test_nothing_is_chosen_of_a_classifier_of_scikit_learn_that_is_not_proved(desk: Path) -> None:
+    require(SKLEARN)
+    *before, compress = commands(SCIKIT)
+    for command in before:
+        await type_in(desk, command)
+    report = await compressed(desk, compress)
+    chosen = report.chosen_row
+    assert chosen is not None, report.reasons
+    assert chosen.is_usable
+    assert {row.comparison.measure for row in report.rows if row.comparison} == {"accuracy"}
+
+
+async def test_too_few_samples_prove_nothing_and_the_original_stays(desk: Path) -> None:
+    require(SKLEARN)
+    *before, compress = commands(REFUSED)
+    for command in before:
+        await type_in(desk, command)
+    report = await compressed(desk, compress, ends_with=1)
+    assert report.chosen is None
+    needed = [row.comparison.needed for row in report.rows if row.comparison and row.comparison.needed]
+    assert min(needed) > report.gate.count
+
+
+async def test_the_line_runs_on_what_was_made_of_its_package(desk: Path, tmp_path: Path) -> None:
+    require(SKLEARN)
+    for command in commands(SCIKIT)[:1]:  # the strokes
+        await type_in(desk, command)
+    compress, listed, activate = commands(PACKAGE)
+    async with Plant(tmp_path, config=LINE) as plant:
+        await plant.until(lambda: plant.results(0, Verdict.OK), "a first stroke")
+        await type_in(desk, compress, state=plant.state_dir)
+        assert "press-autoencoder/2" in await type_in(desk, listed, state=plant.state_dir)
+        mark = plant.mark()
+        await type_in(desk, activate, state=plant.state_dir)
+
+        def judged(verdict: Verdict) -> bool:
+            return any(row["ModelVersion"] == 2 for row in plant.results(mark, verdict))
+
+        await plant.until(lambda: judged(Verdict.OK), "a healthy stroke judged by the smaller model")
+        await plant.cell.wear(0.9)
+        await plant.until(lambda: judged(Verdict.NOT_OK), "a worn stroke it found")
+    folder = plant.state_dir / "models" / "press-autoencoder" / "2"
+    assert json.loads((folder / "compression.json").read_text())["chosen"]
+    original = ROOT / "examples" / "compress" / "models" / "press-autoencoder" / "1" / "model.onnx"
+    assert (folder / "model.onnx").stat().st_size < 0.5 * original.stat().st_size
