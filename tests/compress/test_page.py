@@ -167,3 +167,12 @@ def test_the_terminal_shows_a_line_for_each_variant_and_why_not() -> None:
 def test_a_name_does_not_move_the_cursor_of_a_terminal() -> None:
     text = report_text(report(row("int8", failure="a\x1b[2Jb\rc"), chosen=None))
     assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_a_machine_that_had_other_work_is_told_of() -> None:
+    calm = some()
+    busy = replace(calm, original=replace(calm.original, p99_us=60 * calm.original.p50_us))
+    said = "took 60 times its median"
+    assert said in report_page(busy)
+    assert said in report_text(busy)
+    assert "Other work" not in report_page(calm) + report_text(calm)

@@ -51,6 +51,7 @@ def report_page(report: Report) -> str:
         parts.append(_drawings(numbered, span))
     if numbered:
         parts += [element("h2", "The variants, figure by figure"), table(report, numbered, span)]
+        parts.append(element("p", escape(words.disturbed(report)), class_="muted"))
     parts += [_impossible(rows), _findings(report), _trust(report), _facts(report), _foot(report)]
     title = element("title", f"{escape(report.original.name)}: compression report")
     head = element("head", "\n".join([_HEAD, title, element("style", _STYLE.read_text("utf-8"))]))

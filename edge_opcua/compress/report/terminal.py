@@ -22,7 +22,7 @@ def report_text(report: Report) -> str:
     parts = [_about(report)]
     if measured:
         parts.append(_aligned([_HEAD, _original(report, measured), *(_line(row) for row in measured)]))
-        parts.append(_SIGNS)
+        parts.append("\n".join(filter(None, (_SIGNS, words.disturbed(report)))))
     reasons = [f"  {row.name}: {_why(row)}" for row in rows if not row.is_chosen and _why(row)]
     if reasons:
         parts.append("\n".join(["not chosen:", *reasons]))

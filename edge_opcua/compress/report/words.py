@@ -14,6 +14,8 @@ _MINUS: Final = "\N{MINUS SIGN}"
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _AS_NUMBERS: Final = frozenset({"AUC"})
 _AS_FAST: Final = 1.02
+_DISTURBED: Final = 5.0
+"""How many times its median the 99th percentile of a model takes that is not left alone; else it is two."""
 _WIDE: Final = 1.5
 """An interval whose upper end is so many times its lower one says nothing if one lies in it."""
 
@@ -120,6 +122,17 @@ def headline(report: Report) -> str:
     limit = f"{row.comparison.allowed:g} {row.comparison.unit}"
     gained = f"{gain(row.timing)}, {smaller(row)}"
     return capital(f"{gained}, and proved to be less than {limit} worse in {row.comparison.measure}.")
+
+
+def disturbed(report: Report) -> str:
+    """Return that other work was on the machine while it was measured; "" if nothing hints at that."""
+    times = report.original.p99_us / report.original.p50_us
+    if not times > _DISTURBED:
+        return ""
+    return (
+        f"Other work was on this machine: the longest runs of the original took {times:.0f} times its median. "
+        "Medians were compared in turns and hold; for the longest runs, measure again without it."
+    )
 
 
 def capital(text: str) -> str:
