@@ -25,7 +25,7 @@ FOR_THE_REPORT: Final = CHANCE / 2
 """Level at which a variant is compared that cannot be chosen: its ordinary 95 % interval."""
 RUINED: Final = 0.1
 """Damage on the calibration samples from which on nobody asks how much it is: a variant stands last."""
-_SAME_TIME: Final = math.log(1.05)
+_SAME_TIME: Final = 1.05
 """Who is not faster by that is no reason to prefer what does more damage."""
 
 
@@ -114,11 +114,8 @@ def order(entrants: Sequence[Entrant], placed: Sequence[Place] = ()) -> tuple[Pl
 def _key(entrant: Entrant) -> tuple[float, int, int, str]:
     # NaN would sort anywhere: what has no damage that can be told is ruined.
     damage = entrant.damage if entrant.damage <= RUINED else math.inf
-    return damage, *_gain(entrant), entrant.name
-
-
-def _gain(entrant: Entrant) -> tuple[int, int]:
-    return round(math.log(entrant.p50_ratio) / _SAME_TIME), entrant.size_bytes
+    steps = round(math.log(entrant.p50_ratio) / math.log(_SAME_TIME))
+    return damage, steps, entrant.size_bytes, entrant.name
 
 
 def heard(place: Place, comparison: Comparison) -> Comparison:
@@ -148,11 +145,20 @@ def choose(
         for place in by_number
         if place.number and entrants[place.name].may_win and comparisons[place.name].verdict == "proved"
     ]
-    chosen = min(usable, key=lambda name: (*_gain(entrants[name]), entrants[name].damage, name), default=None)
+    chosen = _best([entrants[name] for name in usable])
     reasons = {
         place.name: _reason(entrants[place.name], comparisons[place.name], chosen) for place in by_number
     }
     return Choice(chosen, reasons, _outcome(chosen, entrants, comparisons))
+
+
+def _best(proved: Sequence[Entrant]) -> str | None:
+    """Return the smallest of those that are about as fast as the fastest."""
+    if not proved:
+        return None
+    fastest = min(entrant.p50_ratio for entrant in proved)
+    near = [entrant for entrant in proved if entrant.p50_ratio <= _SAME_TIME * fastest]
+    return min(near, key=lambda entrant: (entrant.size_bytes, entrant.damage, entrant.name)).name
 
 
 def _by_number(place: Place) -> tuple[bool, int]:
@@ -161,13 +167,13 @@ def _by_number(place: Place) -> tuple[bool, int]:
 
 def _reason(entrant: Entrant, comparison: Comparison, chosen: str | None) -> str:
     if entrant.name == chosen:
-        return f"chosen: of what is proved nothing is faster, or as fast and smaller; {comparison.text}"
+        return f"chosen: of what is proved nothing is faster, or about as fast and smaller; {comparison.text}"
     if entrant.is_slower:
         return f"slower than the original: {entrant.p50_ratio:.2f} times its time"
     if not entrant.is_better:
         return "neither smaller nor faster than the original"
     if comparison.verdict == "proved":
-        return f"proved as well, but {chosen} is faster, or as fast and smaller"
+        return f"proved as well, but {chosen} is faster, or about as fast and smaller"
     return comparison.text
 
 

@@ -88,8 +88,19 @@ def test_the_fastest_that_is_proved_is_chosen_and_the_smallest_of_those_as_fast(
     assert choice.chosen == "good"
     assert "failed" in choice.reasons["fast"]
     assert "nothing is faster" in choice.reasons["good"]
-    assert choice.reasons["better"] == "proved as well, but good is faster, or as fast and smaller"
+    assert choice.reasons["better"] == "proved as well, but good is faster, or about as fast and smaller"
     assert choice.text.startswith("good: proved")
+
+
+def test_of_two_about_as_fast_as_each_other_the_smaller_is_chosen_wherever_their_times_lie() -> None:
+    for fast in np.linspace(0.3, 0.9, 61):
+        entrants = [
+            entrant("fast", fast, size=900),
+            entrant("small", 1.04 * fast),
+            entrant("far", 1.06 * fast, size=1),
+        ]
+        found = dict.fromkeys(("fast", "small", "far"), compared(0, 0, 4000))
+        assert choose(order(entrants), {each.name: each for each in entrants}, found).chosen == "small"
 
 
 def test_a_slower_variant_is_not_chosen_however_good_it_is() -> None:
