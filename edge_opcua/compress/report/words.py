@@ -130,7 +130,8 @@ def disturbed(report: Report) -> str:
     if not times > _DISTURBED:
         return ""
     return (
-        f"Other work was on this machine: the longest runs of the original took {times:.0f} times its median. "
+        f"Other work was on this machine: the longest runs of the original took "
+        f"{times:.0f} times its median. "
         "Medians were compared in turns and hold; for the longest runs, measure again without it."
     )
 
