@@ -15,6 +15,7 @@ from edge_opcua.compress.graph import save_graph, weights
 from edge_opcua.compress.making import Kitchen, Progress
 from edge_opcua.compress.quantise.compact import compact
 from edge_opcua.compress.quantise.guide import int8_kinds
+from edge_opcua.compress.quantise.inputs import standardise
 from edge_opcua.compress.quantise.prepare import prepare
 from edge_opcua.compress.quantise.quantiser import quantised, ranged
 from edge_opcua.compress.quantise.ranges import observe, ranges
@@ -47,7 +48,8 @@ def make(
     if recipe.format != "qdq" or recipe.bias_correction:
         raise ModelError('training with INT8 needs format = "qdq", and corrects biases itself', code="M692")
     progress(0.0, "quantising")
-    model, rows = prepare(source), kitchen.calibration.rows
+    rows = kitchen.calibration.rows
+    model, _ = standardise(prepare(source), rows)
     found = ranges(observe(model, ranged(model), rows), recipe.calibration)
     made, said = quantised(model, found, recipe)
     data = lesson_data(kitchen, lesson)
