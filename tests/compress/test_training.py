@@ -5,6 +5,7 @@ With PyTorch: tests/interop/test_compress_torch.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -162,3 +163,16 @@ def test_without_pytorch_nothing_is_proposed_and_training_is_refused(family: Any
         maker_of(family)(Variant("v", family, RECIPE), path, tmp_path / "out.onnx", here, quiet)
     assert refused.value.code == "M690"
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_the_page_tells_the_figures_that_were_measured() -> None:
+    explanation = Path(__file__).parents[2] / "docs" / "explanation"
+    figures = json.loads((explanation / "train-figures.json").read_text())
+    page = (explanation / "compression.md").read_text()
+    for row in figures["pruned"]:
+        removed, *shares = row.values()
+        told = " | ".join(f"{share:.2f}" for share in shares)
+        assert f"| {round(100 * removed)} % | {told} |" in page
+    assert (
+        f"judged by {figures['samples']['gate'] // 1000} {figures['samples']['gate'] % 1000} others" in page
+    )
