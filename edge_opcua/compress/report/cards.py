@@ -21,7 +21,8 @@ def cards(report: Report) -> str:
     timing, comparison = row.timing, row.comparison
     typical = f"{words.speed(timing.ratio)} as fast{DOT}was {words.time(timing.original_p50_us)}"
     tail = words.tail(timing)
-    longest = f"{'no clear difference' if tail == 'unclear' else f'{tail} as fast'}{DOT}was {words.time(timing.original_p99_us)}"
+    clear = "no clear difference" if tail == "unclear" else f"{tail} as fast"
+    longest = f"{clear}{DOT}was {words.time(timing.original_p99_us)}"
     file = f"{words.share(row.saved)}{DOT}was {words.size(report.original.size_bytes)}"
     memory = f"{words.number(timing.memory_mb, 1)} MB"
     lighter = timing.memory_mb / timing.original_memory_mb if timing.original_memory_mb > 0 else 1.0
