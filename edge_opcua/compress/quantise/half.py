@@ -24,6 +24,7 @@ from edge_opcua.compress.making import Kitchen, Progress
 from edge_opcua.compress.quantise.compact import compact
 from edge_opcua.compress.quantise.guide import has_half
 from edge_opcua.compress.quantise.halfweights import MOST, fits, halve_weights, large_weights
+from edge_opcua.compress.quantise.inputs import standardise
 from edge_opcua.compress.quantise.quantiser import said_quietly
 from edge_opcua.compress.variant import Variant
 from edge_opcua.errors import ModelError
@@ -55,11 +56,12 @@ def make(
     progress(0.2, "converting")
     if not large_weights(model):
         raise ModelError("the model has no weights in float32 that FP16 could hold", code="M678")
+    model, scaling = standardise(model, kitchen.calibration.rows)  # FP16 has steps of 0.25 at 300
     if variant.recipe.get("weights_only", False):
         made = _copied(model)
         notes: dict[str, Any] = {"half_weights": halve_weights(made)}
     else:
-        made, notes = _half(model, kitchen.calibration.rows)
+        made, notes = _half(model, scaling, kitchen.calibration.rows)
     compact(made)
     save_graph(made, target)
     return notes
@@ -98,10 +100,10 @@ def _copied(model: Any) -> Any:
     return copy
 
 
-def _half(model: Any, rows: Rows) -> tuple[Any, dict[str, Any]]:
-    """Convert everything but the nodes whose values are too large."""
+def _half(model: Any, scaling: list[str], rows: Rows) -> tuple[Any, dict[str, Any]]:
+    """Convert everything but the nodes that scale inputs, and those whose values are too large."""
     convert = _converter()
-    blocked = _unfit(model, rows)
+    blocked = [*scaling, *(name for name in _unfit(model, rows) if name not in scaling)]
     with said_quietly() as said:
         made = convert(model, keep_io_types=True, node_block_list=blocked)
     sort(made)  # the converter appends

@@ -47,7 +47,7 @@ class _Scaling:
     shift: Floats
 
 
-def standardise(model: Any, rows: Rows) -> tuple[Any, int]:
+def standardise(model: Any, rows: Rows) -> tuple[Any, list[str]]:
     """Bring features of different units to one scale, where INT8 would else wipe out the small ones.
 
     Args:
@@ -55,17 +55,17 @@ def standardise(model: Any, rows: Rows) -> tuple[Any, int]:
         rows: Calibration samples.
 
     Returns:
-        The model, which answers the same but for the last bits, and how many nodes got such features.
+        The model, which answers the same but for the last bits, and the names of the nodes that scale; they
+        have to stay in float.
     """
     first = _first_nodes(model)
     bounds = _bounds(model, first, rows)
-    done = 0
+    added: list[str] = []
     for node in first:
         found = _scaling(node, weights(model)[node.input[1]], *bounds[node.name])
         if found is not None:
-            _write(model, node, found)
-            done += 1
-    return (with_shapes(model) if done else model), done
+            added += _write(model, node, found)
+    return (with_shapes(model) if added else model), added
 
 
 def _first_nodes(model: Any) -> list[Any]:
@@ -128,7 +128,7 @@ def _scaling(node: Any, weight: npt.NDArray[Any], low: Floats, high: Floats) -> 
     return _Scaling(scale, shift.astype(np.float32).astype(np.float64)) if now > GAIN * then else None
 
 
-def _write(model: Any, node: Any, found: _Scaling) -> None:
+def _write(model: Any, node: Any, found: _Scaling) -> list[str]:
     helper = onnx_package().helper
     arrays = weights(model)
     weight, axis = arrays[node.input[1]].astype(np.float64), _axis(node)
@@ -136,7 +136,7 @@ def _write(model: Any, node: Any, found: _Scaling) -> None:
     per_feature[axis] = -1
     place = next(number for number, each in enumerate(model.graph.node) if each.name == node.name)
     shape = (1, -1, *[1] * (weight.ndim - 2)) if node.op_type == "Conv" else (-1,)
-    at = node.input[0]
+    at, added = node.input[0], [f"{node.name}_scale"]
     if found.shift.any():
         outputs = weight.shape[1 - axis]
         bias = arrays[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(outputs)
@@ -146,10 +146,12 @@ def _write(model: Any, node: Any, found: _Scaling) -> None:
         set_weight(model, node.input[2], moved.astype(np.float32))
         at = _insert(model, helper, place, "Sub", at, f"{node.name}_shift", found.shift.reshape(shape))
         place += 1
+        added.insert(0, f"{node.name}_shift")
     at = _insert(model, helper, place, "Mul", at, f"{node.name}_scale", (1.0 / found.scale).reshape(shape))
     scaled = f"{node.name}_scaled"
     set_weight(model, scaled, (weight * found.scale.reshape(per_feature)).astype(np.float32))
     node.input[0], node.input[1] = at, scaled
+    return added
 
 
 def _insert(model: Any, helper: Any, place: int, kind: str, source: str, name: str, constant: Floats) -> str:

@@ -18,7 +18,7 @@ from edge_opcua.compress.variant import Variant
 from edge_opcua.errors import ModelError
 from tests.compress.kitchens import kitchen, quiet
 from tests.compress.models import Draft, autoencoder, conv_net, mlp, pictures, run, saved, signals
-from tests.compress.quantise.nets import constants, decibels, weightless
+from tests.compress.quantise.nets import constants, decibels, scaled_net, scaled_rows, weightless
 
 CARD = Device("cuda", "some card", "x86_64", has_vnni=True)
 
@@ -75,6 +75,16 @@ def test_what_fp16_cannot_hold_stays_in_float(tmp_path: Path) -> None:
     floats = [array for array in constants(tmp_path / "variant.onnx").values() if array.dtype == np.float32]
     assert max(float(np.abs(array).max()) for array in floats) > 65_504  # the loud weights stay
     assert decibels(run(path, data.rows), run(tmp_path / "variant.onnx", data.rows)) > 50.0
+
+
+def test_what_lies_far_from_zero_is_shifted_before_it_is_rounded(tmp_path: Path) -> None:
+    path, data = saved(scaled_net(), tmp_path), Dataset(scaled_rows(100, 1))
+    card = replace(kitchen(data), device=CARD)
+    notes = make(Variant("v", "fp16"), path, tmp_path / "variant.onnx", card, quiet)
+    assert notes["float_nodes"][:2] == ["/hidden_shift", "/hidden_scale"]
+    assert decibels(run(path, data.rows), run(tmp_path / "variant.onnx", data.rows)) > 50.0
+    make(Variant("w", "fp16", {"weights_only": True}), path, tmp_path / "variant.onnx", card, quiet)
+    assert decibels(run(path, data.rows), run(tmp_path / "variant.onnx", data.rows)) > 60.0
 
 
 def test_the_same_bytes_again(tmp_path: Path) -> None:
