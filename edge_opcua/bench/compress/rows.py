@@ -56,6 +56,7 @@ def _figure(subject: str, row: Row) -> Figure:
         "size_bytes": row.size_bytes,
         "saved": row.saved,
         "memory_mb": timing.memory_mb,
+        "place": row.place,
         "chosen": row.is_chosen,
         "reasons": list(row.reasons),
     }

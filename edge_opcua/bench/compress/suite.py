@@ -78,17 +78,18 @@ def _of_digits(report: Report) -> Iterator[Figure]:
 
 
 def _of_press(report: Report) -> Iterator[Figure]:
-    both = [row for row in _quantised(report) if "pruned" in row.name]
-    saved = max((row.saved for row in both), default=0.0)
-    note = f"proved and not slower: {_names(both)}; {_held(saved >= PRUNED_SAVES)}"
-    yield _percent("press-autoencoder: pruning and INT8 save of the size", saved, PRUNED_SAVES, note)
+    yield _pruned("press-autoencoder", report)
 
 
 def _of_wide(report: Report) -> Iterator[Figure]:
-    row = report.chosen_row
-    saved = 0.0 if row is None else row.saved
-    note = f"chosen: {report.chosen or 'the original'}; {_held(saved >= PRUNED_SAVES)}"
-    yield _percent("digits-wide: what is chosen saves of the size", saved, PRUNED_SAVES, note)
+    yield _pruned("digits-wide", report)
+
+
+def _pruned(subject: str, report: Report) -> Figure:
+    both = [row for row in _quantised(report) if "pruned" in row.name]
+    saved = max((row.saved for row in both), default=0.0)
+    note = f"proved and not slower: {_names(both)}; {_held(saved >= PRUNED_SAVES)}"
+    return _percent(f"{subject}: pruning and INT8 save of the size", saved, PRUNED_SAVES, note)
 
 
 def _of_cancer(report: Report) -> Iterator[Figure]:
