@@ -26,7 +26,7 @@ FOR_THE_REPORT: Final = CHANCE / 2
 RUINED: Final = 0.1
 """Damage on the calibration samples from which on nobody asks how much it is: a variant stands last."""
 _SAME_TIME: Final = 1.05
-"""Who is not faster by that is no reason to prefer what does more damage."""
+"""Ratio of two times below which both are about as fast."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -41,27 +40,19 @@ class Prepared:
     judged_by: str
 
 
-def prepare(
-    subject: Subject, data: Path, options: Options, *, tell: Callable[[str], None] | None = None
-) -> Prepared:
-    """Look at the model and read the samples.
+def prepare(subject: Subject, data: Path, options: Options) -> Prepared:
+    """Read the samples and look at the model.
 
     Args:
         subject: The model.
         data: Samples of the gate, and to make variants with if ``options`` names no others.
         options: How.
-        tell: Gets what is being done.
 
     Raises:
         ModelError: Nothing can be made of this model, it is not the one that was trained (M697), or the
             samples cannot be read or are none for it (M670, M672 … M674); or those of the gate are among the
             others (M682).
     """
-    tell = tell or _nobody
-    tell("look at the model")
-    findings = look(subject.path, provider=options.provider, reference=options.reference)
-    require(findings)
-    tell("read the samples")
     gate = _read(data, subject)
     if options.calibration is None:
         calibration, gate = split(gate, options.seed)
@@ -79,6 +70,8 @@ def prepare(
         device=device(options.provider),
         seed=options.seed,
     )
+    findings = look(subject.path, provider=options.provider, reference=options.reference)
+    require(findings)
     told = (*(_told(each) for each in findings if each.level != "ok"), *notes)
     return Prepared(kitchen, gate, told, _judged_by(subject, options))
 
@@ -133,7 +126,3 @@ def _judged_by(subject: Subject, options: Options) -> str:
 
 def _told(finding: Finding) -> str:
     return f"{finding.what}: {finding.text}"
-
-
-def _nobody(_: str) -> None:
-    pass

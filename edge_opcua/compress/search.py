@@ -177,13 +177,13 @@ class _Search:
         self._reach = reach_of(same)
         plan = self._plan()
         self._follow(plan.stages())
-        if not self._tried:
-            raise ModelError("nothing is worth trying for this model with these families", code="M684")
         judged = self._judge()
         more = plan.rescue(no_int8_is_proved(self._tried, judged))
         if more:
             self._stage(more)
             judged = self._judge(judged)
+        if not self._tried:
+            raise ModelError("nothing is worth trying for this model with these families", code="M684")
         return self._report(judged, clock)
 
     def _plan(self) -> Plan:

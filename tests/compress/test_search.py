@@ -22,14 +22,13 @@ from edge_opcua.compress.search import work_of
 from edge_opcua.errors import ModelError
 from tests.compress.models import conv_net, pictures, saved
 
-OPTIONS = Options(only=frozenset({"clean", "fp16"}), timing_s=0.05)
 SCRIPT = """
 import sys
 from pathlib import Path
 from edge_opcua.compress import Options, compress
 
 folder = Path(sys.argv[1])
-options = Options(only=frozenset({"clean", "fp16"}), timing_s=0.05, work=folder / "work")
+options = Options(only=frozenset({"clean"}), timing_s=0.05, work=folder / "work")
 report = compress(folder / "model.onnx", folder / "data.npz", options)
 print(report.chosen)
 """
@@ -57,27 +56,25 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_ends_like_one_that_was_n
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        while not list((tmp_path / "work").glob("clean/timing-*.json")):
+        while not list((tmp_path / "work").glob("clean/answers-*.json")):
             assert process.poll() is None, "it ended before it could be killed"
             time.sleep(0.01)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert not (tmp_path / "work" / "report.json").exists()
-    (tmp_path / "work" / "fp16-weights").mkdir(exist_ok=True)
-    (tmp_path / "work" / "fp16-weights" / ".draft-model-1.onnx").write_bytes(b"half")
+    (tmp_path / "work" / "clean" / ".draft-model-1.onnx").write_bytes(b"half")
     before = notes_of(tmp_path / "work")
     assert {path.parent.name for path in before} >= {"original", "clean", "samples"}
 
     seen: list[Advance] = []
-    options = Options(only=OPTIONS.only, timing_s=OPTIONS.timing_s, work=tmp_path / "work")
+    options = Options(only=frozenset({"clean"}), timing_s=0.05, work=tmp_path / "work")
     report = compress(tmp_path / "model.onnx", tmp_path / "data.npz", options, progress=seen.append)
 
     after = notes_of(tmp_path / "work")
     assert {path: after[path] for path in before} == before, "what was done was done again"
     assert not list((tmp_path / "work").rglob(".draft-*"))
-    assert [row.name for row in report.rows] == ["clean", "fp16-weights"]
-    assert all(row.failure == "" and row.comparison is not None for row in report.rows)
+    assert [(row.name, row.failure) for row in report.rows] == [("clean", "")]
     assert report.chosen_row is not None
     assert report.chosen_row.is_usable
     assert read_report(tmp_path / "work" / "report.json") == report
@@ -86,23 +83,48 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_ends_like_one_that_was_n
 
 
 @pytest.mark.timeout(60)
-def test_the_command_tells_an_honest_no_and_says_how_many_samples_would_do(
+def test_who_interrupts_a_run_is_told_that_it_goes_on_and_gets_an_honest_no_in_the_end(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared(tmp_path, 60)
     monkeypatch.chdir(tmp_path)
-    code = main(
-        ["compress", "model.onnx", "--data", "data.npz", "--only", "clean", "--json", "--report", "r.html"]
-    )
+    asked = [
+        "compress",
+        "model.onnx",
+        "--data",
+        "data.npz",
+        "--only",
+        "clean",
+        "--timing",
+        "0.05s",
+        "--json",
+        "--report",
+        "r.html",
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "edge_opcua.cli", *asked], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while not next(process.stderr).strip().endswith("clean/model"):
+            pass
+        process.send_signal(signal.SIGINT)
+        last = process.stderr.readlines()[-1]
+    assert process.returncode == 130
+    assert last == "interrupted; run the same command again to go on: model.compress\n"
+    before = notes_of(tmp_path / "model.compress")
+    assert before
+
+    assert main(asked) == 1
     said = capfd.readouterr()
     found = json.loads(said.out)
-    assert code == 1
+    after = notes_of(tmp_path / "model.compress")
+    assert {path: after[path] for path in before} == before
     assert found["schema"] == "edge-opcua.compression/1"
     assert found["chosen"] is None
     assert "about 770 can" in found["findings"][-1]
     assert found["rows"][0]["comparison"]["verdict"] == "not proved"
     assert "clean/timing" in said.err
-    assert (tmp_path / "model.compress" / "report.json").is_file()
+    assert read_report(tmp_path / "model.compress" / "report.json").chosen is None
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
 
 
@@ -163,6 +185,15 @@ def test_what_takes_too_long_is_not_tried_and_the_report_says_so(tmp_path: Path)
     rows = compress(tmp_path / "model.onnx", tmp_path / "data.npz", options).rows
     assert rows[-1].failure.startswith("not tried: the 1 s")
     assert rows[-1].comparison is None
+
+
+def test_a_model_in_which_nothing_can_be_made_smaller_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepared(tmp_path, 60)  # 12 samples to calibrate with are too few to prune by
+    asked = ["--data", str(tmp_path / "data.npz"), "--only", "pruned", "--work", str(tmp_path / "work")]
+    assert main(["compress", str(tmp_path / "model.onnx"), *asked]) == 3
+    assert "M684" in capfd.readouterr().err
 
 
 def test_a_folder_of_steps_is_named_after_the_model(tmp_path: Path) -> None:
