@@ -30,6 +30,7 @@ from tests.compress.models import (
     saved,
     signals,
 )
+from tests.compress.tangled import NETS, inputs_of
 
 
 def right(model: Any, data: Dataset) -> float:
@@ -46,6 +47,25 @@ def test_the_layers_behind_make_up_for_channels_that_went(net: Any, lost: float,
     assert right(fitted.model, unseen) > right(net(), unseen) - lost
     assert right(plain.model, unseen) < right(fitted.model, unseen) - 2.0
     assert all(each.after < each.before for each in fitted.fitted)
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name not in ("conv", "residual", "mlp")])
+def test_no_tangle_of_layers_is_worse_for_the_fit(name: str, tmp_path: Path) -> None:
+    model = NETS[name]()
+    path, rows, unseen = saved(model, tmp_path), inputs_of(model, 300), inputs_of(model, 400)[300:]
+    plain, fitted = (prune(open_graph(path), rows, 0.25, fit=fit).model for fit in (False, True))
+    onnx.checker.check_model(fitted, full_check=True)
+    expected = run(model, unseen)
+    lost = [float(np.mean((run(made, unseen) - expected) ** 2)) for made in (plain, fitted)]
+    assert lost[1] <= lost[0]
+    assert lost[1] < 0.5 * float(expected.var())
+
+
+def test_weights_that_two_layers_share_are_not_fitted_to_one_of_them(tmp_path: Path) -> None:
+    model = NETS["shared"]()
+    made = prune(open_graph(saved(model, tmp_path)), inputs_of(model, 100), 0.25)
+    assert made.channels["/twice"] == made.channels["/thrice"] == (6, 8)
+    assert [each.node for each in made.fitted] == ["/y"]
 
 
 def test_an_autoencoder_that_is_wider_than_needed_loses_half_of_it_for_nothing(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def _places(model: Any, coupling: Coupling) -> Iterator[_Place]:
     for layer in coupling.layers:
         node = nodes[layer.node]
         given = attributes(node)
+        if len(takers[layer.weight]) > 1:
+            continue  # what suits one layer would spoil the other
         if layer.kind == "ConvTranspose" or given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0:
             continue
         if layer.kind != "MatMul":
