@@ -16,9 +16,9 @@ from edge_opcua.compress.making import Device
 from edge_opcua.compress.quantise.recipe import Int8
 
 _ARM: Final = frozenset({"aarch64", "arm64", "armv7l", "armv8l"})
-_SYMMETRIC: Final = frozenset({"tensorrt", "rtx"})
+_SYMMETRIC: Final = frozenset({"tensorrt", "tensorrt_rtx"})
 _WITHOUT_INT8: Final = frozenset({"cuda"})
-_WITH_HALF: Final = frozenset({"cuda", "tensorrt", "rtx", "openvino"})
+_WITH_HALF: Final = frozenset({"cuda", "tensorrt", "tensorrt_rtx", "openvino"})
 
 
 def int8_kinds(device: Device) -> tuple[Int8, ...]:

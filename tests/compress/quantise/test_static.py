@@ -217,8 +217,11 @@ def test_each_device_is_offered_what_it_computes_fast(tmp_path: Path) -> None:
     assert offered("cpu", "x86_64")[0]["activation"] == "u8"
     assert offered("cpu", "aarch64")[0]["activation"] == "s8"
     assert offered("cuda", "x86_64") == []
-    tensorrt = offered("tensorrt", "x86_64")
-    assert all(each["symmetric"] and each["per_channel"] and not each["integer_bias"] for each in tensorrt)
+    for provider in ("tensorrt", "tensorrt_rtx"):
+        found = offered(provider, "x86_64")
+        assert found
+        assert all(each["symmetric"] and each["per_channel"] for each in found)
+        assert not any(each["integer_bias"] for each in found)
 
 
 def test_symmetric_ranges_have_zero_in_the_middle_and_biases_in_float(tmp_path: Path) -> None:
