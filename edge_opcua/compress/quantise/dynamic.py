@@ -44,7 +44,7 @@ def proposals(onnx_path: Path, kitchen: Kitchen) -> list[Variant]:
 
     Convolutions with ranges measured at run time have no fast kernel: three times slower than float.
     """
-    if kitchen.device.provider != "cpu":
+    if kitchen.device.provider.lower() != "cpu":
         return []
     try:
         model = prepare_dynamic(onnx_path)

@@ -28,9 +28,9 @@ def int8_kinds(device: Device) -> tuple[Int8, ...]:
     bits. ARM multiplies signed by signed. TensorRT takes symmetric ranges only. The CUDA provider has no
     INT8 kernels: it would go back to floats between the nodes, and be slower.
     """
-    if device.provider in _WITHOUT_INT8:
+    if device.provider.lower() in _WITHOUT_INT8:
         return ()
-    if device.provider in _SYMMETRIC:
+    if device.provider.lower() in _SYMMETRIC:
         return (Int8(activation="s8", symmetric=True, integer_bias=False, per_channel=True),)
     kinds: tuple[Int8, ...]
     if device.machine in _ARM:
@@ -53,4 +53,4 @@ def needs_7_bits(device: Device) -> bool:
 
 def has_half(device: Device) -> bool:
     """Return whether the device computes in FP16; processors convert to FP32 and back."""
-    return device.provider in _WITH_HALF
+    return device.provider.lower() in _WITH_HALF
