@@ -67,18 +67,18 @@ def _tell(searched: Searched, args: argparse.Namespace) -> None:
     Raises:
         ModelError: It cannot be written there (M681).
     """
+    if args.json:
+        say(json.dumps({"schema": SCHEMA, **json.loads(searched.report.text())}, ensure_ascii=False))
+    else:
+        say(report_text(searched.report))
+        chosen = searched.report.chosen_row
+        if chosen is not None:
+            say(f"its file: {searched.work / chosen.file}")
     if args.report is not None:
         try:
             write_atomic(args.report, report_page(searched.report).encode(), mode=_READABLE)
         except OSError as exc:
             raise ModelError(f"{args.report} cannot be written: {exc.strerror}", code="M681") from exc
-    if args.json:
-        say(json.dumps({"schema": SCHEMA, **json.loads(searched.report.text())}, ensure_ascii=False))
-        return
-    say(report_text(searched.report))
-    chosen = searched.report.chosen_row
-    if chosen is not None:
-        say(f"its file: {searched.work / chosen.file}")
 
 
 def _add(searched: Searched, state: Path) -> None:

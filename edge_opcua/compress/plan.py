@@ -26,6 +26,7 @@ MOST_PARENTS: Final = 3
 """Pruned models that are quantised too: those that lost the most weights without being hopeless."""
 MOST_RECIPES: Final = 2
 """INT8 recipes that are tried on each of them: those that did the least damage. What was trained gets one."""
+_NOT_INSTALLED: Final = "M607"
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -62,6 +63,9 @@ class Plan:
         hopeless: Damage on the calibration samples from which on a variant is not built upon.
         proposals: Who proposes variants of a family, and who knows those that are only made when named;
             others than the families' own in tests.
+
+    Attributes:
+        refused: Families that can propose nothing for this model, and why; the others are tried without them.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Plan:
         self._proposals_of = proposals
         self._also_of = also
         self._names: set[str] = {ORIGINAL}
+        self.refused: dict[Family, str] = {}
 
     def stages(self) -> Stages:
         """Yield what is tried, stage by stage; send what came of it.
@@ -169,7 +174,14 @@ class Plan:
     def _proposed(self, family: Family, parent: Path, name: str) -> list[Variant]:
         if family not in self._families:
             return []
-        return self._accepted(self._proposals_of(family)(parent, self._kitchen), name)
+        try:
+            proposed = self._proposals_of(family)(parent, self._kitchen)
+        except ModelError as exc:
+            if exc.code == _NOT_INSTALLED:
+                raise
+            self.refused.setdefault(family, f"{exc.code}: {exc}")
+            return []
+        return self._accepted(proposed, name)
 
     def _named(self, base: tuple[Path, str]) -> list[Variant]:
         """Return the recipes that somebody named."""

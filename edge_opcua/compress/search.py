@@ -184,7 +184,7 @@ class _Search:
             judged = self._judge(judged)
         if not self._tried:
             raise ModelError("nothing is worth trying for this model with these families", code="M684")
-        return self._report(judged, clock)
+        return self._report(judged, tuple(f"{family}: {why}" for family, why in plan.refused.items()), clock)
 
     def _plan(self) -> Plan:
         return Plan(
@@ -233,7 +233,7 @@ class _Search:
         placed = () if before is None else before.places
         return judge(self._steps, self._tried, allowed=self._options.max_loss, placed=placed)
 
-    def _report(self, judged: Judged, clock: Clock) -> Report:
+    def _report(self, judged: Judged, refused: tuple[str, ...], clock: Clock) -> Report:
         prepared, kitchen = self._prepared, self._prepared.kitchen
         return Report(
             original=original_of(self._steps, self._subject.name, self._tried),
@@ -250,7 +250,7 @@ class _Search:
             rows=with_front(rows(self._steps, self._tried, judged, self._work)),
             chosen=judged.choice.chosen,
             reasons=(judged.choice.text,),
-            findings=(*prepared.findings, *([self._reach.note] if self._reach.note else [])),
+            findings=(*prepared.findings, *refused, *([self._reach.note] if self._reach.note else [])),
             created=utc_text(clock.utc_ns()),
             took_s=self._pace.spent_s,
         )

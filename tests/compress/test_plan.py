@@ -149,6 +149,25 @@ def test_a_recipe_that_nobody_knows_is_refused_with_those_there_are() -> None:
     assert caught.value.code == "M682"
 
 
+@pytest.mark.parametrize(("code", "goes_on"), [("M676", True), ("M607", False)])
+def test_a_family_that_does_not_stand_a_model_keeps_no_other_from_it_unless_a_package_is_missing(
+    code: str, goes_on: bool
+) -> None:
+    def of(family: Family) -> Proposals:
+        def refuse(_path: Path, _kitchen: Kitchen) -> list[Variant]:
+            raise ModelError("not with this model", code=code)
+
+        return refuse if family == "pruned" else proposing(PROPOSED)(family)
+
+    plan = Plan(ORIGINAL, kitchen(SAMPLES), Options(), proposals=of)
+    if goes_on:
+        assert "int8-a" in [name for stage in followed(plan, {}) for name in stage]
+        assert plan.refused == {"pruned": "M676: not with this model"}
+    else:
+        with pytest.raises(ModelError, match="not with this model"):
+            followed(plan, {})
+
+
 def test_nothing_to_do_is_an_empty_plan() -> None:
     assert followed(planned(proposed={}), {}) == []
 
