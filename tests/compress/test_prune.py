@@ -66,6 +66,7 @@ def test_weights_that_two_layers_share_are_not_fitted_to_one_of_them(tmp_path: P
     made = prune(open_graph(saved(model, tmp_path)), inputs_of(model, 100), 0.25)
     assert made.channels["/twice"] == made.channels["/thrice"] == (6, 8)
     assert [each.node for each in made.fitted] == ["/y"]
+    assert made.unfitted == ["/twice", "/thrice"]
 
 
 def test_an_autoencoder_that_is_wider_than_needed_loses_half_of_it_for_nothing(tmp_path: Path) -> None:
@@ -146,6 +147,7 @@ def test_a_variant_says_what_went_and_repeats_to_the_last_byte(tmp_path: Path) -
     assert notes[0]["weights"] == counted <= 0.4 * notes[0]["weights_before"]
     assert notes[0]["channels"]["/stem"] == notes[0]["channels"]["/conv2"]
     assert set(notes[0]["lacking"]) >= {"/logits"}
+    assert notes[0]["unfitted"] == []
 
 
 def test_a_layer_without_bias_gets_one_if_the_fit_needs_it(tmp_path: Path) -> None:

@@ -55,6 +55,19 @@ def ridge(x: Any, r: Any, strength: Any) -> Any:
     return solved, r.mean(0) - x.mean(0) @ solved
 
 
+def test_a_fit_too_wide_to_be_decomposed_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(5)
+    x = random.normal(1.0, 1.0, size=(300, 30))
+    r = x @ random.normal(size=(30, 4)) + random.normal(0.0, 3.0, size=(300, 4))
+    folds = moments(x[:240], r[:240]), moments(x[240:], r[240:])
+    decomposed = fit(*folds, with_bias=True)
+    monkeypatch.setattr("edge_opcua.compress.prune.fit.DECOMPOSED", 29)
+    solved = fit(*folds, with_bias=True)
+    np.testing.assert_allclose(solved.correction, decomposed.correction, atol=0.06)
+    np.testing.assert_allclose(solved.shift, decomposed.shift, atol=0.2)
+    assert solved.after == pytest.approx(decomposed.after, rel=0.01)
+
+
 def test_noise_is_not_learnt() -> None:
     random = np.random.default_rng(3)
     x, r = random.normal(size=(50, 45)), random.normal(size=(50, 4))

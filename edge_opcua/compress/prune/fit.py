@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 
 STRENGTHS: Final = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """λ as shares of the mean energy of a column of X; without any correction is compared with, too."""
+DECOMPOSED: Final = 1_500
+"""Columns up to which the matrix is decomposed once for all λ; beyond, it is solved for some of them."""
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ def fit(seen: Moments, left_out: Moments, *, with_bias: bool) -> Fit:
     before = left_out.error(*nothing) / rows
     best, strength = before, None
     solve = _Ridge(seen, with_bias=with_bias)
-    for candidate in STRENGTHS:
+    for candidate in STRENGTHS if seen.inputs <= DECOMPOSED else STRENGTHS[::2]:
         error = left_out.error(*solve(candidate)) / rows
         if error < best:
             best, strength = error, candidate
@@ -121,12 +123,18 @@ class _Ridge:
         rows = max(moments.rows, 1)
         self._mean_x = moments.x / rows if with_bias else np.zeros(moments.inputs)
         self._mean_r = moments.r / rows if with_bias else np.zeros(moments.outputs)
-        gram = moments.xx - rows * np.outer(self._mean_x, self._mean_x)
-        values, self._vectors = np.linalg.eigh(gram)
-        self._values = np.maximum(values, 0.0)
-        self._aim = self._vectors.T @ (moments.xr - rows * np.outer(self._mean_x, self._mean_r))
-        self._unit = max(float(self._values.mean()), 1e-12)
+        self._gram = moments.xx - rows * np.outer(self._mean_x, self._mean_x)
+        self._aim = moments.xr - rows * np.outer(self._mean_x, self._mean_r)
+        self._unit = max(float(np.trace(self._gram)) / moments.inputs, 1e-12)
+        if moments.inputs <= DECOMPOSED:
+            values, self._vectors = np.linalg.eigh(self._gram)
+            self._values = np.maximum(values, 0.0)
+            self._aim = self._vectors.T @ self._aim
 
     def __call__(self, strength: float) -> tuple[Floats, Floats]:
-        correction = self._vectors @ (self._aim / (self._values + strength * self._unit)[:, None])
+        if len(self._gram) <= DECOMPOSED:
+            correction = self._vectors @ (self._aim / (self._values + strength * self._unit)[:, None])
+        else:
+            raised = self._gram + strength * self._unit * np.eye(len(self._gram))
+            correction = np.linalg.solve(raised, self._aim)
         return correction, self._mean_r - self._mean_x @ correction

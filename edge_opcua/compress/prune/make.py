@@ -40,6 +40,7 @@ class Pruned:
         weights_before: How many those of the original are.
         channels: By layer: channels that are left, and that there were.
         fitted: What the fits came to.
+        unfitted: Layers that lost inputs and were not fitted: too wide, shared with another, or transposed.
     """
 
     model: Any
@@ -47,6 +48,7 @@ class Pruned:
     weights_before: int
     channels: Mapping[str, tuple[int, int]]
     fitted: Sequence[Refitted]
+    unfitted: Sequence[str]
 
     @property
     def share(self) -> float:
@@ -95,7 +97,10 @@ def prune(
         )
     before = _numbers(whole)
     share_twins(smaller)
-    return Pruned(smaller, _numbers(smaller), before, _channels(coupling, gone), fitted)
+    lost = [layer.node for layer in coupling.layers if not kept(layer.inputs, gone).all()]
+    done = {each.node for each in fitted}
+    unfitted = [node for node in lost if node not in done]
+    return Pruned(smaller, _numbers(smaller), before, _channels(coupling, gone), fitted, unfitted)
 
 
 def make(
@@ -127,6 +132,7 @@ def make(
             each.node: {"before": round(each.before, 6), "after": round(each.after, 6)}
             for each in pruned.fitted
         },
+        "unfitted": list(pruned.unfitted),
     }
 
 

@@ -18,16 +18,17 @@ from edge_opcua.compress.graph import attributes, batches_of_activations, consum
 from edge_opcua.compress.making import Progress
 from edge_opcua.compress.prune.channels import Coupling, Layer
 from edge_opcua.compress.prune.cut import kept
-from edge_opcua.compress.prune.fit import Moments, fit
+from edge_opcua.compress.prune.fit import DECOMPOSED, Moments, fit
 from edge_opcua.compress.prune.patches import patches
 
 Floats = npt.NDArray[np.float64]
 
 _ROWS_PER_COLUMN: Final = 8
+_ROWS_PER_COLUMN_OF_WIDE: Final = 3
 _ROWS: Final = (4_000, 30_000)
 """Least and most rows of a fit; more places of the same pictures say little new."""
-LARGEST: Final = 3_000
-"""Columns of a fit, at most: its time grows with their cube."""
+LARGEST: Final = 5_000
+"""Columns of a fit, at most: its time grows with their cube, and its memory with their square."""
 _LEFT_OUT: Final = 5
 
 
@@ -126,7 +127,7 @@ def _refit(
     bias = np.zeros(table.shape[1]) if place.bias is None else known[place.bias].reshape(-1)
     node = next(node for node in pruned.graph.node if node.name == layer.node)
     look = _Look(layer, attributes(node), known[layer.weight].shape[2:], seed)
-    look.per_sample = -(-min(max(_ROWS_PER_COLUMN * len(table), _ROWS[0]), _ROWS[1]) // len(rows))
+    look.per_sample = -(-_rows_for(len(table)) // len(rows))
     stay = kept(layer.outputs, gone)
     seen, left_out, spread = Moments(*table.shape), Moments(*table.shape), Moments(1, table.shape[1])
     was = batches_of_activations(original, [place.target], rows)
@@ -145,6 +146,12 @@ def _refit(
     _write(pruned, place, node, table + found.correction, bias + found.shift)
     variance = max(spread.rr / spread.rows - float(((spread.r / spread.rows) ** 2).sum()), 1e-12)
     return Refitted(layer.node, found.before / variance, found.after / variance)
+
+
+def _rows_for(columns: int) -> int:
+    """Return how many rows a fit gets, if the samples have so many places."""
+    each = _ROWS_PER_COLUMN if columns <= DECOMPOSED else _ROWS_PER_COLUMN_OF_WIDE
+    return min(max(each * columns, _ROWS[0]), _ROWS[1])
 
 
 class _Look:
