@@ -96,6 +96,10 @@ def test_targets_train_a_value(came: Mapping[str, Any]) -> None:
     assert came["value"]["after"] < 0.75 * came["value"]["before"]
 
 
+def test_a_target_in_large_numbers_does_not_drown_the_others(came: Mapping[str, Any]) -> None:
+    assert came["units"]["after"] < 0.75 * came["units"]["before"]
+
+
 def test_int8_that_ruins_a_network_is_trained_into_it(came: Mapping[str, Any]) -> None:
     qat = came["qat"]
     assert qat["plain"] < 0.6 < 0.8 < qat["trained"]
@@ -129,6 +133,7 @@ def test_what_cannot_be_trained_is_refused_by_name(came: Mapping[str, Any]) -> N
     assert came["recurrent"] == ["M691", "LSTM cannot be trained here"]
     assert came["other_domain"] == ["M691", "node odd (ai.onnx.ml.Scaler) cannot be trained here"]
     assert came["too_few"][0] == "M692"
+    assert came["diverged"] == ["M692", "training led to no finite loss: a smaller rate may help"]
 
 
 def test_training_leaves_pytorch_as_it_was(came: Mapping[str, Any]) -> None:

@@ -144,6 +144,19 @@ tune.make(
 )
 errors = [float(np.mean((models.run(path, sound.rows) - targets.truth) ** 2)) for path in (narrow, out)]
 found["value"] = {"before": errors[0], "after": errors[1]}
+# One target in a unit a thousand times as small: the others are learned all the same.
+targets.truth[:, 0] *= 1_000.0
+tune.make(
+    Variant("t", "tuned", lesson(6, "labels")),
+    narrow,
+    out,
+    kitchen(sound, targets, original=wide, task=Value("reconstruction")),
+    quiet,
+)
+errors = [
+    float(np.mean((models.run(path, sound.rows) - targets.truth)[:, 1:] ** 2)) for path in (narrow, out)
+]
+found["units"] = {"before": errors[0], "after": errors[1]}
 
 # INT8 that one scale per tensor ruins: the channels of a layer differ by a factor of 64, undone by the next.
 model = models.conv_net()

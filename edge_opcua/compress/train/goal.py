@@ -87,7 +87,7 @@ def from_teacher(
     lesson: Lesson,
     first: Mapping[str, Tensor],
     *,
-    decides: bool,
+    task: str,
     truth: Goal | None = None,
 ) -> Goal:
     """Return the goal to answer what the original answers.
@@ -97,13 +97,13 @@ def from_teacher(
         lecture: What the original answers.
         lesson: How it is trained.
         first: What the student computes for the first samples before training, by name.
-        decides: Whether the largest of its answers is a decision though no softmax follows.
+        task: Name of the task.
         truth: What is true, to be learned as well, with the same weight.
     """
     share = 1.0 if truth is None else 0.5
     parts = [Part(part.value, share * part.weight, part.loss_of) for part in (truth.parts if truth else ())]
     for output, head in heads.items():
-        loss_of = Teacher(lecture.heads[output], lecture.logits[output], lesson.temperature, decides=decides)
+        loss_of = Teacher(lecture.heads[output], lecture.logits[output], lesson.temperature, task)
         parts.append(Part(head.logits, share / len(heads), loss_of))
     alike = [name for name in lecture.features if _alike(lecture, name, first)]
     for name in alike if lesson.features else ():

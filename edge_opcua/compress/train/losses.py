@@ -55,7 +55,7 @@ class Truth:
             if head.kind != "yes" and width == 1 and bool(((answers >= 0.0) & (answers <= 1.0)).all()):
                 self._kind = "values"  # a probability that no sigmoid makes: its squared error
                 self._aim = self._aim.float()[:, None]
-        self._spread = max(float(self._aim.float().var()), _LEAST_SPREAD) if self._kind == "values" else 1.0
+        self._units = _units(self._aim, alone=not self._as_input) if self._kind == "values" else None
 
     def __call__(self, logits: Tensor, chosen: Tensor) -> Tensor:
         """Return the mean loss of some samples.
@@ -69,7 +69,7 @@ class Truth:
             return functional.cross_entropy(given, aim)
         if self._kind == "yes":
             return functional.binary_cross_entropy_with_logits(given[:, 0], aim.float())
-        return functional.mse_loss(given, aim) / self._spread
+        return ((given - aim).square() / self._units).mean()
 
 
 class Teacher:
@@ -79,17 +79,17 @@ class Teacher:
         head: Where the original decides.
         logits: What it answers to all samples, before a softmax or sigmoid, shape ``(n, …)``.
         temperature: How soft its certainties are made, τ.
-        decides: Whether the largest of its answers is a decision though no softmax follows.
+        task: Name of the task: of ``labels`` the largest answer is a decision though no softmax follows.
     """
 
-    def __init__(self, head: Head, logits: Tensor, temperature: float, *, decides: bool) -> None:
+    def __init__(self, head: Head, logits: Tensor, temperature: float, task: str) -> None:
         self._logits = logits.float().flatten(1)
         wide = self._logits.shape[1] > 1
-        self._kind = "classes" if wide and (head.kind == "classes" or decides) else head.kind
+        self._kind = "classes" if wide and (head.kind == "classes" or task == "labels") else head.kind
         if self._kind == "classes" and not wide:
             self._kind = "values"  # the softmax of one number is 1
         self._tau = temperature
-        self._spread = max(float(self._logits.var(dim=0).mean()), _LEAST_SPREAD)
+        self._units = _units(self._logits, alone=task != "reconstruction")
 
     def __call__(self, logits: Tensor, chosen: Tensor) -> Tensor:
         """Return the mean loss of some samples; see :meth:`Truth.__call__`."""
@@ -101,7 +101,7 @@ class Teacher:
             aim = torch.sigmoid(theirs / tau)
             cross = functional.binary_cross_entropy_with_logits(given / tau, aim)
             return tau**2 * (cross - functional.binary_cross_entropy(aim, aim).detach())
-        return functional.mse_loss(given, theirs) / self._spread
+        return ((given - theirs).square() / self._units).mean()
 
 
 class Hint(torch.nn.Module):
@@ -138,6 +138,20 @@ class Hint(torch.nn.Module):
     def _flat(self, features: Tensor) -> Tensor:
         """Return them with one row per sample and place, one column per channel."""
         return features.movedim(self._axis, -1).flatten(0, -2).float()
+
+
+def _units(values: Tensor, *, alone: bool) -> Tensor:
+    """Return what squared errors are divided by, shape ``(1, k)``: as the gate does.
+
+    Args:
+        values: What shall be answered, shape ``(n, k)``.
+        alone: Whether each has a unit of its own; else an error counts alike wherever it is.
+    """
+    variance = values.float().var(dim=0, correction=0, keepdim=True)
+    common = variance.mean().clamp(min=_LEAST_SPREAD)
+    if not alone:
+        return common.expand_as(variance)
+    return torch.where(variance > _LEAST_SPREAD, variance, common)
 
 
 def _labels(data: Dataset, head: Head, task: str, width: int) -> Tensor:

@@ -101,7 +101,7 @@ class Pupil:
             if truth is None:
                 raise ModelError("there is neither truth nor a teacher to learn from", code="M692")
             return truth
-        return from_teacher(self._heads, self._lecture, lesson, first, decides=task == "labels", truth=truth)
+        return from_teacher(self._heads, self._lecture, lesson, first, task=task, truth=truth)
 
 
 def lecture_of(original: Path, outputs: Sequence[str], rows: Rows) -> Lecture:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from edge_opcua.compress.dataset import Dataset, Rows
+from edge_opcua.compress.dataset import Dataset, Rows, Truth
 from edge_opcua.compress.graph import activations, input_shape, open_graph, save_graph, shapes
 from edge_opcua.compress.making import Progress
 from edge_opcua.compress.train.goal import SOME, Goal, from_teacher, from_truth
@@ -33,6 +33,7 @@ RATE: Final = 2e-3
 _CHECKED: Final = 64
 _ALIKE: Final = 1e-3
 _LOGITS: Final = "its answers"
+_TASKS: Final[Mapping[Truth, str]] = {"labels": "labels", "targets": "value", "none": "agreement"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +175,9 @@ def _goal(pupil: _Listening, lecture: Lecture, name: str, data: Dataset, lesson:
             f"the student gives {tuple(ours)} per sample, the model {tuple(theirs)}", code="M692"
         )
     head = Head(name, _LOGITS, lecture.heads[name].kind)
-    decides = data.truth is not None
-    truth = from_truth(head, "labels", data, first) if lesson.loss == "labels" else None
-    return from_teacher({name: head}, lecture, lesson, first, decides=decides, truth=truth)
+    task = _TASKS[data.kind]
+    truth = from_truth(head, task, data, first) if lesson.loss == "labels" else None
+    return from_teacher({name: head}, lecture, lesson, first, task=task, truth=truth)
 
 
 def _output(model: Any, wanted: str | None) -> str:
