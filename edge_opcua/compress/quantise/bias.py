@@ -86,7 +86,7 @@ def _give_bias(model: Any, node: Any) -> bool:
         del node.input[2:]
         node.input.append("")
         bias = np.zeros(channels, np.float32)
-    node.input[2] = f"{node.name}_bias"
+    node.input[2] = f"{node.name}_bias_of_its_own"
     set_weight(model, node.input[2], bias)
     return True
 
