@@ -127,7 +127,7 @@ SUBJECTS: Final[Sequence[Subject]] = (
     ),
     Subject(
         "cancer",
-        "classifier of scikit-learn, and only 400 samples to judge it by",
+        "classifier of scikit-learn, and too few samples",
         "{data}/cancer.onnx",
         "cancer",
         (Script(SKLEARN, "breast_cancer.py"),),
