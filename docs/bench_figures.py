@@ -80,7 +80,7 @@ def _variant(facts: dict[str, Any]) -> list[str]:
     if "loss" in facts:
         loss, low, high = facts["loss"]
         lost = f"{loss:+.2f} {facts['unit']} ({low:+.2f} … {high:+.2f})"
-        verdict = facts["verdict"] if facts["place"] else "not asked"
+        verdict = facts["verdict"] if facts["place"] else "not entered"
         compared = [_share(facts["quality"]), lost, verdict]
     times = ["{:.2f} ({:.2f} … {:.2f})".format(*facts[share]) for share in ("p50", "p99")]
     size = f"{facts['size_bytes'] / 1000:.0f} kB, {-100 * facts['saved']:+.0f} %"

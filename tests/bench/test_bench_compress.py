@@ -83,7 +83,7 @@ def test_the_page_has_a_table_for_each_model_with_all_that_was_measured() -> Non
         "| 0.50 (0.45 … 0.55) | 30 kB, -70 % | **chosen** |"
     ) in text
     assert "| pruned-80 | 96.20 % | +0.80 pp (+0.50 … +1.10) |" in text
-    assert "| entropy | 96.90 % | +0.10 pp (-0.20 … +0.40) | not asked |" in text
+    assert "| entropy | 96.90 % | +0.10 pp (-0.20 … +0.40) | not entered |" in text
     assert "mixed" not in text
 
 
