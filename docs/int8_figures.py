@@ -22,12 +22,12 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from edge_opcua.assets import examples_dir
 from edge_opcua.compress.dataset import Dataset
 from edge_opcua.compress.graph import activations
-from edge_opcua.compress.load import Wanted, load
 from edge_opcua.compress.making import Device, Kitchen
 from edge_opcua.compress.quantise.recipe import Int8
 from edge_opcua.compress.quantise.running import decibels
 from edge_opcua.compress.quantise.static import make, variant_of
-from edge_opcua.compress.subject import open_subject
+from edge_opcua.compress.samples.load import Wanted, load
+from edge_opcua.compress.search.subject import open_subject
 from edge_opcua.compress.tasks.value import Value
 
 SAMPLES: Final = 200

@@ -20,9 +20,9 @@ import numpy as np
 from edge_opcua.assets import examples_dir
 from edge_opcua.compress.dataset import Dataset, Rows
 from edge_opcua.compress.graph import activations, open_graph
-from edge_opcua.compress.load import Wanted, load
 from edge_opcua.compress.prune.make import prune
-from edge_opcua.compress.subject import open_subject
+from edge_opcua.compress.samples.load import Wanted, load
+from edge_opcua.compress.search.subject import open_subject
 
 EXPLANATION: Final = Path(__file__).parent / "explanation"
 FIGURES: Final = EXPLANATION / "prune-figures.json"

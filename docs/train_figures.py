@@ -20,10 +20,10 @@ import numpy as np
 from edge_opcua.assets import examples_dir
 from edge_opcua.compress.dataset import Dataset
 from edge_opcua.compress.graph import activations, open_graph
-from edge_opcua.compress.load import Wanted, load
 from edge_opcua.compress.making import Device, Kitchen
 from edge_opcua.compress.prune import make as prune
-from edge_opcua.compress.subject import open_subject
+from edge_opcua.compress.samples.load import Wanted, load
+from edge_opcua.compress.search.subject import open_subject
 from edge_opcua.compress.tasks.labels import Labels
 from edge_opcua.compress.train import distil, tune
 from edge_opcua.compress.variant import Variant

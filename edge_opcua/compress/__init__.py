@@ -18,14 +18,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from edge_opcua.compress.options import Options
-    from edge_opcua.compress.progress import Advance
     from edge_opcua.compress.report.report import Report
-    from edge_opcua.compress.search import compress
+    from edge_opcua.compress.search.progress import Advance
+    from edge_opcua.compress.search.run import compress
 
 __all__ = ["Advance", "Options", "Report", "compress"]
 
 _WHERE: Final = MappingProxyType(
-    {"Advance": "progress", "Options": "options", "Report": "report.report", "compress": "search"}
+    {
+        "Advance": "search.progress",
+        "Options": "options",
+        "Report": "report.report",
+        "compress": "search.run",
+    }
 )
 
 

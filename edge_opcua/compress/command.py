@@ -12,12 +12,12 @@ from typing import Final
 from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.tell import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, duration, say
 from edge_opcua.compress.arguments import options_of
-from edge_opcua.compress.package import add_to_repository, addition_text, require_package
-from edge_opcua.compress.progress import Advance
 from edge_opcua.compress.report.page import report_page
 from edge_opcua.compress.report.terminal import report_text
-from edge_opcua.compress.search import Searched, plan_of, search, work_of
+from edge_opcua.compress.search.progress import Advance
+from edge_opcua.compress.search.run import Searched, plan_of, search, work_of
 from edge_opcua.compress.variant import Variant
+from edge_opcua.compress.version.package import add_to_repository, addition_text, require_package
 from edge_opcua.errors import ModelError
 from edge_opcua.security.pki import write_atomic
 

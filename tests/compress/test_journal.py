@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_opcua.compress.journal import Journal, digest_of, key_of, opened
+from edge_opcua.compress.search.journal import Journal, digest_of, key_of, opened
 from edge_opcua.errors import ModelError
 
 FACTS = {"model": "a1", "recipe": {"share": 0.3}}
 CRASHING = f"""
 import os, sys
 from pathlib import Path
-from edge_opcua.compress.journal import Journal
+from edge_opcua.compress.search.journal import Journal
 
 Journal(Path(sys.argv[1])).step("int8/model", {FACTS!r}, lambda _: os._exit(1), suffix=".onnx")
 """

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_opcua.compress.entering import better_than, reach_of
 from edge_opcua.compress.gate import FOR_THE_REPORT, Entrant
 from edge_opcua.compress.intervals.tango import Turned
-from edge_opcua.compress.judging import Tried, judge, no_int8_is_proved
 from edge_opcua.compress.measure.timing import Timing
-from edge_opcua.compress.plan import Tasted
+from edge_opcua.compress.search.entering import better_than, reach_of
+from edge_opcua.compress.search.judging import Tried, judge, no_int8_is_proved
+from edge_opcua.compress.search.plan import Tasted
 from edge_opcua.compress.task import Comparison
 from edge_opcua.compress.tasks.decision import PERCENT, POINTS, Found, decide
 from edge_opcua.compress.variant import Family, Made, Variant

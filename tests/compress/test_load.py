@@ -12,7 +12,7 @@ import pytest
 from edge_opcua import training
 from edge_opcua.app.serving.extractors import complete
 from edge_opcua.compress.dataset import Dataset
-from edge_opcua.compress.load import Wanted, load, split
+from edge_opcua.compress.samples.load import Wanted, load, split
 from edge_opcua.compress.tasks.verdict import judge_for
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.repository import ModelFiles, verify

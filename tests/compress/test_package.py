@@ -13,9 +13,9 @@ import pytest
 
 from edge_opcua.app.serving.extractors import complete
 from edge_opcua.cli import main
-from edge_opcua.compress.package import Added, Addition, add_to_repository, addition_text
 from edge_opcua.compress.report.report import Report, Row, read_report
 from edge_opcua.compress.version.answering import answers_to, reference_of
+from edge_opcua.compress.version.package import Added, Addition, add_to_repository, addition_text
 from edge_opcua.compress.version.profile import moved
 from edge_opcua.compress.version.siblings import worth_keeping
 from edge_opcua.core.statedir import StateDir

@@ -12,7 +12,7 @@ from edge_opcua.compress.dataset import Dataset
 from edge_opcua.compress.makers import Proposals
 from edge_opcua.compress.making import Kitchen
 from edge_opcua.compress.options import FAMILIES, Options
-from edge_opcua.compress.plan import HOPELESS, Plan, Tasted, imagined
+from edge_opcua.compress.search.plan import HOPELESS, Plan, Tasted, imagined
 from edge_opcua.compress.variant import Family, Made, Variant
 from edge_opcua.errors import ModelError
 from tests.compress.kitchens import kitchen

@@ -9,8 +9,8 @@ import pytest
 
 from edge_opcua.compress.dataset import Dataset
 from edge_opcua.compress.options import Options
-from edge_opcua.compress.preparing import Prepared, prepare
-from edge_opcua.compress.subject import open_subject
+from edge_opcua.compress.search.preparing import Prepared, prepare
+from edge_opcua.compress.search.subject import open_subject
 from edge_opcua.errors import ModelError
 from tests.compress import models
 

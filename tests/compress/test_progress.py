@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_opcua.compress.progress import FIRST_GUESS_S, Advance, Pace
+from edge_opcua.compress.search.progress import FIRST_GUESS_S, Advance, Pace
 from edge_opcua.testing import ManualClock
 
 

@@ -18,7 +18,7 @@ from edge_opcua import compress as api
 from edge_opcua.cli import main
 from edge_opcua.compress import Advance, Options, compress
 from edge_opcua.compress.report.report import read_report
-from edge_opcua.compress.search import work_of
+from edge_opcua.compress.search.run import work_of
 from edge_opcua.errors import ModelError
 from tests.compress.models import conv_net, pictures, saved
 

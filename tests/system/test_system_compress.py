@@ -17,10 +17,10 @@ from onnx import helper, numpy_helper
 from edge_opcua.app.serving.extractors import complete
 from edge_opcua.assets import examples_dir
 from edge_opcua.compress.options import Options
-from edge_opcua.compress.package import add_to_repository
-from edge_opcua.compress.progress import Advance
-from edge_opcua.compress.search import search
+from edge_opcua.compress.search.progress import Advance
+from edge_opcua.compress.search.run import search
 from edge_opcua.compress.version.answering import judge_for, reference_of
+from edge_opcua.compress.version.package import add_to_repository
 from edge_opcua.core.clock import SystemClock
 from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict

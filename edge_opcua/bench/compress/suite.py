@@ -17,7 +17,7 @@ from edge_opcua.bench.compress.rows import figures
 from edge_opcua.bench.compress.subjects import SUBJECTS, Kiln, Subject
 from edge_opcua.bench.figure import Figure
 from edge_opcua.compress.report.report import Report, Row
-from edge_opcua.compress.search import compress
+from edge_opcua.compress.search.run import compress
 from edge_opcua.errors import EdgeError
 
 INT8_SAVES: Final = 0.60

@@ -14,9 +14,9 @@ import numpy as np
 from edge_opcua import __version__
 from edge_opcua.app.command.model.inspection import sha256_of
 from edge_opcua.compress.dataset import Dataset
-from edge_opcua.compress.journal import Done, Facts, Journal, digest_of
 from edge_opcua.compress.measure.answers import answers_of, read_answers
-from edge_opcua.compress.progress import Pace
+from edge_opcua.compress.search.journal import Done, Facts, Journal, digest_of
+from edge_opcua.compress.search.progress import Pace
 from edge_opcua.compress.task import Answers
 
 Work = Callable[[Path], Mapping[str, Any]]
@@ -48,7 +48,7 @@ class Keeper:
             kind: Such as ``timing``; what a step takes is estimated by what those of its kind took.
             name: Such as ``int8-minmax/timing``.
             facts: What it depends on, besides the programs.
-            work: See :meth:`edge_opcua.compress.journal.Journal.step`.
+            work: See :meth:`edge_opcua.compress.search.journal.Journal.step`.
             suffix: Of the file it writes; empty if it writes none.
 
         Raises:

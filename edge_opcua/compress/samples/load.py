@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.compress.dataset import Dataset, Rows
-from edge_opcua.compress.recorded import is_recorded, read_recorded
+from edge_opcua.compress.samples.recorded import is_recorded, read_recorded
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.repository import ModelFiles
 

@@ -10,11 +10,11 @@ from typing import Final
 from edge_opcua.app.command.model.inspection import sha256_of
 from edge_opcua.compress.checks.look import Finding, look, require
 from edge_opcua.compress.dataset import Dataset, Rows
-from edge_opcua.compress.load import Wanted, load, split
 from edge_opcua.compress.making import Kitchen
 from edge_opcua.compress.measure.device import device
 from edge_opcua.compress.options import Options
-from edge_opcua.compress.subject import Subject
+from edge_opcua.compress.samples.load import Wanted, load, split
+from edge_opcua.compress.search.subject import Subject
 from edge_opcua.compress.tasks import task_for
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.repository import MANIFEST_FILE

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from edge_opcua.compress.judging import Judged, Tried
 from edge_opcua.compress.measure.weigh import size_of
 from edge_opcua.compress.report.report import Original, Row
-from edge_opcua.compress.steps import Steps
+from edge_opcua.compress.search.judging import Judged, Tried
+from edge_opcua.compress.search.steps import Steps
 
 
 def rows(steps: Steps, tried: Sequence[Tried], judged: Judged, work: Path) -> tuple[Row, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from edge_opcua.compress.entering import better_than
 from edge_opcua.compress.gate import (
     FOR_THE_REPORT,
     Choice,
@@ -18,7 +17,8 @@ from edge_opcua.compress.gate import (
     order,
 )
 from edge_opcua.compress.measure.timing import Timing
-from edge_opcua.compress.plan import Tasted
+from edge_opcua.compress.search.entering import better_than
+from edge_opcua.compress.search.plan import Tasted
 from edge_opcua.compress.task import Comparison
 from edge_opcua.compress.variant import Made
 from edge_opcua.errors import ModelError
@@ -64,7 +64,7 @@ class Judged:
 
 
 class Comparing(Protocol):
-    """Holds variants against the original; :class:`edge_opcua.compress.steps.Steps` does."""
+    """Holds variants against the original; :class:`edge_opcua.compress.search.steps.Steps` does."""
 
     def compare(self, made: Made, *, allowed: float | None, level: float) -> Comparison:
         """Hold a variant against the original on the samples of the gate (ModelError: it cannot be)."""

@@ -10,20 +10,20 @@ from typing import Final
 from edge_opcua import __version__
 from edge_opcua.app.command.model.card import utc_text
 from edge_opcua.compress.dataset import Dataset
-from edge_opcua.compress.entering import Reach, reach_of
 from edge_opcua.compress.gate import FOR_THE_REPORT
-from edge_opcua.compress.journal import opened
-from edge_opcua.compress.judging import Judged, Tried, judge, no_int8_is_proved, told
-from edge_opcua.compress.keeping import Keeper, version_of
 from edge_opcua.compress.options import Options
-from edge_opcua.compress.outcome import original_of, rows
-from edge_opcua.compress.plan import Plan, Stages, Tasted, imagined
-from edge_opcua.compress.preparing import Prepared, prepare
-from edge_opcua.compress.progress import Pace, Watcher
 from edge_opcua.compress.report.pareto import with_front
 from edge_opcua.compress.report.report import Report, Samples
-from edge_opcua.compress.steps import Steps
-from edge_opcua.compress.subject import Subject, open_subject
+from edge_opcua.compress.search.entering import Reach, reach_of
+from edge_opcua.compress.search.journal import opened
+from edge_opcua.compress.search.judging import Judged, Tried, judge, no_int8_is_proved, told
+from edge_opcua.compress.search.keeping import Keeper, version_of
+from edge_opcua.compress.search.outcome import original_of, rows
+from edge_opcua.compress.search.plan import Plan, Stages, Tasted, imagined
+from edge_opcua.compress.search.preparing import Prepared, prepare
+from edge_opcua.compress.search.progress import Pace, Watcher
+from edge_opcua.compress.search.steps import Steps
+from edge_opcua.compress.search.subject import Subject, open_subject
 from edge_opcua.compress.variant import ORIGINAL, Made, Variant
 from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.core.statedir import default_state_dir

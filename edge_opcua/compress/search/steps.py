@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_opcua.compress.dataset import Dataset
-from edge_opcua.compress.keeping import Keeper, version_of
 from edge_opcua.compress.makers import TRAINED, maker_of
 from edge_opcua.compress.making import Kitchen, Maker, Progress
 from edge_opcua.compress.measure.pair import time_pair
 from edge_opcua.compress.measure.timing import Timing
 from edge_opcua.compress.plain import plain, read
+from edge_opcua.compress.search.keeping import Keeper, version_of
 from edge_opcua.compress.task import Answers, Comparison
 from edge_opcua.compress.variant import ORIGINAL, Family, Made, Variant
 from edge_opcua.errors import ModelError

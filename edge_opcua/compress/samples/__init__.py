@@ -1,0 +1,1 @@
+"""Samples out of the files that people have, and recorded windows."""
