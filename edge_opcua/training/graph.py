@@ -27,7 +27,9 @@ def graph_bytes(model: Any, outputs: Collection[str]) -> tuple[bytes, str]:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as exc:
-        raise ModelError('onnx is not installed: pip install "edge-opcua[cpu,compress]"', code="M607") from exc
+        raise ModelError(
+            'onnx is not installed: pip install "edge-opcua[cpu,compress]"', code="M607"
+        ) from exc
     try:
         if isinstance(model, (str, Path)):
             model = Path(model).read_bytes()
