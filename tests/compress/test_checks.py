@@ -99,7 +99,7 @@ def test_a_reference_that_does_not_fit_is_refused_with_what_is_wrong_with_it(
 def test_a_file_that_is_no_reference_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r.npz").write_bytes(b"no arrays at all")
     refused = of(look(dense(tmp_path / "m.onnx"), reference=tmp_path / "r.npz"), "refused")
-    assert "no npz file" in refused["parity"]
+    assert "no .npz file" in refused["parity"]
 
 
 def test_an_answer_that_is_no_number_is_as_far_off_as_can_be() -> None:

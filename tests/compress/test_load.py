@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import pytest
 from edge_opcua import training
 from edge_opcua.app.serving.extractors import complete
 from edge_opcua.compress.dataset import Dataset
+from edge_opcua.compress.samples import archive as samples
 from edge_opcua.compress.samples.load import Wanted, load, split
 from edge_opcua.compress.tasks.verdict import judge_for
 from edge_opcua.errors import ModelError
+from edge_opcua.inference.memory import Memory
 from edge_opcua.inference.repository import ModelFiles, verify
 from tests.training.graphs import classifier, probabilities
 
@@ -72,7 +76,7 @@ def test_an_axis_that_the_model_leaves_open_takes_any_length(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"a": ROWS, "b": ROWS}, "which array is the input input. There is a, b"),
+        ({"a": ROWS, "b": ROWS}, "which array is the input input. There is a .float32., b .float32."),
         ({"labels": LABELS}, "which array is the input input"),
         ({"x": np.array(["a", "b"])}, "which array is the input input"),
         ({"x": ROWS[:, :15]}, "a sample has 15 values, the input input wants 1 x 4 x 4"),
@@ -253,3 +257,79 @@ def test_a_verdict_is_made_of_each_sample_for_itself(package: ModelFiles) -> Non
     answers = np.array([[0.9, 0.1], [0.1, 0.9]], np.float32)
     said = [judge.judge({"probabilities": answer}, row).verdict.name for answer in answers]
     assert said == ["OK", "NOT_OK"]
+
+
+def archive(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path / "data.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+    return path / "data.npz"
+
+
+def header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def of_zeros(shape: tuple[int, ...]) -> bytes:
+    return header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"any bytes", "is no .npz file of arrays"),
+        (header("(" * 9000), "is no .npz file of arrays"),
+        (header("{'descr': __import__('os'), 'fortran_order': ((((\n"), "is no .npz file of arrays"),
+        (of_zeros((2**60, 4)), "is no .npz file of arrays"),
+        (of_zeros((2**38, 4)), "more than fits into memory"),
+    ],
+)
+def test_a_member_that_is_no_array_or_lies_about_its_size_is_refused(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    with pytest.raises(ModelError, match=said) as refused:
+        load(archive(tmp_path, x=content), WANTED)
+    assert refused.value.code == "M670"
+
+
+def test_samples_that_unpack_to_more_than_the_free_memory_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = npz(tmp_path, x=ROWS)
+    monkeypatch.setattr(samples, "free_memory", lambda: Memory(2 * ROWS.nbytes, 2 * ROWS.nbytes))
+    with pytest.raises(ModelError, match="take fewer samples"):
+        load(path, WANTED)
+
+
+def test_python_objects_in_a_file_are_never_made(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (made,)
+
+    content = io.BytesIO()
+    np.save(content, np.array([Hostile()], object), allow_pickle=True)
+    with pytest.raises(ModelError, match="holds objects"):
+        load(archive(tmp_path, labels=content.getvalue()), WANTED)
+    assert not made.exists()
+
+
+def test_a_table_parted_by_semicolons_is_told_how_it_has_to_be(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="parted by commas"):
+        load(text(tmp_path, "a;b;label", "1,5;2,5;0"), WANTED)
+
+
+def test_a_column_called_label_in_capitals_is_not_fed_to_the_model(tmp_path: Path) -> None:
+    found = load(text(tmp_path, "a,b,Label", "1,2,1", "3,4,0"), Wanted("x", ("n",)))
+    assert (found.rows.shape, found.kind) == ((2, 2), "labels")
+
+
+def test_labels_that_occur_once_each_leave_samples_to_make_variants_with() -> None:
+    calibration, gate = split(Dataset(ROWS, np.arange(30)), 1)
+    assert (len(calibration), len(gate)) == (6, 24)
+
+
+def test_targets_without_a_number_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="targets holds nothing"):
+        load(npz(tmp_path, x=ROWS, targets=np.zeros((30, 0))), WANTED)

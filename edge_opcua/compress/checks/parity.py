@@ -6,7 +6,6 @@ exporters of some frameworks disagree with their own models. Run by :mod:`edge_o
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from edge_opcua.compress.samples.archive import read_arrays
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.apart import Step, answer_with
 from edge_opcua.inference.probe import sentence
@@ -102,7 +102,7 @@ def answer(request: Mapping[str, Any]) -> Step:
     """
     import onnxruntime as ort
 
-    arrays = _read(Path(request["reference"]))
+    arrays = read_arrays(Path(request["reference"]), code="M697")
     try:
         session = ort.InferenceSession(str(request["path"]), providers=["CPUExecutionProvider"])
     except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
@@ -125,14 +125,6 @@ def answer(request: Mapping[str, Any]) -> Step:
     kinds = {node.name: _numpy_kind(node.type) for node in session.get_inputs()}
     feeds = {name: arrays[name].astype(kinds[name], copy=False) for name in inputs}
     return asdict(compare(_run(session, feeds, list(wanted)), wanted))
-
-
-def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as exc:
-        raise ModelError(f"{path} is no npz file of arrays: {exc}", code="M697") from exc
 
 
 def _numpy_kind(declared: str) -> str:

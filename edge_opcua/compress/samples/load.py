@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_opcua.compress.dataset import Dataset, Rows
+from edge_opcua.compress.samples.archive import read_arrays
 from edge_opcua.compress.samples.recorded import is_recorded, read_recorded
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.repository import ModelFiles
@@ -25,6 +25,7 @@ MOST_CALIBRATION: Final = 500
 CALIBRATION_SHARE: Final = 0.2
 FEWEST: Final = 10
 _SPOKEN: Final = 5
+_SPOKEN_LETTERS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def load(path: Path, wanted: Wanted, files: ModelFiles | None = None) -> Dataset
     Raises:
         ModelError: The file cannot be read (M670), or its samples are none for the model (M673).
     """
-    arrays = _read_csv(path) if path.suffix.lower() == ".csv" else _read_npz(path)
+    arrays = _read_csv(path) if path.suffix.lower() == ".csv" else read_arrays(path, code="M670")
     if is_recorded(arrays):
         if files is None:
             raise ModelError(
@@ -87,6 +88,8 @@ def split(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
         members = np.flatnonzero(groups == group)
         count = min(max(1, math.floor(share * len(members))), len(members) - 1)
         taken[random.permutation(members)[:count]] = True
+    if not taken.any():  # each label occurs once
+        taken[random.permutation(len(data))[: math.floor(CALIBRATION_SHARE * len(data))]] = True
     return _part(data, taken, "to make variants with"), _part(data, ~taken, "for the gate")
 
 
@@ -95,26 +98,17 @@ def _part(data: Dataset, which: npt.NDArray[np.bool_], what: str) -> Dataset:
     return Dataset(some.rows, some.truth, origin=f"{len(some)} of {data.origin}, {what}")
 
 
-def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {path.stem: found}
-        with found as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError as exc:
-        raise ModelError(f"{path} is not there", code="M670") from exc
-    except (OSError, ValueError, LookupError, EOFError, AttributeError, zipfile.BadZipFile) as exc:
-        raise ModelError(f"{path} is no .npz file of arrays: {exc}", code="M670") from exc
-
-
 def _read_csv(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file)
-            names = [name.strip() for name in next(lines, [])]
+            names = _names(path, next(lines, []))
             table = [_numbers(path, number, names, line) for number, line in enumerate(lines, 2) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+    except UnicodeDecodeError as exc:
+        raise ModelError(f"{path} is not written in UTF-8: save it so ({exc})", code="M670") from exc
+    except MemoryError as exc:
+        raise ModelError(f"{path} holds more than fits into memory; take fewer samples", code="M670") from exc
+    except (OSError, csv.Error) as exc:
         raise ModelError(f"{path} cannot be read: {exc}", code="M670") from exc
     if len(set(names)) != len(names) or not table:
         raise ModelError(f"{path} has {'two columns of one name' if table else 'no rows'}", code="M670")
@@ -128,15 +122,31 @@ def _read_csv(path: Path) -> dict[str, npt.NDArray[Any]]:
     return {**found, "rows": np.stack(fed, axis=1) if fed else np.empty((0, 0))}
 
 
-def _numbers(path: Path, number: int, names: Sequence[str], line: Sequence[str]) -> list[float]:
+def _names(path: Path, line: Sequence[str]) -> list[str]:
+    """Return the names of the columns; ``Label`` is a label too, or it would be fed to the model."""
+    names = [name.strip() for name in line]
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
+        raise ModelError(
+            f"{path} has one column, {names[0][:_SPOKEN_LETTERS]!r}: columns are parted by commas, "
+            "and numbers have a decimal point",
+            code="M670",
+        )
+    return [name.lower() if name.lower() in (*LABELS, *TARGETS) else name for name in names]
+
+
+def _numbers(path: Path, number: int, names: Sequence[str], line: Sequence[str]) -> npt.NDArray[np.float64]:
     if len(line) != len(names):
         raise ModelError(f"{path}, line {number}: {len(line)} values, not {len(names)}", code="M670")
-    for name, text in zip(names, line, strict=True):
+    found = np.empty(len(line))
+    for column, text in enumerate(line):
         try:
-            float(text)
+            found[column] = float(text)
         except ValueError:
-            raise ModelError(f'{path}, line {number}, {name}: "{text}" is no number', code="M670") from None
-    return [float(text) for text in line]
+            raise ModelError(
+                f'{path}, line {number}, {names[column]}: "{text[:_SPOKEN_LETTERS]}" is no number',
+                code="M670",
+            ) from None
+    return found
 
 
 def _rows(path: Path, arrays: Mapping[str, npt.NDArray[Any]], wanted: Wanted) -> Rows:
@@ -144,11 +154,11 @@ def _rows(path: Path, arrays: Mapping[str, npt.NDArray[Any]], wanted: Wanted) ->
     candidates = [name for name, array in arrays.items() if name not in truths and array.dtype.kind in "fiub"]
     name = wanted.name if wanted.name in candidates else candidates[0] if len(candidates) == 1 else None
     if name is None:
-        there = ", ".join(arrays) or "nothing"
+        there = ", ".join(f"{each} ({array.dtype})" for each, array in arrays.items()) or "nothing"
         raise ModelError(f"{path}: which array is the input {wanted.name}? There is {there}", code="M673")
     with np.errstate(over="ignore"):
         rows = np.asarray(arrays[name], np.float32, order="C")
-    if rows.ndim == 0 or len(rows) == 0:
+    if rows.ndim == 0 or rows.size == 0:
         raise ModelError(f"{path}: {name} holds no samples", code="M673")
     rows = _shaped(path, rows, wanted)
     _require_finite(path, name, rows)
@@ -194,6 +204,8 @@ def _truth(path: Path, arrays: Mapping[str, npt.NDArray[Any]], samples: int) -> 
     if array.dtype.kind not in "fiub" or array.shape[:1] != (samples,):
         raise ModelError(f"{path}: {name} has to be {samples} numbers, one for each sample", code="M673")
     _require_finite(path, name, np.asarray(array, np.float64))
+    if array.size == 0:
+        raise ModelError(f"{path}: {name} holds nothing", code="M673")
     if name in TARGETS:
         return np.asarray(array, np.float64).reshape(samples, -1)
     labels = np.asarray(array, np.float64).reshape(samples, -1)
