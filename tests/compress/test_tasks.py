@@ -243,3 +243,63 @@ def test_a_package_that_names_classes_is_held_against_class_numbers_where_those_
     judge = Judge(output, (), features=FEATURES)
     assert task_for(one((5,)), Dataset(FLAT.rows, CLASSES), "auto", judge=judge).name == "labels"
     assert task_for(one((5,)), Dataset(FLAT.rows, IS_FAULT), "auto", judge=judge).name == "verdict"
+
+
+def held(data: Dataset, outputs: list[Tensor], original: Any, variant: Any, **options: Any) -> Any:
+    task = task_for(outputs, data, options.pop("wish", "auto"))
+    return task.compare({"out": original}, {"out": variant}, data, allowed=None, level=0.025, **options)
+
+
+def test_a_variant_that_never_sees_a_rare_fault_is_not_proved_though_it_is_right_nearly_always() -> None:
+    truth = (np.arange(8000) < 12).astype(np.int64)
+    data = Dataset(np.zeros((8000, 3), np.float32), truth)
+    found = held(data, one((2,)), np.eye(2)[truth], np.eye(2)[np.zeros_like(truth)])
+    assert found.loss == pytest.approx(0.15)
+    assert found.high < found.allowed
+    assert (found.verdict, found.needed) == ("not proved", None)
+    assert "of label 1 100 pp are lost" in found.text
+
+
+def test_without_truth_a_rare_decision_that_is_never_made_is_not_proved_either() -> None:
+    rare = (np.arange(8000) < 12).astype(np.int64)
+    found = held(
+        Dataset(np.zeros((8000, 3), np.float32)), one((2,)), np.eye(2)[rare], np.eye(2)[np.zeros_like(rare)]
+    )
+    assert found.high < found.allowed
+    assert found.verdict == "not proved"
+    assert "of decision 1" in found.text
+
+
+@pytest.mark.parametrize(
+    ("original", "truth"),
+    [
+        (np.eye(5)[np.zeros(N, int)], CLASSES),  # it always says the same
+        (LOGITS, (CLASSES + 1) % 5),  # the labels are in another order
+        (LOGITS, np.full(N, 2)),  # one class only
+        (np.eye(5)[np.zeros(N, int)], None),
+    ],
+)
+def test_labels_of_which_the_original_knows_nothing_prove_nothing(original: Any, truth: Any) -> None:
+    with pytest.raises(
+        ModelError, match=r"take samples of|no more than a guess|decides the same on all"
+    ) as caught:
+        held(Dataset(ROWS, truth), one((5,)), original, original)
+    assert caught.value.code == "M671"
+
+
+@pytest.mark.parametrize("off", [0.0, 1000.0])
+def test_values_in_another_unit_than_the_targets_prove_nothing(off: float) -> None:
+    values = np.zeros((N, 1)) + off
+    with pytest.raises(ModelError, match="for whoever always says the mean"):
+        held(Dataset(ROWS, TARGET), one((1,)), values, noisy(values, 1.0))
+
+
+def test_a_reconstruction_of_samples_that_are_scaled_otherwise_proves_nothing() -> None:
+    data = Dataset((255.0 * np.abs(ROWS) + 255.0).astype(np.float32))
+    with pytest.raises(ModelError, match="reconstruction error of the original"):
+        held(data, one((1, 4, 4)), GIVEN_AGAIN, GIVEN_AGAIN)
+
+
+def test_a_score_that_is_always_the_same_proves_nothing() -> None:
+    with pytest.raises(ModelError, match="tell no fault from the others"):
+        held(Dataset(ROWS, IS_FAULT), one((1,)), np.ones(N), np.ones(N))

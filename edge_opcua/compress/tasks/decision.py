@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from edge_opcua.compress.gate import FOR_THE_REPORT
@@ -13,6 +14,8 @@ POINTS: Final = "pp"
 PERCENT: Final = "%"
 ALLOWED: Final = {POINTS: 0.5, PERCENT: 2.0}
 """Loss that is accepted unless another one is asked for: of decisions and AUC, and of errors."""
+MOST_OF_A_PART: Final = 10.0
+"""How many times what is accepted one class may lose: with few samples it could be ruined unseen."""
 _WHOLE: Final = 100.0
 
 
@@ -30,6 +33,7 @@ class Found:
         estimate: The loss and its bounds.
         changed: Samples on which both decide differently; None where nothing is decided.
         note: What else has to be known to read the verdict; a sentence, or empty.
+        parts: The loss of the samples of each class alone, by what it is called; empty if there are none.
     """
 
     measure: str
@@ -41,13 +45,14 @@ class Found:
     estimate: Estimate
     changed: int | None = None
     note: str = ""
+    parts: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 def decide(found: Found, *, allowed: float | None, level: float) -> Comparison:
     """Return the verdict on a loss.
 
     It is proved if its upper bound at the level is below what is accepted, failed if its lower bound is above
-    that, and not proved otherwise.
+    that, and not proved otherwise; nor if one class loses so much that its share alone hides it.
 
     Args:
         found: What was measured.
@@ -59,12 +64,13 @@ def decide(found: Found, *, allowed: float | None, level: float) -> Comparison:
     bounds = estimate.low(level), estimate.high(level)
     verdict: Verdict = "not proved"
     wanted = None
+    ruined = _ruined(found.parts, share)
     if bounds[1] < share:
-        verdict = "proved"
+        verdict = "not proved" if ruined else "proved"
     elif bounds[0] > share:
         verdict = "failed"
     else:
-        wanted = needed(estimate, found.samples, share, level)
+        wanted = None if ruined else needed(estimate, found.samples, share, level)
     comparison = Comparison(
         measure=found.measure,
         unit=found.unit,
@@ -82,10 +88,20 @@ def decide(found: Found, *, allowed: float | None, level: float) -> Comparison:
         changed=found.changed,
         text="",
     )
-    return _told(comparison, _WHOLE * bounds[1], found.note)
+    return _told(comparison, _WHOLE * bounds[1], ruined, found.note)
 
 
-def _told(comparison: Comparison, high: float, note: str) -> Comparison:
+def _ruined(parts: Mapping[str, Estimate], share: float) -> str:
+    """Return of which class too much is lost for sure, however many are looked at; empty if of none."""
+    for name, part in parts.items():
+        if part.low(FOR_THE_REPORT / len(parts)) > MOST_OF_A_PART * share:
+            return (
+                f"of {name} {_WHOLE * part.loss:.3g} pp are lost, which is hidden by its share of all samples"
+            )
+    return ""
+
+
+def _told(comparison: Comparison, high: float, ruined: str, note: str) -> Comparison:
     unit = comparison.unit
     said = "worse" if comparison.loss >= 0.0 else "better"
     seen = (
@@ -95,7 +111,8 @@ def _told(comparison: Comparison, high: float, note: str) -> Comparison:
     if comparison.level < FOR_THE_REPORT and comparison.verdict != "failed":
         sure = f"{_WHOLE - _WHOLE * comparison.level:.6g} %"
         seen += f", below {high:.3g} {unit} with the {sure} that its place in the order asks for"
-    text = f"{comparison.verdict}: {seen}; {_because(comparison)}"
+    because = ruined if ruined and comparison.verdict == "not proved" else _because(comparison)
+    text = f"{comparison.verdict}: {seen}; {because}"
     return replace(comparison, text=f"{text}; {note}" if note else text)
 
 

@@ -13,6 +13,7 @@ from edge_opcua.compress.intervals.tango import Turned
 from edge_opcua.compress.task import Answers, Comparison, Floats
 from edge_opcua.compress.tasks.answers import UNDECIDED, both, changed_share, distance
 from edge_opcua.compress.tasks.decision import POINTS, Found, decide
+from edge_opcua.compress.tasks.guessing import require_difference, require_sight
 
 Decisions = npt.NDArray[np.int64]
 
@@ -87,9 +88,12 @@ def accuracy(original: Decisions, variant: Decisions, truth: Decisions, note: st
         variant: Decisions of the variant, likewise.
         truth: The right ones, likewise.
         note: See :class:`edge_opcua.compress.tasks.decision.Found`.
+
+    Raises:
+        ModelError: The original is no better than a guess (M671).
     """
+    require_sight(original, truth)
     before, after = original == truth, variant == truth
-    worse, better = int((before & ~after).sum()), int((~before & after).sum())
     return Found(
         measure="accuracy",
         unit=POINTS,
@@ -97,10 +101,17 @@ def accuracy(original: Decisions, variant: Decisions, truth: Decisions, note: st
         variant=float(after.mean()),
         test="Tango score, paired",
         samples=len(truth),
-        estimate=Turned(worse, better, len(truth)),
+        estimate=_turned(before, after),
         changed=int((original != variant).sum()),
         note=note,
+        parts={
+            f"label {each}": _turned(before[truth == each], after[truth == each]) for each in np.unique(truth)
+        },
     )
+
+
+def _turned(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> Turned:
+    return Turned(int((before & ~after).sum()), int((~before & after).sum()), len(before))
 
 
 def agreement(original: Decisions, variant: Decisions) -> Found:
@@ -109,8 +120,14 @@ def agreement(original: Decisions, variant: Decisions) -> Found:
     Args:
         original: Decisions of the original, shape ``(n,)``.
         variant: Decisions of the variant, likewise.
+
+    Raises:
+        ModelError: The original always decides the same (M671).
     """
-    changed, samples = int((original != variant).sum()), len(original)
+    require_difference(original)
+    is_changed, samples = original != variant, len(original)
+    changed = int(is_changed.sum())
+    groups = {each: original == each for each in np.unique(original)}
     return Found(
         measure="agreement",
         unit=POINTS,
@@ -120,4 +137,8 @@ def agreement(original: Decisions, variant: Decisions) -> Found:
         samples=samples,
         estimate=Changed(changed, samples),
         changed=changed,
+        parts={
+            f"decision {each}": Changed(int(is_changed[which].sum()), int(which.sum()))
+            for each, which in groups.items()
+        },
     )

@@ -10,6 +10,7 @@ from edge_opcua.compress.dataset import Dataset
 from edge_opcua.compress.task import Answers, Comparison, Floats
 from edge_opcua.compress.tasks.answers import both, require_finite
 from edge_opcua.compress.tasks.decision import decide
+from edge_opcua.compress.tasks.guessing import require_better_than_mean
 from edge_opcua.compress.tasks.score import told_apart
 from edge_opcua.compress.tasks.value import error_grown, growth
 from edge_opcua.errors import ModelError
@@ -46,6 +47,8 @@ class Reconstruction:
         one, other = _squares(before, data), _squares(after, data)
         if data.kind == "labels" and len(np.unique(data.truth != 0)) > 1:
             return decide(told_apart(one, other, data.truth), allowed=allowed, level=level)
+        variance = float(data.rows.reshape(len(data), -1).var(axis=0, dtype=np.float64).mean())
+        require_better_than_mean(float(one.mean()), variance, "reconstruction error")
         return decide(error_grown("reconstruction error", one, other), allowed=allowed, level=level)
 
 

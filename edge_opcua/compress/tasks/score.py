@@ -61,7 +61,7 @@ def told_apart(original: Floats, variant: Floats, truth: npt.NDArray[np.int64] |
         truth: 0 for normal samples, anything else for faults.
 
     Raises:
-        ModelError: There are not at least two of both (M671).
+        ModelError: There are not at least two of both, or the original tells nothing (M671).
     """
     assert truth is not None
     is_fault = truth != 0
@@ -73,6 +73,12 @@ def told_apart(original: Floats, variant: Floats, truth: npt.NDArray[np.int64] |
     estimate = ranked(original, variant, is_fault)
     if estimate.original < 0.5:
         estimate = ranked(-original, -variant, is_fault)
+    if estimate.original == 0.5:
+        raise ModelError(
+            "the scores of the original tell no fault from the others (AUC 0.5): nothing could be lost; are "
+            "they samples as it is fed with them?",
+            code="M671",
+        )
     return Found(
         measure="AUC",
         unit=POINTS,

@@ -13,6 +13,7 @@ from edge_opcua.compress.intervals.ratio import deviation, grown
 from edge_opcua.compress.task import Answers, Comparison, Floats
 from edge_opcua.compress.tasks.answers import both, distance, require_finite
 from edge_opcua.compress.tasks.decision import PERCENT, Found, decide
+from edge_opcua.compress.tasks.guessing import require_better_than_mean
 from edge_opcua.errors import ModelError
 
 _AS_LONG_AS: Final = "as long as none is farther off than the farthest here"
@@ -50,7 +51,11 @@ class Value:
         require_finite(before, after)
         if data.kind != "targets":
             return decide(deviates(before, after), allowed=allowed, level=level)
-        found = error_grown("RMSE", _squares(before, data, before), _squares(after, data, before))
+        one, other = _squares(before, data, before), _squares(after, data, before)
+        assert data.truth is not None
+        variance = float(np.mean(data.truth.var(axis=0) / _units(data)))
+        require_better_than_mean(float(one.mean()), variance, "RMSE")
+        found = error_grown("RMSE", one, other)
         return decide(found, allowed=allowed, level=level)
 
 
