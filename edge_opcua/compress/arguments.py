@@ -142,7 +142,8 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         type=_timing,
         default=TIMING_S,
         metavar="TIME",
-        help="time that each variant runs beside the original (default 3s); more where the computer is busy",
+        help="time that a variant which may be chosen runs beside the original (default 3s; the others 1s); "
+        "more where the computer is busy",
     )
     parser.add_argument("--plan", action="store_true", help="only show what would be tried")
 

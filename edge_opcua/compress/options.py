@@ -37,7 +37,7 @@ class Options:
         work: Folder of the steps; None: ``<model>.compress`` beside where the command runs.
         seed: Of everything that draws numbers.
         budget_s: Longest time, seconds; what was not tried by then is not.
-        timing_s: Time that each variant runs beside the original, seconds.
+        timing_s: Time that a variant which may be chosen runs beside the original, seconds.
         reference: Inputs and outputs of the framework the model was exported from, ``.npz`` by name.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from edge_opcua.compress.gate import FOR_THE_REPORT, Entrant
 from edge_opcua.compress.intervals.tango import Turned
 from edge_opcua.compress.measure.timing import Timing
 from edge_opcua.compress.search.entering import better_than, reach_of
-from edge_opcua.compress.search.judging import Tried, judge, no_int8_is_proved
+from edge_opcua.compress.search.judging import Tried, doubtful, judge, no_int8_is_proved, worth_a_closer_look
 from edge_opcua.compress.search.plan import Tasted
 from edge_opcua.compress.task import Comparison
 from edge_opcua.compress.tasks.decision import PERCENT, POINTS, Found, decide
@@ -120,6 +121,41 @@ def test_a_slower_variant_is_compared_for_the_report_and_takes_no_place() -> Non
     judged = judge(asked, [tried("slow", 0.0, 1.3), tried("b", 0.002)], allowed=None)
     assert {place.name: place.number for place in judged.places} == {"slow": 0, "b": 1}
     assert asked.levels == {"slow": 0.025, "b": 0.025}
+
+
+@pytest.mark.parametrize(("size", "place"), [(960, 0), (940, 1)])
+def test_a_file_that_is_hardly_smaller_is_nothing_to_change_a_model_for(size: int, place: int) -> None:
+    judged = judge(Asked({"a": PROVED}), [tried("a", 0.0, ratio=1.0, size=size)], allowed=None)
+    assert [each.number for each in judged.places] == [place]
+    if not place:
+        assert judged.choice.reasons["a"] == "neither faster than the original nor smaller by 5 %"
+
+
+def test_only_what_is_proved_and_nearly_the_fastest_is_timed_longer() -> None:
+    variants = [tried("a", 0.001, 0.52), tried("b", 0.002, 0.5), tried("c", 0.003, 0.4), tried("d", 0.0, 0.9)]
+    asked = Asked({"a": PROVED, "b": PROVED, "c": REFUSED, "d": PROVED})
+    variants[1] = replace(variants[1], timing=tried("b", 0.002, 0.5, size=300).timing)
+    assert worth_a_closer_look(variants, judge(asked, variants, allowed=None)) == {"a", "b"}
+
+
+def test_who_turns_out_to_be_slow_is_not_chosen_and_no_place_changes() -> None:
+    asked = Asked({"a": PROVED, "b": PROVED, "c": REFUSED})
+    variants = [tried("a", 0.001, 0.8), tried("b", 0.002, 0.5), tried("c", 0.003, 0.4)]
+    first = judge(asked, variants, allowed=None)
+    levels = dict(asked.levels)
+    variants[1] = tried("b", 0.002, 1.1)
+    second = judge(asked, variants, allowed=None, placed=first.places)
+    assert (first.choice.chosen, second.choice.chosen) == ("b", "a")
+    assert second.places == first.places
+    assert asked.levels == levels
+
+
+def test_who_may_be_as_fast_after_all_is_timed_longer_before_the_gate_is_asked() -> None:
+    slow = tried("slow", 0.0, 1.1)
+    assert slow.timing is not None
+    open_one = Tried(slow.tasted, replace(slow.timing, ratio_low=0.99, p99_low=0.9))
+    assert doubtful([slow]) == set()
+    assert doubtful([open_one, tried("b", 0.0)]) == {"slow"}
 
 
 def test_int8_counts_as_refused_only_if_none_is_proved() -> None:

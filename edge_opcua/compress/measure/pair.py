@@ -48,6 +48,7 @@ def time_pair(  # noqa: PLR0913 - every one changes the figures
     provider: str = "cpu",
     threads: int = 1,
     budget_s: float = BUDGET_S,
+    weights: tuple[Weight, Weight] | None = None,
     progress: Progress | None = None,
 ) -> Timing:
     """Return what a variant takes beside the original, one sample per run, as the server runs it.
@@ -60,6 +61,7 @@ def time_pair(  # noqa: PLR0913 - every one changes the figures
         provider: What shall run both; nothing else does.
         threads: Threads of one run.
         budget_s: Time for the runs that count, s; slow models take what the least blocks take.
+        weights: What original and variant take by themselves; None: they are weighed too.
         progress: Gets the share that is done.
 
     Raises:
@@ -71,8 +73,7 @@ def time_pair(  # noqa: PLR0913 - every one changes the figures
             progress(float(step["share"]), f"round {step['round']} of {ROUNDS}")
 
     common: dict[str, Any] = {"input_name": input_name, "provider": provider, "threads": threads}
-    before = weigh(original, rows, **common)
-    after = weigh(variant, rows, **common)
+    before, after = weights or (weigh(original, rows, **common), weigh(variant, rows, **common))
     request = common | {
         "original": str(original.resolve()),
         "variant": str(variant.resolve()),

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from edge_opcua.compress.gate import (
     FOR_THE_REPORT,
+    SMALLER,
     Choice,
     Entrant,
     Place,
@@ -16,6 +17,7 @@ from edge_opcua.compress.gate import (
     level_after,
     order,
 )
+from edge_opcua.compress.measure.ratio import TAIL_TOLERANCE, TOLERANCE
 from edge_opcua.compress.measure.timing import Timing
 from edge_opcua.compress.search.entering import better_than
 from edge_opcua.compress.search.plan import Tasted
@@ -23,6 +25,12 @@ from edge_opcua.compress.task import Comparison
 from edge_opcua.compress.variant import Made
 from edge_opcua.errors import ModelError
 
+NEAR: Final = 1.1
+"""Ratio of times, seen at a glance, below which it takes a closer look to tell which one is faster."""
+_WAS_COVERED: Final = (
+    "not entered: at a glance another one was as fast and as small, and did less damage to the calibration "
+    "samples"
+)
 _INT8: Final = frozenset({"int8-static", "int8-dynamic", "mixed"})
 
 
@@ -104,8 +112,32 @@ def judge(
         refused += place.number > 0 and found.verdict != "proved"
     choice = choose(places, entrants, comparisons)
     without = {place.name for place in places if not place.number}
-    reasons = {name: why for name, why in covered.items() if name in without and name in comparisons}
+    reasons = {
+        name: covered.get(name, _WAS_COVERED)
+        for name in without
+        if name in comparisons and entrants[name].may_win
+    }
     return Judged(places, comparisons, replace(choice, reasons={**choice.reasons, **reasons}), failures)
+
+
+def doubtful(tried: Iterable[Tried]) -> set[str]:
+    """Return the names of variants that seem to be slower at a glance, and may be as fast."""
+    return {each.name for each in tried if each.timing is not None and _may_be_as_fast(each.timing)}
+
+
+def worth_a_closer_look(tried: Iterable[Tried], judged: Judged) -> set[str]:
+    """Return the names of those that are proved and about as fast as the fastest: one of them is chosen.
+
+    Who is chosen of what is proved may depend on anything: what is proved was settled before.
+    """
+    proved = {name for name, each in judged.comparisons.items() if each.verdict == "proved"}
+    timed = [each for each in tried if each.timing is not None and each.name in proved]
+    ratios = {
+        each.name: each.timing.ratio
+        for each in timed
+        if each.timing is not None and _entrant(each, each.timing).may_win
+    }
+    return {name for name, ratio in ratios.items() if ratio <= NEAR * min(ratios.values())}
 
 
 def no_int8_is_proved(tried: Iterable[Tried], judged: Judged) -> bool:
@@ -120,6 +152,14 @@ def told(exc: ModelError) -> str:
     return f"{exc.code}: {exc}" if exc.code else str(exc)
 
 
+def _may_be_as_fast(timing: Timing) -> bool:
+    return (
+        timing.verdict == "slower"
+        and timing.ratio_low <= 1.0 + TOLERANCE
+        and timing.p99_low <= 1.0 + TAIL_TOLERANCE
+    )
+
+
 def _entrant(tried: Tried, timing: Timing) -> Entrant:
     return Entrant(
         name=tried.name,
@@ -127,5 +167,5 @@ def _entrant(tried: Tried, timing: Timing) -> Entrant:
         damage=tried.tasted.damage,
         size_bytes=timing.size_bytes,
         is_slower=timing.verdict == "slower",
-        is_better=timing.verdict == "faster" or timing.size_bytes < timing.original_size_bytes,
+        is_better=timing.verdict == "faster" or timing.size_bytes <= SMALLER * timing.original_size_bytes,
     )

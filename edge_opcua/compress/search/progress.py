@@ -20,7 +20,8 @@ FIRST_GUESS_S: Final[Mapping[str, float]] = {
     "distilled": 60.0,
     "qat": 60.0,
     "answers": 1.0,
-    "timing": 6.0,
+    "timing": 3.0,
+    "close timing": 4.0,
     "comparison": 0.1,
 }
 """What a step of a kind takes, seconds, as long as none was seen."""

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from edge_opcua import __version__
 from edge_opcua.app.command.model.card import utc_text
 from edge_opcua.compress.dataset import Dataset
-from edge_opcua.compress.gate import FOR_THE_REPORT
+from edge_opcua.compress.gate import FOR_THE_REPORT, Place
 from edge_opcua.compress.options import Options
 from edge_opcua.compress.report.pareto import with_front
 from edge_opcua.compress.report.report import Report, Samples
 from edge_opcua.compress.search.entering import Reach, reach_of
 from edge_opcua.compress.search.journal import opened
-from edge_opcua.compress.search.judging import Judged, Tried, judge, no_int8_is_proved, told
+from edge_opcua.compress.search.judging import (
+    Judged,
+    Tried,
+    doubtful,
+    judge,
+    no_int8_is_proved,
+    told,
+    worth_a_closer_look,
+)
 from edge_opcua.compress.search.keeping import Keeper, version_of
 from edge_opcua.compress.search.outcome import original_of, rows
 from edge_opcua.compress.search.plan import Plan, Stages, Tasted, imagined
@@ -31,6 +39,8 @@ from edge_opcua.errors import ModelError
 from edge_opcua.security.pki import write_atomic
 
 REPORT_FILE: Final = "report.json"
+_USUALLY_NEAR: Final = 2
+"""How many variants are timed longer, by experience; for the time that a run will take."""
 _READABLE: Final = 0o644
 
 
@@ -168,6 +178,7 @@ class _Search:
         )
         self._reach = Reach()
         self._tried: list[Tried] = []
+        self._looked_at: set[str] = set()
         self._made: dict[str, Made] = {ORIGINAL: self._steps.original}
 
     def run(self, clock: Clock) -> Report:
@@ -194,6 +205,7 @@ class _Search:
     def _foresee(self) -> None:
         self._pace.expect("answers", 2)  # of the original
         self._pace.expect("comparison")
+        self._pace.expect("close timing", _USUALLY_NEAR)
         for stage in imagined(self._plan(), self._subject.path):
             for variant in stage:
                 for kind in (variant.family, "answers", "timing", "answers", "comparison"):
@@ -230,8 +242,30 @@ class _Search:
         return Tried(Tasted(variant, made, damage), timing)
 
     def _judge(self, before: Judged | None = None) -> Judged:
-        placed = () if before is None else before.places
+        """Ask the gate, and time those longer of which one is chosen: of the others a glance tells enough."""
+        self._look_closer(doubtful(self._tried))
+        judged = self._asked(() if before is None else before.places)
+        while self._look_closer(worth_a_closer_look(self._tried, judged)):
+            judged = self._asked(judged.places)
+        return judged
+
+    def _asked(self, placed: tuple[Place, ...]) -> Judged:
         return judge(self._steps, self._tried, allowed=self._options.max_loss, placed=placed)
+
+    def _look_closer(self, names: set[str]) -> bool:
+        """Time variants longer that were not yet; return whether there were any."""
+        wanted = names - self._looked_at
+        self._looked_at |= wanted
+        self._tried = [self._timed(each) if each.name in wanted else each for each in self._tried]
+        return bool(wanted)
+
+    def _timed(self, tried: Tried) -> Tried:
+        made = tried.tasted.made
+        assert made is not None, "it was timed before"
+        try:
+            return replace(tried, timing=self._steps.time(made, closely=True))
+        except ModelError as exc:
+            return replace(tried, timing=None, failure=told(exc))
 
     def _report(self, judged: Judged, refused: tuple[str, ...], clock: Clock) -> Report:
         prepared, kitchen = self._prepared, self._prepared.kitchen

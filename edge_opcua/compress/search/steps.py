@@ -11,6 +11,7 @@ from edge_opcua.compress.makers import TRAINED, maker_of
 from edge_opcua.compress.making import Kitchen, Maker, Progress
 from edge_opcua.compress.measure.pair import time_pair
 from edge_opcua.compress.measure.timing import Timing
+from edge_opcua.compress.measure.weigh import Weight, weigh
 from edge_opcua.compress.plain import plain, read
 from edge_opcua.compress.search.keeping import Keeper, version_of
 from edge_opcua.compress.task import Answers, Comparison
@@ -18,6 +19,8 @@ from edge_opcua.compress.variant import ORIGINAL, Family, Made, Variant
 from edge_opcua.errors import ModelError
 
 _TRAINER: Final = "torch"
+GLANCE_S: Final = 1.0
+"""Time that a variant runs beside the original at first: enough to see which are worth more of it."""
 
 
 class Steps:
@@ -28,7 +31,7 @@ class Steps:
         kitchen: What there is to make variants with.
         gate: The samples that decide.
         threads: Threads of one run.
-        timing_s: Time that each variant runs beside the original, seconds.
+        timing_s: Time that a variant runs beside the original if it may be chosen, seconds.
         judged_by: What else decides how answers are compared, such as the hash of a manifest.
         makers: Who makes the variants of a family; others than their own in tests.
     """
@@ -52,6 +55,7 @@ class Steps:
         self._judged_by = judged_by
         self._makers = makers
         self._known: dict[str, Answers] = {}
+        self._weights: dict[str, Weight] = {}
         self.original = Made(Variant(ORIGINAL, ORIGINAL), kitchen.original)
 
     def sha256(self, made: Made) -> str:
@@ -87,27 +91,35 @@ class Steps:
         original, found = self._of_the_original(calibration), self._answers(made, calibration)
         return float(task.damage(original, found, calibration))
 
-    def time(self, made: Made) -> Timing:
+    def time(self, made: Made, *, closely: bool = False) -> Timing:
         """Return what a variant takes beside the original.
+
+        Args:
+            made: The variant.
+            closely: In all the time there is for it, and not at a glance.
 
         Raises:
             ModelError: It cannot be run.
         """
         rows = self._keeper.rows(self._kitchen.calibration)
+        budget_s = self._timing_s if closely else min(GLANCE_S, self._timing_s)
+        kind = "timing" if budget_s <= GLANCE_S else "close timing"
 
         def work(_: Path) -> Mapping[str, Any]:
             timing = time_pair(
                 self.original.path,
                 made.path,
                 rows,
-                budget_s=self._timing_s,
+                budget_s=budget_s,
+                weights=(self._weight(self.original, rows), self._weight(made, rows)),
                 progress=self._keeper.tell,
                 **self._runs(),
             )
             return dict(plain(timing))
 
-        facts = self._facts_of_running(made)
-        return read(Timing, self._keeper.step("timing", f"{made.variant.name}/timing", facts, work).note)
+        facts = {**self._facts_of_running(made), "timing_s": budget_s}
+        name = f"{made.variant.name}/{kind.replace(' ', '-')}"
+        return read(Timing, self._keeper.step(kind, name, facts, work).note)
 
     def compare(self, made: Made, *, allowed: float | None, level: float) -> Comparison:
         """Hold a variant against the original on the samples of the gate.
@@ -143,6 +155,12 @@ class Steps:
             self._known[key] = self._answers(self.original, data)
         return self._known[key]
 
+    def _weight(self, made: Made, rows: Path) -> Weight:
+        key = self.sha256(made)
+        if key not in self._weights:
+            self._weights[key] = weigh(made.path, rows, **self._runs())
+        return self._weights[key]
+
     def _task(self) -> list[str]:
         task = self._kitchen.task
         return [self._judged_by, task.name, *task.outputs]
@@ -161,7 +179,6 @@ class Steps:
             "rows": self._keeper.digest(self._kitchen.calibration),
             "device": plain(self._kitchen.device),
             "threads": self._threads,
-            "timing_s": self._timing_s,
         }
 
     def _facts_of_making(self, variant: Variant, parent: Made) -> dict[str, Any]:
