@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from edge_opcua.compress.report import words
 from edge_opcua.compress.report.page import report_page
 from edge_opcua.compress.report.pareto import with_front
 from edge_opcua.compress.report.report import Report, Row
@@ -162,6 +163,32 @@ def test_the_terminal_shows_a_line_for_each_variant_and_why_not() -> None:
         "not proved",
         "failed",
     }
+
+
+def test_a_reason_that_many_have_is_told_once() -> None:
+    slow = "slower than the original: 1.11 times its time"
+    rows = [
+        row("best", is_chosen=True),
+        *(row(name, ratio=1.11, place=0, reasons=(slow,)) for name in ("a", "b")),
+        *(row(name, place=0, reasons=("not entered: best is as fast",)) for name in ("c", "d")),
+    ]
+    given = replace(
+        report(*rows, chosen="best"), findings=("cuda: CUDA does not run it", "gate: too few", "openvino: no")
+    )
+    lines = report_text(given).splitlines()
+    assert "  a, b: slower than the original" in lines
+    assert "  c, d: not entered: best is as fast" in lines
+    assert lines[lines.index("worth knowing:") + 1 :][:2] == [
+        "  gate: too few",
+        "  not wholly on cuda, openvino: --report or --json says why",
+    ]
+
+
+def test_what_is_not_entered_because_it_is_slower_is_called_slower() -> None:
+    given = row("a", ratio=1.11, place=0)
+    assert given.comparison is not None
+    without = replace(given, comparison=replace(given.comparison, verdict="not proved"))
+    assert words.verdict(without) == "slower"
 
 
 def test_a_name_does_not_move_the_cursor_of_a_terminal() -> None:

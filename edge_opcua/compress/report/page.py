@@ -136,7 +136,7 @@ def _impossible(rows: Sequence[Row]) -> str:
 def _findings(report: Report) -> str:
     if not report.findings:
         return ""
-    return element("h2", "Found in the model file") + points(*map(escape, report.findings))
+    return element("h2", "Worth knowing") + points(*map(escape, report.findings))
 
 
 def _trust(report: Report) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Final
 
 from edge_opcua.app.command.look import printable
+from edge_opcua.compress.checks.operators import backends
 from edge_opcua.compress.report import words
 from edge_opcua.compress.report.report import Report, Row
 
 _HEAD: Final = ("", "variant", "loss", "95 % interval", "verdict", "p50", "p99", "size", "", "memory")
+_WIDTH: Final = 120
+_SLOWER: Final = "slower than the original"
 _SIGNS: Final = (
     "* chosen   + no other is better in one respect and as good in all others   p50, p99: times as fast"
 )
@@ -23,11 +27,11 @@ def report_text(report: Report) -> str:
     if measured:
         parts.append(_aligned([_HEAD, _original(report, measured), *(_line(row) for row in measured)]))
         parts.append("\n".join(filter(None, (_SIGNS, words.disturbed(report)))))
-    reasons = [f"  {row.name}: {_why(row)}" for row in rows if not row.is_chosen and _why(row)]
+    reasons = _reasons([row for row in rows if not row.is_chosen])
     if reasons:
         parts.append("\n".join(["not chosen:", *reasons]))
     if report.findings:
-        parts.append("\n".join(["found in the file:", *(f"  {finding}" for finding in report.findings)]))
+        parts.append("\n".join(["worth knowing:", *_findings(report)]))
     parts.append("\n".join([words.headline(report), *report.reasons]))
     return "\n".join(map(printable, "\n\n".join(parts).split("\n")))
 
@@ -76,8 +80,35 @@ def _line(row: Row) -> tuple[str, ...]:
     )
 
 
-def _why(row: Row) -> str:
-    return row.failure or " ".join(row.reasons)
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    """Return each reason once, with the variants that it is the reason of."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        why = row.failure or " ".join(row.reasons)
+        if why:
+            # How much slower stands in the table.
+            names.setdefault(_SLOWER if why.startswith(_SLOWER) else why, []).append(row.name)
+    return [line for why, found in names.items() for line in _wrapped(f"{', '.join(found)}: {why}")]
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrap(
+        text,
+        _WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _findings(report: Report) -> list[str]:
+    """Return what was found; of providers that nobody asked for only their names: the page tells it all."""
+    elsewhere = {name for name in backends() if name != report.device.provider}
+    told = [(finding.partition(":")[0], finding) for finding in report.findings]
+    lines = [f"  {finding}" for name, finding in told if name not in elsewhere]
+    others = ", ".join(name for name, _ in told if name in elsewhere)
+    return [*lines, f"  not wholly on {others}: --report or --json says why"] if others else lines
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -142,11 +142,14 @@ def capital(text: str) -> str:
 
 
 def verdict(row: Row) -> str:
-    """Return what the gate said of a variant; of one that had no place in its order, that it had none."""
+    """Return what the gate said of a variant; of one that had no place in its order, why it had none."""
     if row.comparison is None:
         return ""
     found = row.comparison.verdict
-    return "not entered" if found == "not proved" and row.place == 0 else found
+    if found != "not proved" or row.place > 0:
+        return found
+    is_slower = row.timing is not None and row.timing.verdict == "slower"
+    return "slower" if is_slower else "not entered"
 
 
 def count(value: int) -> str:

@@ -103,9 +103,9 @@ def _ruined(parts: Mapping[str, Estimate], share: float) -> str:
 
 def _told(comparison: Comparison, high: float, ruined: str, note: str) -> Comparison:
     unit = comparison.unit
-    said = "worse" if comparison.loss >= 0.0 else "better"
+    said = f"{'worse' if comparison.loss > 0.0 else 'better'} by {abs(comparison.loss):.3g} {unit}"
     seen = (
-        f"{comparison.measure} {said} by {abs(comparison.loss):.3g} {unit} (95 % interval of the loss "
+        f"{comparison.measure} {said if comparison.loss else 'the same'} (95 % interval of the loss "
         f"{comparison.low:.3g} to {comparison.high:.3g}, {comparison.samples} samples)"
     )
     if comparison.level < FOR_THE_REPORT and comparison.verdict != "failed":
