@@ -165,3 +165,43 @@ def test_samples_are_known_by_their_numbers_type_and_shape() -> None:
 
 def test_facts_have_one_key_whatever_their_order() -> None:
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1, "b": 3})
+
+
+@pytest.mark.parametrize(
+    "content", ['{"note": {"took": [1]}}', '{"note": 3', "[]", "3", "", '{"refused": "no"}']
+)
+def test_a_note_that_somebody_else_wrote_is_not_believed(tmp_path: Path, content: str) -> None:
+    worker = Worker()
+    with opened(tmp_path) as journal:
+        journal.step("int8/timing", FACTS, worker)
+    (note,) = tmp_path.glob("int8/*.json")
+    note.write_text(content)
+    with opened(tmp_path) as journal:
+        assert journal.step("int8/timing", FACTS, worker).note == {"took": 3}
+    assert worker.calls == 2
+
+
+def test_a_file_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
+    worker = Worker()
+    with opened(tmp_path) as journal:
+        file = journal.step("int8/model", FACTS, worker, suffix=".onnx").file
+    assert file is not None
+    file.write_bytes(b"who")
+    with opened(tmp_path) as journal:
+        journal.step("int8/model", FACTS, worker, suffix=".onnx")
+    assert (worker.calls, file.read_bytes()) == (2, b"whole")
+
+
+def test_a_disk_that_is_full_leaves_no_half_file(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal, pytest.raises(ModelError, match="No space left") as refused:
+        journal.step("int8/model", FACTS, Worker(OSError(28, "No space left on device")), suffix=".onnx")
+    assert refused.value.code == "M681"
+    assert [path.name for path in tmp_path.glob("int8/.*")] == []
+
+
+def test_what_a_killed_process_left_that_worked_for_a_step_goes_too(tmp_path: Path) -> None:
+    (tmp_path / "clean").mkdir()
+    for name in (".draft-answers-1.npz", "..draft-answers-1.npz.part", ".gitignore"):
+        (tmp_path / "clean" / name).touch()
+    with opened(tmp_path):
+        assert [path.name for path in tmp_path.glob("clean/.*")] == [".gitignore"]

@@ -1,7 +1,8 @@
 """The work folder of a run: each step that was done is kept, so that a run that was killed goes on.
 
 A step is known by a hash of everything it depends on. Its files are written beside their places and renamed,
-and the note that names them is written last: a step is done when its note is there, and never half.
+and the note that names them is written last: a step is done when its note is there, and never half. Note and
+file carry hashes: what was damaged or changed since is done again.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _BEGUN: Final = ".begun-"
 MOST_ENDS: Final = 2
 """How often a step may end the whole program, by a crash of a library or because somebody kills it."""
 _MODE: Final = 0o644
+_SEAL: Final = "seal"
+_HASH: Final = "file_sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._seen: set[Path] = set()
 
     def step(
         self, name: str, facts: Facts, work: Callable[[Path], Mapping[str, Any]], *, suffix: str = ""
@@ -76,12 +80,13 @@ class Journal:
         place = self.folder / f"{name}-{key_of(facts)}"
         file = place.with_name(place.name + suffix) if suffix else None
         known = _read(_note_of(place))
-        if known is not None and (file is None or file.is_file() or "refused" in known):
+        if known is not None and ("refused" in known or self._is_whole(file, known)):
             return _told(known, file, again=True)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             note = self._work(place, file, work)
-            content = json.dumps({"facts": facts, **note}, indent=1, ensure_ascii=False)
+            kept = json.loads(json.dumps({"facts": facts, **note}))  # as it will be read again
+            content = json.dumps({**kept, _SEAL: key_of(kept)}, indent=1, ensure_ascii=False)
             write_atomic(_note_of(place), content.encode(), mode=_MODE)
         except OSError as exc:
             raise ModelError(f"{place} cannot be written: {exc.strerror or exc}", code="M681") from exc
@@ -90,6 +95,15 @@ class Journal:
     def is_done(self, name: str, facts: Facts) -> bool:
         """Return whether a step needs not be done."""
         return _read(_note_of(self.folder / f"{name}-{key_of(facts)}")) is not None
+
+    def _is_whole(self, file: Path | None, known: Mapping[str, Any]) -> bool:
+        """Return whether the file of a step is the one that it wrote; looked at once in a run."""
+        if file is None:
+            return True
+        if not file.is_file() or (file not in self._seen and known.get(_HASH) != _hash(file)):
+            return False
+        self._seen.add(file)
+        return True
 
     def _work(
         self, place: Path, file: Path | None, work: Callable[[Path], Mapping[str, Any]]
@@ -103,10 +117,15 @@ class Journal:
             if exc.code in MOMENTARY:
                 raise
             return {"refused": str(exc), "code": exc.code}
-        if file is not None:
-            _flush(draft)
-            draft.replace(file)
-        return note
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        if file is None:
+            return note
+        _flush(draft)
+        draft.replace(file)
+        self._seen.add(file)
+        return {**note, _HASH: _hash(file)}
 
 
 @contextmanager
@@ -144,8 +163,9 @@ def opened(folder: Path) -> Iterator[Journal]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ModelError(f"another run works in {folder}; --work names another", code="M681") from None
-        for left in folder.glob(f"*/{_DRAFT}*"):  # of a run that was killed
-            left.unlink(missing_ok=True)
+        for pattern in (f"*/{_DRAFT}*", f"*/.{_DRAFT}*"):  # of a run that was killed, and of who worked for it
+            for left in folder.glob(pattern):
+                left.unlink(missing_ok=True)
         yield Journal(folder)
     finally:
         os.close(fd)
@@ -179,14 +199,21 @@ def _read(path: Path) -> Mapping[str, Any] | None:
         note = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    whole = isinstance(note, dict) and (isinstance(note.get("note"), dict) or "refused" in note)
-    return note if whole else None
+    if not isinstance(note, dict) or not (isinstance(note.get("note"), dict) or "refused" in note):
+        return None
+    is_ours = note.pop(_SEAL, None) == key_of(note)
+    return note if is_ours else None
 
 
 def _told(note: Mapping[str, Any], file: Path | None, *, again: bool) -> Done:
     if "refused" in note:
         raise ModelError(str(note["refused"]), code=str(note.get("code", "M681")))
     return Done(note["note"], file, again)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:
