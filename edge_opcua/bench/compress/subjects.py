@@ -53,7 +53,7 @@ class Subject:
         ending: How those names end.
         output: The output that is looked at, where there are several.
         also: What is tried too because somebody named it: it does damage.
-        max_loss: Loss that is accepted, percentage points; None: half of one.
+        fits: Whether layers behind those that were pruned are fitted to the samples of the training as well.
     """
 
     name: str
@@ -65,14 +65,14 @@ class Subject:
     ending: str = "npz"
     output: str | None = None
     also: tuple[str, ...] = ()
-    max_loss: float | None = None
+    fits: bool = False
 
     def model_in(self, data: Path) -> Path:
         """Return where its model is."""
         return Path(self.model.format(models=examples_dir() / "compress" / "models", data=data))
 
     def samples_in(self, data: Path, what: str) -> Path:
-        """Return where its samples are: those of the ``gate``, or of the ``calibration``."""
+        """Return where its samples are: ``gate``, ``calibration`` or ``train``."""
         return data / f"{self.samples}-{what}.{self.ending}"
 
     def options(self, data: Path, work: Path) -> Options:
@@ -80,7 +80,7 @@ class Subject:
         return Options(
             calibration=self.samples_in(data, "calibration"),
             output=self.output,
-            max_loss=self.max_loss,
+            training=self.samples_in(data, "train") if self.fits else None,
             only=self.families,
             also=self.also,
             work=work / self.name,
@@ -118,12 +118,12 @@ SUBJECTS: Final[Sequence[Subject]] = (
     ),
     Subject(
         "digits-wide",
-        "the first one with twice as many channels, far more than ten digits need; one point may be lost",
+        "the first one with twice as many channels, far more than ten digits need",
         "{data}/digits-wide.onnx",
         "digits",
         (DIGITS, Script(TORCH, "digits_cnn.py", ("{data}", "{data}/digits-wide.onnx", "2"))),
         PRUNED,
-        max_loss=1.0,
+        fits=True,
     ),
     Subject(
         "cancer",
