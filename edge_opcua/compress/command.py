@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from edge_opcua.app.command.look import printable
 from edge_opcua.app.command.tell import ANSWER_IS_NO, REFUSED, WRONG_USE, complain, duration, say
@@ -15,7 +16,7 @@ from edge_opcua.compress.arguments import options_of
 from edge_opcua.compress.report.page import report_page
 from edge_opcua.compress.report.terminal import report_text
 from edge_opcua.compress.search.progress import Advance
-from edge_opcua.compress.search.run import Searched, plan_of, search, work_of
+from edge_opcua.compress.search.run import REPORT_FILE, Searched, plan_of, search, work_of
 from edge_opcua.compress.variant import Variant
 from edge_opcua.compress.version.package import add_to_repository, addition_text, require_package
 from edge_opcua.errors import ModelError
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace, state: Path) -> int:
             require_package(args.target, state)
         searched = search(args.target, args.data, options, state_dir=state, progress=shown)
         shown.end()
+        _report(searched, args)
         _tell(searched, args)
         chosen = searched.report.chosen is not None
         if args.add and chosen:
@@ -62,11 +64,20 @@ def run(args: argparse.Namespace, state: Path) -> int:
 
 
 def _tell(searched: Searched, args: argparse.Namespace) -> None:
-    """Print the report, and write it where it is wanted.
+    """Print the report; who stopped reading changes nothing about the answer."""
+    try:
+        _print(searched, args)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as exc:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ModelError(
+            f"the report cannot be printed: {exc.strerror}; it is in {searched.work / REPORT_FILE}",
+            code="M681",
+        ) from exc
 
-    Raises:
-        ModelError: It cannot be written there (M681).
-    """
+
+def _print(searched: Searched, args: argparse.Namespace) -> None:
     if args.json:
         say(json.dumps({"schema": SCHEMA, **json.loads(searched.report.text())}, ensure_ascii=False))
     else:
@@ -74,6 +85,14 @@ def _tell(searched: Searched, args: argparse.Namespace) -> None:
         chosen = searched.report.chosen_row
         if chosen is not None:
             say(f"its file: {searched.work / chosen.file}")
+
+
+def _report(searched: Searched, args: argparse.Namespace) -> None:
+    """Write the report where it is wanted.
+
+    Raises:
+        ModelError: It cannot be written there (M681).
+    """
     if args.report is not None:
         try:
             write_atomic(args.report, report_page(searched.report).encode(), mode=_READABLE)
@@ -108,7 +127,8 @@ class Shown:
     """Says on stderr how far a run is: over and over in one line on a terminal, else a line for each step."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._stream: TextIO | None = sys.stderr  # None where it was closed
+        self._terminal = self._stream is not None and self._stream.isatty()
         self._said = ""
 
     def __call__(self, advance: Advance) -> None:
@@ -116,18 +136,25 @@ class Shown:
         share = f"{_WHOLE * advance.share:3.0f} %"
         rest = f"about {duration(advance.remaining_s)} left"
         if self._terminal:
-            sys.stderr.write(f"\r\x1b[K{share}  {rest}  {printable(advance.text)[:60]}")
+            self._write(f"\r\x1b[K{share}  {rest}  {printable(advance.text)[:60]}")
             self._said = advance.text
         else:
             step = advance.text.partition(": ")[0]
             if step == self._said:
                 return
             self._said = step
-            sys.stderr.write(f"{share}  {rest}  {printable(step)}\n")
-        sys.stderr.flush()
+            self._write(f"{share}  {rest}  {printable(step)}\n")
 
     def end(self) -> None:
         """Take the line away."""
         if self._terminal and self._said:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:  # nobody reads it, or it is full: the run does not end for that
+            self._stream = None

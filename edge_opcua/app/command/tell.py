@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 ANSWER_IS_NO: Final = 1
 WRONG_USE: Final = 2
@@ -11,15 +11,19 @@ REFUSED: Final = 3
 
 
 def say(line: str) -> None:
-    """Print a line for a person, at once even into a pipe."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Print a line for a person, at once even into a pipe; nobody gets it where the output was closed."""
+    _write(sys.stdout, line)
 
 
 def complain(text: str) -> None:
     """Print a line on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO | None, line: str) -> None:
+    if stream is not None:
+        stream.write(line + "\n")
+        stream.flush()
 
 
 def duration(seconds: float) -> str:
