@@ -86,7 +86,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=None,
         metavar="FILE",
-        help="samples to train with, needs torch; without: nothing is trained",
+        help="samples to train with; needs the extra train (PyTorch)",
     )
     parser.add_argument(
         "--task",

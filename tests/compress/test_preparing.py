@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,12 @@ def test_samples_that_are_made_with_may_not_decide_as_well(tmp_path: Path) -> No
 def test_samples_that_were_written_down_twice_are_told_of(tmp_path: Path) -> None:
     found = prepared(tmp_path, SIGNALS.some(np.arange(800) % 400), models.signals(100, 6))
     assert [note for note in found.findings if "400 of the 800 that decide are equal" in note]
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
+@pytest.mark.parametrize("options", [Options(training=Path("train.npz")), Options(only=frozenset({"qat"}))])
+def test_training_that_is_asked_for_is_not_left_out_in_silence(tmp_path: Path, options: Options) -> None:
+    subject = open_subject(models.saved(models.autoencoder(), tmp_path), tmp_path / "state")
+    with pytest.raises(ModelError, match="needs PyTorch") as caught:
+        prepare(subject, tmp_path / "gate.npz", options)
+    assert caught.value.code == "M690"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from edge_opcua.app.command.model.inspection import sha256_of
 from edge_opcua.compress.checks.look import Finding, look, require
 from edge_opcua.compress.dataset import Dataset, Rows
+from edge_opcua.compress.makers import TRAINED
 from edge_opcua.compress.making import Kitchen
 from edge_opcua.compress.measure.device import device
 from edge_opcua.compress.options import Options
@@ -51,8 +53,9 @@ def prepare(subject: Subject, data: Path, options: Options) -> Prepared:
     Raises:
         ModelError: Nothing can be made of this model, it is not the one that was trained (M697), or the
             samples cannot be read or are none for it (M670, M672 … M674); or those of the gate are among the
-            others (M682).
+            others (M682); or training is asked for, and PyTorch is not there (M690).
     """
+    _require_trainer(options)
     gate = _read(data, subject)
     if options.calibration is None:
         calibration, gate = split(gate, options.seed)
@@ -74,6 +77,21 @@ def prepare(subject: Subject, data: Path, options: Options) -> Prepared:
     require(findings)
     told = (*(_told(each) for each in findings if each.level != "ok"), *notes)
     return Prepared(kitchen, gate, told, _judged_by(subject, options))
+
+
+def _require_trainer(options: Options) -> None:
+    """Refuse to leave out in silence what was asked for: without PyTorch nothing is trained.
+
+    Raises:
+        ModelError: It is asked for, and PyTorch is not installed (M690).
+    """
+    is_asked = options.training is not None or bool(TRAINED & options.only)
+    if is_asked and TRAINED & frozenset(options.families()) and find_spec("torch") is None:
+        raise ModelError(
+            'training needs PyTorch, which is not installed: pip install "edge-opcua[cpu,train]", or ask for no '
+            "training",
+            code="M690",
+        )
 
 
 def _read(path: Path, subject: Subject) -> Dataset:
