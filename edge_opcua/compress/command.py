@@ -25,7 +25,7 @@ from edge_opcua.security.pki import write_atomic
 SCHEMA: Final = "edge-opcua.compression/1"
 _INTERRUPTED: Final = 130
 _READABLE: Final = 0o644
-_WRONG: Final = frozenset({"M501", "M502", "M507", "M670", "M672", "M673", "M674", "M682"})
+_WRONG: Final = frozenset({"M501", "M502", "M507", "M605", "M670", "M672", "M673", "M674", "M682"})
 """Codes of what whoever called it has to change: the model, the data or the options that were named."""
 _WHOLE: Final = 100.0
 

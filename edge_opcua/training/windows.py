@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from edge_opcua.features.stroke import Feature
 from edge_opcua.inference.manifest import ModelTag
 
 Tag = ModelTag
+_LISTS: Final = ("columns", "column_units", "context", "context_units")
+"""Entries of ``about`` that are lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +133,10 @@ def load_windows(path: Path | str, source: Capture | Tags | None = None) -> Wind
             arrays = {name: archive[name] for name in archive.files}
         samples = arrays.pop("waveform") if "waveform" in arrays else arrays.pop("samples")
         about = json.loads(str(arrays.pop("about"))) if "about" in arrays else {}
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as exc:
+    except (OSError, ValueError, LookupError, EOFError, RecursionError, zipfile.BadZipFile) as exc:
         raise ModelError(f"{path} holds no windows: {exc}", code="M605") from exc
     context = arrays.pop("context", None)
+    _require_sound(path, samples, context, arrays, about)
     facts = {name: array for name, array in arrays.items() if array.ndim and len(array) == len(samples)}
     windows = Windows(samples, context, facts)
     if source is None or not about:
@@ -149,6 +152,26 @@ def load_windows(path: Path | str, source: Capture | Tags | None = None) -> Wind
     recorded.require("number of rows", windows.samples.shape[1] / count, source.window)
     rows = windows.samples.reshape(len(windows), source.window, count)
     return Windows(rows[:, :, order], None, windows.facts)
+
+
+def _require_sound(
+    path: Path | str, samples: Any, context: Any, facts: Mapping[str, Any], about: Any
+) -> None:
+    """Refuse what only looks like windows (M605): anybody may have written the file."""
+    numbers = [("samples", samples), *([] if context is None else [("context", context)])]
+    for name, found in numbers:
+        if not isinstance(found, np.ndarray) or found.ndim == 0 or found.dtype.kind not in "fiub":
+            raise ModelError(f"{path} holds no windows: {name} are not rows of numbers", code="M605")
+    strange = [name for name, found in facts.items() if not isinstance(found, np.ndarray)]
+    if strange:
+        raise ModelError(f"{path} holds no windows: {strange[0]} is no array", code="M605")
+    lists = [about.get(key, []) for key in _LISTS] if isinstance(about, dict) else [None]
+    if not all(isinstance(each, list) for each in lists):
+        raise ModelError(
+            f"{path} holds no windows: what it says about them is not what "
+            "edge-opcua model export-windows writes",
+            code="M605",
+        )
 
 
 @dataclass(frozen=True, slots=True)

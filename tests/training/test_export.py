@@ -361,3 +361,21 @@ def test_fitting_on_other_windows_than_declared_is_refused() -> None:
     with pytest.raises(ModelError, match="the windows do not fit: a window has 400 samples") as refused:
         training.fit(PRESS, STEPS, training.Windows(np.ones((3, 4)), np.ones((3, 1))))
     assert refused.value.code == "M605"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"about": "[1, 2]"},
+        {"about": "3"},
+        {"about": "[" * 5000},
+        {"about": json.dumps({"columns": 3})},
+        {"samples": np.float32(0)},
+        {"samples": np.array(["a", "b"])},
+    ],
+)
+def test_a_file_that_only_looks_like_windows_is_refused(tmp_path: Path, changed: Any) -> None:
+    np.savez(tmp_path / "w.npz", **{"samples": np.zeros((2, 4)), "about": "{}"} | changed)
+    with pytest.raises(ModelError, match="holds no windows") as refused:
+        training.load_windows(tmp_path / "w.npz", training.Capture(4, 100, "V", []))
+    assert refused.value.code == "M605"

@@ -50,6 +50,8 @@ def read_recorded(path: Path, files: ModelFiles) -> Dataset:
     rows = _features(windows, manifest, extractor)
     is_usable = _usable(windows, rows, manifest)
     answers = windows.facts.get("answer", np.full(len(windows), ""))
+    if answers.ndim != 1:
+        raise ModelError(f"{path}: a window has one answer, not {answers.shape[1:]}", code="M673")
     is_answered = is_usable & np.isin(answers, list(_TRUTH))
     chosen = is_answered if is_answered.any() else is_usable
     if not chosen.any():
@@ -89,6 +91,9 @@ def _usable(windows: Windows, rows: Rows, manifest: Manifest) -> npt.NDArray[np.
     is_usable = np.asarray(is_inside.all(axis=1))
     for name in ("sample_status", "context_status"):
         if name in windows.facts:
-            status = np.asarray(windows.facts[name], np.uint32).reshape(len(windows), -1)
+            found = windows.facts[name]
+            if found.dtype.kind not in "ui":
+                raise ModelError(f"{name} of the windows is {found.dtype}, not whole numbers", code="M673")
+            status = np.asarray(found, np.uint32).reshape(len(windows), -1)
             is_usable &= ~bad_rows(status).any(axis=1)
     return is_usable
