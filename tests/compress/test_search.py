@@ -19,6 +19,7 @@ from edge_opcua.cli import main
 from edge_opcua.compress import Advance, Options, compress
 from edge_opcua.compress.report.report import read_report
 from edge_opcua.compress.search.run import work_of
+from edge_opcua.core.clock import SystemClock
 from edge_opcua.errors import ModelError
 from tests.compress.models import conv_net, pictures, saved
 
@@ -179,9 +180,18 @@ def test_an_option_that_makes_no_sense_is_refused_before_anything_is_read(
 
 
 def test_what_takes_too_long_is_not_tried_and_the_report_says_so(tmp_path: Path) -> None:
+    class Hurrying(SystemClock):
+        """Another second has passed each time somebody looks."""
+
+        seen = 0
+
+        def monotonic_s(self) -> float:
+            self.seen += 1
+            return float(self.seen)
+
     prepared(tmp_path, 150)
     options = Options(only=frozenset({"pruned"}), budget_s=1.0, timing_s=0.05, work=tmp_path / "work")
-    rows = compress(tmp_path / "model.onnx", tmp_path / "data.npz", options).rows
+    rows = compress(tmp_path / "model.onnx", tmp_path / "data.npz", options, clock=Hurrying()).rows
     assert rows[-1].failure.startswith("not tried: the 1 s")
     assert rows[-1].comparison is None
 

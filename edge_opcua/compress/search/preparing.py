@@ -88,8 +88,8 @@ def _require_trainer(options: Options) -> None:
     is_asked = options.training is not None or bool(TRAINED & options.only)
     if is_asked and TRAINED & frozenset(options.families()) and find_spec("torch") is None:
         raise ModelError(
-            'training needs PyTorch, which is not installed: pip install "edge-opcua[cpu,train]", or ask for no '
-            "training",
+            'training needs PyTorch, which is not installed: pip install "edge-opcua[cpu,train]", or leave '
+            "out --train",
             code="M690",
         )
 
