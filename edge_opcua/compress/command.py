@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -16,8 +15,7 @@ from edge_opcua.compress.arguments import options_of
 from edge_opcua.compress.report.page import report_page
 from edge_opcua.compress.report.terminal import report_text
 from edge_opcua.compress.search.progress import Advance
-from edge_opcua.compress.search.run import REPORT_FILE, Searched, plan_of, search, work_of
-from edge_opcua.compress.variant import Variant
+from edge_opcua.compress.search.run import REPORT_FILE, Planned, Searched, plan_of, search, work_of
 from edge_opcua.compress.version.package import add_to_repository, addition_text, require_package
 from edge_opcua.errors import ModelError
 from edge_opcua.security.pki import write_atomic
@@ -28,6 +26,14 @@ _READABLE: Final = 0o644
 _WRONG: Final = frozenset({"M501", "M502", "M507", "M605", "M670", "M672", "M673", "M674", "M682"})
 """Codes of what whoever called it has to change: the model, the data or the options that were named."""
 _WHOLE: Final = 100.0
+_DOES: Final = {
+    "model": "is made",
+    "answers": "answers",
+    "timing": "is timed",
+    "close-timing": "is timed longer",
+    "comparison": "is compared",
+}
+"""What happens in a step, by the end of its name."""
 
 
 def run(args: argparse.Namespace, state: Path) -> int:
@@ -108,19 +114,30 @@ def _add(searched: Searched, state: Path) -> None:
         complain(line)
 
 
-def plan_text(stages: Sequence[Sequence[Variant]]) -> str:
+def plan_text(planned: Planned) -> str:
     """Return what would be tried, for people."""
     lines = []
-    for number, stage in enumerate(stages, 1):
+    for number, stage in enumerate(planned.stages, 1):
         lines.append(f"stage {number}")
         for variant in stage:
             made_of = "" if variant.parent in ("original", "clean") else f" (of {variant.parent})"
             lines.append(f"  {variant.name:<44} {variant.text}{made_of}".rstrip())
+    count = sum(map(len, planned.stages))
     lines.append(
-        "Nothing is built upon what does damage to the calibration samples; mixed precision is tried if INT8 "
-        "does, training for INT8 if the gate refuses each INT8 variant."
+        f"{count} variants at most. Nothing is built upon what does damage to the calibration samples; mixed "
+        "precision is tried if INT8 does, training for INT8 if the gate refuses each INT8 variant."
     )
+    if planned.nameable:
+        lines.append(f"only if named: --also {','.join(planned.nameable)}")
+    lines += [f"not possible: {why}" for why in planned.refused]
     return "\n".join(lines)
+
+
+def _doing(text: str) -> str:
+    """Return what a step does in words: ``pruned-40/timing: round 2 of 6`` is timed."""
+    step, colon, within = text.partition(": ")
+    name, _, kind = step.partition("/")
+    return f"{name} {_DOES.get(kind, kind)}{colon}{within}".strip()
 
 
 class Shown:
@@ -136,14 +153,14 @@ class Shown:
         share = f"{_WHOLE * advance.share:3.0f} %"
         rest = f"about {duration(advance.remaining_s)} left"
         if self._terminal:
-            self._write(f"\r\x1b[K{share}  {rest}  {printable(advance.text)[:60]}")
+            self._write(f"\r\x1b[K{share}  {rest}  {printable(_doing(advance.text))[:60]}")
             self._said = advance.text
         else:
             step = advance.text.partition(": ")[0]
             if step == self._said:
                 return
             self._said = step
-            self._write(f"{share}  {rest}  {printable(step)}\n")
+            self._write(f"{share}  {rest}  {printable(_doing(step))}\n")
 
     def end(self) -> None:
         """Take the line away."""

@@ -187,15 +187,23 @@ class Plan:
         """Return the recipes that somebody named."""
         if not self._also:
             return []
-        known: dict[str, Variant] = {}
-        for family in self._families:
-            if family not in TRAINED:
-                known.update({each.name: each for each in self._also_of(family)(base[0], self._kitchen)})
+        known = self._nameable(base[0])
         unknown = [name for name in self._also if name not in known and name not in self._names]
         if unknown:
             there = ", ".join(sorted(known)) or "none for this model"
             raise ModelError(f'there is no recipe "{unknown[0]}" to try too; there are {there}', code="M682")
         return self._accepted([known[name] for name in self._also if name in known], base[1])
+
+    def nameable(self) -> tuple[str, ...]:
+        """Return the names of recipes that are tried only if somebody names them."""
+        return tuple(name for name in self._nameable(self._original) if name not in self._also)
+
+    def _nameable(self, model: Path) -> dict[str, Variant]:
+        known: dict[str, Variant] = {}
+        for family in self._families:
+            if family not in TRAINED:
+                known.update({each.name: each for each in self._also_of(family)(model, self._kitchen)})
+        return known
 
     def _accepted(self, variants: Iterable[Variant], parent: str) -> list[Variant]:
         """Give variants their parent and a name that nobody has yet; leave out what is there already."""

@@ -61,6 +61,21 @@ class Searched:
     work: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What would be tried.
+
+    Args:
+        stages: Variants, stage by stage.
+        nameable: Recipes that are tried only if somebody names them.
+        refused: Families that can propose nothing for this model, and why.
+    """
+
+    stages: tuple[tuple[Variant, ...], ...]
+    nameable: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
 def compress(
     model: Path | str,
     data: Path | str,
@@ -129,7 +144,7 @@ def work_of(model: Path | str, options: Options) -> Path:
 
 def plan_of(
     model: Path | str, data: Path | str, options: Options, *, state_dir: Path | None = None
-) -> list[list[Variant]]:
+) -> Planned:
     """Return what would be tried, stage by stage, if nothing does damage; nothing is made.
 
     Raises:
@@ -138,7 +153,9 @@ def plan_of(
     options.require_sound()
     subject = open_subject(model, state_dir or default_state_dir())
     prepared = prepare(subject, Path(data), options)
-    return imagined(Plan(subject.path, prepared.kitchen, options), subject.path)
+    plan = Plan(subject.path, prepared.kitchen, options)
+    stages = tuple(map(tuple, imagined(plan, subject.path)))
+    return Planned(stages, plan.nameable(), _refused(plan))
 
 
 class _Search:
@@ -195,7 +212,7 @@ class _Search:
             judged = self._judge(judged)
         if not self._tried:
             raise ModelError("nothing is worth trying for this model with these families", code="M684")
-        return self._report(judged, tuple(f"{family}: {why}" for family, why in plan.refused.items()), clock)
+        return self._report(judged, _refused(plan), clock)
 
     def _plan(self) -> Plan:
         return Plan(
@@ -291,3 +308,7 @@ class _Search:
 
     def _samples(self, data: Dataset) -> Samples:
         return Samples(len(data), data.origin, data.kind, self._keeper.digest(data))
+
+
+def _refused(plan: Plan) -> tuple[str, ...]:
+    return tuple(f"{family}: {why}" for family, why in plan.refused.items())
