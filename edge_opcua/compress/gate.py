@@ -186,6 +186,8 @@ def _outcome(
     if chosen is not None:
         return f"{chosen}: {comparisons[chosen].text}"
     running = [each for name, each in comparisons.items() if entrants[name].may_win]
+    if not comparisons:
+        return "the original stays: no variant was compared with it, for the reasons that stand with each"
     if not running:
         return "the original stays: nothing that was tried is smaller or faster without being slower"
     open_ones = [each.needed for each in running if each.verdict == "not proved" and each.needed is not None]

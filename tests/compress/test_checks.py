@@ -181,3 +181,9 @@ def test_open_axes_one_sample_at_a_time_and_an_old_opset_are_worth_knowing(tmp_p
 def test_a_provider_that_is_not_here_is_said_to_be_the_reason(tmp_path: Path) -> None:
     refused = of(look(dense(tmp_path / "m.onnx"), provider="openvino"), "refused")
     assert "does not run on openvino here" in refused["openvino"]
+
+
+def test_a_model_that_draws_random_numbers_is_told(tmp_path: Path) -> None:
+    noise = helper.make_node("RandomNormalLike", ["x"], ["r"])
+    model = saved(tmp_path / "m.onnx", [noise, helper.make_node("Add", ["x", "r"], ["y"])])
+    assert "draws random numbers (RandomNormalLike)" in of(look(model), "note")["operators"]

@@ -187,3 +187,7 @@ def test_good_variants_between_the_bad_ones_do_not_make_the_gate_more_lenient() 
         proved += int(is_proved.sum()) if number == 10 else 0
     assert wrong.mean() < 0.05 + 2 * math.sqrt(0.05 * 0.95 / 4000)
     assert proved > 0.9 * 4000
+
+
+def test_nothing_that_was_compared_is_not_called_slow_or_large() -> None:
+    assert choose((), {}, {}).text.startswith("the original stays: no variant was compared with it")

@@ -18,6 +18,9 @@ Level = Literal["ok", "note", "refused"]
 PARITY: Final = "edge_opcua.compress.checks.parity"
 TRYOUT: Final = "edge_opcua.inference.tryout"
 QUANTISED: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+RANDOM: Final = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
 PER_CHANNEL_OPSET: Final = 13
 """From which on DequantizeLinear has an axis."""
 LOAD_S: Final = 60.0
@@ -134,6 +137,10 @@ def _precision(card: OnnxCard) -> Iterator[Finding]:
 
 
 def _operators(card: OnnxCard, provider: str) -> Iterator[Finding]:
+    drawing = sorted(RANDOM & set(card.operators))
+    if drawing:
+        text = f"it draws random numbers ({', '.join(drawing)}): no two answers to a sample are the same"
+        yield Finding("operators", "note", text)
     for name, backend in backends().items():
         missing = backend.left_out(card.operators)
         if missing:
