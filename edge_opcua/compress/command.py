@@ -147,6 +147,7 @@ class Shown:
         self._stream: TextIO | None = sys.stderr  # None where it was closed
         self._terminal = self._stream is not None and self._stream.isatty()
         self._said = ""
+        self._told: set[str] = set()
 
     def __call__(self, advance: Advance) -> None:
         """Take where the run is."""
@@ -157,9 +158,9 @@ class Shown:
             self._said = advance.text
         else:
             step = advance.text.partition(": ")[0]
-            if step == self._said:
+            if step in self._told:
                 return
-            self._said = step
+            self._told.add(step)
             self._write(f"{share}  {rest}  {printable(_doing(step))}\n")
 
     def end(self) -> None:

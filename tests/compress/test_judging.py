@@ -103,7 +103,7 @@ def test_what_is_made_because_all_were_refused_is_asked_about_last_and_most_stri
     first = judge(asked, variants, allowed=None)
     assert no_int8_is_proved(variants, first)
     variants.append(tried("qat", 0.0, 0.4, family="qat"))
-    second = judge(asked, variants, allowed=None, placed=first.places)
+    second = judge(asked, variants, allowed=None, before=first)
     assert asked.levels == {"a": 0.025, "b": 0.0125, "qat": 0.00625}
     assert second.choice.chosen == "qat"
 
@@ -144,10 +144,21 @@ def test_who_turns_out_to_be_slow_is_not_chosen_and_no_place_changes() -> None:
     first = judge(asked, variants, allowed=None)
     levels = dict(asked.levels)
     variants[1] = tried("b", 0.002, 1.1)
-    second = judge(asked, variants, allowed=None, placed=first.places)
+    second = judge(asked, variants, allowed=None, before=first)
     assert (first.choice.chosen, second.choice.chosen) == ("b", "a")
     assert second.places == first.places
     assert asked.levels == levels
+
+
+def test_why_a_variant_was_not_entered_stays_true_when_times_are_known_better() -> None:
+    asked = Asked({"a": PROVED, "b": PROVED, "c": PROVED})
+    variants = [tried("a", 0.001), tried("b", 0.002), tried("c", 0.003)]
+    first = judge(asked, variants, allowed=None)
+    variants[0] = tried("a", 0.001, 0.6)
+    second = judge(asked, variants, allowed=None, before=first)
+    for name in "bc":
+        assert second.choice.reasons[name] == first.choice.reasons[name]
+        assert second.choice.reasons[name].startswith("not entered: a is as fast")
 
 
 def test_who_may_be_as_fast_after_all_is_timed_longer_before_the_gate_is_asked() -> None:

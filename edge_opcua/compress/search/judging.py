@@ -27,10 +27,6 @@ from edge_opcua.errors import ModelError
 
 NEAR: Final = 1.1
 """Ratio of times, seen at a glance, below which it takes a closer look to tell which one is faster."""
-_WAS_COVERED: Final = (
-    "not entered: at a glance another one was as fast and as small, and did less damage to the calibration "
-    "samples"
-)
 _INT8: Final = frozenset({"int8-static", "int8-dynamic", "mixed"})
 
 
@@ -63,12 +59,14 @@ class Judged:
         comparisons: What each was found to lose, by name.
         choice: What is chosen of them.
         failures: Why some could not be compared, by name.
+        not_entered: Why the gate was not asked about some that could be chosen, by name.
     """
 
     places: tuple[Place, ...]
     comparisons: Mapping[str, Comparison]
     choice: Choice
     failures: Mapping[str, str]
+    not_entered: Mapping[str, str]
 
 
 class Comparing(Protocol):
@@ -80,7 +78,7 @@ class Comparing(Protocol):
 
 
 def judge(
-    steps: Comparing, tried: Sequence[Tried], *, allowed: float | None, placed: Sequence[Place] = ()
+    steps: Comparing, tried: Sequence[Tried], *, allowed: float | None, before: Judged | None = None
 ) -> Judged:
     """Let variants through the gate, in an order that its labels had no part in.
 
@@ -88,10 +86,11 @@ def judge(
         steps: Ask and compare.
         tried: What was tried.
         allowed: Loss that is accepted; None takes the task's default.
-        placed: Places that were given before.
+        before: What the gate said before: the places that it gave stay.
     """
     entrants = {each.name: _entrant(each, each.timing) for each in tried if each.timing is not None}
     made = {each.name: each.tasted.made for each in tried}
+    placed = () if before is None else before.places
     known = {place.name for place in placed}
     covered = better_than(list(entrants.values()))
     left_out = [name for name in covered if name not in known]
@@ -112,12 +111,13 @@ def judge(
         refused += place.number > 0 and found.verdict != "proved"
     choice = choose(places, entrants, comparisons)
     without = {place.name for place in places if not place.number}
-    reasons = {
-        name: covered.get(name, _WAS_COVERED)
-        for name in without
-        if name in comparisons and entrants[name].may_win
+    not_entered = {
+        name: why
+        for name, why in (covered | dict(before.not_entered if before is not None else {})).items()
+        if name in without and name in comparisons and entrants[name].may_win
     }
-    return Judged(places, comparisons, replace(choice, reasons={**choice.reasons, **reasons}), failures)
+    choice = replace(choice, reasons={**choice.reasons, **not_entered})
+    return Judged(places, comparisons, choice, failures, not_entered)
 
 
 def doubtful(tried: Iterable[Tried]) -> set[str]:

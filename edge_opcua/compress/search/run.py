@@ -10,7 +10,7 @@ from typing import Final
 from edge_opcua import __version__
 from edge_opcua.app.command.model.card import utc_text
 from edge_opcua.compress.dataset import Dataset
-from edge_opcua.compress.gate import FOR_THE_REPORT, Place
+from edge_opcua.compress.gate import FOR_THE_REPORT
 from edge_opcua.compress.options import Options
 from edge_opcua.compress.report.pareto import with_front
 from edge_opcua.compress.report.report import Report, Samples
@@ -261,13 +261,13 @@ class _Search:
     def _judge(self, before: Judged | None = None) -> Judged:
         """Ask the gate, and time those longer of which one is chosen: of the others a glance tells enough."""
         self._look_closer(doubtful(self._tried))
-        judged = self._asked(() if before is None else before.places)
+        judged = self._asked(before)
         while self._look_closer(worth_a_closer_look(self._tried, judged)):
-            judged = self._asked(judged.places)
+            judged = self._asked(judged)
         return judged
 
-    def _asked(self, placed: tuple[Place, ...]) -> Judged:
-        return judge(self._steps, self._tried, allowed=self._options.max_loss, placed=placed)
+    def _asked(self, before: Judged | None) -> Judged:
+        return judge(self._steps, self._tried, allowed=self._options.max_loss, before=before)
 
     def _look_closer(self, names: set[str]) -> bool:
         """Time variants longer that were not yet; return whether there were any."""
