@@ -193,7 +193,7 @@ def test_a_file_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_leaves_no_half_file(tmp_path: Path) -> None:
-    with opened(tmp_path) as journal, pytest.raises(ModelError, match="No space left") as refused:
+    with pytest.raises(ModelError, match="No space left") as refused, opened(tmp_path) as journal:
         journal.step("int8/model", FACTS, Worker(OSError(28, "No space left on device")), suffix=".onnx")
     assert refused.value.code == "M681"
     assert [path.name for path in tmp_path.glob("int8/.*")] == []
@@ -205,3 +205,15 @@ def test_what_a_killed_process_left_that_worked_for_a_step_goes_too(tmp_path: Pa
         (tmp_path / "clean" / name).touch()
     with opened(tmp_path):
         assert [path.name for path in tmp_path.glob("clean/.*")] == [".gitignore"]
+
+
+def test_a_run_whose_disk_was_full_has_no_answer_though_it_went_on(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="run the same again") as refused, opened(tmp_path) as journal:  # noqa: PT012
+        with pytest.raises(ModelError):
+            journal.step("int8/model", FACTS, Worker(OSError(28, "No space left on device")), suffix=".onnx")
+        journal.step("int8/model", {**FACTS, "other": 1}, Worker(), suffix=".onnx")
+    assert refused.value.code == "M681"
+    worker = Worker()
+    with opened(tmp_path) as journal:
+        assert journal.step("int8/model", FACTS, worker, suffix=".onnx").file
+    assert worker.calls == 1

@@ -186,9 +186,13 @@ def _require_numbers(name: str, array: npt.NDArray[Any], at: int) -> None:
 def _keep(path: Path, answers: Arrays) -> None:
     part = path.with_name(f".{path.name}.part")
     arrays = {f"output_{number}": array for number, array in enumerate(answers.values())}
-    with part.open("wb") as stream:
-        np.savez(stream, names=np.array(list(answers), np.str_), **arrays)  # type: ignore[arg-type]
-    part.replace(path)
+    try:
+        with part.open("wb") as stream:
+            np.savez(stream, names=np.array(list(answers), np.str_), **arrays)  # type: ignore[arg-type]
+        part.replace(path)
+    except OSError as exc:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"{path} cannot be written: {exc.strerror or exc}; make room", code="M681") from exc
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ file carry hashes: what was damaged or changed since is done again.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,8 +25,11 @@ from edge_opcua.security.pki import write_atomic
 
 Facts = Mapping[str, Any]
 """What a step depends on, as JSON."""
-MOMENTARY: Final = frozenset({"M581", "M610", "M611", "M683"})
+NO_ROOM: Final = "M681"
+MOMENTARY: Final = frozenset({"M581", "M610", "M611", "M683", NO_ROOM})
 """Refusals that another moment may not repeat: too little memory, ended, too slow, something unforeseen."""
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Errors of the disk and not of what is done."""
 _DIGITS: Final = 20
 _LOCK: Final = "lock"
 _DRAFT: Final = ".draft-"
@@ -62,6 +66,8 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._seen: set[Path] = set()
+        self.failed: ModelError | None = None
+        """Why a step could not be kept: nothing that was found then is an answer."""
 
     def step(
         self, name: str, facts: Facts, work: Callable[[Path], Mapping[str, Any]], *, suffix: str = ""
@@ -89,7 +95,11 @@ class Journal:
             content = json.dumps({**kept, _SEAL: key_of(kept)}, indent=1, ensure_ascii=False)
             write_atomic(_note_of(place), content.encode(), mode=_MODE)
         except OSError as exc:
-            raise ModelError(f"{place} cannot be written: {exc.strerror or exc}", code="M681") from exc
+            self.failed = _no_room(place, exc)
+            raise self.failed from exc
+        except ModelError as exc:
+            self.failed = exc if exc.code == NO_ROOM else self.failed
+            raise
         return _told(note, file, again=False)
 
     def is_done(self, name: str, facts: Facts) -> bool:
@@ -114,6 +124,8 @@ class Journal:
                 note = {"note": dict(work(draft))}
         except ModelError as exc:
             draft.unlink(missing_ok=True)
+            if exc.code == NO_ROOM:
+                draft.with_name(f".{draft.name}.part").unlink(missing_ok=True)
             if exc.code in MOMENTARY:
                 raise
             return {"refused": str(exc), "code": exc.code}
@@ -151,7 +163,7 @@ def opened(folder: Path) -> Iterator[Journal]:
     """Make the work folder and hold it, so that no two runs write into it.
 
     Raises:
-        ModelError: Another run holds it, or it cannot be written (M681).
+        ModelError: Another run holds it, or it cannot be written, now or in the middle of the run (M681).
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -163,12 +175,30 @@ def opened(folder: Path) -> Iterator[Journal]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ModelError(f"another run works in {folder}; --work names another", code="M681") from None
-        for pattern in (f"*/{_DRAFT}*", f"*/.{_DRAFT}*"):  # of a run that was killed, and of who worked for it
+        for pattern in (
+            f"*/{_DRAFT}*",
+            f"*/.{_DRAFT}*",
+        ):  # of a run that was killed, and of who worked for it
             for left in folder.glob(pattern):
                 left.unlink(missing_ok=True)
-        yield Journal(folder)
+        journal = Journal(folder)
+        try:
+            yield journal
+        except OSError as exc:
+            if exc.errno not in FULL:
+                raise
+            raise _no_room(folder, exc) from exc
+        if journal.failed is not None:
+            raise journal.failed
     finally:
         os.close(fd)
+
+
+def _no_room(place: Path, exc: OSError) -> ModelError:
+    return ModelError(
+        f"{place} cannot be written: {exc.strerror or exc}; make room, and run the same again to go on",
+        code=NO_ROOM,
+    )
 
 
 def key_of(facts: Facts) -> str:

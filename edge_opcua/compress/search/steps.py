@@ -13,6 +13,7 @@ from edge_opcua.compress.measure.pair import time_pair
 from edge_opcua.compress.measure.timing import Timing
 from edge_opcua.compress.measure.weigh import Weight, weigh
 from edge_opcua.compress.plain import plain, read
+from edge_opcua.compress.search.journal import FULL
 from edge_opcua.compress.search.keeping import Keeper, version_of
 from edge_opcua.compress.task import Answers, Comparison
 from edge_opcua.compress.variant import ORIGINAL, Family, Made, Variant
@@ -208,5 +209,7 @@ def _made(
     except ModelError:
         raise
     except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
+        if isinstance(exc, OSError) and exc.errno in FULL:
+            raise
         text = str(exc).strip().partition("\n")[0]
         raise ModelError(f"making it failed: {type(exc).__name__}: {text}", code="M683") from exc
