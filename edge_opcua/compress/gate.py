@@ -25,8 +25,8 @@ FOR_THE_REPORT: Final = CHANCE / 2
 """Level at which a variant is compared that cannot be chosen: its ordinary 95 % interval."""
 RUINED: Final = 0.1
 """Damage on the calibration samples from which on nobody asks how much it is: a variant stands last."""
-SMALLER: Final = 0.95
-"""Share of the original's size from which on a file counts as smaller: who changes a model that runs wants
+WORTH_IT: Final = 0.95
+"""Share of the original's time or size from which on a variant is a gain: who changes a model that runs wants
 something for it."""
 _SAME_TIME: Final = 1.05
 """Ratio of two times below which both are about as fast."""
@@ -42,7 +42,7 @@ class Entrant:
         damage: What it seems to lose on the calibration samples, by :meth:`Task.damage`.
         size_bytes: Size of its file.
         is_slower: Whether it was measured to be slower than the original.
-        is_better: Whether it was measured to be faster, or its file is smaller by ``SMALLER`` at least.
+        is_better: Whether it was measured to be faster, or its file is smaller, by what is ``WORTH_IT``.
     """
 
     name: str
@@ -174,7 +174,7 @@ def _reason(entrant: Entrant, comparison: Comparison, chosen: str | None) -> str
     if entrant.is_slower:
         return f"slower than the original: {entrant.p50_ratio:.2f} times its time"
     if not entrant.is_better:
-        return f"neither faster than the original nor smaller by {100.0 * (1.0 - SMALLER):.0f} %"
+        return f"neither faster nor smaller than the original by {100.0 * (1.0 - WORTH_IT):.0f} %"
     if comparison.verdict == "proved":
         return f"proved as well, but {chosen} is faster, or about as fast and smaller"
     return comparison.text

@@ -110,7 +110,7 @@ def test_a_slower_variant_is_not_chosen_however_good_it_is() -> None:
     assert choice.chosen is None
     assert choice.reasons == {
         "slower": "slower than the original: 1.30 times its time",
-        "equal": "neither faster than the original nor smaller by 5 %",
+        "equal": "neither faster nor smaller than the original by 5 %",
     }
     assert "nothing that was tried is smaller or faster" in choice.text
 

@@ -123,12 +123,16 @@ def test_a_slower_variant_is_compared_for_the_report_and_takes_no_place() -> Non
     assert asked.levels == {"slow": 0.025, "b": 0.025}
 
 
-@pytest.mark.parametrize(("size", "place"), [(960, 0), (940, 1)])
-def test_a_file_that_is_hardly_smaller_is_nothing_to_change_a_model_for(size: int, place: int) -> None:
-    judged = judge(Asked({"a": PROVED}), [tried("a", 0.0, ratio=1.0, size=size)], allowed=None)
+@pytest.mark.parametrize(
+    ("ratio", "size", "place"), [(1.0, 960, 0), (1.0, 940, 1), (0.96, 960, 0), (0.94, 960, 1)]
+)
+def test_what_is_hardly_smaller_or_faster_is_nothing_to_change_a_model_for(
+    ratio: float, size: int, place: int
+) -> None:
+    judged = judge(Asked({"a": PROVED}), [tried("a", 0.0, ratio=ratio, size=size)], allowed=None)
     assert [each.number for each in judged.places] == [place]
     if not place:
-        assert judged.choice.reasons["a"] == "neither faster than the original nor smaller by 5 %"
+        assert judged.choice.reasons["a"] == "neither faster nor smaller than the original by 5 %"
 
 
 def test_only_what_is_proved_and_nearly_the_fastest_is_timed_longer() -> None:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from edge_opcua.compress.gate import (
     FOR_THE_REPORT,
-    SMALLER,
+    WORTH_IT,
     Choice,
     Entrant,
     Place,
@@ -160,6 +160,11 @@ def _may_be_as_fast(timing: Timing) -> bool:
     )
 
 
+def _is_gain(timing: Timing) -> bool:
+    is_faster = timing.verdict == "faster" and timing.ratio <= WORTH_IT
+    return is_faster or timing.size_bytes <= WORTH_IT * timing.original_size_bytes
+
+
 def _entrant(tried: Tried, timing: Timing) -> Entrant:
     return Entrant(
         name=tried.name,
@@ -167,5 +172,5 @@ def _entrant(tried: Tried, timing: Timing) -> Entrant:
         damage=tried.tasted.damage,
         size_bytes=timing.size_bytes,
         is_slower=timing.verdict == "slower",
-        is_better=timing.verdict == "faster" or timing.size_bytes <= SMALLER * timing.original_size_bytes,
+        is_better=_is_gain(timing),
     )
