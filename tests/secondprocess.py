@@ -16,6 +16,8 @@ import pytest
 # What waits for links, processes and strokes nearly all of its time; still one test after the other.
 WAITING = ("tests/drivers", "tests/system")
 REPORTS = "EDGE_OPCUA_TEST_REPORTS"
+SLOWEST, SLOW_S = 40, 4.0
+"""How many tests a whole run tells to be slow, and from which time on, in seconds."""
 _ONLY_ABOUT_WHAT_IS_SHOWN = ("-q", "-v", "-r", "--durations", "--tb", "--color", "-p", "no:cacheprovider")
 
 
@@ -25,6 +27,8 @@ def register(config: pytest.Config) -> None:
         config.pluginmanager.register(Reporter(config, Path(path)))
     elif _is_whole_suite(config) and len(os.sched_getaffinity(0)) > 1:
         config.pluginmanager.register(SecondProcess(config))
+        config.option.durations = config.option.durations or SLOWEST
+        config.option.durations_min = SLOW_S
 
 
 def _is_whole_suite(config: pytest.Config) -> bool:
