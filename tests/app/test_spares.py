@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from edge_opcua.app.serving.spares import MOST, Spares
 from edge_opcua.config.schema import PipelineConfig
@@ -69,9 +70,7 @@ def test_what_is_in_quarantine_does_not(state: StateDir) -> None:
 
 
 @pytest.mark.parametrize("damage", ["manifest", "model", "number"])
-def test_what_is_damaged_is_passed_over_and_told(
-    state: StateDir, damage: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_damaged_is_passed_over_and_told(state: StateDir, damage: str) -> None:
     add(state, 2, 0.5)
     add(state, 3, 0.3)
     folder = state.models / NAME / "3"
@@ -81,8 +80,9 @@ def test_what_is_damaged_is_passed_over_and_told(
         (folder / "model.onnx").write_bytes(b"another one")
     else:
         folder.rename(state.models / NAME / "4")
-    assert found(state) == [2]
-    assert ("lane.no_spare" in capsys.readouterr().out) is (damage != "number")
+    with capture_logs() as logs:
+        assert found(state) == [2]
+    assert [line["event"] for line in logs] == ([] if damage == "number" else ["lane.no_spare"])
 
 
 def test_what_was_measured_on_another_provider_does_not(state: StateDir) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from edge_opcua.compress.measure.session import Bound, Session
 from edge_opcua.compress.measure.timing import Timing
 from edge_opcua.compress.measure.weigh import Weight, weigh
 from edge_opcua.core.clock import Clock, SystemClock
+from edge_opcua.core.collector import paused
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.apart import Step, answer_with, ask_apart, tell
 from edge_opcua.inference.probe import sentence
@@ -123,9 +123,9 @@ def answer(request: Mapping[str, Any], clock: Clock | None = None) -> Step:
         ``ratios``: the times in µs; ``load_ms`` of original and variant; ``provider``: what ran them.
     """
     rounds = Rounds(request, clock or SystemClock())
-    gc.disable()
     try:
-        original, variant = rounds.measure()
+        with paused():
+            original, variant = rounds.measure()
     except ModelError:
         raise
     except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
