@@ -13,7 +13,8 @@ def graph_bytes(model: Any, outputs: Collection[str]) -> tuple[bytes, str]:
     """Return the model as a file, and the name of its one input.
 
     Classifiers give their label as a whole number or a text beside the probabilities; the server takes
-    float32 only, so what is not looked at is taken off together with the nodes that lead to it alone.
+    float32 only, so what is not looked at is taken off together with the nodes that lead to it alone. So are
+    the remarks of exporters: they name folders of the machine that trained.
 
     Args:
         model: An ONNX model: its path, its bytes, or an ``onnx.ModelProto``.
@@ -46,6 +47,7 @@ def graph_bytes(model: Any, outputs: Collection[str]) -> tuple[bytes, str]:
     if len(inputs) != 1:
         raise ModelError(f"the model has {len(inputs)} inputs, not one: {', '.join(inputs)}", code="M504")
     _prune(graph, set(outputs))
+    _forget_remarks(graph)
     return proto.SerializeToString(deterministic=True), inputs[0]
 
 
@@ -61,6 +63,13 @@ def _prune(graph: Any, wanted: set[str]) -> None:
             graph.node.remove(node)
     for weight in [weight for weight in graph.initializer if weight.name not in needed]:
         graph.initializer.remove(weight)
+
+
+def _forget_remarks(graph: Any) -> None:
+    """Take off what exporters note: stack traces, which name folders of the machine that trained."""
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
 
 
 def _captured(node: Any) -> set[str]:

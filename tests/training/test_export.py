@@ -20,6 +20,7 @@ from edge_opcua.inference.golden import read_golden
 from edge_opcua.inference.model import require_match
 from edge_opcua.inference.repository import ModelRepository
 from edge_opcua.inference.watch.profile import load_profile
+from edge_opcua.training.graph import graph_bytes
 from tests.training.graphs import chosen_by_branch, classifier, mean_of_window, probabilities
 
 Floats = npt.NDArray[np.float32]
@@ -100,6 +101,15 @@ def test_outputs_that_nobody_looks_at_are_taken_off_with_what_leads_to_them(tmp_
     assert [output.name for output in graph.output] == ["probabilities"]
     assert [node.op_type for node in graph.node] == ["MatMul", "Softmax"]
     assert [weight.name for weight in graph.initializer] == ["weights"]
+
+
+def test_remarks_of_the_exporter_stay_where_the_model_was_trained() -> None:
+    model = classifier(np.ones((3, 2), np.float32))
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output):
+        part.doc_string = "trained below /home/somebody"
+        part.metadata_props.add(key="stack_trace", value='File "/home/somebody/train.py"')
+    image, _ = graph_bytes(model, ["probabilities"])
+    assert b"somebody" not in image
 
 
 def test_what_a_branch_takes_from_outside_stays(tmp_path: Path) -> None:
