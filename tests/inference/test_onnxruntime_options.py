@@ -173,6 +173,17 @@ def test_a_load_that_takes_too_long_is_ended_and_told(large: Path) -> None:
     OnnxRuntimeBackend.load(large, provider="cpu", input_shapes=SHAPES, load_s=60.0)
 
 
+def test_a_load_that_cannot_be_cancelled_any_more_is_late_all_the_same(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "threading.Timer.run", lambda timer: None
+    )  # as if the timer's thread never got a turn
+    with pytest.raises(ModelError, match=r"was not loaded within 1e-05 s") as caught:
+        OnnxRuntimeBackend.load(large, provider="cpu", input_shapes=SHAPES, load_s=1e-5)
+    assert caught.value.code == "M561"
+
+
 def test_what_cuda_is_told_makes_its_answers_those_of_the_trainer() -> None:
     told = provider_settings(checked({"device": "gpu:1"}), CUDA, {}, None)
     assert told["use_tf32"] == "0"

@@ -172,6 +172,7 @@ class OnnxRuntimeBackend:
             checked(options),
             cache,
             load_s,
+            time,
         )
         session = open_session(wish)
         most = MOST_PROFILED if wish.provider == TENSORRT else MOST_SAMPLES

@@ -6,10 +6,11 @@ import mmap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from edge_opcua.core.clock import Clock, SystemClock
 from edge_opcua.errors import ModelError
 from edge_opcua.inference import epplugins
 from edge_opcua.inference.backends import kept
@@ -41,6 +42,7 @@ class Wish:
         options: Options of the pipeline.
         cache: Folder for what takes long to make again; None keeps nothing.
         load_s: Longest time to load (s); None: as long as it takes.
+        clock: Tells whether it took longer.
     """
 
     ort: Any
@@ -50,6 +52,7 @@ class Wish:
     options: OnnxRuntimeOptions
     cache: Path | None = None
     load_s: float | None = None
+    clock: Clock = field(default_factory=SystemClock)
 
 
 def open_session(wish: Wish) -> Any:
@@ -144,41 +147,42 @@ def _open(wish: Wish, devices: Sequence[Any] = (), change: Callable[[Any], None]
     told = provider_settings(wish.options, wanted, _open_shapes(wish), _engine_folder(wish))
     if change is not None:
         change(settings)
-    with _bounded(settings, wish) as expired:
+    with _bounded(settings, wish) as is_late:
         try:
             # enable_fallback=0: it would announce on the terminal that it goes on with the CPU.
             if devices:
                 settings.add_provider_for_devices(devices, told)
-                return ort.InferenceSession(str(wish.path), settings, enable_fallback=0)
-            provider = (wanted, told) if told else wanted
-            return ort.InferenceSession(str(wish.path), settings, providers=[provider], enable_fallback=0)
+                session = ort.InferenceSession(str(wish.path), settings, enable_fallback=0)
+            else:
+                provider = (wanted, told) if told else wanted
+                session = ort.InferenceSession(
+                    str(wish.path), settings, providers=[provider], enable_fallback=0
+                )
         except Exception as exc:  # third-party boundary: its exceptions share no base class of their own
-            if expired.is_set():
-                raise ModelError(
-                    f"{wish.path.name} was not loaded within {wish.load_s:g} s", code="M561"
-                ) from exc
-            raise _refusal(wish, exc) from exc
+            raise (_too_late(wish) if is_late() else _refusal(wish, exc)) from exc
+        if is_late():  # it went too far to be cancelled
+            raise _too_late(wish)
+        return session
 
 
 @contextmanager
-def _bounded(settings: Any, wish: Wish) -> Iterator[threading.Event]:
-    """Cancel a load that takes longer than it may; the event is set once it did."""
-    expired = threading.Event()
-
-    def end() -> None:
-        expired.set()
-        settings.set_load_cancellation_flag(True)
-
+def _bounded(settings: Any, wish: Wish) -> Iterator[Callable[[], bool]]:
+    """Cancel a load that takes longer than it may; what is yielded tells whether it does."""
     if wish.load_s is None:
-        yield expired
+        yield lambda: False
         return
-    timer = threading.Timer(wish.load_s, end)
+    end_ns = wish.clock.monotonic_ns() + round(wish.load_s * 1e9)
+    timer = threading.Timer(wish.load_s, settings.set_load_cancellation_flag, (True,))
     timer.daemon = True
     timer.start()
     try:
-        yield expired
+        yield lambda: wish.clock.monotonic_ns() >= end_ns
     finally:
         timer.cancel()
+
+
+def _too_late(wish: Wish) -> ModelError:
+    return ModelError(f"{wish.path.name} was not loaded within {wish.load_s:g} s", code="M561")
 
 
 def _refusal(wish: Wish, exc: Exception) -> ModelError:
