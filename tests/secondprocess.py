@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.unsteady import Unsteady
+
 # What waits for links, processes and strokes nearly all of its time; still one test after the other.
 WAITING = ("tests/drivers", "tests/system")
 REPORTS = "EDGE_OPCUA_TEST_REPORTS"
@@ -25,8 +27,10 @@ def register(config: pytest.Config) -> None:
     """Make this the first or the second of two processes, or leave it the only one."""
     if path := os.environ.pop(REPORTS, ""):
         config.pluginmanager.register(Reporter(config, Path(path)))
-    elif _is_whole_suite(config) and len(os.sched_getaffinity(0)) > 1:
-        config.pluginmanager.register(SecondProcess(config))
+    elif _is_whole_suite(config):
+        if len(os.sched_getaffinity(0)) > 1:
+            config.pluginmanager.register(SecondProcess(config))
+        config.pluginmanager.register(Unsteady(config, REPORTS))  # behind it, for it waits for both
         config.option.durations = config.option.durations or SLOWEST
         config.option.durations_min = SLOW_S
 
