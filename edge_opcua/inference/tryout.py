@@ -18,7 +18,7 @@ from edge_opcua.errors import ModelError
 from edge_opcua.inference.apart import Step, answer_with, tell
 from edge_opcua.inference.backends.onnxruntime import OnnxRuntimeBackend
 from edge_opcua.inference.backends.ortoptions import PROVIDERS, OnnxRuntimeOptions
-from edge_opcua.inference.backends.ortsession import Wish, open_session
+from edge_opcua.inference.backends.ortsession import Wish, load_onnxruntime, open_session
 from edge_opcua.inference.loaded import LoadedModel
 from edge_opcua.inference.measure import measure, quantiles_us
 from edge_opcua.inference.memory import MB, resident_bytes
@@ -123,13 +123,9 @@ def answer_rows(request: Mapping[str, Any]) -> Step:
 
 
 def _wish(request: Mapping[str, Any]) -> Wish:
-    try:
-        import onnxruntime as ort
-    except ImportError as exc:
-        raise ModelError(f"ONNX Runtime cannot be imported ({exc})", code="M522") from exc
     provider = str(request["provider"])
     return Wish(
-        ort,
+        load_onnxruntime(),
         Path(request["path"]),
         PROVIDERS.get(provider.lower(), provider),
         {},

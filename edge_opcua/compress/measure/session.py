@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edge_opcua.compress.dataset import Rows
 from edge_opcua.errors import ModelError
 from edge_opcua.inference.backends.ortoptions import PROVIDERS, OnnxRuntimeOptions
-from edge_opcua.inference.backends.ortsession import Wish, open_session
+from edge_opcua.inference.backends.ortsession import Wish, load_onnxruntime, open_session
 from edge_opcua.inference.probe import CPU, sentence, try_provider
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -42,7 +42,7 @@ class Session:
     def __init__(
         self, path: Path, *, provider: str, input_name: str, shape: Sequence[int], threads: int = 1
     ) -> None:
-        ort = runtime()
+        ort = load_onnxruntime()
         self.provider = PROVIDERS.get(provider.lower(), provider)
         self._ort = ort
         self._session = open_session(Wish(ort, path, self.provider, {}, OnnxRuntimeOptions(threads=threads)))
@@ -116,21 +116,9 @@ class Bound:
         self._session.run_with_iobinding(self._binding)
 
 
-def runtime() -> Any:
-    """Return the module ``onnxruntime``; ModelError M522 if it cannot be imported."""
-    try:
-        import onnxruntime as ort
-    except ImportError as exc:
-        raise ModelError(
-            f"ONNX Runtime cannot be imported ({exc}); install one of the extras cpu, cuda or openvino",
-            code="M522",
-        ) from exc
-    return ort
-
-
 def settle(provider: str) -> None:
     """Let the runtime allocate what it needs whatever the model is, so that it does not count for one."""
-    try_provider(runtime(), PROVIDERS.get(provider.lower(), provider))
+    try_provider(load_onnxruntime(), PROVIDERS.get(provider.lower(), provider))
 
 
 def _aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

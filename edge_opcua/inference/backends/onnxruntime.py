@@ -27,7 +27,7 @@ from edge_opcua.inference.backends.ortoptions import (
     OnnxRuntimeOptions,
     checked,
 )
-from edge_opcua.inference.backends.ortsession import Wish, accelerated, open_session
+from edge_opcua.inference.backends.ortsession import Wish, accelerated, load_onnxruntime, open_session
 from edge_opcua.inference.probe import CPU, sentence
 
 _FATAL_ONLY: Final = 4
@@ -163,7 +163,7 @@ class OnnxRuntimeBackend:
         """
         time = clock or SystemClock()
         started_ns = time.monotonic_ns()
-        ort = _runtime()
+        ort = load_onnxruntime()
         wish = Wish(
             ort,
             path,
@@ -199,17 +199,6 @@ class OnnxRuntimeBackend:
     def describe(self) -> Mapping[str, Any]:
         """Return provider, runtime, load time in ms, and the share of nodes that runs there."""
         return self._facts
-
-
-def _runtime() -> Any:
-    try:
-        import onnxruntime as ort
-    except ImportError as exc:
-        raise ModelError(
-            f"ONNX Runtime cannot be imported ({exc}); install one of the extras cpu, cuda or openvino",
-            code="M522",
-        ) from exc
-    return ort
 
 
 def _port(node: Any) -> Port:

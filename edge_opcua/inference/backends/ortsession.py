@@ -55,6 +55,18 @@ class Wish:
     clock: Clock = field(default_factory=SystemClock)
 
 
+def load_onnxruntime() -> Any:
+    """Return the module ``onnxruntime``; ModelError M522 if it cannot be imported."""
+    try:
+        import onnxruntime
+    except ImportError as exc:
+        raise ModelError(
+            f"ONNX Runtime cannot be imported ({exc}); install one of the extras cpu, cuda or openvino",
+            code="M522",
+        ) from exc
+    return onnxruntime
+
+
 def open_session(wish: Wish) -> Any:
     """Open a session.
 
