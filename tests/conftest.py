@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import linecache
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -26,9 +27,20 @@ NEVER = 1_000_000_000
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _give_children_their_signals()
     gc.disable()  # until all is collected: nothing of it is garbage, and looking for some takes a third of it
     secondprocess.register(config)
     _make_debug_mode_cheap()
+
+
+def _give_children_their_signals() -> None:
+    """Let programs that tests start know hang-up and Ctrl+C, also where this run was started to ignore them.
+
+    That is inherited: by ``nohup``, or behind ``&`` in a script. What has a handler here is as usual there.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def _make_debug_mode_cheap() -> None:

@@ -197,8 +197,20 @@ class WindowFile:
             self._count += db.execute(_INSERT, self._row(db, window)).rowcount
         db.execute("COMMIT")
         if _free_bytes(db) > (room >> 3 if spare_bytes > 0 else 0):
-            db.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")  # to its end: a page is a step
+            self._shrink(db)
         return self._kept(db, room)
+
+    def _shrink(self, db: sqlite3.Connection) -> None:
+        """Give pages that hold nothing back to the disk, in bites that the log has room for.
+
+        Each page at the end of the file that holds something goes through the log to a free place: in one
+        bite they would need most room where there is least.
+        """
+        bite = max(1, self._log_room() // 4 // _PAGE_BYTES)
+        for _ in range(-(-_FREED_PAGES // bite)):
+            if not _free_bytes(db):
+                return
+            db.executescript(f"PRAGMA incremental_vacuum({bite})")  # to its end: a page is a step
 
     def _row(self, db: sqlite3.Connection, window: Window) -> tuple[Any, ...]:
         return (
@@ -339,6 +351,7 @@ class WindowFile:
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA secure_delete = OFF")  # else, as on Debian, what goes is written once more
             wal = self._log_room()
             db.execute(f"PRAGMA journal_size_limit = {wal // 2}")
             db.execute(f"PRAGMA wal_autocheckpoint = {wal // 4 // _PAGE_BYTES}")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -328,6 +329,22 @@ async def test_where_the_disk_gets_full_the_windows_make_room_for_others(small_d
         assert not windows.state.fault
         assert windows.state.kept.size_bytes < most
         assert (await results_aside(small_disk / "windows.sqlite"))[-1] == count - 1
+
+
+@pytest.mark.parametrize("left", [200_000, 1_000_000])
+def test_the_file_shrinks_also_where_others_have_taken_nearly_all(small_disk: Path, left: int) -> None:
+    file = WindowFile(small_disk / "windows.sqlite", 10_000 * MB)
+    for first in range(0, 1200, 10):  # more than there is room for
+        file.write([window(number, count=10_000) for number in range(first, first + 10)])
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "journal.sqlite").write_bytes(bytes(free - left))
+    before = (small_disk / "windows.sqlite").stat().st_size
+    for number in range(1200, 1260, 2):
+        file.write([window(number, count=10_000), window(number + 1, count=10_000)])
+    assert (small_disk / "windows.sqlite").stat().st_size < before - MB
+    assert shutil.disk_usage(small_disk).free > left + MB
+    file.close()
+    assert results(small_disk / "windows.sqlite")[-60:] == list(range(1200, 1260))
 
 
 def test_a_file_size_limit_is_told(path: Path) -> None:

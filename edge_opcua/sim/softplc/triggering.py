@@ -28,7 +28,9 @@ class Answer:
 
 
 class Triggering:
-    """Raises Trigger, waits for Done or an error, and starts again.
+    """Raises Trigger when Ready is on, waits for Done or an error, and starts again.
+
+    Where Ready stays off, Trigger is raised in the end all the same: the block says what that means.
 
     Args:
         main: The program; it has a variable Trigger.
@@ -46,6 +48,7 @@ class Triggering:
         self._pause = pause_scans
         self._wait = 0
         self._asked: tuple[int, int] | None = None
+        self._ready = main.reader(f"{block}.Ready")[0]
         self._done = main.reader(f"{block}.Done")[0]
         self._error = main.reader(f"{block}.ErrorId")[0]
         main.set("Trigger", value=False)
@@ -60,7 +63,7 @@ class Triggering:
         if self._asked is not None or not self.left:
             return
         self._wait -= 1
-        if self._wait < 0:
+        if self._wait < 0 and (self._ready() or self._wait < -_GIVE_UP_SCANS):
             self._main.set("Trigger", value=True)
             self._asked = (scan, ns)
 
