@@ -91,7 +91,7 @@ def started(root: Path, last: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: there is no second process")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_second_process_that_fails_or_does_not_come_to_its_end_fails_the_run(tmp_path: Path) -> None:
     runs = {how: started(tmp_path / how, last) for how, (last, _) in ENDS.items()}
     for how, run in runs.items():
@@ -102,7 +102,7 @@ def test_a_second_process_that_fails_or_does_not_come_to_its_end_fails_the_run(t
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: there is no second process")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_what_fails_once_and_passes_alone_is_told_and_does_not_fail_the_run(tmp_path: Path) -> None:
     runs = {what: started(tmp_path / what, last) for what, (last, *_) in UNSTEADY.items()}
     for what, run in runs.items():

@@ -20,7 +20,7 @@ def where() -> Iterator[Home]:
     structlog.reset_defaults()
 
 
-@pytest.mark.timeout(60)  # a start of the whole server in a process of its own
+@pytest.mark.timeout(120)  # a start of the whole server in a process of its own
 def test_our_server_delivers_every_value_to_two_encrypted_clients(where: Home) -> None:
     target = start(OURS, Load(110), where, (None, None))
     try:
@@ -41,7 +41,7 @@ def test_our_server_delivers_every_value_to_two_encrypted_clients(where: Home) -
         target.close()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_node_opcua_delivers_every_value(where: Home) -> None:
     if reason := node_missing():
         pytest.skip(reason)

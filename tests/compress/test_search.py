@@ -51,7 +51,7 @@ def notes_of(work: Path) -> Mapping[Path, tuple[int, int]]:
     }
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_run_that_was_killed_goes_on_where_it_was_and_ends_like_one_that_was_not(tmp_path: Path) -> None:
     prepared(tmp_path)
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
@@ -82,7 +82,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_ends_like_one_that_was_n
     assert shares == sorted(shares)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_who_interrupts_a_run_is_told_that_it_goes_on_and_gets_an_honest_no_in_the_end(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,7 +129,7 @@ async def test_a_target_that_dies_costs_its_callers_a_bad_reply_at_once() -> Non
         asking = tasks.create_task(hub.request("io", "write", {}, timeout_s=10))
         await started.wait()
         io.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             assert (await asking).status == BAD_NO_COMMUNICATION
         await until(lambda: not hub.roles)
         running.cancel()
@@ -176,7 +176,7 @@ async def test_a_handler_over_its_deadline_is_cancelled_and_answered_with_timeou
         reply = await peers["opcua"].request("io", "write", {}, timeout_s=0.05)
         assert reply.status == BAD_TIMEOUT
         assert "io" in reply.reason
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await cancelled.wait()
 
 
@@ -239,7 +239,7 @@ async def test_who_breaks_the_protocol_loses_his_connection_and_nobody_else(garb
         with capture_logs() as logs:
             hub.attach("odd", ours)
             await asyncio.get_running_loop().sock_sendall(theirs, garbage)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(10):
                 while await asyncio.get_running_loop().sock_recv(theirs, 100):
                     pass
         assert "control.protocol_error" in [entry["event"] for entry in logs]
@@ -470,7 +470,7 @@ async def test_killing_a_real_process_in_mid_request_answers_its_callers() -> No
             asking = tasks.create_task(hub.request("io", "write", {}, timeout_s=30))
             await asyncio.sleep(0.3)
             process.send_signal(signal.SIGKILL)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(10):
                 assert (await asking).status == BAD_NO_COMMUNICATION
             running.cancel()
     finally:

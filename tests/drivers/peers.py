@@ -209,13 +209,13 @@ class Bench:
         )
         return again
 
-    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 15.0) -> None:
         """Wait until something is so."""
         async with asyncio.timeout(timeout_s):
             while not condition():
                 await asyncio.sleep(0.005)
 
-    async def until_state(self, state: str, *, timeout_s: float = 5.0) -> None:
+    async def until_state(self, state: str, *, timeout_s: float = 15.0) -> None:
         await self.until(lambda: self.device.status.state.name == state, timeout_s=timeout_s)
 
     @asynccontextmanager

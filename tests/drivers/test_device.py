@@ -288,7 +288,7 @@ async def test_a_write_is_good_once_the_device_holds_the_value(tag: str, value: 
     async with online() as (_, _, bench, device):
         assert await device.write(tag, value) == (outcome := await device.write(tag, value))
         assert (outcome.status, outcome.reason) == (GOOD, "")
-        await bench.until(lambda: bench.values("fast")[tag] == value, timeout_s=1.0)
+        await bench.until(lambda: bench.values("fast")[tag] == value, timeout_s=10.0)
 
 
 @pytest.mark.parametrize(

@@ -538,7 +538,7 @@ async def test_nobody_listening_is_said_with_the_next_step() -> None:
 async def test_closing_tells_the_controller(plc: LogixPeer) -> None:
     async with wired(plc.port):
         pass
-    async with asyncio.timeout(1.0):
+    async with asyncio.timeout(10.0):
         while not plc.asked or plc.asked[-1] != 0x4E:  # Forward Close
             await asyncio.sleep(0.005)
 

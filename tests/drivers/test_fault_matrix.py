@@ -280,7 +280,7 @@ async def flaps(rig: Rig, cable: Cable, devices: Pair) -> None:
                 raise AssertionError(f"{rig.url}: flap {count}, {devices.statuses('broken')}") from exc
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_twenty_flaps_of_each_protocol_leave_no_task_no_thread_and_no_descriptor() -> None:
     clock = SystemClock()
     async with AsyncExitStack() as stack:

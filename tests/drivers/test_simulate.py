@@ -73,7 +73,7 @@ async def test_every_value_is_plausible_and_marked() -> None:
 async def test_the_numbers_move() -> None:
     async with simulated("modbus", "modbus://192.0.2.1/1", MODBUS, extra=EXTRA) as bench:
         before = bench.values("fast")
-        await bench.until(lambda: bench.values("fast")["force"] != before["force"], timeout_s=2.0)
+        await bench.until(lambda: bench.values("fast")["force"] != before["force"], timeout_s=10.0)
 
 
 async def test_what_is_written_goes_to_the_simulation_and_stays() -> None:

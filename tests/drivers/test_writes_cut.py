@@ -17,7 +17,7 @@ from tests.drivers.test_writes_drivers import OLD
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "drivers",
     [("modbus", "s7", "ethernet-ip"), pytest.param(("opcua",), marks=pytest.mark.slow)],  # its server is slow

@@ -38,7 +38,7 @@ def profile_of(folder: Path) -> ReferenceProfile:
     return load_profile(folder / manifest.profile.file, manifest.names, sha256=manifest.profile.sha256)
 
 
-@pytest.mark.timeout(120)  # 7 000 simulated strokes, on a computer that does other things too
+@pytest.mark.timeout(240)  # 7 000 simulated strokes, on a computer that does other things too
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_script_makes_the_committed_model_again(trained: Path, version: int) -> None:
     # Not byte by byte: the last digit of a matrix product is another one on another processor.

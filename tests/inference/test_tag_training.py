@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.timeout(120)  # 2 000 simulated strokes, on a computer that does other things too
+@pytest.mark.timeout(240)  # 2 000 simulated strokes, on a computer that does other things too
 @pytest.mark.parametrize("name", NAMES)
 def test_the_script_makes_the_committed_model_again(trained: Path, name: str) -> None:
     # Not byte by byte: the last digit of a matrix product is another one on another processor.

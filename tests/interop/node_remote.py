@@ -88,7 +88,7 @@ class Remote:
         """Send a raw request of a session and return its response."""
         return await self.ask(do="send", on=on, what=what, args=[fields], aside=aside)
 
-    async def gather(self, name: str, count: int, *, within_s: float = 15.0) -> list[Any]:
+    async def gather(self, name: str, count: int, *, within_s: float = 30.0) -> list[Any]:
         """Return at least ``count`` things that an emitter said."""
         found = await self.taken(name)
         try:

@@ -29,7 +29,7 @@ from edge_opcua.security.users import UserStore
 from tests.interop.node_remote import Remote, subscribed
 from tests.opcua.plant import Ground, Plant, configuration, running, tag, until
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 SCALARS: list[Scalar] = [scalar for scalar in Scalar if scalar.is_number or scalar is Scalar.BOOLEAN]
 NUMBERS: list[Scalar] = [scalar for scalar in SCALARS if scalar is not Scalar.BOOLEAN]

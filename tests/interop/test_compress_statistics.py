@@ -17,7 +17,7 @@ from edge_opcua.compress.intervals.estimate import z_of
 from edge_opcua.compress.intervals.ratio import grown
 from edge_opcua.compress.intervals.tango import Turned
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 PEERS = Path(__file__).resolve().parents[1] / "peers"
 PYTHON = PEERS / ".installed" / "notebook-sklearn" / "bin" / "python"

@@ -10,7 +10,7 @@ from tests.interop.node_remote import Remote
 from tests.interop.test_roles import named
 from tests.opcua.plant import Plant
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 SUMMARY, SUBSCRIPTIONS, SESSIONS, SECURITIES = "i=2275", "i=2290", "i=3707", "i=3708"
 

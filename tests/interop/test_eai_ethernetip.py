@@ -38,7 +38,7 @@ from tests.interop.test_eip_peers import Cpppo, dissection
 # pylogix forgets sockets after a failure, which would be complained of whenever they are collected.
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning", "ignore:Exception ignored in"),
 ]
 
@@ -244,7 +244,7 @@ class Line:
     def set(self, name: str, *, value: bool) -> None:
         self.controller.program.main.set(name, value)
 
-    async def until(self, look: Callable[[], Any], what: str, *, within_s: float = 20.0) -> None:
+    async def until(self, look: Callable[[], Any], what: str, *, within_s: float = 40.0) -> None:
         ends_s = self.clock.monotonic_s() + within_s
         while not look():
             if self.clock.monotonic_s() > ends_s:

@@ -33,7 +33,7 @@ PYTHON = Path(__file__).parents[1] / "peers" / ".installed" / "cpppo" / "bin" / 
 TYPES = ("BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDINT", "ULINT", "REAL", "LREAL")
 BATCH = 500
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 
 class Cpppo:

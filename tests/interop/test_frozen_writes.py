@@ -21,7 +21,7 @@ from tests.drivers.peers import Bench, config
 from tests.interop import modbus_stacks as stacks
 from tests.interop import test_s7_peers as snap7
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 ANNA = WriteTerms(who="anna", why="the frozen-peer trial")
 OLD, NEW = 2000, 999
 

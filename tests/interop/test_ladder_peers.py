@@ -17,7 +17,7 @@ from tests.ladder.blocks import facts
 from tests.ladder.compilers import INSTALLED, matiec, need, scans, strucpp
 from tests.ladder.course import Course
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 MODES: Final = ("polled", "triggered", "setpoint", "veto")
 # Neither compiler knows UNION, which only results of type REAL need: the same block with whole numbers.

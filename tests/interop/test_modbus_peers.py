@@ -32,7 +32,7 @@ from tests.interop import modbus_stacks as stacks
 from tests.interop.dissect import dissected, faults, recorded, require_tshark
 from tests.interop.modbus_stacks import UNIT, Stack
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 WAYS = ("tcp", "rtu", "rtutcp", "tls")
 
 # What server.c has put there.

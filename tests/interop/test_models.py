@@ -15,7 +15,7 @@ from tests.interop.node_remote import Remote, subscribed
 from tests.interop.test_roles import named
 from tests.opcua.plant import MODELS, SHA_B, Plant
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 ENGINE = "ns=7;s=Press01.Inference.press-anomaly"
 SERVER = "i=2253"

@@ -32,7 +32,7 @@ guard,DB1.DBX0.1:BOOL,,,,closed,
 state,DB1.DBW20:INT,,,,,0=Idle; 4=Execute
 """
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 
 def test_node_opcua_loads_what_is_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

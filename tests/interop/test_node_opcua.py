@@ -35,7 +35,7 @@ FIELDS = [
     "5:Result.5:ResultMetaData.5:PartId",
 ]
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from edge_opcua.security.trust import TrustList
 from tests.drivers.peers import Bench, config
 from tests.interop.opcua_server import PASSWORD, OpcUaServer, opcua_server, plc_identity
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 PLANT = "nsu=urn:tests:plant;s="
 # Address, and what it holds: the greatest and the least where that is where things go wrong.

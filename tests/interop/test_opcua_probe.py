@@ -18,7 +18,7 @@ from edge_opcua.security.pki import open_pki, own_certificate
 from edge_opcua.security.trust import TrustList
 from tests.interop.opcua_server import OpcUaServer, opcua_server, plc_identity
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

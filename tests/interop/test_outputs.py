@@ -31,7 +31,7 @@ FIELDS = [
 ]
 DENIED = ua.StatusCodes.BadUserAccessDenied
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.inference.models import DELIVERED
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
 INSTALLED = ROOT / "tests" / "peers" / ".installed"

@@ -16,7 +16,7 @@ from tests.interop.node_remote import Remote
 from tests.opcua.plant import Ground, Plant
 from tests.security.certificates import Identity, make
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 CONFIGURATION = "i=12637"
 GROUP = {"dataType": "NodeId", "value": {"$on": "group"}}

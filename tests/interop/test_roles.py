@@ -11,7 +11,7 @@ from tests.interop.conftest import POLICIES, Press
 from tests.interop.node_remote import Remote, RemoteError
 from tests.opcua.plant import SHA_B, Plant
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 CODES = ua.StatusCodes
 SPEED = "ns=7;s=Press01.Process.sp_speed"

@@ -14,7 +14,7 @@ from tests.interop.conftest import POLICIES, Press
 from tests.interop.node_remote import Remote, RemoteError, subscribed
 from tests.opcua.plant import Plant
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 CODES = ua.StatusCodes
 TONNAGE = "ns=7;s=Press01.Process.tonnage"  # EURange 0..2000

@@ -15,7 +15,7 @@ from tests.interop.conftest import Press
 from tests.interop.node_remote import Remote
 from tests.opcua.plant import Plant
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 CODES = ua.StatusCodes
 TONNAGE = "ns=7;s=Press01.Process.tonnage"

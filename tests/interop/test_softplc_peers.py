@@ -227,7 +227,7 @@ def run(command: list[str | Path], folder: Path) -> None:
     assert done.returncode == 0, f"{command[0]}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("compiler", "known"),
     [

@@ -15,7 +15,7 @@ from edge_opcua.features.chain import Chain, fit_steps
 from edge_opcua.features.flow import Source
 from edge_opcua.features.stroke import Feature
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 PEERS = Path(__file__).resolve().parents[1] / "peers"
 PYTHON = PEERS / ".installed" / "notebook-sklearn" / "bin" / "python"

@@ -13,7 +13,7 @@ from edge_opcua.security.users import UserStore
 from tests.interop.node_remote import Remote, subscribed
 from tests.opcua.plant import Ground, Plant, configuration, running, tag
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 STARTED, SERVICES = "ns=7;s=Press01.Process.started", "ns=7;s=Press01.Process.services"
 NOON = dt.datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=dt.UTC)

@@ -465,7 +465,7 @@ async def running(
     bus.close()
 
 
-async def until(condition: Any, *, within_s: float = 10.0) -> None:
+async def until(condition: Any, *, within_s: float = 30.0) -> None:
     """Wait until an awaitable condition holds; long enough for a machine that has other things to do."""
     async with asyncio.timeout(within_s):
         while not await condition():
@@ -491,7 +491,7 @@ class Watcher:
     def of(self, name: str) -> list[ua.DataValue]:
         return [value for each, value in self.values if each == name]
 
-    async def wait(self, count: int, *, within_s: float = 10.0) -> None:
+    async def wait(self, count: int, *, within_s: float = 30.0) -> None:
         async def enough() -> bool:
             return len(self.events) >= count
 

@@ -246,7 +246,7 @@ async def status_of(action: Awaitable[Any]) -> int:
     return 0
 
 
-async def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
     """Wait for something that happens by itself."""
     async with asyncio.timeout(within_s):
         while not condition():

@@ -10,7 +10,7 @@ import pytest
 
 from tests.opcua.fuzz import MEMORY_BYTES, fuzz
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from tests.opcua.fuzz import MEMORY_BYTES
 from tests.opcua.soak import soak
 from tests.opcua.victim import running_victim
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(autouse=True)

@@ -100,7 +100,7 @@ async def parking(plant: Plant) -> AsyncIterator[Parking]:
     await asyncio.sleep(0)
 
 
-async def is_over(reader: asyncio.StreamReader, within_s: float = 5.0) -> bool:
+async def is_over(reader: asyncio.StreamReader, within_s: float = 15.0) -> bool:
     try:
         async with asyncio.timeout(within_s):
             return await reader.read() == b"" or True

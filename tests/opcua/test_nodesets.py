@@ -187,7 +187,7 @@ def official() -> tuple[NodeSet, ...]:
 
 
 @pytest.mark.interop
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_the_full_official_nodesets_are_used_where_they_are_given(
     official: tuple[NodeSet, ...],
 ) -> None:

@@ -20,7 +20,7 @@ from edge_opcua.opcua.server import PlantServer
 from tests.opcua.plant import Ground, Plant, Watcher, blocks, configuration, nodesets, prepare, running, until
 from tests.opcua.test_nodesets import OFFICIAL_FILES
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture

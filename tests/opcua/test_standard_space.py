@@ -18,7 +18,7 @@ def contents(space: AddressSpace) -> dict[Any, Any]:
     }
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_each_server_has_its_own_copy_of_what_asyncua_loads() -> None:
     first, second = Server(), Server()
     for server in (first, second):

@@ -92,7 +92,7 @@ class Victim:
         async with asyncio.timeout(20):
             return dict(json.loads(await self.process.stdout.readline()))
 
-    async def settled(self, within_s: float = 10.0) -> dict[str, Any]:
+    async def settled(self, within_s: float = 30.0) -> dict[str, Any]:
         """Return its facts once nobody is connected any more, or after a while."""
         until_s = time.monotonic() + within_s
         while True:

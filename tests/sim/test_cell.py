@@ -73,7 +73,7 @@ async def capture(client: AsyncModbusTcpClient) -> tuple[int, int, np.ndarray[An
         await asyncio.sleep(0.01)
 
 
-async def eventually(holds: Callable[[], bool], *, within_s: float = 3.0) -> None:
+async def eventually(holds: Callable[[], bool], *, within_s: float = 15.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.01)

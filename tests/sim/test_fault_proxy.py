@@ -49,7 +49,7 @@ async def echo() -> AsyncIterator[tuple[Echo, Link]]:
         yield server, link
         running.cancel()
     listener.close()
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(10.0):
         while server.clients:
             await asyncio.sleep(0.005)
 
@@ -100,7 +100,7 @@ async def test_the_end_of_a_connection_is_forwarded_to_both_sides(echo: tuple[Ec
     async with client(link) as (reader, writer):
         writer.write(HELLO)
         await reader.readexactly(len(HELLO))
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(10.0):
         while server.clients or link.connections:
             await asyncio.sleep(0.005)
 
@@ -209,7 +209,7 @@ async def test_garbage_hits_both_directions(echo: tuple[Echo, Link]) -> None:
     await link.set(Mode.parse("garbage"))
     async with client(link) as (reader, writer):
         writer.write(HELLO)
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(10.0):
             reply = await reader.read(1_000)
 
     assert bytes(server.got) != HELLO

@@ -42,7 +42,7 @@ class Client:
         self.writer = writer
 
     async def frame(self) -> bytes:
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(10.0):
             head = await self.reader.readexactly(4)
             return await self.reader.readexactly(int.from_bytes(head[2:], "big") - 4)
 
@@ -97,7 +97,7 @@ async def connected(plc: Plc, *, pdu_bytes: int = 480) -> AsyncIterator[Client]:
 
 
 async def until(connections: int, plc: Plc) -> None:
-    async with asyncio.timeout(3.0):
+    async with asyncio.timeout(10.0):
         while plc.server.connections != connections:
             await asyncio.sleep(0.005)
 
@@ -283,7 +283,7 @@ async def test_noise_ends_its_own_connection_only(plc: Plc) -> None:
                 content = noise.randbytes(noise.randint(1, 80))
                 writer.write(struct.pack(">BBH", 3, 0, 7 + len(content)) + b"\x02\xf0\x80" + content)
             writer.write(noise.randbytes(200))
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(10.0):
                 try:
                     while await reader.read(1_000):
                         pass

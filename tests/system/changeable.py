@@ -208,7 +208,7 @@ class Line:
         names = [(await child.read_browse_name()).Name for child in await folder.get_children()]
         return [name for name in names if name != "NodeVersion"]
 
-    async def until(self, look: Any, what: str, *, within_s: float = 15.0) -> None:
+    async def until(self, look: Any, what: str, *, within_s: float = 40.0) -> None:
         """Wait until ``look`` finds something; fail the test if it never does."""
         ends_s = self.clock.monotonic_s() + within_s
         while not look():

@@ -375,7 +375,7 @@ class Conveyor:
 
         await self.until(told, f"{value} {status}")
 
-    async def until(self, look: Callable[[], Awaitable[Any]], what: str, *, within_s: float = 20.0) -> None:
+    async def until(self, look: Callable[[], Awaitable[Any]], what: str, *, within_s: float = 40.0) -> None:
         ends_s = self.clock.monotonic_s() + within_s
         while not await look():
             if self.clock.monotonic_s() > ends_s:

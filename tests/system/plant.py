@@ -139,7 +139,7 @@ class Plant:
         await client.subscribe({client.find(ending): name for ending, name in WATCHED})
         self.client = client
 
-    async def until(self, look: Callable[[], Found], what: str, *, within_s: float = 25.0) -> Found:
+    async def until(self, look: Callable[[], Found], what: str, *, within_s: float = 40.0) -> Found:
         """Return what ``look`` finds as soon as it finds anything; fail the test if it never does."""
         ends_s = self.clock.monotonic_s() + within_s
         while not (found := look()):

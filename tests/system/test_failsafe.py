@@ -25,7 +25,7 @@ from edge_opcua.bench.failsafe.trials import (
     reaction,
 )
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 MILLISECOND_OF_THE_BLOCK = 1.1  # it counts whole milliseconds, of which a scan has about twenty
 

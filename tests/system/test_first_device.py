@@ -111,7 +111,7 @@ def pattern(expected: str) -> str:
     return "\n".join(re.escape(part) for part in expected.split("\n")).replace("\n…\n", "\n(?:.*\n)*")
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_an_unknown_meter_is_read_rightly_in_fewer_than_ten_commands(tmp_path: Path) -> None:
     page = commands()
     assert 5 < len(page) < 10

@@ -33,7 +33,7 @@ from tests.inference.hostile.models import (
 )
 from tests.system.plant import EXAMPLE, Plant, children, signal_process
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 GOOD = "press-anomaly"
 ATTACKS = {

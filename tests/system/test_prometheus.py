@@ -26,7 +26,7 @@ PROGRAMS = Path(__file__).parents[1] / "peers" / ".installed" / "prometheus" / "
 
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.skipif(
         not (PROGRAMS / "promtool").exists(), reason="prometheus is not here: run tests/peers/install"
     ),

@@ -12,7 +12,7 @@ from asyncua import ua
 
 from tests.system.changeable import Line, Watched, descriptors, memory_kb, shared_kb
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 UNKNOWN = int(ua.StatusCodes.BadNodeIdUnknown)
 

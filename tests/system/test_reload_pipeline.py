@@ -16,7 +16,7 @@ from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import GOOD, UNCERTAIN_NO_COMMUNICATION_LAST_USABLE, Verdict, is_good
 from tests.system.plant import EXAMPLE, Plant
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 LANE = "lane/press-anomaly"
 UNKNOWN = int(ua.StatusCodes.BadNodeIdUnknown)

@@ -16,7 +16,7 @@ from edge_opcua.core.values import Verdict, is_good
 from edge_opcua.inference.repository import ModelRepository
 from tests.system.plant import EXAMPLE, OFFICE, Plant, signal_process
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 MODEL = "press-anomaly"
 

@@ -15,7 +15,7 @@ from edge_opcua.core.values import (
 )
 from tests.system.plant import Plant, signal_process
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 CODE = 0xFFFF0000
 TAG = {"press": "die_temp", "vib": "vib rms"}

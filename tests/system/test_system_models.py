@@ -17,7 +17,7 @@ from edge_opcua.core.values import Verdict
 from edge_opcua.inference.repository import ModelRepository
 from tests.system.plant import Plant, alive, children
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 MODEL = "press-anomaly"
 _ENDS = ("Active", "RolledBack", "Failed")

@@ -20,7 +20,7 @@ from tests.interop.node_remote import Remote, remote, require_node, subscribed
 from tests.security.certificates import make
 from tests.system.plant import Plant
 
-pytestmark = [pytest.mark.system, pytest.mark.interop, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.interop, pytest.mark.timeout(180)]
 
 URI = "urn:edge-opcua:test:node-opcua"
 ENGINE = "ns=7;s=Press01.Inference.press-anomaly"

@@ -18,7 +18,7 @@ from edge_opcua.core.values import Verdict
 from edge_opcua.demo.server import DemoServer
 from tests.system.plant import EXAMPLE, Plant
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 DISK_BYTES = 6 * 1024 * 1024
 

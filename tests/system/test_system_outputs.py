@@ -14,7 +14,7 @@ from asyncua import ua
 from edge_opcua.opcua.namespaces import Ids, plant_id
 from tests.system.plant import Plant
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 VERDICT = "Press01.Outputs.verdict"
 

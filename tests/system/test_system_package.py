@@ -18,7 +18,7 @@ from tests.system.plant import Plant
 from tests.system.test_system_models import MODEL, _ended, _load, _sha256
 from tests.training.graphs import classifier, probabilities
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 VERSION = 70
 WEIGHTS = np.zeros((6, 2), np.float32)  # both classes are as likely: the first one it is

@@ -20,13 +20,13 @@ from edge_opcua.core.statedir import StateDir
 from edge_opcua.core.values import Verdict, is_good
 from tests.system.plant import Plant, alive, children, signal_process
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 END_S = 1.0
 SET_POINT = "sp_strokes_per_min"
 
 
-async def _judged(plant: Plant, within_s: float = 20.0) -> None:
+async def _judged(plant: Plant, within_s: float = 40.0) -> None:
     since = plant.mark()
     await plant.until(lambda: plant.results(since, Verdict.OK), "a stroke judged OK", within_s=within_s)
 

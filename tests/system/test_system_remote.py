@@ -12,7 +12,7 @@ from tests.inference.models import DELIVERED
 from tests.inference.remote.server import V2Server
 from tests.system.plant import EXAMPLE, Plant
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from edge_opcua.ladder.codesys import function_block
 from edge_opcua.ladder.facts import facts_of
 from edge_opcua.sim.process import UnitProcess
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 CONFIG = """\
 version = 1
@@ -131,7 +131,7 @@ class Line:
     async def value(self, name: str) -> Any:
         return (await self.plc.ask("get", names=[name]))[name]
 
-    async def until(self, look: Callable[[], Awaitable[Any]], what: str, *, within_s: float = 15.0) -> Any:
+    async def until(self, look: Callable[[], Awaitable[Any]], what: str, *, within_s: float = 40.0) -> Any:
         try:
             async with asyncio.timeout(within_s):
                 while not (found := await look()):
@@ -162,7 +162,7 @@ class Line:
             found = await self.plc.ask("answers")
             return None if found["left"] else found
 
-        found: dict[str, Any] = await self.until(done, "all answers", within_s=25.0)
+        found: dict[str, Any] = await self.until(done, "all answers", within_s=40.0)
         return found
 
 

@@ -20,7 +20,7 @@ from edge_opcua.demo.story import MACHINE
 from edge_opcua.sim.physics import Fault
 from tests.system.plant import Plant
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 EXAMPLE = examples_dir() / "tags" / "tags.toml"
 SHOWN = ("Verdict", "Score", "Confidence", "Label", "Stroke", "Contributions")

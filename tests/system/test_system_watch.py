@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.plant import EXAMPLE, Plant
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 PIPELINE = "press-anomaly"
 

@@ -22,7 +22,7 @@ from edge_opcua.records.windowlook import Wanted, WindowLook
 from edge_opcua.training import load_windows
 from tests.system.plant import Plant
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 P = "press-anomaly"
 SOME = 12

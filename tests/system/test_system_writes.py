@@ -18,7 +18,7 @@ from edge_opcua.core.values import (
 )
 from tests.system.plant import Plant, alive, signal_process
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 SET_POINT = "sp_strokes_per_min"
 CODE = 0xFFFF0000

@@ -39,7 +39,7 @@ from tests.system.conveyor import (
 )
 from tests.system.plant import alive, signal_process
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 STEP = RATE_PER_S * 0.1  # a ramp moves ten times a second
 CODE = 0xFFFF0000

@@ -388,7 +388,7 @@ class Line:
             if each is not None:
                 each()
 
-    async def until(self, state: str, *, within_s: float = 10.0) -> None:
+    async def until(self, state: str, *, within_s: float = 30.0) -> None:
         for _ in range(round(within_s / SCAN_S)):
             if self.state == state:
                 return
