@@ -83,8 +83,7 @@ def pytest_collection_finish() -> None:
 def garbage_goes_between_modules() -> Iterator[None]:
     yield
     gc.collect()
-    if gc.get_freeze_count() == 0:  # a test of the collector thaws everything
-        gc.freeze()
+    gc.freeze()  # what is left then is modules and caches: looking at them after each module took minutes
 
 
 _LIBM = ctypes.CDLL("libm.so.6")
