@@ -93,6 +93,7 @@ strokes_per_min,Context[2]:INT,1/min,1,slow
 CONTEXT = [8000, 400, 18]
 SCAN_S = 0.02
 PEER_S = 0.5
+BUSY_PEER_S = 10.0
 AMPLITUDES = (100.0, 300.0, 1500.0)
 
 
@@ -128,12 +129,12 @@ class Memory:
 
     def put(self, name: str, values: Sequence[int]) -> None:
         """Write an array of INT."""
-        with self.client() as plc:
+        with self.client(BUSY_PEER_S) as plc:
             assert plc.Write(name, list(values)).Status == "Success"
 
     @contextlib.contextmanager
-    def client(self) -> Iterator[Any]:
-        with PLC("127.0.0.1", port=self._port, timeout=PEER_S) as plc, plc.conn.msg_socket:
+    def client(self, timeout_s: float = PEER_S) -> Iterator[Any]:
+        with PLC("127.0.0.1", port=self._port, timeout=timeout_s) as plc, plc.conn.msg_socket:
             yield plc
 
     def _exchange(self, plc: Any) -> bool:
@@ -271,6 +272,7 @@ class Line:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.controller.memory.put, "Payload", samples)
         before = len(self.controller.results)
+        await self.until(lambda: self.get("edge.Ready"), "an edge that takes a request")
         self.set("Trigger", value=True)
         await self.until(lambda: len(self.controller.results) > before, "an answer")
         self.set("Trigger", value=False)

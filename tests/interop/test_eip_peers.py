@@ -292,7 +292,7 @@ async def test_pylogix_sees_our_controller_as_we_do() -> None:
 
     def ask() -> list[Any]:
         # It forgets this socket, which would be complained of whenever it is collected: in another test.
-        with PLC("127.0.0.1", port=peer.port, timeout=2) as plc, plc.conn.msg_socket:
+        with PLC("127.0.0.1", port=peer.port, timeout=10) as plc, plc.conn.msg_socket:
             plc.Write("Status.1", True)
             plc.Write("Name[1]", "moon")
             reads = (("D[5]", 3), ("Doors[30]", 5), ("Status", 1), ("Program:Main.Energy", 1), ("Name[1]", 1))

@@ -105,7 +105,8 @@ class Harm:
 
     Args:
         image: The model.
-        kinds: What it may be rolled back for: on a busy computer what is slow may take so long that it fails.
+        kinds: What it may be rolled back for: on a busy computer what is slow may take so long that it fails,
+            and while a process begins anew after a crash, or memory is asked for, verdicts are late.
     """
 
     image: Callable[[], bytes]
@@ -114,8 +115,8 @@ class Harm:
 
 HARM = {
     "numberless": Harm(lambda: hostile_image(not_a_number), ("not_a_number",)),
-    "crashing": Harm(lambda: hostile_image(stuck), ("crash",)),
-    "greedy": Harm(lambda: hostile_image(greedy(8192)), ("errors",)),
+    "crashing": Harm(lambda: hostile_image(stuck), ("crash", "latency")),
+    "greedy": Harm(lambda: hostile_image(greedy(8192)), ("errors", "latency")),
     "slower": Harm(lambda: hostile_image(slow(times=10)), ("latency", "errors")),
 }
 
