@@ -147,7 +147,7 @@ async def test_a_capture_is_ready_200_ms_after_its_stroke(unit: AsyncModbusTcpCl
     words = await read(unit, 2, 4)
     ready_ns = words[0] << 48 | words[1] << 32 | words[2] << 16 | words[3]
 
-    assert 0.1 < sampled_s < 10.0  # 0.2 on a machine that has nothing else to do
+    assert 0.1 < sampled_s < 2.0  # 0.2 on a machine that has nothing else to do
     assert abs(ready_ns - time.time_ns()) < 2_000_000_000
 
 
@@ -205,12 +205,12 @@ async def test_the_plc_stops_trusting_a_silent_edge_and_resumes_on_an_acknowledg
     while flags() & 1:
         await asyncio.sleep(0.005)
     # 500 ms and one scan; a loaded test machine may scan late, never early.
-    assert 0.48 < time.monotonic() - silent < 5.0
+    assert 0.48 < time.monotonic() - silent < 1.5
     assert flags() & 3 == 2
     reaction = (await cell.truth())["reaction"]
     assert reaction["falls"] == 1
     assert reaction["fell_ns"] <= time.monotonic_ns()
-    assert 480 < reaction["silence_ms"] < 5000
+    assert 480 < reaction["silence_ms"] < 1500
     assert reaction["fell_ns"] - reaction["beaten_ns"] == pytest.approx(reaction["silence_ms"] * 1e6, abs=1)
 
     beat(ACTIVE | Stat.ACK_REQUIRED)

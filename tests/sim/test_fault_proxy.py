@@ -238,7 +238,7 @@ async def test_a_slow_link_adds_its_delay_to_the_round_trip_and_keeps_the_order(
             writer.write(bytes([number]) * 16)
             await asyncio.sleep(0.005)
         assert await reader.readexactly(160) == b"".join(bytes([number]) * 16 for number in range(10))
-        assert 0.2 <= loop.time() - started_s < 1.8  # not ten times the delay
+        assert 0.2 <= loop.time() - started_s < 0.6
 
 
 async def test_without_a_server_a_client_is_reset(echo: tuple[Echo, Link]) -> None:
