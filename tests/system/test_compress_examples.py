@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
 from edge_opcua.compress.report.report import Report, read_report
 from edge_opcua.core.values import Verdict
+from tests.system.desk import PEERS, type_in
 from tests.system.plant import Plant
 
 pytestmark = [pytest.mark.interop, pytest.mark.system, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
-PEERS = ROOT / "tests" / "peers" / ".installed"
-SKLEARN, TORCH = PEERS / "notebook-sklearn" / "bin", PEERS / "notebook-torch" / "bin"
+SKLEARN, TORCH = "notebook-sklearn", "notebook-torch"
 PAGE = ROOT / "docs" / "howto" / "compress.md"
 TRAINED = ROOT / "examples" / "compress" / "models" / "digits-cnn.onnx"
 LINE = ROOT / "examples" / "compress" / "press.toml"
@@ -38,47 +35,30 @@ def commands(section: str) -> list[str]:
     return [line.partition("   #")[0].replace(*SHORT) for line in lines]
 
 
-def require(*peers: Path) -> None:
-    for peer in peers:
-        if not (peer / "edge-opcua").exists():
-            name = peer.parent.name.removeprefix("notebook-")
-            pytest.skip(f"no {name}: tests/peers/install-notebooks {name}")
+def is_there(peer: str) -> bool:
+    return (PEERS / peer / "bin" / "edge-opcua").exists()
 
 
-async def type_in(
+def require(peer: str) -> None:
+    if not is_there(peer):
+        name = peer.removeprefix("notebook-")
+        pytest.skip(f"no {name}: tests/peers/install-notebooks {name}")
+
+
+async def typed_in(
     desk: Path, command: str, *, ends_with: tuple[int, ...] = (0,), state: Path | None = None
 ) -> str:
-    """Run a command as somebody types it at the desk, and return what it prints."""
+    """Type a command in the environment that has what it needs, and return what it prints."""
     peer = TORCH if "digits_cnn" in command else SKLEARN
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTHON"))},
-        "PATH": f"{peer}:{os.environ['PATH']}",
-        "STATE_DIRECTORY": str(state or desk / "state"),
-        "OMP_NUM_THREADS": "1",
-    }
-    child = await asyncio.create_subprocess_exec(
-        *shlex.split(command),
-        cwd=desk,
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    return await type_in(
+        desk, command, peer=peer, state=state or desk / "state", within_s=COMMAND_S, ends_with=ends_with
     )
-    try:
-        async with asyncio.timeout(COMMAND_S):
-            printed, told = (text.decode("utf-8", "replace") for text in await child.communicate())
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    assert child.returncode in ends_with, f"{command}\n{printed}\n{told[-2_000:]}"
-    return printed
 
 
 async def compressed(desk: Path, command: str, *, ends_with: tuple[int, ...] = (0,)) -> Report:
     """Run a compression, and return its report; what was typed first did all the work."""
-    await type_in(desk, command, ends_with=ends_with)
-    again = await type_in(desk, f"{command} --json", ends_with=ends_with)
+    await typed_in(desk, command, ends_with=ends_with)
+    again = await typed_in(desk, f"{command} --json", ends_with=ends_with)
     file = desk / "report.json"
     file.write_text(again)
     return read_report(file)
@@ -103,9 +83,9 @@ async def test_a_network_of_pytorch_becomes_an_int8_model_that_is_proved_and_60_
 ) -> None:
     require(SKLEARN)
     digits, train, compress = commands(PYTORCH)
-    await type_in(desk, digits)
-    if (TORCH / "edge-opcua").exists():
-        await type_in(desk, train)
+    await typed_in(desk, digits)
+    if is_there(TORCH):
+        await typed_in(desk, train)
     else:  # the network that is delivered came out of this command
         (desk / "digits-cnn.onnx").write_bytes(TRAINED.read_bytes())
         compress = re.sub(r" --reference \S+", "", compress)
@@ -124,7 +104,7 @@ async def test_of_a_classifier_of_scikit_learn_only_what_is_proved_and_not_slowe
     require(SKLEARN)
     *before, compress = commands(SCIKIT)
     for command in before:
-        await type_in(desk, command)
+        await typed_in(desk, command)
     report = await compressed(desk, compress, ends_with=(0, 1))  # so small a model may have nothing to gain
     assert {row.comparison.measure for row in report.rows if row.comparison} == {"accuracy"}
     usable = {row.name for row in report.rows if row.is_usable and row.place}
@@ -135,7 +115,7 @@ async def test_too_few_samples_prove_nothing_and_the_original_stays(desk: Path) 
     require(SKLEARN)
     *before, compress = commands(REFUSED)
     for command in before:
-        await type_in(desk, command)
+        await typed_in(desk, command)
     report = await compressed(desk, compress, ends_with=(1,))
     assert report.chosen is None
     needed = [row.comparison.needed for row in report.rows if row.comparison and row.comparison.needed]
@@ -146,14 +126,14 @@ async def test_too_few_samples_prove_nothing_and_the_original_stays(desk: Path) 
 async def test_the_line_runs_on_what_was_made_of_its_package(desk: Path, tmp_path: Path) -> None:
     require(SKLEARN)
     for command in commands(SCIKIT)[:1]:  # the strokes
-        await type_in(desk, command)
+        await typed_in(desk, command)
     compress, listed, activate = commands(PACKAGE)
     async with Plant(tmp_path, config=LINE) as plant:
         await plant.until(lambda: plant.results(0, Verdict.OK), "a first stroke")
-        await type_in(desk, compress, state=plant.state_dir)
-        assert "press-autoencoder/2" in await type_in(desk, listed, state=plant.state_dir)
+        await typed_in(desk, compress, state=plant.state_dir)
+        assert "press-autoencoder/2" in await typed_in(desk, listed, state=plant.state_dir)
         mark = plant.mark()
-        await type_in(desk, activate, state=plant.state_dir)
+        await typed_in(desk, activate, state=plant.state_dir)
 
         def judged(verdict: Verdict) -> bool:
             return any(row["ModelVersion"] == 2 for row in plant.results(mark, verdict))

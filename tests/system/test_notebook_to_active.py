@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +10,12 @@ import pytest
 
 from edge_opcua import training
 from edge_opcua.core.values import Verdict
+from tests.system.desk import PEERS, type_in
 from tests.system.plant import Plant
 
 pytestmark = [pytest.mark.interop, pytest.mark.system, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).resolve().parents[2]
-PEERS = ROOT / "tests" / "peers" / ".installed"
 PAGE = ROOT / "docs" / "tutorial" / "your-model.md"
 PRESS = training.Capture(
     2_000,
@@ -38,32 +35,12 @@ def commands(version: int) -> list[str]:
     return [line for line in typed if not any(other in line for other in others)]
 
 
-async def type_in(plant: Plant, desk: Path, peer: str, command: str) -> str:
-    """Run a command as somebody types it at the desk, and return what it prints."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTHON"))},
-        **plant.environment,
-        "PATH": f"{PEERS / peer / 'bin'}:{os.environ['PATH']}",
-        "STATE_DIRECTORY": str(plant.state_dir),
-        "OMP_NUM_THREADS": "1",
-    }
-    child = await asyncio.create_subprocess_exec(
-        *shlex.split(command),
-        cwd=desk,
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+async def typed_in(plant: Plant, desk: Path, peer: str, command: str) -> None:
+    """Type a command as somebody who works with the plant."""
+    environment = plant.environment
+    await type_in(
+        desk, command, peer=peer, state=plant.state_dir, within_s=COMMAND_S, environment=environment
     )
-    try:
-        async with asyncio.timeout(COMMAND_S):
-            printed = (await child.communicate())[0].decode("utf-8", "replace")
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    assert child.returncode == 0, f"{command}\n{printed}\n{plant.log_tail()}"
-    return printed
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +78,7 @@ async def test_from_the_notebook_to_active_in_the_commands_of_the_tutorial(
         await plant.until(lambda: plant.results(0, Verdict.OK), "a first stroke")
         mark = plant.mark()
         for command in typed:
-            await type_in(plant, desk, peer, command)
+            await typed_in(plant, desk, peer, command)
 
         def judged(since: int, number: int, verdict: Verdict) -> bool:
             return any(row["ModelVersion"] == number for row in plant.results(since, verdict))
@@ -113,11 +90,11 @@ async def test_from_the_notebook_to_active_in_the_commands_of_the_tutorial(
         await plant.until(lambda: judged(mark, version, Verdict.NOT_OK), "a worn stroke it found")
 
         mark = plant.mark()
-        await type_in(plant, desk, peer, back)
+        await typed_in(plant, desk, peer, back)
         await plant.until(lambda: judged(mark, 1, Verdict.NOT_OK), "the former model again")
 
         # What the next version learns from.
-        await type_in(
+        await typed_in(
             plant, desk, peer, "edge-opcua model export-windows --pipeline press-anomaly --out mine.npz"
         )
         windows = training.load_windows(desk / "mine.npz", PRESS)
